@@ -1,0 +1,112 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+)
+
+// Config says where the server is and who connects.
+type Config struct {
+	// URL is one or more servers, separated by commas.
+	URL string
+	// Name is shown by the server: the role's name, e.g. dr-a.
+	Name string
+	// Options are added to the connection's own: credentials, TLS.
+	Options []nats.Option
+	// OnReconnect is called, if set, when a lost connection is back: what was
+	// published meanwhile was missed.
+	OnReconnect func()
+	Log         *slog.Logger
+}
+
+// Connect connects, trying with backoff until ctx ends; from then on the
+// connection reconnects by itself, forever. Errors that waiting cannot mend
+// (bad URL, refused credentials) come back at once.
+func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
+	log := cfg.Log
+	opts := append([]nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(5 * time.Second),
+		// What is asked while the server is away fails at once instead of piling up.
+		nats.ReconnectBufSize(-1),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("lost the NATS server, reconnecting", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("connected to the NATS server again", "url", nc.ConnectedUrlRedacted())
+			if cfg.OnReconnect != nil {
+				cfg.OnReconnect()
+			}
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Error("the NATS server or client reports", "subject", subject, "err", err)
+		}),
+	}, cfg.Options...)
+
+	wait := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(100*time.Millisecond),
+		backoff.WithMaxInterval(5*time.Second),
+		backoff.WithMaxElapsedTime(0))
+	var nc *nats.Conn
+	err := backoff.RetryNotify(func() error {
+		var err error
+		nc, err = nats.Connect(cfg.URL, opts...)
+		if err != nil && !mayPass(err) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}, backoff.WithContext(wait, ctx), func(err error, d time.Duration) {
+		log.Warn("cannot reach the NATS server, trying again", "url", cfg.URL, "in", d.Round(time.Millisecond), "err", err)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+	}
+	return nc, nil
+}
+
+// mayPass tells a server that is away from a mistake in what it was given.
+func mayPass(err error) bool {
+	var certErr *tls.CertificateVerificationError
+	return !errors.Is(err, nats.ErrAuthorization) && !errors.Is(err, nats.ErrAuthExpired) &&
+		!errors.Is(err, nats.ErrInvalidArg) && !errors.Is(err, nats.ErrSecureConnRequired) &&
+		!errors.As(err, &certErr)
+}
+
+// reconnectDelay doubles from 50 ms to 2 s: quick enough that a drone's leases
+// outlive the restart of a server.
+func reconnectDelay(attempts int) time.Duration {
+	return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second)
+}
+
+// Drain finishes what is under way on nc and closes it, waiting at most limit.
+func Drain(nc *nats.Conn, limit time.Duration) {
+	closed := make(chan struct{})
+	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	if err := nc.Drain(); err != nil {
+		nc.Close()
+		return
+	}
+	select {
+	case <-closed:
+	case <-time.After(limit):
+		nc.Close()
+	}
+}

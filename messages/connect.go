@@ -1,0 +1,155 @@
+package messages
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// Key is what a backend is run for. Name and namespace identify it; the tag
+// must match for a request to join.
+type Key struct {
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"`
+	Tag       string `json:"tag,omitempty"`
+}
+
+// ConnectRequest asks for the backend that owns a key ([SubjectConnect]).
+type ConnectRequest struct {
+	// Key may be left out: then a backend is spawned under a random key.
+	Key         *Key         `json:"key,omitempty"`
+	SpawnConfig *SpawnConfig `json:"spawn_config,omitempty"`
+	// User is passed on to the backend as x-verified-username.
+	User string `json:"user,omitempty"`
+	// Auth is any JSON object; passed on as x-verified-user-data.
+	Auth json.RawMessage `json:"auth,omitempty"`
+}
+
+// SpawnConfig says what to run when the key is not held.
+type SpawnConfig struct {
+	// ID is the backend's id; random when "".
+	ID string `json:"id,omitempty"`
+	// Cluster may be left out where the worker has a default.
+	Cluster string `json:"cluster,omitempty"`
+	Pool    string `json:"pool,omitempty"`
+	// Executable is read by the drone's runtime only. A JSON object.
+	Executable json.RawMessage `json:"executable"`
+	// LifetimeLimitSeconds counts from scheduling; nil: no limit.
+	LifetimeLimitSeconds *int64 `json:"lifetime_limit_seconds,omitempty"`
+	// MaxIdleSeconds counts from the last open connection; nil: no limit.
+	MaxIdleSeconds *int64 `json:"max_idle_seconds,omitempty"`
+	// UseStaticToken gives the backend one token for its whole life.
+	UseStaticToken bool   `json:"use_static_token,omitempty"`
+	Subdomain      string `json:"subdomain,omitempty"`
+}
+
+// ConnectResponse is the way to the backend.
+type ConnectResponse struct {
+	BackendID string `json:"backend_id"`
+	// Spawned says that this request started it.
+	Spawned bool   `json:"spawned"`
+	Status  Status `json:"status"`
+	Token   string `json:"token"`
+	URL     string `json:"url"`
+	// Subdomain is set where the backend is reached through one only.
+	Subdomain string `json:"subdomain,omitempty"`
+	// SecretToken is shared with the backend (x-verified-secret); not with static tokens.
+	SecretToken string `json:"secret_token,omitempty"`
+	// Drone is set when Spawned.
+	Drone string `json:"drone,omitempty"`
+}
+
+func (r *ConnectRequest) validate() *Error {
+	if r.Key != nil {
+		if err := r.Key.validate(); err != nil {
+			return err
+		}
+	}
+	if r.SpawnConfig != nil {
+		if err := r.SpawnConfig.validate(); err != nil {
+			return err
+		}
+	}
+	if err := checkText("user", r.User, MaxName); err != nil {
+		return err
+	}
+	return checkObject("auth", r.Auth, MaxAuth)
+}
+
+func (k *Key) validate() *Error {
+	if k.Name == "" {
+		return badField("key.name", "must not be empty")
+	}
+	if err := checkText("key.name", k.Name, MaxName); err != nil {
+		return err
+	}
+	if err := checkText("key.namespace", k.Namespace, MaxName); err != nil {
+		return err
+	}
+	return checkText("key.tag", k.Tag, MaxName)
+}
+
+func (c *SpawnConfig) validate() *Error {
+	if c.ID != "" {
+		if err := checkID("spawn_config.id", c.ID); err != nil {
+			return err
+		}
+	}
+	if c.Cluster != "" {
+		if err := checkCluster("spawn_config.cluster", c.Cluster); err != nil {
+			return err
+		}
+	}
+	if err := checkText("spawn_config.pool", c.Pool, MaxName); err != nil {
+		return err
+	}
+	if len(c.Executable) == 0 || string(c.Executable) == "null" {
+		return badField("spawn_config.executable", "is missing")
+	}
+	if err := checkObject("spawn_config.executable", c.Executable, MaxExecutable); err != nil {
+		return err
+	}
+	if err := checkSeconds("spawn_config.lifetime_limit_seconds", c.LifetimeLimitSeconds); err != nil {
+		return err
+	}
+	if err := checkSeconds("spawn_config.max_idle_seconds", c.MaxIdleSeconds); err != nil {
+		return err
+	}
+	if c.Subdomain != "" {
+		return checkLabel("spawn_config.subdomain", c.Subdomain)
+	}
+	return nil
+}
+
+// checkObject: raw is absent, null or a JSON object of at most limit bytes.
+func checkObject(field string, raw json.RawMessage, limit int) *Error {
+	if len(raw) > limit {
+		return badField(field, "is %d bytes long, at most %d are allowed", len(raw), limit)
+	}
+	if len(raw) > 0 && raw[0] != '{' && string(raw) != "null" {
+		return badField(field, "must be a JSON object")
+	}
+	return nil
+}
+
+func checkSeconds(field string, n *int64) *Error {
+	if n != nil && (*n < 1 || *n > MaxSeconds) {
+		return badField(field, "must be 1 to %d seconds", MaxSeconds)
+	}
+	return nil
+}
+
+// BackendURL is where a browser reaches a backend with a token: https when the
+// cluster has no port or :443.
+func BackendURL(cluster, subdomain, token string) string {
+	scheme := "http://"
+	if i := strings.LastIndexByte(cluster, ':'); i < 0 || cluster[i:] == ":443" || strings.HasSuffix(cluster, "]") {
+		scheme = "https://"
+	}
+	if subdomain != "" {
+		cluster = subdomain + "." + cluster
+	}
+	return scheme + cluster + "/" + token + "/"
+}
+
+// StaticTokenPrefix marks a token that lives as long as its backend.
+const StaticTokenPrefix = "s."

@@ -1,0 +1,106 @@
+package messages
+
+import "time"
+
+// TerminateRequest ends a backend; again is no error, and neither is one that has ended.
+type TerminateRequest struct {
+	BackendID string `json:"backend_id"`
+	Hard      bool   `json:"hard,omitempty"`
+}
+
+// StatusRequest asks for one backend.
+type StatusRequest struct {
+	BackendID string `json:"backend_id"`
+}
+
+// BackendInfo is what Postgres knows of a backend.
+type BackendInfo struct {
+	BackendID    string    `json:"backend_id"`
+	Key          Key       `json:"key"`
+	Cluster      string    `json:"cluster"`
+	Pool         string    `json:"pool,omitempty"`
+	Drone        string    `json:"drone"`
+	FencingToken int64     `json:"fencing_token"`
+	Subdomain    string    `json:"subdomain,omitempty"`
+	CreatedAt    time.Time `json:"created_at"`
+	// ChangedAt is when the status last changed.
+	ChangedAt time.Time `json:"changed_at"`
+	State
+	// Number orders statuses.
+	Number int `json:"number"`
+}
+
+// BackendsRequest lists backends by id, those that have not ended unless All.
+type BackendsRequest struct {
+	Drone string `json:"drone,omitempty"`
+	All   bool   `json:"all,omitempty"`
+	Page
+}
+
+// BackendsResponse is one page; Next goes into After of the next request, "" at the end.
+type BackendsResponse struct {
+	Backends []BackendInfo `json:"backends"`
+	Next     string        `json:"next,omitempty"`
+}
+
+// DronesRequest lists drones by name.
+type DronesRequest struct{ Page }
+
+// Page is which part of a listing is wanted.
+type Page struct {
+	After string `json:"after,omitempty"`
+	// Limit is 1 to MaxPage; 0 is MaxPage.
+	Limit int `json:"limit,omitempty"`
+}
+
+// DronesResponse is one page, as BackendsResponse.
+type DronesResponse struct {
+	Drones []DroneInfo `json:"drones"`
+	Next   string      `json:"next,omitempty"`
+}
+
+// DroneInfo is what Postgres knows of a drone.
+type DroneInfo struct {
+	Drone       string `json:"drone"`
+	Cluster     string `json:"cluster"`
+	Pool        string `json:"pool,omitempty"`
+	Session     string `json:"session"`
+	Runtime     string `json:"runtime,omitempty"`
+	Version     string `json:"version,omitempty"`
+	Ready       bool   `json:"ready"`
+	Draining    bool   `json:"draining"`
+	MaxBackends int    `json:"max_backends,omitempty"`
+	// Backends is how many are not yet ended.
+	Backends int `json:"backends"`
+	// HeardMSAgo is how long ago the drone was last heard from, by the database's clock.
+	HeardMSAgo int64 `json:"heard_ms_ago"`
+}
+
+func (r *TerminateRequest) validate() *Error { return checkID("backend_id", r.BackendID) }
+func (r *StatusRequest) validate() *Error    { return checkID("backend_id", r.BackendID) }
+
+func (r *BackendsRequest) validate() *Error {
+	if r.Drone != "" {
+		if err := checkPrefixed("drone", "dr-", r.Drone); err != nil {
+			return err
+		}
+	}
+	return r.Page.validate()
+}
+
+func (r *DronesRequest) validate() *Error { return r.Page.validate() }
+
+func (p *Page) validate() *Error {
+	if p.After != "" {
+		if err := checkID("after", p.After); err != nil {
+			return err
+		}
+	}
+	if p.Limit < 0 || p.Limit > MaxPage {
+		return badField("limit", "must be 1 to %d", MaxPage)
+	}
+	if p.Limit == 0 {
+		p.Limit = MaxPage
+	}
+	return nil
+}

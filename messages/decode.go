@@ -1,0 +1,109 @@
+package messages
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net"
+	"strconv"
+	"unicode/utf8"
+)
+
+// validated is a payload that can say what is wrong with it.
+type validated[T any] interface {
+	*T
+	validate() *Error
+}
+
+// Decode reads a payload and validates it. An empty payload is an empty object.
+// The error is always an [*Error] of kind [BadRequest] that names the field.
+func Decode[T any, P validated[T]](data []byte) (T, error) {
+	var v T
+	if err := decode(data, &v); err != nil {
+		return v, err
+	}
+	if err := P(&v).validate(); err != nil {
+		return v, err
+	}
+	return v, nil
+}
+
+func decode(data []byte, v any) error {
+	if len(data) > MaxPayload {
+		return Errorf(BadRequest, "the payload is %d bytes long, at most %d are allowed", len(data), MaxPayload)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		data = []byte("{}")
+	}
+	if !utf8.Valid(data) {
+		return Errorf(BadRequest, "the payload is not UTF-8")
+	}
+	err := json.Unmarshal(data, v)
+	if err == nil {
+		return nil
+	}
+	var typeErr *json.UnmarshalTypeError
+	var refused *Error
+	switch {
+	case errors.As(err, &refused):
+		return refused
+	case errors.As(err, &typeErr):
+		field := typeErr.Field
+		if field == "" {
+			field = "the payload"
+		}
+		return badField(field, "is a JSON %s, wanted %s", typeErr.Value, describe(typeErr))
+	}
+	return Errorf(BadRequest, "the payload is not a JSON object of this kind: %v", err)
+}
+
+func describe(e *json.UnmarshalTypeError) string {
+	switch kind := e.Type.Kind().String(); kind {
+	case "struct", "map":
+		return "an object"
+	case "slice":
+		return "a list"
+	case "bool":
+		return "true or false"
+	case "string":
+		return "a string"
+	case "ptr":
+		return "another type"
+	default:
+		return "a whole number that fits " + kind
+	}
+}
+
+// Encode gives the JSON of a payload. It panics on what cannot be JSON, which
+// no payload of this package is.
+func Encode(v any) []byte {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic("messages: " + err.Error())
+	}
+	return data
+}
+
+// checkAddress: host:port with a number for the port.
+func checkAddress(field, s string) *Error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" || len(s) > MaxName {
+		return badField(field, "must be host:port")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return badField(field, "must be host:port")
+	}
+	return checkText(field, s, MaxName)
+}
+
+func checkIDs(field string, ids []string, limit int) *Error {
+	if len(ids) > limit {
+		return badField(field, "has %d entries, at most %d are allowed", len(ids), limit)
+	}
+	for _, id := range ids {
+		if err := checkID(field, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}

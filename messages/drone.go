@@ -1,0 +1,218 @@
+package messages
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Types of actions.
+const (
+	TypeSpawn     = "io.jetway.action.v1.spawn"
+	TypeTerminate = "io.jetway.action.v1.terminate"
+)
+
+// Deadlines of a lease, in the drone's own boot-time milliseconds. Each counts
+// from a time that the drone stated before the database wrote the lease, so a
+// process is dead before its lease can go to another.
+type Deadlines struct {
+	RenewAtMS         int64 `json:"renew_at_ms"`
+	SoftTerminateAtMS int64 `json:"soft_terminate_at_ms"`
+	HardTerminateAtMS int64 `json:"hard_terminate_at_ms"`
+}
+
+// Action tells a drone to do something, once, however often it is delivered
+// ([ActionSubject]). Its ID is the same on every delivery.
+type Action struct {
+	Type      string    `json:"type"`
+	ID        string    `json:"id"`
+	Time      time.Time `json:"time"`
+	BackendID string    `json:"backend_id"`
+	// Spawn is set for TypeSpawn, Terminate for TypeTerminate.
+	Spawn     *Spawn     `json:"spawn,omitempty"`
+	Terminate *Terminate `json:"terminate,omitempty"`
+}
+
+// Spawn is a backend to run. A drone refuses it in another session than Session
+// and past the soft deadline.
+type Spawn struct {
+	Session      string          `json:"session"`
+	Key          Key             `json:"key"`
+	FencingToken int64           `json:"fencing_token"`
+	Deadlines    Deadlines       `json:"deadlines"`
+	StaticToken  string          `json:"static_token,omitempty"`
+	Executable   json.RawMessage `json:"executable"`
+}
+
+// Terminate ends a backend: softly (SIGTERM, grace, SIGKILL) or at once.
+type Terminate struct {
+	Hard   bool              `json:"hard"`
+	Reason TerminationReason `json:"reason"`
+}
+
+func (a *Action) validate() *Error {
+	if err := checkID("backend_id", a.BackendID); err != nil {
+		return err
+	}
+	switch a.Type {
+	case TypeSpawn:
+		if a.Spawn == nil {
+			return badField("spawn", "is missing")
+		}
+		if a.Spawn.FencingToken < 1 {
+			return badField("spawn.fencing_token", "must be at least 1")
+		}
+		if err := checkSession("spawn.session", a.Spawn.Session); err != nil {
+			return err
+		}
+		if err := a.Spawn.Key.validate(); err != nil {
+			return err
+		}
+		return checkObject("spawn.executable", a.Spawn.Executable, MaxExecutable)
+	case TypeTerminate:
+		if a.Terminate == nil {
+			return badField("terminate", "is missing")
+		}
+		return nil
+	}
+	return badField("type", "%.60q is not an action", a.Type)
+}
+
+// RegisterRequest begins a session of a drone.
+type RegisterRequest struct {
+	// Session is new for each run of the agent: 1 to 45 characters of a-z 0-9 -.
+	Session string `json:"session"`
+	Cluster string `json:"cluster"`
+	Pool    string `json:"pool,omitempty"`
+	Version string `json:"version,omitempty"`
+	Runtime string `json:"runtime,omitempty"`
+	// MaxBackends is how many backends the drone takes; 0: no limit.
+	MaxBackends int `json:"max_backends,omitempty"`
+	// DroneTimeMS is the drone's boot-time clock when it wrote this.
+	DroneTimeMS int64 `json:"drone_time_ms"`
+	// Backends are all that still run on the drone. What else the workers know
+	// of it has ended, and is ended as lost.
+	Backends []string `json:"backends,omitempty"`
+}
+
+// RegisterResponse tells the drone where its actions are and which of its
+// backends it still holds.
+type RegisterResponse struct {
+	Stream              string `json:"stream"`
+	Consumer            string `json:"consumer"`
+	HeartbeatIntervalMS int64  `json:"heartbeat_interval_ms"`
+	Renewal
+}
+
+// HeartbeatRequest says that a drone lives and renews its leases.
+type HeartbeatRequest struct {
+	Session     string `json:"session"`
+	DroneTimeMS int64  `json:"drone_time_ms"`
+	// Ready says that the drone takes spawns.
+	Ready bool `json:"ready"`
+	Load  Load `json:"load"`
+	// Renew are the backends whose leases are to be renewed; MaxRenewals at most.
+	Renew []string `json:"renew,omitempty"`
+}
+
+// Load is how busy a drone is.
+type Load struct {
+	Backends int `json:"backends"`
+}
+
+// HeartbeatResponse says which leases were renewed and until when.
+type HeartbeatResponse struct {
+	Draining bool `json:"draining,omitempty"`
+	Renewal
+}
+
+// Renewal is the fate of the leases that a drone asked to keep.
+type Renewal struct {
+	Deadlines Deadlines `json:"deadlines"`
+	Renewed   []string  `json:"renewed,omitempty"`
+	// Lost are no longer the drone's: their processes must be killed at once.
+	Lost []string `json:"lost,omitempty"`
+}
+
+// ReportRequest states what became of backends; all of it holds or nothing.
+type ReportRequest struct {
+	Session string   `json:"session"`
+	Reports []Report `json:"reports"`
+}
+
+// Report is a backend's new state.
+type Report struct {
+	BackendID string `json:"backend_id"`
+	State
+}
+
+// Empty is the reply to what needs none.
+type Empty struct{}
+
+func (r *RegisterRequest) validate() *Error {
+	if err := checkSession("session", r.Session); err != nil {
+		return err
+	}
+	if err := checkCluster("cluster", r.Cluster); err != nil {
+		return err
+	}
+	if err := checkText("pool", r.Pool, MaxName); err != nil {
+		return err
+	}
+	if err := checkText("version", r.Version, MaxName); err != nil {
+		return err
+	}
+	if err := checkText("runtime", r.Runtime, MaxName); err != nil {
+		return err
+	}
+	if r.MaxBackends < 0 || r.MaxBackends > 1e9 {
+		return badField("max_backends", "must be 0 (no limit) to 1000000000")
+	}
+	if err := checkDroneTime(r.DroneTimeMS); err != nil {
+		return err
+	}
+	return checkIDs("backends", r.Backends, MaxRenewals)
+}
+
+func (r *HeartbeatRequest) validate() *Error {
+	if err := checkSession("session", r.Session); err != nil {
+		return err
+	}
+	if err := checkDroneTime(r.DroneTimeMS); err != nil {
+		return err
+	}
+	if r.Load.Backends < 0 || r.Load.Backends > 1e9 {
+		return badField("load.backends", "must be 0 to 1000000000")
+	}
+	return checkIDs("renew", r.Renew, MaxRenewals)
+}
+
+func (r *ReportRequest) validate() *Error {
+	if err := checkSession("session", r.Session); err != nil {
+		return err
+	}
+	if len(r.Reports) == 0 || len(r.Reports) > MaxReports {
+		return badField("reports", "must have 1 to %d entries", MaxReports)
+	}
+	for i := range r.Reports {
+		if err := checkID("reports.backend_id", r.Reports[i].BackendID); err != nil {
+			return err
+		}
+		if err := r.Reports[i].State.validate(); err != nil {
+			return err
+		}
+		if r.Reports[i].Status == Scheduled {
+			return badField("reports.status", "scheduled is the worker's to say")
+		}
+	}
+	return nil
+}
+
+func checkSession(field, s string) *Error { return checkID(field, s) }
+
+func checkDroneTime(ms int64) *Error {
+	// A hundred years of uptime; beyond it deadlines could overflow.
+	if ms < 0 || ms > 100*366*24*3600*1000 {
+		return badField("drone_time_ms", "must be the milliseconds since the machine's start")
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package messages
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Kind names what went wrong, for a program to branch on.
+type Kind string
+
+// The kinds of errors; PROTOCOL.md says when each is given.
+const (
+	BadRequest             Kind = "BadRequest"
+	NoClusterProvided      Kind = "NoClusterProvided"
+	NotFound               Kind = "NotFound"
+	KeyHeld                Kind = "KeyHeld"
+	KeyUnheldNoSpawnConfig Kind = "KeyUnheldNoSpawnConfig"
+	BackendExists          Kind = "BackendExists"
+	KeyHeldUnhealthy       Kind = "KeyHeldUnhealthy"
+	FailedToAcquireKey     Kind = "FailedToAcquireKey"
+	NoDroneAvailable       Kind = "NoDroneAvailable"
+	Overloaded             Kind = "Overloaded"
+	Unavailable            Kind = "Unavailable"
+	Internal               Kind = "Internal"
+)
+
+// Code is the HTTP-like number of the kind, as sent in Nats-Service-Error-Code.
+func (k Kind) Code() int {
+	switch k {
+	case BadRequest, NoClusterProvided:
+		return 400
+	case NotFound:
+		return 404
+	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy:
+		return 409
+	case NoDroneAvailable, Overloaded, Unavailable:
+		return 503
+	default:
+		return 500
+	}
+}
+
+// Headers of an error reply, those of the NATS micro protocol, and of requests.
+const (
+	HeaderError       = "Nats-Service-Error"
+	HeaderErrorCode   = "Nats-Service-Error-Code"
+	HeaderTimeout     = "Jetway-Timeout" // a Go duration: how long the asker waits
+	HeaderTraceparent = "traceparent"    // W3C trace context, passed through
+	HeaderMessageID   = "Nats-Msg-Id"
+)
+
+// Error is the body of an error reply. ID is also in the worker's log line.
+type Error struct {
+	ID      string `json:"id"`
+	Kind    Kind   `json:"kind"`
+	Message string `json:"message"`
+	// Backends are those that the message had no right to speak of (reports only).
+	Backends []string `json:"backends,omitempty"`
+}
+
+// Error says kind and message in one line.
+func (e *Error) Error() string { return string(e.Kind) + ": " + e.Message }
+
+// CodeString is the code as it stands in the header.
+func (e *Error) CodeString() string { return strconv.Itoa(e.Kind.Code()) }
+
+// Errorf makes an error of a kind.
+func Errorf(kind Kind, format string, args ...any) *Error {
+	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...)}
+}
+
+// KindOf gives the kind of err, or "" when it is not one of this package.
+func KindOf(err error) Kind {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Kind
+	}
+	return ""
+}
+
+// badField is a refusal that names the field it is about.
+func badField(field, format string, args ...any) *Error {
+	return Errorf(BadRequest, "%s: %s", field, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,85 @@
+package messages
+
+import (
+	"strconv"
+	"time"
+)
+
+// Types of events.
+const (
+	TypeBackendState    = "io.jetway.backend.v1.state"
+	TypeDroneRegistered = "io.jetway.drone.v1.registered"
+)
+
+// StateEvent says that a backend reached a state ([BackendEventSubject]). For one
+// backend Number only goes up, and its ID is made of the two, so that a reader
+// can order and deduplicate.
+type StateEvent struct {
+	Type      string    `json:"type"`
+	ID        string    `json:"id"`
+	Time      time.Time `json:"time"`
+	BackendID string    `json:"backend_id"`
+	Number    int       `json:"number"`
+	State
+}
+
+// NewStateEvent puts an event together.
+func NewStateEvent(backend string, at time.Time, state State) StateEvent {
+	return StateEvent{
+		Type:      TypeBackendState,
+		ID:        StateEventID(backend, state.Status),
+		Time:      at.UTC(),
+		BackendID: backend,
+		Number:    int(state.Status),
+		State:     state,
+	}
+}
+
+// StateEventID is the same for every copy of an event: a backend reaches each
+// status at most once.
+func StateEventID(backend string, status Status) string {
+	return backend + "." + strconv.Itoa(int(status))
+}
+
+// SpawnID is the id of the one action that spawns a backend.
+func SpawnID(backend string) string { return backend + ".spawn" }
+
+// TerminateID is the id of the action that ends a backend softly or hard.
+func TerminateID(backend string, hard bool) string {
+	if hard {
+		return backend + ".terminate-hard"
+	}
+	return backend + ".terminate-soft"
+}
+
+// DroneEvent says what happened to a drone ([DroneEventSubject]).
+type DroneEvent struct {
+	Type    string    `json:"type"`
+	ID      string    `json:"id"`
+	Time    time.Time `json:"time"`
+	Drone   string    `json:"drone"`
+	Session string    `json:"session"`
+	Cluster string    `json:"cluster"`
+	Pool    string    `json:"pool,omitempty"`
+}
+
+// LogLine is one line of a backend's output ([LogSubject]).
+type LogLine struct {
+	Time time.Time `json:"time"`
+	// Stream is stdout, stderr, or drone for what the drone itself has to say.
+	Stream string `json:"stream"`
+	Line   string `json:"line"`
+}
+
+func (e *StateEvent) validate() *Error {
+	if e.Type != TypeBackendState {
+		return badField("type", "%.60q is not a backend's state", e.Type)
+	}
+	if err := checkID("backend_id", e.BackendID); err != nil {
+		return err
+	}
+	if e.Number != int(e.Status) {
+		return badField("number", "is not that of the status")
+	}
+	return e.State.validate()
+}

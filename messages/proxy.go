@@ -1,0 +1,45 @@
+package messages
+
+import "encoding/json"
+
+// RouteRequest asks where a connection token leads. NotFound when nowhere:
+// unknown, expired or revoked token, ended backend.
+type RouteRequest struct {
+	Token string `json:"token"`
+}
+
+// RouteResponse is a route.
+type RouteResponse struct {
+	BackendID string `json:"backend_id"`
+	Status    Status `json:"status"`
+	// Address is host:port; "" until the backend waits for its process.
+	Address   string          `json:"address,omitempty"`
+	Cluster   string          `json:"cluster"`
+	Subdomain string          `json:"subdomain,omitempty"`
+	User      string          `json:"user,omitempty"`
+	Auth      json.RawMessage `json:"auth,omitempty"`
+	// SecretToken is told to the backend as x-verified-secret.
+	SecretToken string `json:"secret_token,omitempty"`
+	// ValidForMS is how much longer the token lives; 0 for static tokens, which
+	// live as long as their backend.
+	ValidForMS int64 `json:"valid_for_ms,omitempty"`
+}
+
+// KeepaliveRequest names the backends with open or recent connections.
+type KeepaliveRequest struct {
+	Backends []string `json:"backends"`
+}
+
+// MaxToken is the length that no token exceeds, in bytes.
+const MaxToken = 64
+
+func (r *RouteRequest) validate() *Error {
+	if r.Token == "" || len(r.Token) > MaxToken {
+		return badField("token", "must have 1 to %d characters", MaxToken)
+	}
+	return checkText("token", r.Token, MaxToken)
+}
+
+func (r *KeepaliveRequest) validate() *Error {
+	return checkIDs("backends", r.Backends, MaxRenewals)
+}

@@ -1,0 +1,91 @@
+package messages
+
+import "strings"
+
+// Subjects that do not depend on a name.
+const (
+	SubjectConnect   = "jetway.ctl.connect"
+	SubjectTerminate = "jetway.ctl.terminate"
+	SubjectStatus    = "jetway.ctl.status"
+	SubjectBackends  = "jetway.ctl.backends"
+	SubjectDrones    = "jetway.ctl.drones"
+
+	SubjectAnyRegister  = "jetway.drone.*.register"
+	SubjectAnyHeartbeat = "jetway.drone.*.heartbeat"
+	SubjectAnyReport    = "jetway.drone.*.report"
+	SubjectAnyRoute     = "jetway.proxy.*.route"
+	SubjectAnyKeepalive = "jetway.proxy.*.keepalive"
+
+	SubjectAllActions = "jetway.action.*"
+	SubjectAllEvents  = "jetway.event.>"
+	SubjectAllLogs    = "jetway.log.*"
+
+	SubjectAnyBackendEvent = "jetway.event.backend.*"
+	SubjectAnyTokenEvent   = "jetway.event.token.*"
+)
+
+// Streams; the workers make them.
+const (
+	StreamActions = "JETWAY_ACTIONS"
+	StreamEvents  = "JETWAY_EVENTS"
+	StreamLogs    = "JETWAY_LOGS"
+)
+
+// RegisterSubject is where a drone registers.
+func RegisterSubject(drone string) string { return "jetway.drone." + drone + ".register" }
+
+// HeartbeatSubject is where a drone heartbeats and renews its leases.
+func HeartbeatSubject(drone string) string { return "jetway.drone." + drone + ".heartbeat" }
+
+// ReportSubject is where a drone reports states of its backends.
+func ReportSubject(drone string) string { return "jetway.drone." + drone + ".report" }
+
+// RouteSubject is where a proxy asks for a token's route.
+func RouteSubject(proxy string) string { return "jetway.proxy." + proxy + ".route" }
+
+// KeepaliveSubject is where a proxy says which backends are connected.
+func KeepaliveSubject(proxy string) string { return "jetway.proxy." + proxy + ".keepalive" }
+
+// ActionSubject carries the actions of one drone.
+func ActionSubject(drone string) string { return "jetway.action." + drone }
+
+// BackendEventSubject carries the states of one backend.
+func BackendEventSubject(backend string) string { return "jetway.event.backend." + backend }
+
+// DroneEventSubject carries what happens to one drone.
+func DroneEventSubject(drone string) string { return "jetway.event.drone." + drone }
+
+// TokenEventSubject carries the revocations of one backend's tokens.
+func TokenEventSubject(backend string) string { return "jetway.event.token." + backend }
+
+// LogSubject carries one backend's output lines.
+func LogSubject(backend string) string { return "jetway.log." + backend }
+
+// StatsSubject carries one backend's use of CPU and memory.
+func StatsSubject(backend string) string { return "jetway.stats." + backend }
+
+// SenderOf gives the drone or proxy that a request's subject speaks for, e.g.
+// "dr-a" for jetway.drone.dr-a.report, or an error when that is no such name.
+func SenderOf(subject string) (string, error) {
+	parts := strings.Split(subject, ".")
+	if len(parts) != 4 {
+		return "", Errorf(BadRequest, "the subject %.100q names no sender", subject)
+	}
+	switch parts[1] {
+	case "drone":
+		return parts[2], CheckDroneName(parts[2])
+	case "proxy":
+		return parts[2], CheckProxyName(parts[2])
+	}
+	return "", Errorf(BadRequest, "the subject %.100q names no sender", subject)
+}
+
+// BackendOf gives the backend of an event, log or stats subject, or "".
+func BackendOf(subject string) string {
+	for _, prefix := range []string{"jetway.event.backend.", "jetway.event.token.", "jetway.log.", "jetway.stats."} {
+		if id, ok := strings.CutPrefix(subject, prefix); ok && checkID("", id) == nil {
+			return id
+		}
+	}
+	return ""
+}
