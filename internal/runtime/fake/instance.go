@@ -1,0 +1,89 @@
+package fake
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+)
+
+var killed = runtime.Exit{Code: -1, Signal: "SIGKILL"}
+
+// Instance is a backend that is not there.
+type Instance struct {
+	script    Script
+	owner     *Runtime
+	backendID string
+	env       map[string]string
+	done      chan struct{}
+
+	mu     sync.Mutex
+	ended  bool
+	exit   runtime.Exit
+	timers []*time.Timer
+}
+
+var _ runtime.Instance = (*Instance)(nil)
+
+// Address is the script's address, by default empty: ready at once.
+func (i *Instance) Address() string { return i.script.Address }
+
+// BackendID is the id it was started with.
+func (i *Instance) BackendID() string { return i.backendID }
+
+// Env is the environment it was started with. It must not be changed.
+func (i *Instance) Env() map[string]string { return i.env }
+
+// Terminate ends the instance as its script says; with hard set, at once.
+func (i *Instance) Terminate(_ context.Context, hard bool) error {
+	switch {
+	case hard:
+		i.end(killed)
+	case i.script.IgnoreTerm:
+	case i.script.TermFor > 0:
+		i.endAfter(time.Duration(i.script.TermFor), runtime.Exit{Code: i.script.ExitCode})
+	default:
+		i.end(runtime.Exit{Code: i.script.ExitCode})
+	}
+	return nil
+}
+
+// End ends the instance as if it had done so by itself. A second end changes nothing.
+func (i *Instance) End(exit runtime.Exit) { i.end(exit) }
+
+// Done is closed when the instance has ended.
+func (i *Instance) Done() <-chan struct{} { return i.done }
+
+// Exit says how it ended; it is the zero Exit before Done is closed.
+func (i *Instance) Exit() runtime.Exit {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.exit
+}
+
+func (i *Instance) endAfter(d time.Duration, exit runtime.Exit) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.ended || len(i.timers) >= 2 { // one for run_for, one for the first soft Terminate
+		return
+	}
+	i.timers = append(i.timers, time.AfterFunc(d, func() { i.end(exit) }))
+}
+
+func (i *Instance) end(exit runtime.Exit) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.ended {
+		return
+	}
+	i.ended, i.exit = true, exit
+	for _, timer := range i.timers {
+		timer.Stop()
+	}
+	i.timers = nil
+	i.owner.mu.Lock()
+	delete(i.owner.live, i)
+	i.owner.mu.Unlock()
+	close(i.done)
+}

@@ -1,0 +1,130 @@
+// Package runtime declares what the drone asks of the thing that runs its
+// backends: the small interface that the packages below it implement, `process`
+// for executables of the machine and `fake` for tests.
+//
+// What holds for every implementation:
+//
+//   - Done of an [Instance] is closed only when nothing of the backend runs any
+//     more, as far as the runtime can see. The drone reports `terminated`, which
+//     releases the lease, only after it, and I1 hangs on this.
+//   - A hard Terminate ends an instance without its help.
+//   - What a backend does, in output, children or exit codes, costs bounded memory
+//     (I8) and never blocks the runtime.
+//   - An error of Prepare or Start is text for the person who asked for the
+//     backend: it becomes the message of `terminated`, reason `start-failed`. It
+//     says what was asked, why it cannot be, and what to do. There is then no
+//     instance, and nothing to clean up.
+//
+// Who closes what: who makes a Runtime closes it, after the drone has stopped
+// using it. Close ends what still runs and waits for it. An Instance needs no
+// closing: when Done is closed it holds nothing.
+//
+// All that the drone has to remember of a running instance is text: its backend
+// id, its address, and what the runtime itself needs to find it again. So a
+// runtime whose instances outlive the agent can offer a handle to be journalled
+// and a way to adopt it, without a change to what is here.
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrClosed is what a Runtime answers to Prepare and Start after its Close.
+var ErrClosed = errors.New("the runtime is closed")
+
+// Runtime runs backends. Its methods may be called from several goroutines.
+type Runtime interface {
+	// Prepare checks what is to be run and fetches it where that is needed,
+	// which may take long; ctx ends it. It may be left out before Start, or be
+	// called again.
+	Prepare(ctx context.Context, spec Spec) error
+	// Start starts the backend and returns without waiting for it to answer. ctx
+	// bounds the start alone: its end later does not end the instance.
+	Start(ctx context.Context, spec Spec) (Instance, error)
+	// Close hard-terminates every instance, waits for their end and frees what
+	// the runtime holds. It may be called twice.
+	Close() error
+}
+
+// Spec is what a runtime is asked to run: one backend.
+type Spec struct {
+	// BackendID names the backend, for logs and for names of containers.
+	BackendID string
+	// Executable is the `executable` of the connect request. Only the runtime
+	// knows its form.
+	Executable json.RawMessage
+	// Env holds the SESSION_BACKEND_* variables, which the drone makes. The
+	// runtime adds PORT, and nothing in Executable can override either.
+	Env map[string]string
+	// Log takes the backend's output line by line; nil drops it. It may be called
+	// from several goroutines at once, and must not block for long: the backend's
+	// own writes wait for it. It is not called after Done.
+	Log func(Line)
+}
+
+// Instance is one backend that was started. Its methods may be called from
+// several goroutines.
+type Instance interface {
+	// Address is the `host:port` where the backend listens, or will. Empty means
+	// that there is nothing to connect to or to probe: such an instance counts as
+	// ready as soon as it is started.
+	Address() string
+	// Terminate asks the backend to end (SIGTERM), or with hard set ends it
+	// (SIGKILL). It does not wait for the end; Done tells. On an instance that
+	// has ended it does nothing and returns nil.
+	Terminate(ctx context.Context, hard bool) error
+	// Done is closed when the instance has ended, for whatever reason.
+	Done() <-chan struct{}
+	// Exit says how it ended. It means something only after Done is closed.
+	Exit() Exit
+}
+
+// Exit is how an instance ended.
+type Exit struct {
+	// Code is the exit code, or -1 when there is none: a signal ended it.
+	Code int
+	// Signal is the name of the signal that ended it ("SIGKILL"), or "".
+	Signal string
+	// Message says what else is known in words, or "".
+	Message string
+}
+
+// String reads like "exit code 3" or "ended by SIGKILL".
+func (e Exit) String() string {
+	text := fmt.Sprintf("exit code %d", e.Code)
+	if e.Signal != "" {
+		text = "ended by " + e.Signal
+	}
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	return text
+}
+
+// Stream says where a [Line] comes from.
+type Stream string
+
+const (
+	// Stdout is the backend's standard output.
+	Stdout Stream = "stdout"
+	// Stderr is the backend's standard error.
+	Stderr Stream = "stderr"
+	// Notice marks a line by the runtime about the backend's output, for example
+	// how many lines were dropped.
+	Notice Stream = "notice"
+)
+
+// Line is one line of a backend's output.
+type Line struct {
+	// Time is when the runtime read it, by this machine's wall clock.
+	Time time.Time
+	// Stream is where it comes from.
+	Stream Stream
+	// Text is the line without its end, valid UTF-8, and bounded by the runtime: a
+	// longer line comes as several.
+	Text string
+}
