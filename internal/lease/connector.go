@@ -1,0 +1,331 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/placement"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Config of a Connector. Store and Log are required.
+type Config struct {
+	Store Store
+	// DefaultCluster is for requests that name none; "" refuses them.
+	DefaultCluster string
+	// Choices is how many random drones are compared for the least loaded. Default 2.
+	Choices int
+	Log     *slog.Logger
+}
+
+// Connector settles batches of connect requests. Safe for use by several goroutines.
+type Connector struct {
+	cfg    Config
+	drones drones
+}
+
+// NewConnector makes a Connector.
+func NewConnector(cfg Config) *Connector {
+	if cfg.Choices == 0 {
+		cfg.Choices = 2
+	}
+	return &Connector{cfg: cfg, drones: drones{store: cfg.Store, choices: cfg.Choices}}
+}
+
+// Request is one request of a batch; it has been validated.
+type Request struct {
+	messages.ConnectRequest
+	Traceparent string
+}
+
+// Outcome is what one request gets: exactly one field is set.
+type Outcome struct {
+	Response *messages.ConnectResponse
+	// Leaving asks to wait for a backend's end and to try again.
+	Leaving *Leaving
+	Err     error
+}
+
+// Leaving is a backend that holds the key and is about to end.
+type Leaving struct{ Got }
+
+// rounds bounds how often a race is settled by looking again. Each further round
+// follows on a commit of another request for the same key, id or drone.
+const rounds = 6
+
+// Connect settles a batch: one outcome for each request, in order, and the rows
+// that were committed and are to be published.
+func (c *Connector) Connect(ctx context.Context, reqs []Request) ([]Outcome, []outbox.Row) {
+	b := &batch{
+		Connector: c, reqs: reqs,
+		outcomes: make([]Outcome, len(reqs)),
+		tokens:   newTokens(len(reqs)),
+		began:    time.Now(),
+	}
+	pending := make([]int, len(reqs))
+	for i := range pending {
+		pending[i] = i
+	}
+	for range rounds {
+		if pending = b.round(ctx, pending); len(pending) == 0 {
+			return b.outcomes, b.rows
+		}
+	}
+	for _, i := range pending {
+		b.refuse(i, messages.Errorf(messages.FailedToAcquireKey, "the key could not be acquired in %d rounds", rounds))
+	}
+	return b.outcomes, b.rows
+}
+
+// batch is one call of Connect.
+type batch struct {
+	*Connector
+	reqs     []Request
+	outcomes []Outcome
+	tokens   []tokenPair
+	began    time.Time
+	rows     []outbox.Row
+}
+
+// group is the requests of one round for one key.
+type group struct {
+	key     messages.Key
+	members []int
+	leader  int // the member whose spawn config is used; -1: none
+	drone   *placement.Drone
+	spawn   *Spawn
+	// unled says why a member cannot lead, should nobody hold the key.
+	unled map[int]error
+}
+
+// round tries to settle the pending requests with one statement and gives back
+// those that a race left unsettled.
+func (b *batch) round(ctx context.Context, pending []int) (left []int) {
+	groups, deferred := b.fold(ctx, pending)
+	left = append(left, deferred...)
+	if len(groups) == 0 {
+		return left
+	}
+	wants := make([]Want, len(groups))
+	for i, g := range groups {
+		wants[i] = Want{Key: g.key, Spawn: g.spawn, Tokens: b.tokenRows(g)}
+	}
+	got, rows, err := b.cfg.Store.Connect(ctx, wants)
+	for i, g := range groups {
+		if g.drone != nil && (err != nil || got[i].Result != Acquired) {
+			b.drones.giveBack(g.drone)
+		}
+	}
+	if err != nil {
+		return append(left, b.failed(ctx, groups, err)...)
+	}
+	b.rows = append(b.rows, rows...)
+	for i, g := range groups {
+		left = append(left, b.settle(g, got[i])...)
+	}
+	return left
+}
+
+// failed decides what a failed statement, which did nothing, means.
+func (b *batch) failed(ctx context.Context, groups []*group, err error) (left []int) {
+	retry := errors.Is(err, ErrRaced)
+	alone := len(groups) == 1
+	if !retry && !alone && messages.KindOf(err) != messages.Unavailable && ctx.Err() == nil {
+		// One of them is the cause, and the others must not suffer for it.
+		b.cfg.Log.Error("a batch failed; its requests are tried one by one", "requests", len(groups), "err", err)
+		for _, g := range groups {
+			left = append(left, b.round(ctx, g.members)...)
+		}
+		return left
+	}
+	for _, g := range groups {
+		for _, i := range g.members {
+			if retry {
+				left = append(left, i)
+			} else {
+				b.refuse(i, err)
+			}
+		}
+	}
+	return left
+}
+
+// fold groups requests by key, in the order of keys (so that two batches lock
+// their rows in the same order), and picks who spawns if nobody holds the key.
+// Deferred are requests whose backend id another one of the batch wants.
+func (b *batch) fold(ctx context.Context, pending []int) (groups []*group, deferred []int) {
+	byKey := make(map[[2]string]*group, len(pending))
+	for _, i := range pending {
+		var key messages.Key
+		if k := b.reqs[i].Key; k != nil {
+			key = *k
+		} else {
+			key = messages.Key{Name: "lk-" + randomName(14)}
+		}
+		id := [2]string{key.Namespace, key.Name}
+		g := byKey[id]
+		if g == nil {
+			g = &group{key: key, leader: -1}
+			byKey[id] = g
+			groups = append(groups, g)
+		}
+		g.members = append(g.members, i)
+	}
+	slices.SortFunc(groups, func(x, y *group) int {
+		if c := strings.Compare(x.key.Namespace, y.key.Namespace); c != 0 {
+			return c
+		}
+		return strings.Compare(x.key.Name, y.key.Name)
+	})
+	ids := make(map[string]bool)
+	kept := groups[:0]
+	for _, g := range groups {
+		b.lead(ctx, g)
+		if g.spawn != nil && g.spawn.IDGiven {
+			if ids[g.spawn.BackendID] {
+				b.drones.giveBack(g.drone)
+				deferred = append(deferred, g.members...)
+				continue
+			}
+			ids[g.spawn.BackendID] = true
+		}
+		kept = append(kept, g)
+	}
+	return kept, deferred
+}
+
+// lead finds the first member that can spawn.
+func (b *batch) lead(ctx context.Context, g *group) {
+	for _, i := range g.members {
+		spawn, drone, err := b.spawn(ctx, i, g.key)
+		if err == nil {
+			g.leader, g.spawn, g.drone = i, spawn, drone
+			g.key.Tag = spawnTag(b.reqs[i].Key)
+			return
+		}
+		if g.unled == nil {
+			g.unled = make(map[int]error)
+		}
+		g.unled[i] = err
+	}
+}
+
+func spawnTag(key *messages.Key) string {
+	if key == nil {
+		return ""
+	}
+	return key.Tag
+}
+
+// spawn prepares the backend that request i would get.
+func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *placement.Drone, error) {
+	cfg := b.reqs[i].SpawnConfig
+	if cfg == nil {
+		return nil, nil, messages.Errorf(messages.KeyUnheldNoSpawnConfig, "nobody holds the key, and the request has no spawn_config")
+	}
+	cluster := cfg.Cluster
+	if cluster == "" {
+		cluster = b.cfg.DefaultCluster
+	}
+	if cluster == "" {
+		return nil, nil, messages.Errorf(messages.NoClusterProvided, "the request names no cluster, and the worker has no default one")
+	}
+	drone, err := b.drones.pick(ctx, cluster, cfg.Pool, b.began)
+	if err != nil {
+		return nil, nil, err
+	}
+	if drone == nil {
+		return nil, nil, messages.Errorf(messages.NoDroneAvailable, "no drone of cluster %q, pool %q can take a backend", cluster, cfg.Pool)
+	}
+	key.Tag = spawnTag(b.reqs[i].Key)
+	spawn := &Spawn{
+		BackendID: cfg.ID, IDGiven: cfg.ID != "",
+		Cluster: cluster, Pool: cfg.Pool,
+		Drone: drone.Name, Session: drone.Session,
+		Subdomain:   cfg.Subdomain,
+		Traceparent: b.reqs[i].Traceparent,
+	}
+	if !spawn.IDGiven {
+		spawn.BackendID = randomName(14)
+	}
+	if cfg.UseStaticToken {
+		spawn.StaticToken = messages.StaticTokenPrefix + b.tokens[i].token
+	}
+	if cfg.LifetimeLimitSeconds != nil {
+		spawn.LifetimeSeconds = *cfg.LifetimeLimitSeconds
+	}
+	if cfg.MaxIdleSeconds != nil {
+		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
+	}
+	spawn.Body = messages.Encode(messages.Spawn{
+		Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable,
+	})
+	return spawn, drone, nil
+}
+
+// settle gives the members of a group what the statement decided.
+func (b *batch) settle(g *group, got Got) (left []int) {
+	switch got.Result {
+	case Held, Acquired:
+		if got.TookOver != "" {
+			b.cfg.Log.Warn("took an expired lease over", "key", g.key.Name, "backend_id", got.BackendID, "lost", got.TookOver)
+		}
+		for _, i := range g.members {
+			b.join(i, g, got)
+		}
+	case IDTaken:
+		b.refuse(g.leader, messages.Errorf(messages.BackendExists, "a backend with the id %q exists", g.spawn.BackendID))
+		for _, i := range g.members {
+			if i != g.leader {
+				left = append(left, i)
+			}
+		}
+	case Unsettled:
+		if g.leader < 0 {
+			for _, i := range g.members {
+				b.refuse(i, g.unled[i])
+			}
+			return nil
+		}
+		// Lost a race for the key, or the drone no longer qualifies: look again.
+		b.drones.forget()
+		return g.members
+	}
+	return left
+}
+
+func (b *batch) join(i int, g *group, got Got) {
+	spawned := got.Result == Acquired && i == g.leader
+	switch key := b.reqs[i].Key; {
+	case key != nil && key.Tag != got.Tag:
+		b.refuse(i, messages.Errorf(messages.KeyHeld, "the key is held with the tag %q, not %q", got.Tag, key.Tag))
+	case got.Status.Leaving():
+		b.outcomes[i].Leaving = &Leaving{got}
+	default:
+		resp := &messages.ConnectResponse{
+			BackendID: got.BackendID, Spawned: spawned, Status: got.Status,
+			Token: b.tokens[i].token, SecretToken: b.tokens[i].secret, Subdomain: got.Subdomain,
+		}
+		if got.StaticToken != "" {
+			resp.Token, resp.SecretToken = got.StaticToken, ""
+		}
+		if spawned {
+			resp.Drone = g.spawn.Drone
+		}
+		resp.URL = messages.BackendURL(got.Cluster, got.Subdomain, resp.Token)
+		b.outcomes[i].Response = resp
+	}
+}
+
+func (b *batch) refuse(i int, err error) {
+	if err == nil {
+		err = fmt.Errorf("request %d was refused without a reason", i)
+	}
+	b.outcomes[i].Err = err
+}

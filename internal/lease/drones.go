@@ -1,0 +1,64 @@
+package lease
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/placement"
+)
+
+// snapshotFor is how long a snapshot of the drones serves. Between two of them
+// the snapshot counts what this worker itself places; what other workers place
+// and which drones come is seen this much later. A drone that went is noticed at
+// once by the statement that takes the lease.
+const snapshotFor = time.Second
+
+// drones keeps the snapshot that placement picks from.
+type drones struct {
+	store   Store
+	choices int
+
+	mu       sync.Mutex
+	snapshot *placement.Snapshot
+	taken    time.Time
+}
+
+// pick gives a drone of the cluster and pool for a batch that began at a time, or
+// nil when there is none, which only a look since then can say.
+func (d *drones) pick(ctx context.Context, cluster, pool string, began time.Time) (*placement.Drone, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		if d.snapshot == nil || began.Sub(d.taken) > snapshotFor {
+			list, err := d.store.PlaceableDrones(ctx)
+			if err != nil {
+				return nil, err
+			}
+			d.snapshot, d.taken = placement.NewSnapshot(list), time.Now()
+		}
+		drone, ok := d.snapshot.Pick(cluster, pool, d.choices, rand.IntN)
+		if ok {
+			return drone, nil
+		}
+		if !d.taken.Before(began) {
+			return nil, nil
+		}
+		d.snapshot = nil
+	}
+}
+
+// giveBack takes a pick back that came to nothing.
+func (d *drones) giveBack(drone *placement.Drone) {
+	d.mu.Lock()
+	drone.Backends--
+	d.mu.Unlock()
+}
+
+// forget makes the next pick look again.
+func (d *drones) forget() {
+	d.mu.Lock()
+	d.snapshot = nil
+	d.mu.Unlock()
+}

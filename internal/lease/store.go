@@ -1,0 +1,92 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/placement"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Store is what the algorithm needs of the database.
+type Store interface {
+	// Connect settles a batch in one statement: looks up every key and, where
+	// nobody holds it, acquires it or takes it over for the given spawn. It gives
+	// one Got for every Want, in order, and the rows to publish. Wants are in
+	// the order of their keys, each key once, each backend id once.
+	Connect(ctx context.Context, wants []Want) ([]Got, []outbox.Row, error)
+	// PlaceableDrones are those that may be given a backend now.
+	PlaceableDrones(ctx context.Context) ([]placement.Drone, error)
+}
+
+// ErrRaced is what Store.Connect gives when the statement as a whole collided
+// with another's: nothing was done, and the next try sees the other's commit.
+var ErrRaced = errors.New("the statement collided with another one")
+
+// Want is one key of a batch.
+type Want struct {
+	Key messages.Key
+	// Spawn is what to run when nobody holds the key; nil: do not.
+	Spawn *Spawn
+	// Tokens are written if the key's tag is theirs and its backend has none of its own.
+	Tokens []Token
+}
+
+// Spawn is a backend that may come to be.
+type Spawn struct {
+	BackendID string
+	// IDGiven says that the caller chose the id, so that it may exist.
+	IDGiven         bool
+	Cluster, Pool   string
+	Drone, Session  string
+	Subdomain       string
+	StaticToken     string
+	LifetimeSeconds int64 // 0: no limit
+	MaxIdleSeconds  int64 // 0: no limit
+	// Body is a messages.Spawn as JSON, without fencing token and deadlines.
+	Body        []byte
+	Traceparent string
+}
+
+// Token is a connection token to be written, by its hash.
+type Token struct {
+	Tag    string
+	Hash   []byte
+	Secret string
+	User   string
+	Auth   []byte
+}
+
+// Got is what became of a Want.
+type Got struct {
+	Result Result
+	// The rest is set for Held and Acquired.
+	BackendID    string
+	Tag          string
+	Status       messages.Status
+	Cluster      string
+	Subdomain    string
+	StaticToken  string
+	FencingToken int64
+	// ExpiresIn is how long the lease lasts; for Held.
+	ExpiresIn time.Duration
+	// TookOver is the backend that lost the key, if one did; for Acquired.
+	TookOver string
+}
+
+// Result says how a Want was settled.
+type Result int
+
+// The results.
+const (
+	// Unsettled: nobody held the key when the statement began, and it was not
+	// acquired: no Spawn was given, its drone no longer qualifies, or another
+	// acquired it meanwhile.
+	Unsettled Result = iota
+	Held
+	Acquired
+	// IDTaken: nobody holds the key, but the wanted backend id exists.
+	IDTaken
+)

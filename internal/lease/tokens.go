@@ -1,0 +1,63 @@
+package lease
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+)
+
+// tokenPair is a request's connection token and the secret shared with the backend.
+type tokenPair struct{ token, secret string }
+
+const tokenBytes = 32
+
+// newTokens makes n pairs from one read of the system's randomness.
+func newTokens(n int) []tokenPair {
+	raw := make([]byte, 2*n*tokenBytes)
+	_, _ = rand.Read(raw) // never fails (crypto/rand)
+	pairs := make([]tokenPair, n)
+	take := func() string {
+		s := base64.RawURLEncoding.EncodeToString(raw[:tokenBytes])
+		raw = raw[tokenBytes:]
+		return s
+	}
+	for i := range pairs {
+		pairs[i] = tokenPair{take(), take()}
+	}
+	return pairs
+}
+
+// HashToken is what is stored of a dynamic token.
+func HashToken(token string) []byte {
+	sum := sha256.Sum256([]byte(token))
+	return sum[:]
+}
+
+// tokenRows are the tokens to be written for a group, whoever's backend it gets.
+func (b *batch) tokenRows(g *group) []Token {
+	tokens := make([]Token, len(g.members))
+	for n, i := range g.members {
+		r := &b.reqs[i]
+		auth := []byte(r.Auth)
+		if len(auth) == 0 || string(auth) == "null" {
+			auth = []byte("{}")
+		}
+		tokens[n] = Token{
+			Tag: spawnTag(r.Key), Hash: HashToken(b.tokens[i].token),
+			Secret: b.tokens[i].secret, User: r.User, Auth: auth,
+		}
+	}
+	return tokens
+}
+
+// randomName gives n characters of a-z 0-9, without a bias worth mentioning.
+func randomName(n int) string {
+	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
+	raw := make([]byte, 2*n)
+	_, _ = rand.Read(raw)
+	name := make([]byte, n)
+	for i := range name {
+		name[i] = alphabet[(int(raw[2*i])<<8|int(raw[2*i+1]))%len(alphabet)]
+	}
+	return string(name)
+}

@@ -1,0 +1,294 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Store is what the relay needs of the database.
+type Store interface {
+	// ClaimOutbox gives rows that are overdue, in order, all of a backend's
+	// together, and puts them off so that no other worker takes them too.
+	// With all it gives what is not overdue as well.
+	ClaimOutbox(ctx context.Context, all bool, limit int) ([]Row, error)
+	// DeleteOutbox takes published states off.
+	DeleteOutbox(ctx context.Context, ids []int64) error
+}
+
+// Publisher puts messages on the bus.
+type Publisher interface {
+	// Publish sends all, in order, and gives a function that waits for their
+	// acknowledgements: one error each, nil where acknowledged.
+	Publish(msgs []*nats.Msg) (acks func(ctx context.Context) []error)
+}
+
+// Config of a relay. All fields but HealEvery are required.
+type Config struct {
+	Store     Store
+	Publisher Publisher
+	Deadlines Deadlines
+	// HealEvery is how often it looks for what a crash left behind. Default 2 s.
+	HealEvery time.Duration
+	Log       *slog.Logger
+}
+
+// Relay publishes committed rows. [Relay.Run] does the work; rows given to it
+// when it has ended stay in the database for another worker.
+type Relay struct {
+	cfg  Config
+	in   chan submission
+	heal chan struct{}
+	done chan struct{}
+}
+
+type submission struct {
+	rows      []Row
+	published chan<- error // gets nil once all states are acknowledged
+}
+
+const (
+	runners    = 2
+	maxFlush   = 512 // rows published in one go
+	claimLimit = 1000
+	ackTimeout = 5 * time.Second
+)
+
+// errStopped is what a submission gets when the relay ends first.
+var errStopped = errors.New("the outbox relay has stopped")
+
+// NewRelay makes a relay; Run starts it.
+func NewRelay(cfg Config) *Relay {
+	if cfg.HealEvery == 0 {
+		cfg.HealEvery = 2 * time.Second
+	}
+	return &Relay{cfg: cfg, in: make(chan submission, 64), heal: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// Enqueue hands over rows just committed. It waits while the relay is behind:
+// the work that makes rows slows down to what the bus takes (I8).
+func (r *Relay) Enqueue(rows []Row) {
+	if len(rows) == 0 {
+		return
+	}
+	select {
+	case r.in <- submission{rows: rows}:
+	case <-r.done:
+	}
+}
+
+// Publish hands over rows and waits until their states are on the bus.
+func (r *Relay) Publish(ctx context.Context, rows []Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	published := make(chan error, 1)
+	select {
+	case r.in <- submission{rows, published}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.done:
+		return errStopped
+	}
+	select {
+	case err := <-published:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.done:
+		return errStopped
+	}
+}
+
+// Heal looks for unpublished rows now, also those not overdue: called when the
+// bus is back.
+func (r *Relay) Heal() {
+	select {
+	case r.heal <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes until ctx ends, then flushes what it was given.
+func (r *Relay) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for range runners {
+		wg.Go(func() { r.publishLoop(ctx) })
+	}
+	wg.Go(func() { r.healLoop(ctx) })
+	wg.Wait()
+	close(r.done)
+}
+
+func (r *Relay) publishLoop(ctx context.Context) {
+	for {
+		select {
+		case first := <-r.in:
+			r.flush(r.gather(first))
+		case <-ctx.Done():
+			for {
+				select {
+				case first := <-r.in:
+					r.flush(r.gather(first))
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// gather adds to first what else is waiting.
+func (r *Relay) gather(first submission) []submission {
+	batch, n := []submission{first}, len(first.rows)
+	for n < maxFlush {
+		select {
+		case next := <-r.in:
+			batch, n = append(batch, next), n+len(next.rows)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// flush publishes the states, waits for their acknowledgements, then publishes
+// the actions: so that what an action causes always follows the state before.
+func (r *Relay) flush(batch []submission) {
+	// Not the role's context: what is committed is finished also while stopping.
+	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	defer cancel()
+
+	states, actions := r.split(batch)
+	failed := make(map[int64]error)
+	r.await(ctx, states, failed)
+
+	// An action whose state is not out waits for the next round with it.
+	held := make(map[string]bool)
+	for _, s := range states {
+		if failed[s.row.ID] != nil {
+			held[s.row.BackendID] = true
+		}
+	}
+	ready := actions[:0]
+	for _, a := range actions {
+		if !held[a.row.BackendID] {
+			ready = append(ready, a)
+		}
+	}
+	acks := r.cfg.Publisher.Publish(messagesOf(ready))
+	for _, s := range batch {
+		if s.published != nil {
+			s.published <- firstFailure(s.rows, failed)
+		}
+	}
+
+	if ids := published(states, failed); len(ids) > 0 {
+		if err := r.cfg.Store.DeleteOutbox(ctx, ids); err != nil {
+			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(ids), "err", err)
+		}
+	}
+	for i, err := range acks(ctx) {
+		if err != nil {
+			r.cfg.Log.Warn("cannot publish an action; trying again", "backend_id", ready[i].row.BackendID, "drone", ready[i].row.Drone, "err", err)
+		}
+	}
+}
+
+type outgoing struct {
+	row *Row
+	msg *nats.Msg
+}
+
+func (r *Relay) split(batch []submission) (states, actions []outgoing) {
+	for _, s := range batch {
+		for i := range s.rows {
+			row := &s.rows[i]
+			msg, err := row.Message(r.cfg.Deadlines)
+			if err != nil {
+				r.cfg.Log.Error("an outbox row cannot be put as a message", "err", err)
+				continue
+			}
+			if row.Kind.Action() {
+				actions = append(actions, outgoing{row, msg})
+			} else {
+				states = append(states, outgoing{row, msg})
+			}
+		}
+	}
+	return states, actions
+}
+
+func (r *Relay) await(ctx context.Context, out []outgoing, failed map[int64]error) {
+	for i, err := range r.cfg.Publisher.Publish(messagesOf(out))(ctx) {
+		if err != nil {
+			failed[out[i].row.ID] = err
+			r.cfg.Log.Warn("cannot publish a state; trying again", "backend_id", out[i].row.BackendID, "err", err)
+		}
+	}
+}
+
+func messagesOf(out []outgoing) []*nats.Msg {
+	msgs := make([]*nats.Msg, len(out))
+	for i := range out {
+		msgs[i] = out[i].msg
+	}
+	return msgs
+}
+
+func published(states []outgoing, failed map[int64]error) []int64 {
+	ids := make([]int64, 0, len(states))
+	for _, s := range states {
+		if failed[s.row.ID] == nil {
+			ids = append(ids, s.row.ID)
+		}
+	}
+	return ids
+}
+
+func firstFailure(rows []Row, failed map[int64]error) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	for i := range rows {
+		if err := failed[rows[i].ID]; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Relay) healLoop(ctx context.Context) {
+	ticker := time.NewTicker(r.cfg.HealEvery)
+	defer ticker.Stop()
+	for {
+		all := false
+		select {
+		case <-ticker.C:
+		case <-r.heal:
+			all = true
+		case <-ctx.Done():
+			return
+		}
+		for {
+			rows, err := r.cfg.Store.ClaimOutbox(ctx, all, claimLimit)
+			if err != nil {
+				if ctx.Err() == nil {
+					r.cfg.Log.Warn("cannot look for unpublished rows", "err", err)
+				}
+				break
+			}
+			if len(rows) > 0 {
+				r.cfg.Log.Info("publishing rows that were left behind", "rows", len(rows), "first", rows[0].Kind, "backend_id", rows[0].BackendID)
+				r.Enqueue(rows)
+			}
+			if all || len(rows) < claimLimit {
+				break
+			}
+		}
+	}
+}

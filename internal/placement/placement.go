@@ -1,0 +1,67 @@
+// Package placement picks the drone for a backend: a pure function over a
+// snapshot of the drones. The statement that takes the lease checks the pick
+// once more, so a stale snapshot costs balance and a retry, never correctness.
+package placement
+
+// Drone is one drone in a snapshot. A drone that is not in it does not qualify:
+// not ready, draining or not heard from within a third of a lease.
+type Drone struct {
+	Name    string
+	Session string
+	Cluster string
+	Pool    string
+	// MaxBackends is how many it takes; 0: no limit.
+	MaxBackends int
+	// Backends is how many it has that have not ended.
+	Backends int
+}
+
+// Full says that the drone takes no more.
+func (d *Drone) Full() bool { return d.MaxBackends > 0 && d.Backends >= d.MaxBackends }
+
+// Snapshot is the drones that qualify, by cluster and pool. It counts what it
+// hands out. Not safe for use by several goroutines.
+type Snapshot struct{ groups map[group][]*Drone }
+
+type group struct{ cluster, pool string }
+
+// NewSnapshot sorts drones into groups.
+func NewSnapshot(drones []Drone) *Snapshot {
+	s := &Snapshot{groups: make(map[group][]*Drone)}
+	for i := range drones {
+		d := &drones[i]
+		g := group{d.Cluster, d.Pool}
+		s.groups[g] = append(s.groups[g], d)
+	}
+	return s
+}
+
+// Pick chooses the less loaded of `choices` drones of the cluster and pool taken
+// at random (1: at random; many: the least loaded), and counts the backend on it.
+// random gives a number in [0, n). False when no drone qualifies.
+func (s *Snapshot) Pick(cluster, pool string, choices int, random func(n int) int) (*Drone, bool) {
+	all := s.groups[group{cluster, pool}]
+	// Full drones go to the front and stay there: each is passed over once.
+	first := 0
+	for i, d := range all {
+		if d.Full() {
+			all[i], all[first] = all[first], d
+			first++
+		}
+	}
+	free := all[first:]
+	if len(free) == 0 {
+		return nil, false
+	}
+	// A partial shuffle: the first `choices` are distinct and random.
+	best := 0
+	for i := range min(max(choices, 1), len(free)) {
+		j := i + random(len(free)-i)
+		free[i], free[j] = free[j], free[i]
+		if free[i].Backends < free[best].Backends {
+			best = i
+		}
+	}
+	free[best].Backends++
+	return free[best], true
+}

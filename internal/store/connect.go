@@ -1,0 +1,272 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/placement"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// connectSQL settles a batch of keys: one row of arrays $1…$16 a key, $20…$25 a token.
+//
+// All of it sees one snapshot, except what the lease's row says once it is
+// locked: "on conflict … where" decides there, on the row as it is then, so of
+// two statements that race for a key one acquires it and the other gets no row.
+// Everything else that is written hangs on the rows that were acquired (I4).
+const connectSQL = `
+with want as materialized (
+    select *
+    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::text[], $7::text[], $8::text[],
+                $9::text[], $10::text[], $11::text[], $12::int8[], $13::int8[], $14::text[], $15::text[])
+         with ordinality as w (namespace, name, tag, backend_id, id_given, cluster, pool, drone,
+                session, subdomain, static_token, lifetime_seconds, max_idle_seconds, body, traceparent, ix)
+),
+held as materialized (
+    select w.ix, l.tag, l.backend_id, l.fencing_token, l.expires_at, b.status, b.cluster, b.subdomain, b.static_token
+    from want w
+    join lease l on l.namespace = w.namespace and l.name = w.name
+    join backend b on b.id = l.backend_id
+    where l.released_at is null and l.expires_at > now()
+),
+-- May be spawned, should nobody hold the key: the drone that was picked still
+-- qualifies in the session that was picked, and the id is free.
+placed as materialized (
+    select w.*, d.drone_time_ms
+    from want w
+    join drone d on d.name = w.drone and d.session = w.session
+    where d.ready and not d.draining and d.heard_at > now() - make_interval(secs => $17)
+      and not exists (select from held h where h.ix = w.ix)
+      and not exists (select from backend b where b.id = w.backend_id)
+),
+acquired as (
+    insert into lease as l (namespace, name, tag, backend_id, fencing_token, expires_at)
+    select namespace, name, tag, backend_id, nextval('fencing_token'), now() + make_interval(secs => $16)
+    from placed
+    order by namespace, name
+    on conflict (namespace, name) do update set
+        tag                 = excluded.tag,
+        previous_backend_id = l.backend_id,
+        backend_id          = excluded.backend_id,
+        -- I2, also against a statement that drew its number early and waited.
+        fencing_token       = greatest(excluded.fencing_token, l.fencing_token + 1),
+        expires_at          = excluded.expires_at,
+        released_at         = null,
+        renewable           = true
+    where l.released_at is not null or l.expires_at <= now()
+    returning l.backend_id, l.previous_backend_id, l.fencing_token
+),
+spawned as materialized (
+    select p.*, a.fencing_token, a.previous_backend_id,
+           nextval('outbox_id') as state_row, nextval('outbox_id') as spawn_row
+    from acquired a
+    join placed p on p.backend_id = a.backend_id
+),
+-- Who held an expired lease ends as lost: what lifecycle.Step does on Lost.
+lost as (
+    update backend b
+    set status = 70, last_status = b.status, termination_kind = '', termination_reason = 'lost', asked = 2,
+        revision = b.revision + 1, changed_at = now(), ended_at = now()
+    from acquired a
+    where b.id = a.previous_backend_id and b.ended_at is null
+    returning b.id, b.drone, b.last_status
+),
+lost_rows as materialized (
+    select l.*, nextval('outbox_id') as state_row, nextval('outbox_id') as terminate_row from lost l
+),
+born as (
+    insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain,
+                         static_token, status, lifetime_ends_at, max_idle_seconds)
+    select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain,
+           static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0)
+    from spawned
+),
+tokens as (
+    insert into token (hash, backend_id, username, auth, secret, expires_at)
+    select t.hash, r.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => $18)
+    from unnest($20::int8[], $21::text[], $22::bytea[], $23::text[], $24::text[], $25::text[])
+         as t (ix, tag, hash, username, auth, secret)
+    join (select ix, tag, backend_id, static_token from held where status < 60
+          union all
+          select ix, tag, backend_id, static_token from spawned) r
+      on r.ix = t.ix and r.tag = t.tag and r.static_token = ''
+),
+published as (
+    insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, fencing_token, drone_time_ms, traceparent)
+    select state_row, 'state', id, drone, 70, last_status, null, $19::text, 0, 0, '' from lost_rows
+    union all
+    select terminate_row, 'terminate', id, drone, 0, 0, 70, '{"hard":true,"reason":"lost"}', 0, 0, '' from lost_rows
+    union all
+    select state_row, 'state', backend_id, drone, 10, 0, null, '', 0, 0, traceparent from spawned
+    union all
+    select spawn_row, 'spawn', backend_id, drone, 0, 0, 20, body, fencing_token, drone_time_ms, traceparent from spawned
+)
+select ix, 1 as result, backend_id, tag, status, cluster, subdomain, static_token, fencing_token,
+       extract(epoch from expires_at - now())::float8 as expires_in, 0::int8 as drone_time_ms, now() as at,
+       0::int8 as state_row, 0::int8 as spawn_row, '' as lost_id, '' as lost_drone, 0::int2 as lost_status,
+       0::int8 as lost_state_row, 0::int8 as lost_terminate_row
+from held
+union all
+select s.ix, 2, s.backend_id, s.tag, 10, s.cluster, s.subdomain, s.static_token, s.fencing_token,
+       0, s.drone_time_ms, now(), s.state_row, s.spawn_row, coalesce(l.id, ''), coalesce(l.drone, ''),
+       coalesce(l.last_status, 0), coalesce(l.state_row, 0), coalesce(l.terminate_row, 0)
+from spawned s
+left join lost_rows l on l.id = s.previous_backend_id
+union all
+select w.ix, 3, w.backend_id, '', 0, '', '', '', 0, 0, 0, now(), 0, 0, '', '', 0, 0, 0
+from want w
+where w.id_given
+  and exists (select from backend b where b.id = w.backend_id)
+  and not exists (select from held h where h.ix = w.ix)`
+
+// tokenLifetime is how long a dynamic token leads anywhere (design, section 3).
+const tokenLifetime = time.Hour
+
+// lostBody is the body of the state of a backend that lost its lease to another.
+var lostBody = string(messages.Encode(messages.State{Status: messages.Terminated, Reason: messages.ReasonLost}))
+
+// Connect settles a batch in one statement (lease.Store).
+func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
+	args := connectArgs(wants, s.terms)
+	var got []lease.Got
+	var rows []outbox.Row
+	err := again(ctx, func() error {
+		got, rows = make([]lease.Got, len(wants)), nil
+		result, err := s.pool.Query(ctx, connectSQL, args...)
+		if err != nil {
+			return err
+		}
+		var r connectRow
+		_, err = pgx.ForEachRow(result, r.fields(), func() error {
+			rows = r.settle(wants, got, rows)
+			return nil
+		})
+		return err
+	})
+	switch {
+	case err == nil:
+		return got, rows, nil
+	case code(err) == codeUnique:
+		// Another statement took a backend id that was free in the snapshot.
+		return nil, nil, fmt.Errorf("connect %d keys: %w: %w", len(wants), lease.ErrRaced, err)
+	}
+	return nil, nil, wrap(fmt.Sprintf("connect %d keys", len(wants)), err)
+}
+
+// connectRow is one row of what connectSQL gives.
+type connectRow struct {
+	ix                              int64
+	result                          lease.Result
+	backendID, tag                  string
+	status                          messages.Status
+	cluster, subdomain, staticToken string
+	fencingToken                    int64
+	expiresIn                       float64
+	droneTimeMS                     int64
+	at                              time.Time
+	stateRow, spawnRow              int64
+	lostID, lostDrone               string
+	lostStatus                      messages.Status
+	lostStateRow, lostTerminateRow  int64
+}
+
+func (r *connectRow) fields() []any {
+	return []any{
+		&r.ix, (*int)(&r.result), &r.backendID, &r.tag, (*int16)(&r.status), &r.cluster, &r.subdomain, &r.staticToken,
+		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.stateRow, &r.spawnRow,
+		&r.lostID, &r.lostDrone, (*int16)(&r.lostStatus), &r.lostStateRow, &r.lostTerminateRow,
+	}
+}
+
+// settle puts the row where it belongs and adds what is to be published, in the
+// order of the outbox.
+func (r *connectRow) settle(wants []lease.Want, got []lease.Got, rows []outbox.Row) []outbox.Row {
+	i := r.ix - 1
+	got[i] = lease.Got{
+		Result: r.result, BackendID: r.backendID, Tag: r.tag, Status: r.status, Cluster: r.cluster,
+		Subdomain: r.subdomain, StaticToken: r.staticToken, FencingToken: r.fencingToken,
+		ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)), TookOver: r.lostID,
+	}
+	if r.result != lease.Acquired {
+		return rows
+	}
+	if r.lostID != "" {
+		rows = append(rows, outbox.Row{
+			ID: r.lostStateRow, Kind: outbox.KindState, BackendID: r.lostID, Drone: r.lostDrone,
+			Status: messages.Terminated, LastStatus: r.lostStatus, Body: []byte(lostBody), At: r.at,
+		}, outbox.Row{
+			ID: r.lostTerminateRow, Kind: outbox.KindTerminate, BackendID: r.lostID, Drone: r.lostDrone,
+			Until: messages.Terminated, At: r.at,
+			Body: messages.Encode(messages.Terminate{Hard: true, Reason: messages.ReasonLost}),
+		})
+	}
+	spawn := wants[i].Spawn
+	return append(rows, outbox.Row{
+		ID: r.stateRow, Kind: outbox.KindState, BackendID: r.backendID, Drone: spawn.Drone,
+		Status: messages.Scheduled, Traceparent: spawn.Traceparent, At: r.at,
+	}, outbox.Row{
+		ID: r.spawnRow, Kind: outbox.KindSpawn, BackendID: r.backendID, Drone: spawn.Drone, Until: messages.Loading,
+		Body: spawn.Body, FencingToken: r.fencingToken, DroneTimeMS: r.droneTimeMS,
+		Traceparent: spawn.Traceparent, At: r.at,
+	})
+}
+
+func connectArgs(wants []lease.Want, terms lease.Terms) []any {
+	n := len(wants)
+	text := func() []string { return make([]string, 0, n) }
+	namespaces, names, tags, ids := text(), text(), text(), text()
+	clusters, pools, drones, sessions := text(), text(), text(), text()
+	subdomains, statics, bodies, traces := text(), text(), text(), text()
+	given := make([]bool, 0, n)
+	lifetimes, idles := make([]int64, 0, n), make([]int64, 0, n)
+	var ixs []int64
+	var tokenTags, users, auths, secrets []string
+	var hashes [][]byte
+
+	none := lease.Spawn{}
+	for i := range wants {
+		w := &wants[i]
+		spawn := w.Spawn
+		if spawn == nil {
+			spawn = &none
+		}
+		namespaces, names, tags = append(namespaces, w.Key.Namespace), append(names, w.Key.Name), append(tags, w.Key.Tag)
+		ids, given = append(ids, spawn.BackendID), append(given, spawn.IDGiven)
+		clusters, pools = append(clusters, spawn.Cluster), append(pools, spawn.Pool)
+		drones, sessions = append(drones, spawn.Drone), append(sessions, spawn.Session)
+		subdomains, statics = append(subdomains, spawn.Subdomain), append(statics, spawn.StaticToken)
+		lifetimes, idles = append(lifetimes, spawn.LifetimeSeconds), append(idles, spawn.MaxIdleSeconds)
+		bodies, traces = append(bodies, string(spawn.Body)), append(traces, spawn.Traceparent)
+		for _, t := range w.Tokens {
+			ixs = append(ixs, int64(i)+1)
+			tokenTags, hashes = append(tokenTags, t.Tag), append(hashes, t.Hash)
+			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
+		}
+	}
+	return []any{
+		namespaces, names, tags, ids, given, clusters, pools, drones, sessions, subdomains, statics,
+		lifetimes, idles, bodies, traces,
+		terms.TTL.Seconds(), terms.FreshWithin().Seconds(), tokenLifetime.Seconds(), lostBody,
+		ixs, tokenTags, hashes, users, auths, secrets,
+	}
+}
+
+const placeableSQL = `
+select d.name, d.session, d.cluster, d.pool, d.max_backends,
+       (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4
+from drone d
+where d.ready and not d.draining and d.heard_at > now() - make_interval(secs => $1)`
+
+// PlaceableDrones are those that may be given a backend now (lease.Store).
+func (s *Store) PlaceableDrones(ctx context.Context) ([]placement.Drone, error) {
+	drones, err := read(ctx, s, func(row pgx.CollectableRow) (d placement.Drone, err error) {
+		err = row.Scan(&d.Name, &d.Session, &d.Cluster, &d.Pool, &d.MaxBackends, &d.Backends)
+		return d, err
+	}, placeableSQL, s.terms.FreshWithin().Seconds())
+	return drones, wrap("read the drones", err)
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/messages"
+)
+
+const registerSQL = `
+insert into drone as d (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (name) do update set
+    cluster = excluded.cluster, pool = excluded.pool, runtime = excluded.runtime, version = excluded.version,
+    max_backends = excluded.max_backends, drone_time_ms = excluded.drone_time_ms, heard_at = now(),
+    ready = d.ready and d.session = excluded.session,
+    registered_at = case when d.session = excluded.session then d.registered_at else now() end,
+    session = excluded.session`
+
+// adoptSQL makes the backends that still run, and hold their lease, those of the new session.
+const adoptSQL = `
+update backend b
+set session = $2, revision = b.revision + 1
+from lease l
+where b.id = any($3::text[]) and b.drone = $1 and b.session <> $2 and b.ended_at is null
+  and l.namespace = b.namespace and l.name = b.name and l.backend_id = b.id
+  and l.released_at is null and l.expires_at > now() and l.renewable`
+
+// renewSQL renews the leases that this session holds. What is locked is checked
+// again on the row as it is then.
+const renewSQL = `
+with mine as materialized (
+    select l.namespace, l.name, l.backend_id
+    from unnest($3::text[]) as wanted (id)
+    join backend b on b.id = wanted.id
+    join lease l on l.namespace = b.namespace and l.name = b.name and l.backend_id = b.id
+    where b.drone = $1 and b.session = $2 and b.ended_at is null
+      and l.released_at is null and l.expires_at > now() and l.renewable
+      and exists (select from drone d where d.name = $1 and d.session = $2)
+    order by l.namespace, l.name
+    for no key update of l
+)
+update lease l
+set expires_at = now() + make_interval(secs => $4)
+from mine m
+where l.namespace = m.namespace and l.name = m.name
+returning l.backend_id`
+
+// orphansSQL are the backends of earlier sessions that the drone no longer runs.
+const orphansSQL = `
+select b.id from backend b where b.drone = $1 and b.session <> $2 and b.ended_at is null`
+
+const droneEventSQL = `
+insert into outbox (id, kind, backend_id, drone, body)
+values (nextval('outbox_id'), 'drone', $1, $1, $2)
+returning id, created_at`
+
+// untakenSQL has what the drone has not taken published again.
+const untakenSQL = `
+update outbox set due_at = now() where drone = $1 and until_status is not null`
+
+// Register begins (or, in the same session, repeats) a session of a drone. It
+// gives the backends that the session holds, with leases renewed; those of
+// earlier sessions that the drone no longer runs; and the event to publish.
+func (s *Store) Register(ctx context.Context, drone string, r *messages.RegisterRequest) (held, orphans []string, event outbox.Row, err error) {
+	body := string(messages.Encode(messages.DroneEvent{
+		Type: messages.TypeDroneRegistered, ID: drone + "." + r.Session, Drone: drone,
+		Session: r.Session, Cluster: r.Cluster, Pool: r.Pool,
+	}))
+	err = again(ctx, func() error {
+		// One round trip; a batch is one transaction.
+		b := &pgx.Batch{}
+		b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends, r.DroneTimeMS)
+		b.Queue(adoptSQL, drone, r.Session, r.Backends)
+		b.Queue(renewSQL, drone, r.Session, r.Backends, s.terms.TTL.Seconds()).Query(collectInto(&held))
+		b.Queue(orphansSQL, drone, r.Session).Query(collectInto(&orphans))
+		b.Queue(untakenSQL, drone)
+		b.Queue(droneEventSQL, drone, body).QueryRow(func(row pgx.Row) error { return row.Scan(&event.ID, &event.At) })
+		return s.pool.SendBatch(ctx, b).Close()
+	})
+	event.Kind, event.BackendID, event.Drone, event.Body = outbox.KindDrone, drone, drone, []byte(body)
+	return held, orphans, event, wrap("register a drone", err)
+}
+
+const heartbeatSQL = `
+update drone
+set heard_at = now(), ready = $3, drone_time_ms = greatest(drone_time_ms, $4)
+where name = $1 and session = $2
+returning draining`
+
+// Heartbeat notes that a drone lives and renews its leases in one round trip. It
+// gives the renewed ones. known is false when the session is not the drone's.
+func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.HeartbeatRequest) (renewed []string, draining, known bool, err error) {
+	err = again(ctx, func() error {
+		known = true
+		b := &pgx.Batch{}
+		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&draining)
+			if errors.Is(err, pgx.ErrNoRows) {
+				known = false
+				return nil
+			}
+			return err
+		})
+		if len(r.Renew) > 0 {
+			b.Queue(renewSQL, drone, r.Session, r.Renew, s.terms.TTL.Seconds()).Query(collectInto(&renewed))
+		}
+		return s.pool.SendBatch(ctx, b).Close()
+	})
+	return renewed, draining, known, wrap("renew leases", err)
+}
+
+func collectInto[T any](list *[]T) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*list, err = pgx.CollectRows(rows, pgx.RowTo[T])
+		return err
+	}
+}

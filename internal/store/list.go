@@ -1,0 +1,74 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
+       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
+       b.message, b.exit_code`
+
+func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
+	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
+		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
+		&b.Kind, &b.Reason, &b.Message, &b.ExitCode)
+	b.Number = int(b.Status)
+	return b, err
+}
+
+const statusSQL = `select ` + backendColumns + ` from backend b where b.id = $1`
+
+// Backend gives one backend; ok is false when there is none.
+func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendInfo, ok bool, err error) {
+	list, err := read(ctx, s, scanBackend, statusSQL, id)
+	if err != nil || len(list) == 0 {
+		return info, false, wrap("read a backend", err)
+	}
+	return list[0], true, nil
+}
+
+const backendsSQL = `
+select ` + backendColumns + `
+from backend b
+where b.id > $1 and ($2 or b.ended_at is null) and ($3 = '' or b.drone = $3)
+order by b.id
+limit $4`
+
+// Backends gives a page of backends, by id, and where the next begins.
+func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (messages.BackendsResponse, error) {
+	list, err := read(ctx, s, scanBackend, backendsSQL, r.After, r.All, r.Drone, r.Limit+1)
+	resp := messages.BackendsResponse{Backends: list}
+	if len(list) > r.Limit {
+		resp.Backends = list[:r.Limit]
+		resp.Next = resp.Backends[r.Limit-1].BackendID
+	}
+	return resp, wrap("list backends", err)
+}
+
+const dronesSQL = `
+select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, d.ready, d.draining, d.max_backends,
+       (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4,
+       (extract(epoch from now() - d.heard_at) * 1000)::int8
+from drone d
+where d.name > $1
+order by d.name
+limit $2`
+
+// Drones gives a page of drones, by name, and where the next begins.
+func (s *Store) Drones(ctx context.Context, r *messages.DronesRequest) (messages.DronesResponse, error) {
+	list, err := read(ctx, s, func(row pgx.CollectableRow) (d messages.DroneInfo, err error) {
+		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.Draining,
+			&d.MaxBackends, &d.Backends, &d.HeardMSAgo)
+		return d, err
+	}, dronesSQL, r.After, r.Limit+1)
+	resp := messages.DronesResponse{Drones: list}
+	if len(list) > r.Limit {
+		resp.Drones = list[:r.Limit]
+		resp.Next = resp.Drones[r.Limit-1].Drone
+	}
+	return resp, wrap("list drones", err)
+}

@@ -1,0 +1,57 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/outbox"
+)
+
+// claimSQL takes what is overdue ($1: all of it) off the hands of other workers for a while.
+// All rows of a backend go together, so that its states stay in order. Each try
+// doubles the time until the next, up to a minute.
+const claimSQL = `
+with due as (
+    select backend_id, min(id) as first
+    from outbox
+    where $1 or due_at <= now()
+    group by backend_id
+    order by first
+    limit $2
+),
+locked as (
+    select o.id
+    from outbox o
+    where o.backend_id in (select backend_id from due)
+    order by o.id
+    for update skip locked
+)
+update outbox o
+set due_at = now() + make_interval(secs => least(60, 5 * (1 << least(o.attempts, 4)))), attempts = o.attempts + 1
+from locked
+where o.id = locked.id
+returning ` + outboxColumns
+
+const outboxColumns = `o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status, coalesce(o.until_status, 0),
+          o.body, o.fencing_token, o.drone_time_ms, o.traceparent, o.created_at`
+
+func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
+	var body string
+	err = row.Scan(&r.ID, &r.Kind, &r.BackendID, &r.Drone, (*int16)(&r.Status), (*int16)(&r.LastStatus), (*int16)(&r.Until),
+		&body, &r.FencingToken, &r.DroneTimeMS, &r.Traceparent, &r.At)
+	r.Body = []byte(body)
+	return r, err
+}
+
+// ClaimOutbox takes overdue rows (outbox.Store). The limit counts backends.
+func (s *Store) ClaimOutbox(ctx context.Context, all bool, limit int) ([]outbox.Row, error) {
+	rows, err := read(ctx, s, scanOutbox, "with claimed as ("+claimSQL+") select * from claimed order by id", all, limit)
+	return rows, wrap("claim outbox rows", err)
+}
+
+// DeleteOutbox takes published states off (outbox.Store).
+func (s *Store) DeleteOutbox(ctx context.Context, ids []int64) error {
+	_, err := s.pool.Exec(ctx, "delete from outbox where id = any($1::int8[])", ids)
+	return wrap("delete outbox rows", err)
+}

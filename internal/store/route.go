@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/messages"
+)
+
+const routeSQL = `
+select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
+       ceil(extract(epoch from t.expires_at - now()) * 1000)::int8
+from unnest($1::bytea[]) with ordinality as w (hash, ix)
+join token t on t.hash = w.hash
+join backend b on b.id = t.backend_id
+where t.expires_at > now() and b.ended_at is null
+union all
+select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0
+from unnest($2::text[]) with ordinality as w (token, ix)
+join backend b on b.static_token = w.token
+where w.token <> '' and b.static_token <> '' and b.ended_at is null`
+
+// Routes looks connection tokens up: nil for one that leads nowhere.
+func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteResponse, error) {
+	hashes, statics := make([][]byte, len(tokens)), make([]string, len(tokens))
+	for i, token := range tokens {
+		if len(token) > len(messages.StaticTokenPrefix) && token[:len(messages.StaticTokenPrefix)] == messages.StaticTokenPrefix {
+			statics[i] = token
+		} else {
+			hashes[i] = lease.HashToken(token)
+		}
+	}
+	routes := make([]*messages.RouteResponse, len(tokens))
+	rows, err := s.pool.Query(ctx, routeSQL, hashes, statics)
+	if err != nil {
+		return nil, wrap("look up routes", err)
+	}
+	var ix int64
+	var r messages.RouteResponse
+	var auth string
+	_, err = pgx.ForEachRow(rows, []any{
+		&ix, &r.BackendID, (*int16)(&r.Status), &r.Address, &r.Cluster, &r.Subdomain, &r.User, &auth, &r.SecretToken, &r.ValidForMS,
+	}, func() error {
+		route := r
+		if auth != "" {
+			route.Auth = json.RawMessage(auth)
+		}
+		routes[ix-1] = &route
+		return nil
+	})
+	return routes, wrap("look up routes", err)
+}
+
+const keepaliveSQL = `
+with seen as materialized (
+    select b.id from backend b where b.id = any($1::text[]) and b.ended_at is null order by b.id for no key update
+)
+update backend b set last_keepalive_at = now() from seen s where b.id = s.id`
+
+// Keepalive notes that backends have connections.
+func (s *Store) Keepalive(ctx context.Context, backends []string) error {
+	err := again(ctx, func() error {
+		_, err := s.pool.Exec(ctx, keepaliveSQL, backends)
+		return err
+	})
+	return wrap("note connected backends", err)
+}

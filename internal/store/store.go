@@ -1,0 +1,146 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Config says which database. DSN is required.
+type Config struct {
+	// DSN is a Postgres URL or keyword/value string.
+	DSN string
+	// MaxConns bounds the pool. Default 8.
+	MaxConns int
+	// Terms of the leases written. Default lease.DefaultTerms.
+	Terms lease.Terms
+}
+
+// Store is the database.
+type Store struct {
+	pool  *pgxpool.Pool
+	terms lease.Terms
+}
+
+// Open prepares a pool. It does not connect: a database that is away shows with
+// the first statement.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("read the Postgres address: %w", err)
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = 8
+	}
+	if cfg.Terms == (lease.Terms{}) {
+		cfg.Terms = lease.DefaultTerms
+	}
+	pc.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000)) //nolint:gosec // bounded
+	pc.ConnConfig.ConnectTimeout = 3 * time.Second
+	for name, value := range map[string]string{
+		"application_name":                    "jetway",
+		"jit":                                 "off",
+		"plan_cache_mode":                     "force_generic_plan",
+		"enable_seqscan":                      "off",
+		"statement_timeout":                   "15s",
+		"lock_timeout":                        "5s",
+		"idle_in_transaction_session_timeout": "15s",
+		"timezone":                            "UTC",
+	} {
+		pc.ConnConfig.RuntimeParams[name] = value
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("open the Postgres pool: %w", err)
+	}
+	return &Store{pool: pool, terms: cfg.Terms}, nil
+}
+
+// Terms are those of the leases that this store writes.
+func (s *Store) Terms() lease.Terms { return s.terms }
+
+// Close closes the pool when its statements are done.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping says whether Postgres answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return wrap("ping Postgres", s.pool.Ping(ctx))
+}
+
+// SQLSTATE classes and codes that are branched on.
+const (
+	classConnection   = "08"
+	classShutdown     = "57P"
+	codeUnique        = "23505"
+	codeSerialization = "40001"
+	codeDeadlock      = "40P01"
+	codeLockTimeout   = "55P03"
+	codeCanceled      = "57014"
+	codeTooMany       = "53300"
+	codeReadOnly      = "25006"
+)
+
+// code gives the SQLSTATE of err, or "".
+func code(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// wrap says what was being done, and makes an error of kind Unavailable of what
+// comes from a database that is away, starting, stopping or out of time.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if away(err) {
+		return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "the database cannot be reached"), err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func away(err error) bool {
+	if c := code(err); c != "" {
+		return strings.HasPrefix(c, classConnection) || strings.HasPrefix(c, classShutdown) ||
+			c == codeTooMany || c == codeReadOnly || c == codeCanceled || c == codeLockTimeout
+	}
+	var connErr *pgconn.ConnectError
+	var netErr net.Error
+	return errors.As(err, &connErr) || errors.As(err, &netErr) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) ||
+		strings.Contains(err.Error(), "conn closed")
+}
+
+// again runs a statement until Postgres no longer ends it for a deadlock with
+// another one. Nothing was done by one that was ended.
+func again(ctx context.Context, run func() error) error {
+	for attempt := 0; ; attempt++ {
+		err := run()
+		if c := code(err); (c != codeDeadlock && c != codeSerialization) || attempt == 4 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// read runs a query and scans all its rows.
+func read[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	rows, err := s.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
+}

@@ -1,0 +1,327 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Change is an event for one backend.
+type Change struct {
+	BackendID string
+	Event     lifecycle.Event
+}
+
+// Holder limits changes to the backends of one session of a drone.
+type Holder struct{ Drone, Session string }
+
+const loadSQL = `
+select b.id, b.drone, b.session, b.revision, b.asked, b.status, b.address, b.last_status,
+       b.termination_kind, b.termination_reason, b.message, b.exit_code
+from backend b
+where b.id = any($1::text[])`
+
+// States that were committed but perhaps not published by whoever committed them.
+const unpublishedSQL = `
+select ` + outboxColumns + `
+from outbox o
+where o.backend_id = any($1::text[]) and o.until_status is null
+order by o.id`
+
+// saveSQL writes what the rules decided, for the backends that are still at the
+// revision that was looked at. Leases are locked before backends, in order.
+const saveSQL = `
+with input as materialized (
+    select *
+    from unnest($1::text[], $2::int4[], $3::int2[], $4::int2[], $5::text[], $6::int2[], $7::text[], $8::text[],
+                $9::text[], $10::int4[], $11::bool[], $12::bool[], $13::text[], $14::text[])
+         as i (id, revision, asked, status, address, last_status, termination_kind, termination_reason,
+               message, exit_code, release, publish, terminate, body)
+),
+locked as materialized (
+    select l.backend_id
+    from lease l
+    where (l.namespace, l.name, l.backend_id) in
+          (select b.namespace, b.name, b.id from input i join backend b on b.id = i.id where i.release)
+    order by l.namespace, l.name
+    for no key update
+),
+changed as (
+    update backend b
+    set revision = b.revision + 1, asked = i.asked, status = i.status, address = i.address,
+        last_status = i.last_status, termination_kind = i.termination_kind,
+        termination_reason = i.termination_reason, message = i.message, exit_code = i.exit_code,
+        changed_at = case when b.status = i.status then b.changed_at else now() end,
+        ended_at = case when i.status = 70 then now() end
+    from input i
+    where b.id = i.id and b.revision = i.revision and (select count(*) from locked) >= 0
+    returning b.id, b.namespace, b.name, b.drone, i.status, i.last_status, i.release, i.publish, i.terminate, i.body
+),
+released as (
+    update lease l
+    set released_at = now()
+    from changed c
+    where c.release and l.namespace = c.namespace and l.name = c.name and l.backend_id = c.id
+),
+new_rows as materialized (
+    select nextval('outbox_id') as id, 'state' as kind, c.id as backend_id, c.drone, c.status, c.last_status,
+           null::int2 as until_status, c.body
+    from changed c where c.publish
+    union all
+    -- Shown to be taken by the status that it leads to; of a backend that was
+    -- given up, by its drone's word that it has ended.
+    select nextval('outbox_id'), 'terminate', c.id, c.drone, 0, 0,
+           case when c.status = 70 then 70 when c.asked_hard then 65 else 60 end, c.terminate
+    from (select *, (terminate::json ->> 'hard')::bool as asked_hard from changed where terminate <> '') c
+),
+published as (
+    insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body)
+    select id, kind, backend_id, drone, status, last_status, until_status, body from new_rows
+)
+select 0 as id, '' as kind, c.id as backend_id, '' as drone, 0::int2 as status, 0::int2 as last_status,
+       0::int2 as until_status, '' as body, now() as at
+from changed c
+union all
+select id, kind, backend_id, drone, status, last_status, coalesce(until_status, 0), body, now()
+from new_rows
+order by 1`
+
+// takenSQL takes actions off the record whose goal their backend has reached.
+const takenSQL = `
+delete from outbox o
+using unnest($1::text[], $2::int2[]) as t (id, status)
+where o.backend_id = t.id and o.until_status <= t.status`
+
+// Transition applies events to backends by the rules of lifecycle: all of them,
+// or none where a backend does not exist or is not the holder's; those are the
+// foreign ones. The rows to publish begin with states of these backends that
+// another may have left unpublished.
+func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change) (rows []outbox.Row, foreign []string, err error) {
+	ids := make([]string, len(changes))
+	for i, c := range changes {
+		ids[i] = c.BackendID
+	}
+	var earlier []outbox.Row
+	for first := true; len(changes) > 0; first = false {
+		loaded, pending, err := s.load(ctx, ids)
+		if err != nil {
+			return nil, nil, err
+		}
+		if first {
+			earlier = pending
+			if foreign = foreignTo(holder, ids, loaded); len(foreign) > 0 {
+				return nil, foreign, nil
+			}
+		}
+		save := decide(loaded, changes)
+		saved, conflicted, err := s.save(ctx, save)
+		if err != nil {
+			return nil, nil, err
+		}
+		rows = append(rows, saved...)
+		// Another statement was at these meanwhile: look again.
+		changes = keep(changes, conflicted)
+		ids = conflicted
+	}
+	return append(earlier, rows...), nil, nil
+}
+
+type loaded struct {
+	id, drone, session string
+	revision           int32
+	lifecycle.Backend
+}
+
+func (s *Store) load(ctx context.Context, ids []string) (map[string]*loaded, []outbox.Row, error) {
+	backends := make(map[string]*loaded, len(ids))
+	var pending []outbox.Row
+	// Two look-ups, one round trip.
+	b := &pgx.Batch{}
+	b.Queue(loadSQL, ids).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			l := new(loaded)
+			err := rows.Scan(&l.id, &l.drone, &l.session, &l.revision, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
+				(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode)
+			if err != nil {
+				return err
+			}
+			backends[l.id] = l
+		}
+		return rows.Err()
+	})
+	b.Queue(unpublishedSQL, ids).Query(func(rows pgx.Rows) (err error) {
+		pending, err = pgx.CollectRows(rows, scanOutbox)
+		return err
+	})
+	return backends, pending, wrap("read backends", s.pool.SendBatch(ctx, b).Close())
+}
+
+func foreignTo(holder *Holder, ids []string, backends map[string]*loaded) (foreign []string) {
+	for _, id := range ids {
+		l := backends[id]
+		if l == nil || (holder != nil && (l.drone != holder.Drone || l.session != holder.Session)) {
+			foreign = append(foreign, id)
+		}
+	}
+	return foreign
+}
+
+// step is what one backend goes through in one save: a row for each state.
+type step struct {
+	from    *loaded
+	state   messages.State
+	asked   lifecycle.Asked
+	actions lifecycle.Actions
+}
+
+// decide runs the rules. Several events of one backend (a drone reports in
+// batches) become several saves, one after another, so that no state is left out (I5).
+func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
+	round := make(map[string]int)
+	for _, c := range changes {
+		l := backends[c.BackendID]
+		if l == nil {
+			continue
+		}
+		next, actions := lifecycle.Step(l.Backend, c.Event)
+		if actions == (lifecycle.Actions{}) {
+			continue
+		}
+		n := round[c.BackendID]
+		if n == len(saves) {
+			saves = append(saves, nil)
+		}
+		from := *l
+		saves[n] = append(saves[n], step{from: &from, state: next.State, asked: next.Asked, actions: actions})
+		if next.State != l.State || next.Asked != l.Asked {
+			l.Backend, l.revision = next, l.revision+1
+		}
+		round[c.BackendID] = n + 1
+	}
+	return saves
+}
+
+// save writes the steps in one round trip and one transaction. Conflicted are the
+// backends of which another statement changed the row meanwhile.
+func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, conflicted []string, err error) {
+	if len(saves) == 0 {
+		return nil, nil, nil
+	}
+	err = again(ctx, func() error {
+		rows, conflicted = nil, nil
+		b := &pgx.Batch{}
+		seen := make(map[string]bool)
+		taken := make(map[string]messages.Status)
+		for _, steps := range saves {
+			var missed map[string]bool
+			args, wanted := saveArgs(steps, taken)
+			if len(wanted) == 0 {
+				continue
+			}
+			b.Queue(saveSQL, args...).Query(func(r pgx.Rows) error {
+				missed = make(map[string]bool, len(wanted))
+				for _, id := range wanted {
+					missed[id] = true
+				}
+				got, err := collectSaved(r, missed)
+				rows = append(rows, got...)
+				for id := range missed {
+					if !seen[id] {
+						seen[id] = true
+						conflicted = append(conflicted, id)
+					}
+				}
+				return err
+			})
+		}
+		if len(taken) > 0 {
+			ids, statuses := make([]string, 0, len(taken)), make([]int16, 0, len(taken))
+			for id, status := range taken {
+				ids, statuses = append(ids, id), append(statuses, int16(status))
+			}
+			b.Queue(takenSQL, ids, statuses)
+		}
+		return s.pool.SendBatch(ctx, b).Close()
+	})
+	return rows, conflicted, wrap("write states", err)
+}
+
+// saveArgs makes the arrays of saveSQL of the steps that change a row, and notes
+// in taken how far each backend's drone has shown to be.
+func saveArgs(steps []step, taken map[string]messages.Status) (args []any, wanted []string) {
+	var revisions []int32
+	var asked, statuses, lasts []int16
+	var addresses, kinds, reasons, texts, terminates, bodies []string
+	var exitCodes []*int32
+	var release, publish []bool
+	for i := range steps {
+		st := &steps[i]
+		if st.actions.Taken {
+			taken[st.from.id] = max(taken[st.from.id], st.state.Status)
+		}
+		if st.state == st.from.State && st.asked == st.from.Asked {
+			continue
+		}
+		wanted = append(wanted, st.from.id)
+		revisions = append(revisions, st.from.revision)
+		asked, statuses, lasts = append(asked, int16(st.asked)), append(statuses, int16(st.state.Status)), append(lasts, int16(st.state.LastStatus))
+		addresses, kinds = append(addresses, st.state.Address), append(kinds, string(st.state.Kind))
+		reasons, texts = append(reasons, string(st.state.Reason)), append(texts, st.state.Message)
+		var exit *int32
+		if st.state.ExitCode != nil {
+			code := int32(*st.state.ExitCode) //nolint:gosec // an exit code
+			exit = &code
+		}
+		exitCodes = append(exitCodes, exit)
+		release, publish = append(release, st.actions.Release), append(publish, st.actions.Publish)
+		terminate := ""
+		if st.actions.Terminate != nil {
+			terminate = string(messages.Encode(st.actions.Terminate))
+		}
+		terminates = append(terminates, terminate)
+		bodies = append(bodies, string(messages.Encode(st.state)))
+	}
+	return []any{
+		wanted, revisions, asked, statuses, addresses, lasts, kinds, reasons, texts, exitCodes,
+		release, publish, terminates, bodies,
+	}, wanted
+}
+
+// collectSaved reads the rows to publish and takes the changed backends off missed.
+func collectSaved(r pgx.Rows, missed map[string]bool) (rows []outbox.Row, err error) {
+	var row outbox.Row
+	var body string
+	_, err = pgx.ForEachRow(r, []any{
+		&row.ID, (*string)(&row.Kind), &row.BackendID, &row.Drone, (*int16)(&row.Status), (*int16)(&row.LastStatus),
+		(*int16)(&row.Until), &body, &row.At,
+	}, func() error {
+		if row.ID == 0 { // says only that the backend was changed
+			delete(missed, row.BackendID)
+			return nil
+		}
+		row.Body = []byte(body)
+		rows = append(rows, row)
+		return nil
+	})
+	return rows, err
+}
+
+func keep(changes []Change, ids []string) (kept []Change) {
+	if len(ids) == 0 {
+		return nil
+	}
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	for _, c := range changes {
+		if wanted[c.BackendID] {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}
