@@ -1,0 +1,76 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// duplicateWindow is how long a stream knows message ids. Publishing again after
+// a crash comes within seconds; past it readers go by state number and backend
+// id. The ids take memory in the server, so it is short.
+const duplicateWindow = 20 * time.Second
+
+// streams are what carries actions, events and output lines. All are bounded.
+func streams(replicas int) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{{
+		Name:        messages.StreamActions,
+		Description: "Actions for drones; on record in Postgres until taken",
+		Subjects:    []string{messages.SubjectAllActions},
+		Retention:   jetstream.WorkQueuePolicy,
+		MaxAge:      10 * time.Minute, // a drone refuses what is older; what it must still take is published again
+		MaxBytes:    1 << 30,
+		Replicas:    replicas,
+		Duplicates:  duplicateWindow,
+	}, {
+		Name:              messages.StreamEvents,
+		Description:       "States of backends, and what happens to drones and tokens",
+		Subjects:          []string{messages.SubjectAllEvents},
+		MaxAge:            24 * time.Hour,
+		MaxMsgsPerSubject: 64,
+		MaxBytes:          2 << 30,
+		AllowDirect:       true, // history without a consumer
+		Replicas:          replicas,
+		Duplicates:        duplicateWindow,
+	}, {
+		Name:              messages.StreamLogs,
+		Description:       "The last output lines of each backend",
+		Subjects:          []string{messages.SubjectAllLogs},
+		MaxAge:            time.Hour,
+		MaxMsgsPerSubject: 200,
+		MaxBytes:          256 << 20,
+		AllowDirect:       true,
+		NoAck:             true, // lines are published without waiting
+		Replicas:          replicas,
+		Duplicates:        time.Second,
+	}}
+}
+
+// EnsureStreams makes the streams or brings them up to date.
+func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
+	for _, cfg := range streams(replicas) {
+		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// EnsureConsumer makes the durable consumer of a drone's actions and gives its name.
+func EnsureConsumer(ctx context.Context, js jetstream.JetStream, drone string) (string, error) {
+	_, err := js.CreateOrUpdateConsumer(ctx, messages.StreamActions, jetstream.ConsumerConfig{
+		Durable:       drone,
+		FilterSubject: messages.ActionSubject(drone),
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       30 * time.Second,
+		MaxAckPending: 4096,
+	})
+	if err != nil {
+		return "", fmt.Errorf("make the consumer of %s: %w", drone, err)
+	}
+	return drone, nil
+}
