@@ -1,0 +1,126 @@
+package process_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/process"
+)
+
+// The test binary is also the backend that it runs: with a first argument "as=…" it
+// plays that part. The tests copy it below a root of their own.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		if part, ok := strings.CutPrefix(os.Args[1], "as="); ok {
+			play(part, os.Args[2:])
+			os.Exit(0)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func play(part string, args []string) {
+	switch part {
+	case "serve": // listens, and ends with 0 on SIGTERM
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+		must(err)
+		fmt.Println("ready")
+		<-term
+		must(listener.Close())
+		fmt.Println("goodbye")
+	case "show": // prints what it got, and ends with 3
+		for _, name := range os.Environ() {
+			fmt.Println("env", name)
+		}
+		dir, _ := os.Getwd()
+		rest, _ := io.ReadAll(os.Stdin)
+		fmt.Println("dir", dir)
+		fmt.Println("args", strings.Join(os.Args, " "))
+		fmt.Println("stdin", len(rest))
+		fmt.Fprintln(os.Stderr, "to stderr")
+		os.Exit(3)
+	case "deaf": // ignores SIGTERM
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("pid", os.Getpid())
+		select {}
+	case "parent": // has a deaf child; "leave" ends then, "setsid" moves the child out of the group
+		child := exec.Command(os.Args[0], "as=deaf")
+		child.Stdout = os.Stdout
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: args[0] == "setsid"}
+		must(child.Start())
+		if args[0] != "stay" {
+			return
+		}
+		select {}
+	case "flood": // writes this many MiB of lines
+		mebibytes, err := strconv.Atoi(args[0])
+		must(err)
+		block := strings.Repeat(strings.Repeat("x", 127)+"\n", 8192)
+		for range mebibytes {
+			_, err := os.Stdout.WriteString(block)
+			must(err)
+		}
+		fmt.Fprintln(os.Stderr, "written")
+	case "long": // a line of many buffers, one that is not UTF-8, one without an end
+		fmt.Print(strings.Repeat("é", 20_000), "\r\n", "a\xffb\n", "no end")
+	case "agent": // starts a deaf process with a runtime of its own
+		r, err := process.New(process.Config{Root: args[0]})
+		must(err)
+		_, err = r.Start(context.Background(), runtime.Spec{
+			Executable: []byte(`{"command": ["helper", "as=deaf"]}`),
+			Log:        func(line runtime.Line) { fmt.Println(line.Text) },
+		})
+		must(err)
+		select {}
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(99)
+	}
+}
+
+// newRoot makes a directory with the helper in it.
+func newRoot(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper := filepath.Join(root, "helper")
+	if os.Link(self, helper) == nil {
+		return root
+	}
+	source, err := os.Open(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	target, err := os.OpenFile(helper, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	if _, err := io.Copy(target, source); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
