@@ -1,0 +1,83 @@
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Config says who the proxy is and where it listens. A field left zero gets its default.
+type Config struct {
+	// Name is px-… and part of the subjects on which the proxy asks. Required.
+	Name string
+	// Listener is where browsers connect. Required. Run closes it.
+	Listener net.Listener
+	// RootRedirect is where / leads; "": / is refused.
+	RootRedirect string
+
+	// ReadyTimeout is how long a request waits for a backend to get ready; 60 s.
+	ReadyTimeout time.Duration
+	// LookupTimeout is how long a worker may take to say where a token leads; 5 s.
+	LookupTimeout time.Duration
+	// DialTimeout is how long connecting to a backend may take; 5 s.
+	DialTimeout time.Duration
+	// DrainTimeout is how long what is open when Run is to end may go on; then
+	// it is cut. 5 s; negative: cut at once.
+	DrainTimeout time.Duration
+	// KeepaliveInterval is how often workers are told who is connected; 10 s.
+	KeepaliveInterval time.Duration
+	// RouteBytes bounds the remembered routes; 64 MiB, some 100,000 routes
+	// without much auth data.
+	RouteBytes int
+
+	// OnReady is called once, if set, when requests are served.
+	OnReady func()
+	// Log is where refusals are logged; slog.Default().
+	Log *slog.Logger
+}
+
+func (c *Config) setDefaults() {
+	c.ReadyTimeout = cmp.Or(c.ReadyTimeout, 60*time.Second)
+	c.LookupTimeout = cmp.Or(c.LookupTimeout, 5*time.Second)
+	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
+	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 10*time.Second)
+	c.RouteBytes = cmp.Or(c.RouteBytes, 64<<20)
+	c.Log = cmp.Or(c.Log, slog.Default())
+	if c.OnReady == nil {
+		c.OnReady = func() {}
+	}
+}
+
+// Validate says what is wrong with the configuration, or nil.
+func (c *Config) Validate() error {
+	if err := messages.CheckProxyName(c.Name); err != nil {
+		return fmt.Errorf("proxy name %q: %w", c.Name, err)
+	}
+	if c.Listener == nil {
+		return errors.New("proxy: no listener")
+	}
+	if c.RootRedirect != "" {
+		if to, err := url.Parse(c.RootRedirect); err != nil || to.Host == "" || (to.Scheme != "http" && to.Scheme != "https") {
+			return fmt.Errorf("proxy: the root redirect %q is not an http(s) URL", c.RootRedirect)
+		}
+	}
+	for name, d := range map[string]time.Duration{
+		"ready timeout": c.ReadyTimeout, "lookup timeout": c.LookupTimeout,
+		"dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval,
+	} {
+		if d < 0 {
+			return fmt.Errorf("proxy: the %s %v is negative", name, d)
+		}
+	}
+	if c.RouteBytes < 0 {
+		return fmt.Errorf("proxy: %d bytes for routes is negative", c.RouteBytes)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"strings"
+)
+
+// refusal is an answer that the proxy gives by itself.
+type refusal struct {
+	status int
+	reason string // a sentence for people
+	route  *route // where known
+	err    error  // for the log only
+}
+
+// The refusals that need no more words.
+var (
+	gone = refusal{
+		status: http.StatusGone,
+		reason: "This link leads nowhere (any more): it has expired or was revoked, or its session has ended.",
+	}
+	stopping = refusal{status: http.StatusServiceUnavailable, reason: "This proxy is shutting down. Try again in a moment."}
+)
+
+var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{{.Status}} {{.Title}}</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}small{color:#767676}</style>
+<h1>{{.Title}}</h1>
+<p>{{.Message}}
+<p><small>{{.Status}} · {{.ID}}</small>
+</html>
+`))
+
+type page struct {
+	ID      string `json:"id"`
+	Status  int    `json:"status"`
+	Title   string `json:"-"`
+	Message string `json:"message"`
+}
+
+// refuse answers with a small page, in JSON for who asks for that and as plain
+// text for who does not ask for HTML. The id on it is in the log line too.
+func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
+	pg := page{ID: strings.ToLower(rand.Text()[:12]), Status: why.status, Title: http.StatusText(why.status), Message: why.reason}
+	p.logRefusal(r, why, pg.ID)
+
+	h := w.Header()
+	setGeneral(h)
+	h.Set("Cache-Control", "no-store") // a 410 may be kept for good otherwise
+	h.Set("X-Content-Type-Options", "nosniff")
+	if why.route != nil {
+		h.Set(headerBackendID, why.route.backend)
+	}
+	if why.status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "1")
+	}
+	accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
+	switch {
+	case strings.Contains(accept, "text/html"):
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(why.status)
+		_ = pageTemplate.Execute(w, pg) // the client may be gone
+	case strings.Contains(accept, "json"):
+		h.Set("Content-Type", "application/json")
+		w.WriteHeader(why.status)
+		_ = json.NewEncoder(w).Encode(pg)
+	default:
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(why.status)
+		_, _ = fmt.Fprintf(w, "%d %s\n%s\n%s\n", pg.Status, pg.Title, pg.Message, pg.ID)
+	}
+}
+
+// logRefusal leaves the path out: it holds the token.
+func (p *Proxy) logRefusal(r *http.Request, why refusal, id string) {
+	level := slog.LevelInfo
+	if why.status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{
+		slog.String("id", id), slog.Int("status", why.status), slog.String("reason", why.reason),
+		slog.String("method", r.Method), slog.String("host", r.Host), slog.String("client", r.RemoteAddr),
+	}
+	if why.route != nil {
+		attrs = append(attrs, slog.String("backend_id", why.route.backend))
+	}
+	if why.err != nil {
+		attrs = append(attrs, slog.Any("err", why.err))
+	}
+	p.log.LogAttrs(r.Context(), level, "request refused", attrs...)
+}
