@@ -1,0 +1,323 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+const (
+	// A backend has at most one event per status; the rest of this is room for
+	// copies of them.
+	watchBuffer    = 64
+	watchAllBuffer = 8192
+	// historyLimit ends the reading of a subject that holds what it should not.
+	historyLimit = 128
+
+	// The history is read again 20, 60, 140 … 1260 ms after the subscription: an
+	// event that was on its way into the stream when the subscription began is in
+	// neither the first reading nor the subscription.
+	settleFirst = 20 * time.Millisecond
+	settleReads = 6
+	settleMax   = time.Second
+
+	readTimeout = 5 * time.Second
+)
+
+// errNoStream is what direct get without anyone answering means.
+var errNoStream = messages.Errorf(messages.Unavailable,
+	"the stream %s does not exist on this NATS server: has a worker run on it?", messages.StreamEvents)
+
+// Watch follows one backend: its whole history first, then each event as it
+// comes, ordered by number, none twice and none left out (I5), also when the
+// connection is lost and comes back meanwhile. It ends after terminated, or with
+// an error: that of ctx when ctx ends, Unavailable when the server or its stream
+// of events is not there at the start.
+//
+// It costs the server one core subscription and a few direct gets, and no
+// JetStream consumer.
+func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
+	return func(yield func(messages.StateEvent, error) bool) {
+		if err := messages.CheckBackendID(backend); err != nil {
+			yield(messages.StateEvent{}, err)
+			return
+		}
+		w := &watcher{nc: nc, backend: backend, live: make(chan *nats.Msg, watchBuffer), yield: yield}
+		if err := w.run(ctx); err != nil && !errors.Is(err, errStopped) {
+			yield(messages.StateEvent{}, fmt.Errorf("watch %s: %w", backend, err))
+		}
+	}
+}
+
+// History gives the events of a backend that the stream of events still holds,
+// ordered by number.
+func History(ctx context.Context, nc *nats.Conn, backend string) ([]messages.StateEvent, error) {
+	if err := messages.CheckBackendID(backend); err != nil {
+		return nil, err
+	}
+	events, _, err := readHistory(ctx, nc, backend, 1)
+	if err != nil {
+		return nil, fmt.Errorf("read the history of %s: %w", backend, err)
+	}
+	slices.SortStableFunc(events, func(a, b messages.StateEvent) int { return a.Number - b.Number })
+	return slices.CompactFunc(events, func(a, b messages.StateEvent) bool { return a.Number == b.Number }), nil
+}
+
+// WatchAll gives the events of all backends from now on, as they come: without
+// history, with copies, and without those of a time when the connection was
+// lost. It ends with an error: that of ctx, or that it could not keep up.
+func WatchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent, error] {
+	return func(yield func(messages.StateEvent, error) bool) {
+		if err := watchAll(ctx, nc, yield); err != nil && !errors.Is(err, errStopped) {
+			yield(messages.StateEvent{}, fmt.Errorf("watch all backends: %w", err))
+		}
+	}
+}
+
+// errStopped says that the reader wants no more, or that there is no more.
+var errStopped = errors.New("stopped")
+
+func watchAll(ctx context.Context, nc *nats.Conn, yield func(messages.StateEvent, error) bool) error {
+	status := nc.StatusChanged(nats.CLOSED)
+	defer nc.RemoveStatusListener(status)
+	live := make(chan *nats.Msg, watchAllBuffer)
+	sub, err := nc.ChanSubscribe(messages.SubjectAnyBackendEvent, live)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-status:
+			return nats.ErrConnectionClosed
+		case msg := <-live:
+			if missed, _ := sub.Dropped(); missed > 0 {
+				return fmt.Errorf("could not keep up, %d events were missed", missed)
+			}
+			event, err := messages.Decode[messages.StateEvent](msg.Data)
+			if err != nil {
+				continue // of a newer version than this
+			}
+			if !yield(event, nil) {
+				return errStopped
+			}
+		}
+	}
+}
+
+// watcher is one run of [Watch]. It has no goroutine of its own.
+type watcher struct {
+	nc      *nats.Conn
+	backend string
+	live    chan *nats.Msg
+	yield   func(messages.StateEvent, error) bool
+
+	sub     *nats.Subscription
+	dropped int
+	// last is the number of the last event that was given out, seq the place in
+	// the stream up to which the history was read.
+	last int
+	seq  uint64
+	// Until settled, the stream has the word: what comes live is held until the
+	// stream has it too, so that what came before it is seen first.
+	settled bool
+	reads   int
+	held    []messages.StateEvent
+}
+
+func (w *watcher) run(ctx context.Context) error {
+	status := w.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer w.nc.RemoveStatusListener(status)
+	// Subscribed before the history is read: what comes between is seen twice,
+	// not missed.
+	sub, err := w.nc.ChanSubscribe(messages.BackendEventSubject(w.backend), w.live)
+	if err != nil {
+		return unavailable(err)
+	}
+	w.sub = sub
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := w.read(ctx); err != nil {
+		return err
+	}
+	timer := time.NewTimer(settleFirst)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s := <-status:
+			if s == nats.CLOSED {
+				return nats.ErrConnectionClosed
+			}
+			w.unsettle(timer)
+		case msg := <-w.live:
+			err = w.take(ctx, msg, timer)
+		case <-timer.C:
+			err = w.settle(ctx, timer)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// take looks at a live event.
+func (w *watcher) take(ctx context.Context, msg *nats.Msg, timer *time.Timer) error {
+	if dropped, _ := w.sub.Dropped(); dropped != w.dropped {
+		w.dropped = dropped
+		w.unsettle(timer)
+	}
+	event, err := messages.Decode[messages.StateEvent](msg.Data)
+	if err != nil || event.BackendID != w.backend || event.Number <= w.last {
+		return nil // of a newer version than this, or a copy
+	}
+	if w.settled {
+		return w.give(event)
+	}
+	w.held = append(w.held, event)
+	if err := w.read(ctx); errors.Is(err, errStopped) || ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+// unsettle makes the stream be read again, because live events may be missing.
+func (w *watcher) unsettle(timer *time.Timer) {
+	w.settled, w.reads = false, 0
+	timer.Reset(0)
+}
+
+// settle reads the stream once more. After the last time it gives out what is
+// still held.
+func (w *watcher) settle(ctx context.Context, timer *time.Timer) error {
+	delay := min(settleFirst<<min(w.reads+1, 16), settleMax)
+	switch err := w.read(ctx); {
+	case errors.Is(err, errStopped) || ctx.Err() != nil:
+		return err
+	case err != nil:
+		// The server is away or has not its streams again: it comes back.
+		timer.Reset(max(delay, settleMax/4))
+		return nil
+	}
+	if w.reads++; w.reads < settleReads {
+		timer.Reset(delay)
+		return nil
+	}
+	w.settled = true
+	slices.SortFunc(w.held, func(a, b messages.StateEvent) int { return a.Number - b.Number })
+	for _, event := range w.held {
+		if err := w.give(event); err != nil {
+			return err
+		}
+	}
+	w.held = nil
+	return nil
+}
+
+// read gives out what the stream holds and was not given out before.
+func (w *watcher) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	// The server has taken up the subscription when it answers this.
+	if err := w.nc.FlushWithContext(ctx); err != nil {
+		return unavailable(err)
+	}
+	events, seq, err := readHistory(ctx, w.nc, w.backend, w.seq+1)
+	if err != nil {
+		return err
+	}
+	w.seq = max(w.seq, seq)
+	for _, event := range events {
+		if err := w.give(event); err != nil {
+			return err
+		}
+	}
+	w.held = slices.DeleteFunc(w.held, func(e messages.StateEvent) bool { return e.Number <= w.last })
+	return nil
+}
+
+// give gives an event out unless it, or a later one, was given out before.
+func (w *watcher) give(event messages.StateEvent) error {
+	if event.Number <= w.last {
+		return nil
+	}
+	w.last = event.Number
+	if !w.yield(event, nil) || event.Status == messages.Terminated {
+		return errStopped
+	}
+	return nil
+}
+
+// readHistory reads a backend's events from a place in the stream on, and says
+// up to where it read.
+func readHistory(ctx context.Context, nc *nats.Conn, backend string, from uint64) ([]messages.StateEvent, uint64, error) {
+	var events []messages.StateEvent
+	for range historyLimit {
+		msg, seq, err := nextInStream(ctx, nc, messages.StreamEvents, messages.BackendEventSubject(backend), from)
+		if err != nil {
+			return nil, 0, err
+		}
+		if msg == nil {
+			break
+		}
+		from = seq + 1
+		event, err := messages.Decode[messages.StateEvent](msg.Data)
+		if err == nil && event.BackendID == backend {
+			events = append(events, event)
+		}
+	}
+	return events, from - 1, nil
+}
+
+// nextInStream is JetStream's direct get of the first message of a subject at or
+// after a place; nil when there is none. It is said here instead of by the
+// client library because that asks for the stream's configuration first, which
+// ten thousand watchers at once would queue for.
+func nextInStream(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64) (*nats.Msg, uint64, error) {
+	ask, err := json.Marshal(struct {
+		Seq     uint64 `json:"seq"`
+		Subject string `json:"next_by_subj"`
+	}{max(from, 1), subject})
+	if err != nil {
+		return nil, 0, err
+	}
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, ask)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, 0, errNoStream
+	case err != nil:
+		return nil, 0, unavailable(err)
+	}
+	switch code := msg.Header.Get("Status"); code {
+	case "":
+	case "404":
+		return nil, 0, nil
+	default:
+		return nil, 0, fmt.Errorf("get from the stream %s: %s %s", stream, code, msg.Header.Get("Description"))
+	}
+	seq, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
+	if err != nil {
+		return nil, 0, fmt.Errorf("get from the stream %s: bad place in the reply: %w", stream, err)
+	}
+	return msg, seq, nil
+}
+
+// unavailable is a server that does not answer, or the end of the caller's ctx.
+func unavailable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, nats.ErrConnectionClosed) {
+		return err
+	}
+	return messages.Errorf(messages.Unavailable, "the NATS server does not answer: %v", err)
+}
