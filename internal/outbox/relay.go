@@ -42,7 +42,7 @@ type Config struct {
 type Relay struct {
 	cfg  Config
 	in   chan submission
-	heal chan struct{}
+	heal chan bool
 	done chan struct{}
 }
 
@@ -66,7 +66,7 @@ func NewRelay(cfg Config) *Relay {
 	if cfg.HealEvery == 0 {
 		cfg.HealEvery = 2 * time.Second
 	}
-	return &Relay{cfg: cfg, in: make(chan submission, 64), heal: make(chan struct{}, 1), done: make(chan struct{})}
+	return &Relay{cfg: cfg, in: make(chan submission, 64), heal: make(chan bool, 1), done: make(chan struct{})}
 }
 
 // Enqueue hands over rows just committed. It waits while the relay is behind:
@@ -104,11 +104,11 @@ func (r *Relay) Publish(ctx context.Context, rows []Row) error {
 	}
 }
 
-// Heal looks for unpublished rows now, also those not overdue: called when the
-// bus is back.
-func (r *Relay) Heal() {
+// Heal looks for unpublished rows now. With all also for those that are not
+// overdue: for when the bus is back.
+func (r *Relay) Heal(all bool) {
 	select {
-	case r.heal <- struct{}{}:
+	case r.heal <- all:
 	default:
 	}
 }
@@ -269,8 +269,7 @@ func (r *Relay) healLoop(ctx context.Context) {
 		all := false
 		select {
 		case <-ticker.C:
-		case <-r.heal:
-			all = true
+		case all = <-r.heal:
 		case <-ctx.Done():
 			return
 		}
@@ -284,7 +283,9 @@ func (r *Relay) healLoop(ctx context.Context) {
 			}
 			if len(rows) > 0 {
 				r.cfg.Log.Info("publishing rows that were left behind", "rows", len(rows), "first", rows[0].Kind, "backend_id", rows[0].BackendID)
-				r.Enqueue(rows)
+				if err := r.Publish(ctx, rows); err != nil {
+					break // said where it failed; they fall due again
+				}
 			}
 			if all || len(rows) < claimLimit {
 				break

@@ -1,0 +1,244 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// ConnectConfig says what to measure. The connections and the log are required.
+type ConnectConfig struct {
+	// Dial makes a connection to the stack's NATS.
+	Dial func(name string) (*nats.Conn, error)
+	// Store is the stack's database, for C2.
+	Store *store.Store
+	// InFlight is how many requests are under way at once. Default 64.
+	InFlight int
+	// Duration of each load. Default 5 s.
+	Duration time.Duration
+	// Keys is how many backends the joins are spread over. Default 1000.
+	Keys int
+	// Progress is told what is being measured.
+	Progress func(what string)
+	Log      *slog.Logger
+}
+
+// Validate fills in defaults and refuses what cannot be measured.
+func (c *ConnectConfig) Validate() error {
+	if c.InFlight == 0 {
+		c.InFlight = 64
+	}
+	if c.Duration == 0 {
+		c.Duration = 5 * time.Second
+	}
+	if c.Keys == 0 {
+		c.Keys = 1000
+	}
+	if c.Progress == nil {
+		c.Progress = func(string) {}
+	}
+	switch {
+	case c.InFlight < 1 || c.InFlight > 4096:
+		return errors.New("concurrency must be 1 to 4096")
+	case c.Duration < 100*time.Millisecond || c.Duration > 10*time.Minute:
+		return errors.New("duration must be 100ms to 10m")
+	case c.Keys < 1 || c.Keys > 10000:
+		return errors.New("keys must be 1 to 10000")
+	}
+	return nil
+}
+
+// ConnectResult is what was measured.
+type ConnectResult struct {
+	C1        Figures `json:"c1"`
+	C2        Figures `json:"c2"`
+	IdleSpawn Figures `json:"idle_spawn"`
+	Joins     Figures `json:"joins"`
+	Spawns    Figures `json:"spawns"`
+}
+
+// All gives the figures in order.
+func (r *ConnectResult) All() []Figures {
+	return []Figures{r.C1, r.C2, r.IdleSpawn, r.Joins, r.Spawns}
+}
+
+// idleSpawns is how many spawns are made one after another.
+const idleSpawns = 500
+
+// Connect measures the connect path of a running stack.
+func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	nc, err := cfg.Dial("jetway-bench")
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	run := strconv.FormatInt(time.Now().UnixNano(), 36)
+	stop, err := startDrone(ctx, &cfg, "dr-bench-"+run, cluster(run))
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+
+	r := new(ConnectResult)
+	cfg.Progress("C1: NATS request and reply")
+	if r.C1, err = ceiling1(ctx, &cfg, nc, run); err != nil {
+		return nil, err
+	}
+	cfg.Progress("C2: bare rows")
+	if r.C2, err = ceiling2(ctx, &cfg); err != nil {
+		return nil, err
+	}
+
+	c := client{nc: nc, run: run}
+	cfg.Progress("idle spawns")
+	r.IdleSpawn = timed(ctx, "one idle spawn", idleSpawns, func(ctx context.Context, n int) error {
+		return c.connect(ctx, "idle", n)
+	})
+	for n := range cfg.Keys {
+		if err := c.connect(ctx, "join", n); err != nil {
+			return nil, fmt.Errorf("spawn a backend to join: %w", err)
+		}
+	}
+	cfg.Progress("joins")
+	r.Joins = load(ctx, "joins", cfg.InFlight, cfg.Duration, 1, func(ctx context.Context, n int) error {
+		// A stride that is prime to the number of keys, so that a batch has many.
+		return c.connect(ctx, "join", n*7919%cfg.Keys)
+	})
+	cfg.Progress("spawns")
+	r.Spawns = load(ctx, "spawns", cfg.InFlight, cfg.Duration, 1, func(ctx context.Context, n int) error {
+		return c.connect(ctx, "spawn", n)
+	})
+	for _, f := range []*Figures{&r.Joins, &r.Spawns} {
+		f.OfC1 = f.Rate / r.C1.Rate
+	}
+	r.Spawns.OfC2 = r.Spawns.Rate / r.C2.Rate
+	cfg.Progress("ending what was spawned")
+	return r, ctx.Err()
+}
+
+func cluster(run string) string { return "bench-" + run + ".invalid" }
+
+// startDrone brings a drone that runs nothing and waits until it takes backends.
+func startDrone(ctx context.Context, cfg *ConnectConfig, name, cluster string) (stop func(), err error) {
+	nc, err := cfg.Dial(name)
+	if err != nil {
+		return nil, err
+	}
+	ready := make(chan struct{})
+	ended := make(chan error, 1)
+	droneCtx, cancel := context.WithCancel(ctx)
+	go func() {
+		ended <- drone.Run(droneCtx, drone.Config{
+			Name: name, Cluster: cluster, RuntimeName: "fake", Log: cfg.Log,
+			ShutdownTimeout: time.Minute, // there is much to report
+			OnReady:         func() { close(ready) },
+		}, nc, fake.New())
+	}()
+	stop = func() { cancel(); <-ended; nc.Close() }
+	select {
+	case <-ready:
+		return stop, nil
+	case err := <-ended:
+		cancel()
+		nc.Close()
+		return nil, fmt.Errorf("start the drone of the bench: %w", err)
+	case <-time.After(15 * time.Second):
+		stop()
+		return nil, errors.New("no worker has registered the drone of the bench within 15 s")
+	}
+}
+
+// ceiling1 is an echo on another connection.
+func ceiling1(ctx context.Context, cfg *ConnectConfig, nc *nats.Conn, run string) (Figures, error) {
+	echo, err := cfg.Dial("jetway-bench-echo")
+	if err != nil {
+		return Figures{}, err
+	}
+	defer echo.Close()
+	subject := "jetway.bench.echo." + run
+	if _, err := echo.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond(m.Data) }); err != nil {
+		return Figures{}, err
+	}
+	if err := echo.FlushTimeout(5 * time.Second); err != nil {
+		return Figures{}, err
+	}
+	payload := []byte(strings.Repeat("x", 300))
+	f := load(ctx, "C1 echo", cfg.InFlight, cfg.Duration, 1, func(ctx context.Context, _ int) error {
+		_, err := nc.Request(subject, payload, 5*time.Second)
+		return err
+	})
+	return f, figuresError(f)
+}
+
+// ceiling2Batch and ceiling2InFlight are those of a worker.
+const (
+	ceiling2Batch    = 64
+	ceiling2InFlight = 2
+)
+
+func ceiling2(ctx context.Context, cfg *ConnectConfig) (Figures, error) {
+	c, err := cfg.Store.NewCeiling(ctx)
+	if err != nil {
+		return Figures{}, err
+	}
+	f := load(ctx, "C2 rows", ceiling2InFlight, cfg.Duration, ceiling2Batch, func(ctx context.Context, _ int) error {
+		return c.Write(ctx, ceiling2Batch)
+	})
+	return f, errors.Join(figuresError(f), c.Close(context.WithoutCancel(ctx)))
+}
+
+func figuresError(f Figures) error {
+	if f.Count == 0 {
+		return fmt.Errorf("%s: nothing came through: %s", f.Name, f.Error)
+	}
+	return nil
+}
+
+// timed does n operations one after another.
+func timed(ctx context.Context, name string, n int, do func(ctx context.Context, n int) error) Figures {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return load(ctx, name, 1, time.Minute, 1, func(ctx context.Context, i int) error {
+		if i == n-1 {
+			cancel()
+			ctx = context.WithoutCancel(ctx)
+		}
+		return do(ctx, i)
+	})
+}
+
+// client sends connects as a web tier would.
+type client struct {
+	nc  *nats.Conn
+	run string
+}
+
+func (c *client) connect(ctx context.Context, what string, n int) error {
+	req := messages.ConnectRequest{
+		Key: &messages.Key{Name: what + "-" + strconv.Itoa(n), Namespace: c.run},
+		SpawnConfig: &messages.SpawnConfig{
+			Cluster: cluster(c.run), Executable: json.RawMessage(`{"command":["nothing"]}`),
+		},
+	}
+	resp, err := bus.Request[messages.ConnectResponse](ctx, c.nc, messages.SubjectConnect, req)
+	if err == nil && resp.Token == "" {
+		return errors.New("the reply has no token")
+	}
+	return err
+}

@@ -1,0 +1,65 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// connectBatch settles connect requests with one statement and replies.
+func (w *Worker) connectBatch(ctx context.Context, batch []*request) {
+	now := time.Now()
+	asking := make([]*request, 0, len(batch))
+	reqs := make([]lease.Request, 0, len(batch))
+	latest := now
+	for _, req := range batch {
+		if !now.Before(req.deadline) {
+			w.replies.fail(req, messages.Errorf(messages.Overloaded, "the request waited past its deadline"))
+			continue
+		}
+		connect, err := messages.Decode[messages.ConnectRequest](req.data)
+		if err != nil {
+			w.replies.fail(req, err)
+			continue
+		}
+		if req.deadline.After(latest) {
+			latest = req.deadline
+		}
+		asking = append(asking, req)
+		reqs = append(reqs, lease.Request{ConnectRequest: connect, Traceparent: traceparent(req)})
+	}
+	if len(asking) == 0 {
+		return
+	}
+	ctx, cancel := context.WithDeadline(ctx, latest)
+	defer cancel()
+	outcomes, rows := w.connector.Connect(ctx, reqs)
+	for i, req := range asking {
+		switch out := &outcomes[i]; {
+		case out.Response != nil:
+			w.replies.ok(req, out.Response)
+		case out.Leaving != nil:
+			w.leaving.park(req, out.Leaving)
+		default:
+			w.replies.fail(req, out.Err)
+		}
+	}
+	w.relay.Enqueue(rows)
+}
+
+// traceparent is the request's W3C trace context, if it is one: 55 characters
+// in version 00; nothing longer is carried on.
+func traceparent(req *request) string {
+	tp := req.headers.Get(messages.HeaderTraceparent)
+	if len(tp) != 55 {
+		return ""
+	}
+	for _, c := range []byte(tp) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-' {
+			return ""
+		}
+	}
+	return tp
+}

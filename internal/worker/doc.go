@@ -1,0 +1,18 @@
+// Package worker answers requests: connect, what drones and proxies report and
+// ask, and what operators want to know and end.
+//
+// The way of a request: the service's handler puts it into the bounded queue of
+// its lane and returns at once, for NATS calls one handler at a time; a full
+// queue is answered with Overloaded there and then (I8). A lane's runners take
+// what is waiting, as one batch where the lane has batches. Connects, drones and
+// the rest have lanes of their own: a flood of connects never costs a drone its
+// leases.
+//
+// Every request gets exactly one reply (I7), and its effect is decided by the
+// store's statement alone. Rows that were committed go to the outbox relay, a
+// report is answered only after its event is on the bus (I5).
+//
+// A worker keeps no state that another one would need. [Run] owns everything
+// that it starts, and ends in this order: take no more requests, finish those
+// taken, flush the outbox. The caller owns the NATS connection and the store.
+package worker

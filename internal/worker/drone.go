@@ -1,0 +1,144 @@
+package worker
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/messages"
+)
+
+func (w *Worker) droneRequest(ctx context.Context, req *request) (any, error) {
+	drone, err := messages.SenderOf(req.subject)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case strings.HasSuffix(req.subject, ".register"):
+		return w.register(ctx, drone, req.data)
+	case strings.HasSuffix(req.subject, ".heartbeat"):
+		return w.heartbeat(ctx, drone, req.data)
+	default:
+		return w.report(ctx, drone, req.data)
+	}
+}
+
+func (w *Worker) register(ctx context.Context, drone string, data []byte) (any, error) {
+	r, err := messages.Decode[messages.RegisterRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	// First the consumer: a drone is given backends only once it can hear of them.
+	consumer, err := bus.EnsureConsumer(ctx, w.js, drone)
+	if err != nil {
+		// Perhaps NATS lost its streams; if not, the second try says what it is.
+		if err := bus.EnsureStreams(ctx, w.js, w.cfg.Replicas); err != nil {
+			return nil, unavailable(err)
+		}
+		if consumer, err = bus.EnsureConsumer(ctx, w.js, drone); err != nil {
+			return nil, unavailable(err)
+		}
+	}
+	held, orphans, event, err := w.store.Register(ctx, drone, &r)
+	if err != nil {
+		return nil, err
+	}
+	rows := []outbox.Row{event}
+	if len(orphans) > 0 {
+		changes := make([]store.Change, len(orphans))
+		for i, id := range orphans {
+			changes[i] = store.Change{BackendID: id, Event: lifecycle.Lost{}}
+		}
+		ended, _, err := w.store.Transition(ctx, nil, changes)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, ended...)
+		w.log.Warn("a drone came back without backends that it had", "drone", drone, "lost", len(orphans))
+	}
+	if err := w.relay.Publish(ctx, rows); err != nil {
+		return nil, unavailable(err)
+	}
+	w.relay.Heal(false) // what it has not taken is overdue now
+	w.log.Info("drone registered", "drone", drone, "session", r.Session, "cluster", r.Cluster, "pool", r.Pool, "adopted", len(held))
+	return messages.RegisterResponse{
+		Stream: messages.StreamActions, Consumer: consumer,
+		HeartbeatIntervalMS: w.store.Terms().RenewEvery().Milliseconds(),
+		Renewal:             w.renewal(r.DroneTimeMS, r.Backends, held),
+	}, nil
+}
+
+func (w *Worker) heartbeat(ctx context.Context, drone string, data []byte) (any, error) {
+	r, err := messages.Decode[messages.HeartbeatRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	renewed, draining, known, err := w.store.Heartbeat(ctx, drone, &r)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		return nil, unknownSession(drone, r.Session)
+	}
+	resp := messages.HeartbeatResponse{Draining: draining, Renewal: w.renewal(r.DroneTimeMS, r.Renew, renewed)}
+	if len(resp.Lost) > 0 {
+		w.log.Warn("refused to renew leases", "drone", drone, "lost", resp.Lost)
+	}
+	return resp, nil
+}
+
+// renewal says of each wanted lease whether it was renewed. The deadlines count
+// from the time that the drone stated before the lease was written (I1).
+func (w *Worker) renewal(droneTimeMS int64, wanted, renewed []string) messages.Renewal {
+	r := messages.Renewal{Deadlines: w.store.Terms().Deadlines(droneTimeMS), Renewed: renewed}
+	if len(renewed) == len(wanted) {
+		return r
+	}
+	ok := make(map[string]bool, len(renewed))
+	for _, id := range renewed {
+		ok[id] = true
+	}
+	for _, id := range wanted {
+		if !ok[id] {
+			r.Lost = append(r.Lost, id)
+		}
+	}
+	return r
+}
+
+func (w *Worker) report(ctx context.Context, drone string, data []byte) (any, error) {
+	r, err := messages.Decode[messages.ReportRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]store.Change, len(r.Reports))
+	for i := range r.Reports {
+		changes[i] = store.Change{BackendID: r.Reports[i].BackendID, Event: lifecycle.Reported{State: r.Reports[i].State}}
+	}
+	rows, foreign, err := w.store.Transition(ctx, &store.Holder{Drone: drone, Session: r.Session}, changes)
+	if err != nil {
+		return nil, err
+	}
+	if len(foreign) > 0 {
+		refusal := messages.Errorf(messages.NotFound, "backend %s is not one of drone %s in session %s; nothing was changed", foreign[0], drone, r.Session)
+		refusal.Backends = foreign
+		return nil, refusal
+	}
+	// The reply waits for the event: what the drone does next follows it (I5).
+	if err := w.relay.Publish(ctx, rows); err != nil {
+		return nil, unavailable(err)
+	}
+	return messages.Empty{}, nil
+}
+
+func unknownSession(drone, session string) error {
+	return messages.Errorf(messages.NotFound, "drone %s has no session %s; register again", drone, session)
+}
+
+// unavailable is for what the bus could not do: the drone asks again.
+func unavailable(err error) error {
+	return messages.Errorf(messages.Unavailable, "the bus could not take the event: %v", err)
+}

@@ -1,0 +1,116 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// operatorRequest answers what people and web tiers ask besides connect, and the
+// proxies' keepalives.
+func (w *Worker) operatorRequest(ctx context.Context, req *request) (any, error) {
+	switch req.subject {
+	case messages.SubjectTerminate:
+		return w.terminate(ctx, req.data)
+	case messages.SubjectStatus:
+		r, err := messages.Decode[messages.StatusRequest](req.data)
+		if err != nil {
+			return nil, err
+		}
+		info, ok, err := w.store.Backend(ctx, r.BackendID)
+		if err == nil && !ok {
+			return nil, noBackend(r.BackendID)
+		}
+		return info, err
+	case messages.SubjectBackends:
+		r, err := messages.Decode[messages.BackendsRequest](req.data)
+		if err != nil {
+			return nil, err
+		}
+		return w.store.Backends(ctx, &r)
+	case messages.SubjectDrones:
+		r, err := messages.Decode[messages.DronesRequest](req.data)
+		if err != nil {
+			return nil, err
+		}
+		return w.store.Drones(ctx, &r)
+	}
+	return w.keepalive(ctx, req)
+}
+
+func noBackend(id string) error {
+	return messages.Errorf(messages.NotFound, "there is no backend %q", id)
+}
+
+func (w *Worker) terminate(ctx context.Context, data []byte) (any, error) {
+	r, err := messages.Decode[messages.TerminateRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	rows, missing, err := w.store.Transition(ctx, nil, []store.Change{{
+		BackendID: r.BackendID,
+		Event:     lifecycle.TerminateAsked{Hard: r.Hard, Reason: messages.ReasonExternal},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		return nil, noBackend(r.BackendID)
+	}
+	w.relay.Enqueue(rows)
+	return messages.Empty{}, nil
+}
+
+func (w *Worker) keepalive(ctx context.Context, req *request) (any, error) {
+	if _, err := messages.SenderOf(req.subject); err != nil {
+		return nil, err
+	}
+	r, err := messages.Decode[messages.KeepaliveRequest](req.data)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Backends) == 0 {
+		return messages.Empty{}, nil
+	}
+	return messages.Empty{}, w.store.Keepalive(ctx, r.Backends)
+}
+
+// routeBatch looks the tokens of waiting route requests up at once.
+func (w *Worker) routeBatch(ctx context.Context, batch []*request) {
+	asking := make([]*request, 0, len(batch))
+	tokens := make([]string, 0, len(batch))
+	var latest = batch[0].deadline
+	for _, req := range batch {
+		_, err := messages.SenderOf(req.subject)
+		var r messages.RouteRequest
+		if err == nil {
+			r, err = messages.Decode[messages.RouteRequest](req.data)
+		}
+		if err != nil {
+			w.replies.fail(req, err)
+			continue
+		}
+		if req.deadline.After(latest) {
+			latest = req.deadline
+		}
+		asking, tokens = append(asking, req), append(tokens, r.Token)
+	}
+	if len(asking) == 0 {
+		return
+	}
+	ctx, cancel := context.WithDeadline(ctx, latest)
+	defer cancel()
+	routes, err := w.store.Routes(ctx, tokens)
+	for i, req := range asking {
+		switch {
+		case err != nil:
+			w.replies.fail(req, err)
+		case routes[i] == nil:
+			w.replies.fail(req, messages.Errorf(messages.NotFound, "the token leads nowhere"))
+		default:
+			w.replies.ok(req, routes[i])
+		}
+	}
+}

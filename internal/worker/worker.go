@@ -1,0 +1,285 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Config of a worker. Name, NATS connection, store and log are required.
+type Config struct {
+	// Name is wo-….
+	Name string
+	// Version is a semantic version, shown by `nats micro ls`.
+	Version string
+	// DefaultCluster is for connects that name none; "" refuses them.
+	DefaultCluster string
+	// Queue is how many requests may wait in each lane. Default 4096.
+	Queue int
+	// Batch is the most connects settled by one statement. Default 64.
+	Batch int
+	// Replicas of the streams. Default 1.
+	Replicas int
+	// OnReady is called once requests are answered.
+	OnReady func()
+	Log     *slog.Logger
+}
+
+// Validate fills in defaults and refuses what cannot work.
+func (c *Config) Validate() error {
+	if err := messages.CheckWorkerName(c.Name); err != nil {
+		return err
+	}
+	if c.DefaultCluster != "" {
+		if err := messages.CheckCluster(c.DefaultCluster); err != nil {
+			return fmt.Errorf("default cluster: %w", err)
+		}
+	}
+	if c.Version == "" {
+		c.Version = "0.0.0"
+	}
+	for _, n := range []struct {
+		v         *int
+		otherwise int
+		name      string
+	}{{&c.Queue, 4096, "queue"}, {&c.Batch, 64, "batch"}, {&c.Replicas, 1, "replicas"}} {
+		if *n.v == 0 {
+			*n.v = n.otherwise
+		}
+		if *n.v < 0 {
+			return fmt.Errorf("%s must be positive", n.name)
+		}
+	}
+	return nil
+}
+
+// Worker answers requests; see [New].
+type Worker struct {
+	cfg       Config
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	store     *store.Store
+	connector *lease.Connector
+	relay     *outbox.Relay
+	replies   replier
+	leaving   *leaving
+	lanes     lanes
+	stopped   atomic.Bool // the service has, whoever stopped it
+	log       *slog.Logger
+}
+
+// lanes are the queues, by who must not wait for whom.
+type lanes struct{ connect, drone, route, operator *lane }
+
+func (l *lanes) all() []*lane { return []*lane{l.connect, l.drone, l.route, l.operator} }
+
+// New puts a worker together; [Worker.Run] runs it. [Worker.BusGap] is to be
+// called when the connection was lost and is back.
+func New(cfg Config, nc *nats.Conn, st *store.Store) (*Worker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	publisher, err := bus.NewPublisher(nc)
+	if err != nil {
+		return nil, err
+	}
+	log := cfg.Log.With("worker", cfg.Name)
+	w := &Worker{
+		cfg: cfg, nc: nc, js: js, store: st, log: log,
+		connector: lease.NewConnector(lease.Config{Store: st, DefaultCluster: cfg.DefaultCluster, Log: log}),
+		relay: outbox.NewRelay(outbox.Config{
+			Store: st, Publisher: publisher, Deadlines: st.Terms().Deadlines, Log: log,
+		}),
+		replies: replier{nc: nc, log: log},
+	}
+	// Runners wait for Postgres most of the time; two keep it busy while one
+	// reads the next batch.
+	connectRunners := max(2, runtime.GOMAXPROCS(0)/2)
+	w.lanes = lanes{
+		connect:  newLane(cfg.Queue, connectRunners, cfg.Batch, w.connectBatch),
+		drone:    newLane(cfg.Queue, 2, 1, w.each(w.droneRequest)),
+		route:    newLane(cfg.Queue, 1, cfg.Batch, w.routeBatch),
+		operator: newLane(cfg.Queue, 2, 1, w.each(w.operatorRequest)),
+	}
+	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail)
+	return w, nil
+}
+
+// Run migrates the database, makes the streams and answers requests until ctx
+// ends; then it finishes what it took. It waits for Postgres and NATS to come.
+// An error means that it cannot go on: a newer database, or the service stopped
+// by itself.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	relayCtx, stopRelay := context.WithCancel(context.Background())
+	var relay sync.WaitGroup
+	relay.Go(func() { w.relay.Run(relayCtx) })
+	defer func() { stopRelay(); relay.Wait() }()
+
+	// What was taken is finished also when ctx has ended; its own deadlines bound it.
+	for _, l := range w.lanes.all() {
+		l.start(context.WithoutCancel(ctx))
+	}
+	stopped := make(chan struct{})
+	service, err := w.serve(stopped)
+	if err == nil {
+		w.relay.Heal(true)
+		w.log.Info("answering requests", "default_cluster", w.cfg.DefaultCluster)
+		if w.cfg.OnReady != nil {
+			w.cfg.OnReady()
+		}
+		select {
+		case <-ctx.Done():
+		case <-stopped:
+			if err = errors.New("the NATS service has stopped by itself; see the log for the cause"); w.nc.IsClosed() {
+				err = errors.New("the NATS connection was closed")
+			}
+		}
+		w.takeNoMore(service)
+	}
+	w.stopped.Store(true)
+	w.leaving.stop()
+	for _, l := range w.lanes.all() {
+		l.finish()
+	}
+	w.log.Info("stopped")
+	return err
+}
+
+// BusGap looks again at everything that waits for something to come over the bus.
+func (w *Worker) BusGap() {
+	w.relay.Heal(true)
+	w.leaving.wakeAll()
+}
+
+// prepare waits for Postgres and NATS and makes what the worker needs in them.
+func (w *Worker) prepare(ctx context.Context) error {
+	wait := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+	notify := func(err error, d time.Duration) {
+		w.log.Warn("cannot start yet, trying again", "in", d.Round(time.Millisecond), "err", err)
+	}
+	return backoff.RetryNotify(func() error {
+		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if err := w.store.Migrate(tryCtx); err != nil {
+			if messages.KindOf(err) == messages.Unavailable {
+				return err
+			}
+			return backoff.Permanent(err)
+		}
+		return bus.EnsureStreams(tryCtx, w.js, w.cfg.Replicas)
+	}, backoff.WithContext(wait, ctx), notify)
+}
+
+// serve announces the service and its endpoints.
+func (w *Worker) serve(stopped chan<- struct{}) (micro.Service, error) {
+	var once sync.Once
+	service, err := micro.AddService(w.nc, micro.Config{
+		Name:        "jetway",
+		Version:     w.cfg.Version,
+		Description: "Session backends: give a key, get the URL of the one process that owns it",
+		Metadata:    map[string]string{"worker": w.cfg.Name},
+		DoneHandler: func(micro.Service) { once.Do(func() { close(stopped) }) },
+		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
+			w.log.Error("the NATS service reports", "subject", e.Subject, "err", e.Description)
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("announce the service: %w", err)
+	}
+	for _, e := range []struct {
+		name, subject string
+		lane          *lane
+	}{
+		{"connect", messages.SubjectConnect, w.lanes.connect},
+		{"terminate", messages.SubjectTerminate, w.lanes.operator},
+		{"status", messages.SubjectStatus, w.lanes.operator},
+		{"backends", messages.SubjectBackends, w.lanes.operator},
+		{"drones", messages.SubjectDrones, w.lanes.operator},
+		{"register", messages.SubjectAnyRegister, w.lanes.drone},
+		{"heartbeat", messages.SubjectAnyHeartbeat, w.lanes.drone},
+		{"report", messages.SubjectAnyReport, w.lanes.drone},
+		{"route", messages.SubjectAnyRoute, w.lanes.route},
+		{"keepalive", messages.SubjectAnyKeepalive, w.lanes.operator},
+	} {
+		err := service.AddEndpoint(e.name, w.intake(e.lane),
+			micro.WithEndpointSubject(e.subject),
+			// Far above what the lane takes: a slow consumer would stop the service.
+			micro.WithEndpointPendingLimits(1<<20, 1<<30))
+		if err != nil {
+			return service, fmt.Errorf("announce %s: %w", e.name, err)
+		}
+	}
+	return service, w.nc.FlushTimeout(5 * time.Second)
+}
+
+// intake hands requests to a lane. It must not wait: micro calls the handler of an
+// endpoint for one request at a time.
+func (w *Worker) intake(l *lane) micro.Handler {
+	return micro.HandlerFunc(func(r micro.Request) {
+		req, err := newRequest(r, time.Now())
+		switch {
+		case err != nil:
+			w.replies.fail(req, err)
+		case w.stopped.Load():
+			w.replies.fail(req, messages.Errorf(messages.Unavailable, "the worker is stopping; ask again"))
+		case !l.offer(req):
+			w.replies.fail(req, messages.Errorf(messages.Overloaded, "%d requests are waiting; ask again in a moment", cap(l.queue)))
+		}
+	})
+}
+
+// takeNoMore ends the subscriptions and waits until what they had received is in
+// the lanes.
+func (w *Worker) takeNoMore(service micro.Service) {
+	if err := service.Stop(); err != nil && w.nc.IsConnected() {
+		w.log.Warn("cannot stop the service cleanly", "err", err)
+	}
+	_ = w.nc.FlushTimeout(time.Second)
+}
+
+// each runs the requests of a batch one by one, within their deadlines.
+func (w *Worker) each(handle func(context.Context, *request) (any, error)) func(context.Context, []*request) {
+	return func(ctx context.Context, batch []*request) {
+		for _, req := range batch {
+			w.one(ctx, req, handle)
+		}
+	}
+}
+
+func (w *Worker) one(ctx context.Context, req *request, handle func(context.Context, *request) (any, error)) {
+	ctx, cancel := context.WithDeadline(ctx, req.deadline)
+	defer cancel()
+	resp, err := handle(ctx, req)
+	if err != nil {
+		w.replies.fail(req, err)
+		return
+	}
+	w.replies.ok(req, resp)
+}
