@@ -1,0 +1,362 @@
+package messages_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var (
+	at      = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	seconds = int64(60)
+	exit    = 3
+)
+
+// golden has one example of every payload, all fields set.
+var golden = map[string]any{
+	"connect_request": &messages.ConnectRequest{
+		Key: &messages.Key{Name: "doc-1", Namespace: "team", Tag: "v2"},
+		SpawnConfig: &messages.SpawnConfig{
+			ID: "my-backend", Cluster: "localhost:9090", Pool: "gpu",
+			Executable:           json.RawMessage(`{"command":["room"],"env":{"K":"V"}}`),
+			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, UseStaticToken: true, Subdomain: "doc",
+		},
+		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`),
+	},
+	"connect_response": &messages.ConnectResponse{
+		BackendID: "my-backend", Spawned: true, Status: messages.Scheduled, Token: "T",
+		URL: "http://doc.localhost:9090/T/", Subdomain: "doc", SecretToken: "S", Drone: "dr-a",
+	},
+	"error": &messages.Error{ID: "1", Kind: messages.NotFound, Message: "no", Backends: []string{"b"}},
+	"register_request": &messages.RegisterRequest{
+		Session: "s1", Cluster: "localhost:9090", Pool: "gpu", Version: "1.2.3", Runtime: "process",
+		MaxBackends: 10, DroneTimeMS: 5000, Backends: []string{"b"},
+	},
+	"register_response": &messages.RegisterResponse{
+		Stream: "JETWAY_ACTIONS", Consumer: "dr-a", HeartbeatIntervalMS: 10000,
+		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Renewed: []string{"a"}, Lost: []string{"b"}},
+	},
+	"heartbeat_request": &messages.HeartbeatRequest{
+		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1}, Renew: []string{"b"},
+	},
+	"heartbeat_response": &messages.HeartbeatResponse{
+		Draining: true,
+		Renewal:  messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Renewed: []string{"b"}},
+	},
+	"report_request": &messages.ReportRequest{Session: "s1", Reports: []messages.Report{
+		{BackendID: "b", State: messages.State{Status: messages.Waiting, Address: "127.0.0.1:8080"}},
+		{BackendID: "c", State: messages.State{
+			Status: messages.Terminated, LastStatus: messages.Ready, Kind: messages.Soft,
+			Reason: messages.ReasonExternal, Message: "asked", ExitCode: &exit,
+		}},
+	}},
+	"action_spawn": &messages.Action{
+		Type: messages.TypeSpawn, ID: messages.SpawnID("b"), Time: at, BackendID: "b",
+		Spawn: &messages.Spawn{
+			Session: "s1", Key: messages.Key{Name: "doc-1"}, FencingToken: 7,
+			Deadlines:   messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3},
+			StaticToken: "s.T", Executable: json.RawMessage(`{"command":["room"]}`),
+		},
+	},
+	"action_terminate": &messages.Action{
+		Type: messages.TypeTerminate, ID: messages.TerminateID("b", true), Time: at, BackendID: "b",
+		Terminate: &messages.Terminate{Hard: true, Reason: messages.ReasonLost},
+	},
+	"event_state": ptr(messages.NewStateEvent("b", at, messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"})),
+	"event_drone": &messages.DroneEvent{
+		Type: messages.TypeDroneRegistered, ID: "dr-a.s1", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090", Pool: "gpu",
+	},
+	"log_line":      &messages.LogLine{Time: at, Stream: "stdout", Line: "hello"},
+	"route_request": &messages.RouteRequest{Token: "T"},
+	"route_response": &messages.RouteResponse{
+		BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", Subdomain: "doc",
+		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), SecretToken: "S", ValidForMS: 1000,
+	},
+	"keepalive_request": &messages.KeepaliveRequest{Backends: []string{"b"}},
+	"terminate_request": &messages.TerminateRequest{BackendID: "b", Hard: true},
+	"status_request":    &messages.StatusRequest{BackendID: "b"},
+	"status_response": &messages.BackendInfo{
+		BackendID: "b", Key: messages.Key{Name: "doc-1"}, Cluster: "localhost:9090", Pool: "gpu", Drone: "dr-a",
+		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at,
+		State: messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"}, Number: 50,
+	},
+	"backends_request": &messages.BackendsRequest{Drone: "dr-a", All: true, Page: messages.Page{After: "a", Limit: 10}},
+	"drones_request":   &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
+	"drones_response": &messages.DronesResponse{Drones: []messages.DroneInfo{{
+		Drone: "dr-a", Cluster: "localhost:9090", Pool: "gpu", Session: "s1", Runtime: "process", Version: "1.2.3",
+		Ready: true, Draining: true, MaxBackends: 10, Backends: 1, HeardMSAgo: 5,
+	}}, Next: "dr-a"},
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// The protocol is what is in testdata: a change there is a change for every peer.
+func TestGoldenJSON(t *testing.T) {
+	for name, v := range golden {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join("testdata", name+".json")
+			got, err := json.MarshalIndent(v, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, '\n')
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil { //nolint:gosec // a test file
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Error(diff)
+			}
+			back := reflect.New(reflect.TypeOf(v).Elem()).Interface()
+			if err := json.Unmarshal(want, back); err != nil {
+				t.Fatal(err)
+			}
+			again, _ := json.MarshalIndent(back, "", "  ")
+			if diff := cmp.Diff(string(want), string(again)+"\n"); diff != "" {
+				t.Errorf("does not survive reading and writing: %s", diff)
+			}
+		})
+	}
+}
+
+type decoder struct {
+	name   string
+	decode func([]byte) error
+}
+
+func decoderOf[T any](decode func([]byte) (T, error)) func([]byte) error {
+	return func(data []byte) error { _, err := decode(data); return err }
+}
+
+// decoders are all that read what comes over the bus.
+var decoders = []decoder{
+	{"connect_request", decoderOf(messages.Decode[messages.ConnectRequest])},
+	{"register_request", decoderOf(messages.Decode[messages.RegisterRequest])},
+	{"heartbeat_request", decoderOf(messages.Decode[messages.HeartbeatRequest])},
+	{"report_request", decoderOf(messages.Decode[messages.ReportRequest])},
+	{"route_request", decoderOf(messages.Decode[messages.RouteRequest])},
+	{"keepalive_request", decoderOf(messages.Decode[messages.KeepaliveRequest])},
+	{"terminate_request", decoderOf(messages.Decode[messages.TerminateRequest])},
+	{"status_request", decoderOf(messages.Decode[messages.StatusRequest])},
+	{"backends_request", decoderOf(messages.Decode[messages.BackendsRequest])},
+	{"drones_request", decoderOf(messages.Decode[messages.DronesRequest])},
+	{"action_spawn", decoderOf(messages.Decode[messages.Action])},
+	{"event_state", decoderOf(messages.Decode[messages.StateEvent])},
+}
+
+func TestGoldenRequestsAreValid(t *testing.T) {
+	for _, d := range decoders {
+		data, err := os.ReadFile(filepath.Join("testdata", d.name+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.decode(data); err != nil {
+			t.Errorf("%s: %v", d.name, err)
+		}
+	}
+}
+
+func TestUnknownFieldsAreIgnored(t *testing.T) {
+	if _, err := messages.Decode[messages.StatusRequest]([]byte(`{"backend_id":"b","colour":"red"}`)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Bad input gets BadRequest, and the message names the field.
+func TestBadInputNamesTheField(t *testing.T) {
+	spawn := func(extra string) string {
+		return `{"key":{"name":"k"},"spawn_config":{"executable":{}` + extra + `}}`
+	}
+	for _, c := range []struct{ payload, field string }{
+		{`nope`, "JSON"},
+		{`[1]`, "the payload"},
+		{`"x"`, "the payload"},
+		{"{\"key\":{\"name\":\"\xff\"}}", "UTF-8"},
+		{strings.Repeat(" ", 1<<20), "bytes long"},
+		{`{"key":{"name":""}}`, "key.name"},
+		{`{"key":{"name":"a\u0000b"}}`, "key.name"},
+		{`{"key":{"name":"a\nb"}}`, "key.name"},
+		{`{"key":{"name":"` + strings.Repeat("x", 256) + `"}}`, "key.name"},
+		{`{"key":{"name":5}}`, "key.name"},
+		{`{"key":{"name":"k","namespace":"\u0007"}}`, "key.namespace"},
+		{`{"key":{"name":"k","tag":"\u0085"}}`, "key.tag"},
+		{`{"user":"a\u0000"}`, "user"},
+		{`{"auth":[1]}`, "auth"},
+		{`{"auth":{"x":"` + strings.Repeat("y", 64<<10) + `"}}`, "auth"},
+		{`{"key":{"name":"k"},"spawn_config":{}}`, "spawn_config.executable"},
+		{`{"key":{"name":"k"},"spawn_config":{"executable":"room"}}`, "spawn_config.executable"},
+		{`{"key":{"name":"k"},"spawn_config":{"executable":{"x":"` + strings.Repeat("y", 256<<10) + `"}}}`, "spawn_config.executable"},
+		{spawn(`,"id":"a.b"`), "spawn_config.id"},
+		{spawn(`,"id":"*"`), "spawn_config.id"},
+		{spawn(`,"id":">"`), "spawn_config.id"},
+		{spawn(`,"id":"a b"`), "spawn_config.id"},
+		{spawn(`,"id":"` + strings.Repeat("x", 46) + `"`), "spawn_config.id"},
+		{spawn(`,"cluster":"a b"`), "spawn_config.cluster"},
+		{spawn(`,"cluster":"a:0"`), "spawn_config.cluster"},
+		{spawn(`,"cluster":"a:99999"`), "spawn_config.cluster"},
+		{spawn(`,"cluster":"a/b"`), "spawn_config.cluster"},
+		{spawn(`,"pool":"a\u0000"`), "spawn_config.pool"},
+		{spawn(`,"lifetime_limit_seconds":0`), "lifetime_limit_seconds"},
+		{spawn(`,"lifetime_limit_seconds":-1`), "lifetime_limit_seconds"},
+		{spawn(`,"lifetime_limit_seconds":1e30`), "lifetime_limit_seconds"},
+		{spawn(`,"max_idle_seconds":9223372036854775807`), "max_idle_seconds"},
+		{spawn(`,"max_idle_seconds":1.5`), "max_idle_seconds"},
+		{spawn(`,"subdomain":"a.b"`), "spawn_config.subdomain"},
+		{spawn(`,"subdomain":"-a"`), "spawn_config.subdomain"},
+		{spawn(`,"subdomain":"A"`), "spawn_config.subdomain"},
+		{spawn(`,"use_static_token":"yes"`), "use_static_token"},
+	} {
+		_, err := messages.Decode[messages.ConnectRequest]([]byte(c.payload))
+		if messages.KindOf(err) != messages.BadRequest || !strings.Contains(err.Error(), c.field) {
+			t.Errorf("%.80s: got %v, want BadRequest naming %q", c.payload, err, c.field)
+		}
+	}
+}
+
+// auth may hold \u0000: it is kept as it is.
+func TestNULInAuthIsKept(t *testing.T) {
+	r, err := messages.Decode[messages.ConnectRequest]([]byte(`{"auth":{"x":"\u0000"}}`))
+	if err != nil || string(r.Auth) != `{"x":"\u0000"}` {
+		t.Fatalf("got %s, %v", r.Auth, err)
+	}
+}
+
+// What is within the limits stays below NATS's 1 MiB however it is escaped.
+func TestEncodeDoesNotGrow(t *testing.T) {
+	executable := `{"x":"` + strings.Repeat("<", 255<<10) + `"}`
+	if n := len(messages.Encode(messages.Spawn{Executable: json.RawMessage(executable)})); n > 300<<10 {
+		t.Fatalf("%d bytes", n)
+	}
+}
+
+func TestUnknownStatusIsRefused(t *testing.T) {
+	_, err := messages.Decode[messages.ReportRequest]([]byte(`{"session":"s","reports":[{"backend_id":"b","status":"asleep"}]}`))
+	if messages.KindOf(err) != messages.BadRequest || !strings.Contains(err.Error(), "asleep") {
+		t.Fatal(err)
+	}
+}
+
+func TestClusters(t *testing.T) {
+	for _, ok := range []string{"localhost", "localhost:9090", "a.b.example:443", "10.0.0.1:80", "[::1]:80", "127.0.0.1"} {
+		if err := messages.CheckCluster(ok); err != nil {
+			t.Errorf("%q: %v", ok, err)
+		}
+	}
+	for _, bad := range []string{"", ":80", "a:", "a:b", "a..b", "*.b", "a>b", "http://a", "a:80:80", "a:+5", strings.Repeat("a.", 200) + "b"} {
+		if messages.CheckCluster(bad) == nil {
+			t.Errorf("%q was taken for a cluster", bad)
+		}
+	}
+}
+
+func TestBackendURL(t *testing.T) {
+	for _, c := range []struct{ cluster, subdomain, want string }{
+		{"localhost:9090", "", "http://localhost:9090/T/"},
+		{"example.com", "", "https://example.com/T/"},
+		{"example.com:443", "doc", "https://doc.example.com:443/T/"},
+		{"example.com:8443", "", "http://example.com:8443/T/"},
+	} {
+		if got := messages.BackendURL(c.cluster, c.subdomain, "T"); got != c.want {
+			t.Errorf("%+v: got %s", c, got)
+		}
+	}
+}
+
+func TestSubjects(t *testing.T) {
+	for subject, want := range map[string]string{
+		messages.ReportSubject("dr-a"): "dr-a",
+		messages.RouteSubject("px-a"):  "px-a",
+		"jetway.drone.px-a.report":     "",
+		"jetway.drone.dr-a.b.report":   "",
+		"jetway.drone.*.report":        "",
+		"jetway.drone.dr-.report":      "",
+		"jetway.proxy.dr-a.route":      "",
+		"jetway.elsewhere.dr-a.report": "",
+	} {
+		got, err := messages.SenderOf(subject)
+		if (err == nil) != (want != "") || (want != "" && got != want) {
+			t.Errorf("%s: got %q, %v", subject, got, err)
+		}
+	}
+	if messages.BackendOf(messages.LogSubject("b-1")) != "b-1" || messages.BackendOf("jetway.event.backend.a.b") != "" {
+		t.Error("BackendOf")
+	}
+}
+
+// Every kind has the code of the design's table.
+func TestCodes(t *testing.T) {
+	for kind, code := range map[messages.Kind]int{
+		messages.BadRequest: 400, messages.NoClusterProvided: 400, messages.NotFound: 404,
+		messages.KeyHeld: 409, messages.KeyUnheldNoSpawnConfig: 409, messages.BackendExists: 409, messages.KeyHeldUnhealthy: 409,
+		messages.FailedToAcquireKey: 500, messages.Internal: 500,
+		messages.NoDroneAvailable: 503, messages.Overloaded: 503, messages.Unavailable: 503,
+	} {
+		if kind.Code() != code {
+			t.Errorf("%s has code %d", kind, kind.Code())
+		}
+	}
+}
+
+func fuzz(f *testing.F, name string, decode func([]byte) error) {
+	data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		err := decode(data)
+		var refusal *messages.Error
+		if err != nil && (!errors.As(err, &refusal) || refusal.Kind != messages.BadRequest || refusal.Message == "") {
+			t.Fatalf("%q: refused with %#v", data, err)
+		}
+	})
+}
+
+func FuzzConnectRequest(f *testing.F)   { fuzz(f, decoders[0].name, decoders[0].decode) }
+func FuzzRegisterRequest(f *testing.F)  { fuzz(f, decoders[1].name, decoders[1].decode) }
+func FuzzHeartbeatRequest(f *testing.F) { fuzz(f, decoders[2].name, decoders[2].decode) }
+func FuzzReportRequest(f *testing.F)    { fuzz(f, decoders[3].name, decoders[3].decode) }
+func FuzzRouteRequest(f *testing.F)     { fuzz(f, decoders[4].name, decoders[4].decode) }
+func FuzzKeepaliveRequest(f *testing.F) { fuzz(f, decoders[5].name, decoders[5].decode) }
+func FuzzTerminateRequest(f *testing.F) { fuzz(f, decoders[6].name, decoders[6].decode) }
+func FuzzStatusRequest(f *testing.F)    { fuzz(f, decoders[7].name, decoders[7].decode) }
+func FuzzBackendsRequest(f *testing.F)  { fuzz(f, decoders[8].name, decoders[8].decode) }
+func FuzzDronesRequest(f *testing.F)    { fuzz(f, decoders[9].name, decoders[9].decode) }
+func FuzzAction(f *testing.F)           { fuzz(f, decoders[10].name, decoders[10].decode) }
+func FuzzStateEvent(f *testing.F)       { fuzz(f, decoders[11].name, decoders[11].decode) }
+
+// A valid connect request stays valid when written again, and what may become
+// part of a subject holds nothing that means something to NATS.
+func FuzzConnectIsSafeForSubjects(f *testing.F) {
+	f.Add([]byte(`{"key":{"name":"a.b *"},"spawn_config":{"id":"x","executable":{}}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := messages.Decode[messages.ConnectRequest](data)
+		if err != nil {
+			return
+		}
+		if _, err := messages.Decode[messages.ConnectRequest](messages.Encode(r)); err != nil {
+			t.Fatalf("%q is valid, but not when written again: %v", data, err)
+		}
+		if r.SpawnConfig != nil && r.SpawnConfig.ID != "" && strings.ContainsAny(messages.BackendEventSubject(r.SpawnConfig.ID)[len("jetway.event.backend."):], ".*> \t\r\n") {
+			t.Fatalf("%q gives an unsafe subject", data)
+		}
+	})
+}
