@@ -1,0 +1,86 @@
+package drone
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// onAction takes one delivery of an action in and then acknowledges it. What is
+// not an action will never be one, so it is not delivered again.
+func (a *agent) onAction(ctx context.Context, msg jetstream.Msg) {
+	action, err := messages.Decode[messages.Action](msg.Data())
+	if err != nil {
+		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject(), "err", err)
+		err = msg.Term()
+	} else {
+		a.take(ctx, &action)
+		err = msg.Ack()
+	}
+	if err != nil {
+		// It will come again, and change nothing then.
+		a.log.DebugContext(ctx, "cannot acknowledge an action", "backend_id", action.BackendID, "err", err)
+	}
+}
+
+// take does what an action asks for, unless it was done before (I3).
+func (a *agent) take(ctx context.Context, action *messages.Action) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := a.backends[action.BackendID]
+	switch {
+	case action.Spawn != nil && action.Type == messages.TypeSpawn:
+		if h == nil && !a.ended.has(action.BackendID) {
+			a.spawnLocked(ctx, action.BackendID, action.Spawn)
+		}
+	case h != nil:
+		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})
+	case !a.ended.has(action.BackendID):
+		// Its spawn is yet to come, and must not run then; or it ended before this
+		// run of the agent, and saying so again changes nothing.
+		state := messages.State{Kind: messages.Soft, Reason: action.Terminate.Reason, Message: "it was ended before it was started"}
+		if action.Terminate.Hard {
+			state.Kind = messages.Hard
+		}
+		a.refuseLocked(action.BackendID, state)
+	}
+}
+
+// spawnLocked takes a backend on, or says why not.
+func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn) {
+	now := a.nowMS()
+	switch {
+	case spawn.Session != a.session.id:
+		a.refuseLocked(id, messages.State{Reason: messages.ReasonLost, Message: "it was placed on an earlier session of the drone"})
+		return
+	case now >= spawn.Deadlines.SoftTerminateAtMS, now >= spawn.Deadlines.HardTerminateAtMS:
+		a.refuseLocked(id, messages.State{Reason: messages.ReasonLost, Message: "its spawn reached the drone too late"})
+		return
+	case a.stopping:
+		a.refuseLocked(id, messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is shutting down"})
+		return
+	case a.cfg.MaxBackends > 0 && len(a.backends) >= a.cfg.MaxBackends:
+		a.refuseLocked(id, messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is full"})
+		return
+	}
+	start, abort := context.WithCancel(ctx)
+	h := &held{
+		id: id, abort: abort, lines: a.output.lines(id),
+		softAtMS: spawn.Deadlines.SoftTerminateAtMS, hardAtMS: spawn.Deadlines.HardTerminateAtMS,
+		readyByMS: now + a.cfg.StartupTimeout.Milliseconds(),
+	}
+	a.backends[id] = h
+	a.dueLocked(min(h.softAtMS, h.hardAtMS, h.readyByMS))
+	a.applyLocked(ctx, h, spawned{})
+	spec := specOf(h, spawn)
+	a.wg.Go(func() { a.runBackend(ctx, start, h, spec) })
+}
+
+// refuseLocked states that a backend ends without having begun.
+func (a *agent) refuseLocked(id string, state messages.State) {
+	state.Status = messages.Terminated
+	a.rememberLocked(id)
+	a.reports.add(id, state)
+}

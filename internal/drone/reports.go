@@ -1,0 +1,242 @@
+package drone
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/messages"
+)
+
+const (
+	// reportBytes is about how large one report may become.
+	reportBytes = 256 << 10
+	// linger is how long the states of a start, for which nobody waits, are held
+	// back for company.
+	linger = 5 * time.Millisecond
+)
+
+// reporter tells the workers the states of backends, in order, one message at a time:
+// what comes up meanwhile goes into the next. Nothing leaves it before a worker has
+// answered for it (I5).
+type reporter struct {
+	agent *agent
+	// wake tells run that there is something to send.
+	wake chan struct{}
+
+	mu sync.Mutex
+	// queue has what is unanswered, what is under way in front. Only run takes off it.
+	queue []messages.Report
+	// oneByOne is how many entries are to be sent each alone, to find a bad one.
+	oneByOne int
+	// urgent says that something in the queue is waited for.
+	urgent bool
+	// onEmpty is closed, if set, when the queue is empty.
+	onEmpty chan struct{}
+}
+
+func newReporter(a *agent) *reporter { return &reporter{agent: a, wake: make(chan struct{}, 1)} }
+
+// add queues a state. It does not wait.
+func (r *reporter) add(backend string, state messages.State) {
+	state.Message = clean(state.Message, messages.MaxText)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report := messages.Report{BackendID: backend, State: state}
+	r.queue = append(r.queue, report)
+	r.urgent = r.urgent || urgent(report)
+	if r.urgent || len(r.queue) == 1 {
+		nudge(r.wake)
+	}
+}
+
+// pending are the backends with states that are not answered for.
+func (r *reporter) pending() map[string]struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := map[string]struct{}{}
+	for i := range r.queue {
+		ids[r.queue[i].BackendID] = struct{}{}
+	}
+	return ids
+}
+
+// drained gives a channel that is closed when nothing is queued.
+func (r *reporter) drained() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.onEmpty == nil {
+		r.onEmpty = make(chan struct{})
+	}
+	drained := r.onEmpty
+	r.tellEmptyLocked()
+	return drained
+}
+
+func (r *reporter) tellEmptyLocked() {
+	if len(r.queue) == 0 && r.onEmpty != nil {
+		close(r.onEmpty)
+		r.onEmpty = nil
+	}
+}
+
+// run sends until ctx ends.
+func (r *reporter) run(ctx context.Context) {
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(100*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	for r.await(ctx) {
+		batch := r.next()
+		session, err := r.send(ctx, batch)
+		wait := r.settle(ctx, batch, session, err)
+		if !wait {
+			pause.Reset()
+			continue
+		}
+		again := pause.NextBackOff()
+		r.agent.log.WarnContext(ctx, "cannot report, trying again", "states", len(batch), "in", again.Round(time.Millisecond), "err", err)
+		if !sleep(ctx, again) {
+			return
+		}
+	}
+}
+
+// await returns true when there is something to send, false when ctx ended.
+func (r *reporter) await(ctx context.Context) bool {
+	lingered := false
+	for {
+		r.mu.Lock()
+		waiting, urgent := len(r.queue), r.urgent
+		r.mu.Unlock()
+		if waiting > 0 && (urgent || lingered || waiting >= messages.MaxReports) {
+			return ctx.Err() == nil
+		}
+		var up <-chan time.Time
+		if waiting > 0 {
+			timer := time.NewTimer(linger)
+			defer timer.Stop()
+			up = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-r.wake:
+		case <-up:
+			lingered = true
+		}
+	}
+}
+
+// next takes the next message from the front of the queue. A backend without an
+// address has nothing that could be waited for in its start: if it is ready before
+// its start was reported, the start is skipped.
+func (r *reporter) next() []messages.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	window := r.queue[:min(len(r.queue), messages.MaxReports)]
+	instant := map[string]struct{}{}
+	for i := range window {
+		if window[i].Status == messages.Ready && window[i].Address == "" {
+			instant[window[i].BackendID] = struct{}{}
+		}
+	}
+	if len(instant) > 0 {
+		kept := slices.DeleteFunc(window, func(report messages.Report) bool {
+			_, skip := instant[report.BackendID]
+			return skip && report.Status < messages.Ready
+		})
+		r.queue = slices.Delete(r.queue, len(kept), len(window))
+		window = r.queue[:len(kept)]
+	}
+	n, bytes := 0, 0
+	for n < len(window) && (n == 0 || r.oneByOne == 0) {
+		if bytes += sizeOf(&window[n]); bytes > reportBytes && n > 0 {
+			break
+		}
+		n++
+	}
+	r.urgent = slices.ContainsFunc(r.queue[n:], urgent)
+	return slices.Clone(window[:n])
+}
+
+// urgent tells a state that somebody waits for from those of a start.
+func urgent(report messages.Report) bool { return report.Status >= messages.Ready }
+
+// sizeOf is at least the length of a report in JSON, where a byte may become six.
+func sizeOf(report *messages.Report) int { return 320 + 6*len(report.Message) }
+
+func (r *reporter) send(ctx context.Context, batch []messages.Report) (session string, err error) {
+	a := r.agent
+	a.mu.Lock()
+	session = a.session.id
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, a.patience())
+	defer cancel()
+	_, err = bus.Request[messages.Empty](ctx, a.nc, messages.ReportSubject(a.cfg.Name), messages.ReportRequest{Session: session, Reports: batch})
+	return session, err
+}
+
+// settle does what the answer to a message asks for. wait says to try again later.
+func (r *reporter) settle(ctx context.Context, batch []messages.Report, session string, err error) (wait bool) {
+	var refused *messages.Error
+	switch {
+	case err == nil:
+		r.answered(len(batch))
+	case !errors.As(err, &refused):
+		return true
+	case refused.Kind == messages.NotFound && len(refused.Backends) > 0:
+		// Of these it had no right to speak: they must not run here either (I1).
+		r.agent.disown(ctx, refused.Backends)
+		return !r.forget(refused.Backends)
+	case refused.Kind == messages.NotFound:
+		r.agent.needSession(session)
+		return true
+	case refused.Kind == messages.BadRequest && len(batch) > 1:
+		r.oneByOne = len(batch)
+	case refused.Kind == messages.BadRequest:
+		r.agent.log.ErrorContext(ctx, "the workers refuse a report, dropping it", "backend_id", batch[0].BackendID,
+			"status", batch[0].Status.String(), "err", err)
+		r.answered(1)
+	default:
+		return true
+	}
+	return false
+}
+
+// answered takes n entries off the front of the queue.
+func (r *reporter) answered(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.oneByOne = max(r.oneByOne-n, 0)
+	r.queue = slices.Delete(r.queue, 0, n)
+	r.tellEmptyLocked()
+}
+
+// forget drops what is queued of some backends, and says whether there was any.
+func (r *reporter) forget(backends []string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := len(r.queue)
+	r.queue = slices.DeleteFunc(r.queue, func(report messages.Report) bool {
+		return slices.Contains(backends, report.BackendID)
+	})
+	r.tellEmptyLocked()
+	return len(r.queue) < before
+}
+
+// sleep waits and says whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,126 @@
+package drone
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Times of the probe: a process that is up soon is found soon, one that takes
+// long is not bothered much.
+const (
+	probeFirst   = 5 * time.Millisecond
+	probeMost    = 250 * time.Millisecond
+	probeTimeout = 5 * time.Second
+)
+
+// specOf says what the runtime is to run, with the variables that tell the
+// process who it is.
+func specOf(h *held, spawn *messages.Spawn) runtime.Spec {
+	env := map[string]string{
+		"SESSION_BACKEND_ID":            h.id,
+		"SESSION_BACKEND_KEY":           spawn.Key.Name,
+		"SESSION_BACKEND_NAMESPACE":     spawn.Key.Namespace,
+		"SESSION_BACKEND_FENCING_TOKEN": strconv.FormatInt(spawn.FencingToken, 10),
+	}
+	if spawn.StaticToken != "" {
+		env["SESSION_BACKEND_STATIC_TOKEN"] = spawn.StaticToken
+	}
+	return runtime.Spec{BackendID: h.id, Executable: spawn.Executable, Env: env, Log: h.lines.add}
+}
+
+// runBackend starts a backend and waits for its end. start ends when the
+// start is to be given up; ctx when the agent does not look after it any more.
+func (a *agent) runBackend(ctx, start context.Context, h *held, spec runtime.Spec) {
+	defer h.abort()
+	instance := a.startBackend(ctx, start, h, spec)
+	if instance == nil {
+		return
+	}
+	select {
+	case <-instance.Done():
+		h.lines.close()
+		a.apply(ctx, h, exited{exit: instance.Exit(), lastWords: h.lines.lastWords()})
+	case <-ctx.Done():
+	}
+}
+
+// startBackend gives the instance, ready or ending, or nil when there is none.
+func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.Spec) runtime.Instance {
+	if err := a.rt.Prepare(start, spec); err != nil {
+		a.apply(ctx, h, failed{message: err.Error()})
+		return nil
+	}
+	a.apply(ctx, h, prepared{})
+	if start.Err() != nil { // it was ended meanwhile; nothing runs yet
+		a.apply(ctx, h, failed{})
+		return nil
+	}
+	instance, err := a.rt.Start(start, spec)
+	if err != nil {
+		a.apply(ctx, h, failed{message: err.Error()})
+		return nil
+	}
+	address := instance.Address()
+	a.mu.Lock()
+	h.instance = instance
+	a.applyLocked(ctx, h, started{address: address})
+	a.mu.Unlock()
+	if address != "" && a.probe(start, address, instance.Done()) {
+		a.apply(ctx, h, answered{})
+	}
+	return instance
+}
+
+// probe asks until the address answers HTTP, which is true; false when ctx or the
+// instance ended before.
+func (a *agent) probe(ctx context.Context, address string, done <-chan struct{}) bool {
+	url := "http://" + address + "/"
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for wait := probeFirst; ; wait = min(wait*2, probeMost) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-done:
+			return false
+		case <-timer.C:
+		}
+		if a.probeOnce(ctx, url) {
+			return true
+		}
+		timer.Reset(wait)
+	}
+}
+
+func (a *agent) probeOnce(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, http.NoBody)
+	if err != nil {
+		return false // an address that is none: the startup timeout tells
+	}
+	resp, err := a.probes.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return true
+}
+
+// newProbes makes a client that takes any answer for one, and keeps no connection.
+func newProbes() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives:      true,
+			DialContext:            (&net.Dialer{Timeout: probeTimeout}).DialContext,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
