@@ -1,0 +1,125 @@
+// Package natsd runs a nats-server with JetStream inside this process, for jetway
+// dev and for tests. Who calls [Start] calls [Server.Stop]; what the streams hold
+// survives in the store directory.
+package natsd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Config says where to listen. StoreDir is required.
+type Config struct {
+	// Host is an address to listen on; 127.0.0.1.
+	Host string
+	// Port to listen on; 0: any free one.
+	Port int
+	// StoreDir holds the streams.
+	StoreDir string
+	Log      *slog.Logger
+}
+
+// PortTakenError says that somebody else listens there.
+type PortTakenError struct {
+	Addr string
+	Err  error
+}
+
+// Error says which address and why.
+func (e *PortTakenError) Error() string { return fmt.Sprintf("listen on %s: %v", e.Addr, e.Err) }
+
+// Unwrap gives the system's error.
+func (e *PortTakenError) Unwrap() error { return e.Err }
+
+// Server is a running server.
+type Server struct{ s *server.Server }
+
+const startTimeout = 20 * time.Second
+
+// Start runs a server until Stop.
+func Start(cfg Config) (*Server, error) {
+	if cfg.Host == "" {
+		cfg.Host = "127.0.0.1"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	opts := &server.Options{
+		ServerName: "jetway-dev",
+		Host:       cfg.Host,
+		Port:       cfg.Port,
+		JetStream:  true,
+		StoreDir:   cfg.StoreDir,
+		NoSigs:     true,
+		NoLog:      false,
+	}
+	if cfg.Port == 0 {
+		opts.Port = server.RANDOM_PORT
+	} else if err := checkFree(cfg.Host, cfg.Port); err != nil {
+		// The server itself would only log it, and end the process.
+		return nil, err
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("start the NATS server: %w", err)
+	}
+	log := &logger{log: cfg.Log, fatal: make(chan string, 1)}
+	s.SetLoggerV2(log, false, false, false)
+	go s.Start() // returns once it listens; ends with Shutdown
+	if !s.ReadyForConnections(startTimeout) {
+		s.Shutdown()
+		select {
+		case why := <-log.fatal:
+			return nil, fmt.Errorf("start the NATS server: %s", why)
+		default:
+			return nil, errors.New("start the NATS server: it does not take connections")
+		}
+	}
+	return &Server{s}, nil
+}
+
+func checkFree(host string, port int) error {
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return &PortTakenError{addr, err}
+	}
+	return l.Close()
+}
+
+// URL is where clients connect.
+func (s *Server) URL() string { return s.s.ClientURL() }
+
+// Stop ends the server and waits for it. Twice does no harm.
+func (s *Server) Stop() {
+	s.s.Shutdown()
+	s.s.WaitForShutdown()
+}
+
+// logger puts the server's lines into slog. Notices are for debugging here.
+type logger struct {
+	log   *slog.Logger
+	fatal chan string
+}
+
+func (l *logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l *logger) Warnf(format string, v ...any)   { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l *logger) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l *logger) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l *logger) Tracef(string, ...any)           {}
+
+// Fatalf must not end the process; Start says it.
+func (l *logger) Fatalf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	l.log.Error(text)
+	select {
+	case l.fatal <- text:
+	default:
+	}
+}

@@ -1,0 +1,153 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/jetway-project/jetway/internal/dev/postgres"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// dir is one that the server's unprivileged user can reach; t.TempDir is not, under root.
+func dir(t *testing.T) string {
+	d, err := os.MkdirTemp("", "jetway-pgtest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(d, 0o755); err != nil { //nolint:gosec // the server's user passes through
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(d) })
+	return filepath.Join(d, "pg")
+}
+
+func start(t *testing.T, dir string) *postgres.Cluster {
+	t.Helper()
+	ctx := context.Background()
+	b, err := postgres.Ensure(ctx, os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := postgres.Start(ctx, postgres.Config{Dir: dir, Binaries: b, Ephemeral: true, Log: slog.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Stop(ctx) })
+	return c
+}
+
+func query(t *testing.T, c *postgres.Cluster, sql string) (text string) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), c.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(context.Background(), sql).Scan(&text); err != nil {
+		t.Fatal(sql, ": ", err)
+	}
+	return text
+}
+
+func TestDataSurvivesStopCrashAndRestart(t *testing.T) {
+	d := dir(t)
+	c := start(t, d)
+	conn, err := pgx.Connect(context.Background(), c.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(context.Background(), "create table t (v text); insert into t values ('kept')"); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(context.Background())
+	if err := c.Restart(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, c, "select v from t"); got != "kept" {
+		t.Fatal(got)
+	}
+	if err := c.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stop(context.Background()); err != nil {
+		t.Fatal("stopped twice: ", err)
+	}
+	if got := query(t, start(t, d), "select v from t"); got != "kept" {
+		t.Fatal(got)
+	}
+}
+
+func TestListensOnNoTCPPortAndIsNotRoot(t *testing.T) {
+	c := start(t, dir(t))
+	if got := query(t, c, "show listen_addresses"); got != "" {
+		t.Errorf("listens on %q", got)
+	}
+	// The server's own word is not enough: look at the process.
+	status, err := os.ReadFile("/proc/" + query(t, c, "select pg_backend_pid()::text") + "/status")
+	if err == nil && os.Geteuid() == 0 && strings.Contains(string(status), "\nUid:\t0") {
+		t.Error("runs as root")
+	}
+}
+
+func TestKilledInitdbIsRedone(t *testing.T) {
+	d := dir(t)
+	if err := os.MkdirAll(filepath.Join(d+".new", "base"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	query(t, start(t, d), "select 'ok'")
+}
+
+func TestForeignDirectoryIsRefused(t *testing.T) {
+	d := dir(t)
+	if err := os.MkdirAll(filepath.Join(d, "holiday-pictures"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, err := postgres.Start(context.Background(), postgres.Config{Dir: d, Ephemeral: true})
+	if err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Fatal(err)
+	}
+}
+
+func TestOtherVersionIsRefused(t *testing.T) {
+	d := dir(t)
+	if err := os.MkdirAll(d, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d, "PG_VERSION"), []byte("9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := postgres.Start(context.Background(), postgres.Config{Dir: d, Ephemeral: true})
+	if err == nil || !strings.Contains(err.Error(), "made by Postgres 9") {
+		t.Fatal(err)
+	}
+}
+
+// A directory that the server's user cannot reach, as below /root, is no obstacle.
+func TestUnreachableDirectoryIsLinked(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("not root: the server runs as this user, which reaches what it made")
+	}
+	parent := filepath.Dir(dir(t))
+	closed := filepath.Join(parent, "closed")
+	if err := os.Mkdir(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := filepath.Join(closed, "pg")
+	c := start(t, d)
+	query(t, c, "select 'ok'")
+	if real, err := os.Readlink(d); err == nil {
+		t.Cleanup(func() { _ = os.RemoveAll(real) })
+	} else if os.Geteuid() == 0 {
+		t.Fatal(err)
+	}
+	_ = c.Stop(context.Background())
+	query(t, start(t, d), "select 'again'")
+}

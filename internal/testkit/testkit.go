@@ -1,0 +1,199 @@
+// Package testkit gives tests the real things: a Postgres database and a NATS
+// server for each test, connections to them, and links that fail on demand. It
+// is not imported outside tests. Nothing is skipped: what is missing is
+// installed, and a test that cannot get it fails. All that it starts ends with
+// the test, or with the test binary.
+package testkit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"github.com/jetway-project/jetway/internal/dev/natsd"
+	"github.com/jetway-project/jetway/internal/dev/postgres"
+)
+
+// shared is the one cluster of a test binary, started by the first test that asks.
+var shared struct {
+	once    sync.Once
+	cluster *postgres.Cluster
+	dir     string
+	err     error
+	count   atomic.Int64
+}
+
+// Main runs the tests of a package, ends the cluster and fails when a goroutine
+// is left behind: func TestMain(m *testing.M) { testkit.Main(m) }.
+func Main(m *testing.M) {
+	exit := m.Run()
+	if shared.cluster != nil {
+		_ = shared.cluster.Stop(context.Background())
+		_ = os.RemoveAll(shared.dir)
+	}
+	if exit == 0 {
+		if err := goleak.Find(ignored...); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
+			exit = 1
+		}
+	}
+	os.Exit(exit)
+}
+
+// ignored are goroutines that libraries keep for the process's life.
+var ignored = []goleak.Option{
+	goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.init.0.func1"),
+	goleak.IgnoreTopFunction("github.com/golang/glog.(*fileSink).flushDaemon"),
+}
+
+// Postgres gives the DSN of a fresh database, dropped when the test ends.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	c := Cluster(t)
+	name := fmt.Sprintf("t%d", shared.count.Add(1))
+	exec(t, c.DSN(), "create database "+name)
+	t.Cleanup(func() { exec(t, c.DSN(), "drop database if exists "+name+" with (force)") })
+	return c.DSN() + " dbname=" + name
+}
+
+// Cluster gives the cluster that the tests of this binary share.
+func Cluster(t testing.TB) *postgres.Cluster {
+	t.Helper()
+	shared.once.Do(func() {
+		shared.dir, shared.err = os.MkdirTemp("", "jetway-test-")
+		if shared.err == nil {
+			shared.err = os.Chmod(shared.dir, 0o755) //nolint:gosec // the server's user passes through
+		}
+		if shared.err == nil {
+			shared.cluster, shared.err = start(filepath.Join(shared.dir, "pg"))
+		}
+	})
+	if shared.err != nil {
+		t.Fatal("start Postgres for the tests: ", shared.err)
+	}
+	return shared.cluster
+}
+
+// OwnCluster gives a cluster for this test alone, to stop, kill and restart.
+func OwnCluster(t testing.TB) *postgres.Cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "jetway-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server's user passes through
+		t.Fatal(err)
+	}
+	c, err := start(filepath.Join(dir, "pg"))
+	if err != nil {
+		t.Fatal("start Postgres for the test: ", err)
+	}
+	t.Cleanup(func() {
+		_ = c.Stop(context.Background())
+		_ = os.RemoveAll(dir)
+	})
+	return c
+}
+
+func start(dir string) (*postgres.Cluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	binaries, err := postgres.Ensure(ctx, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	return postgres.Start(ctx, postgres.Config{Dir: dir, Binaries: binaries, Ephemeral: true, TCP: true})
+}
+
+func exec(t testing.TB, dsn, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// NATS gives a server with JetStream for this test.
+func NATS(t testing.TB) *natsd.Server {
+	t.Helper()
+	s, err := natsd.Start(natsd.Config{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Conn connects to a server until the test ends.
+func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// Eventually waits until cond holds, looking often, and fails the test when it
+// does not within limit. It is for conditions of another process or server,
+// which cannot signal.
+func Eventually(t testing.TB, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			if !cond() {
+				t.Fatalf("not within %s: %s", limit, what)
+			}
+			return
+		}
+	}
+}
+
+// Logger writes to the test's log, and to nowhere once the test has ended.
+func Logger(t testing.TB) *slog.Logger {
+	w := &testWriter{t: t}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ended = true
+	})
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type testWriter struct {
+	t     testing.TB
+	mu    sync.Mutex
+	ended bool
+}
+
+func (w *testWriter) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.t.Log(string(line[:max(0, len(line)-1)]))
+	}
+	return len(line), nil
+}
