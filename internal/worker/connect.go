@@ -9,7 +9,7 @@ import (
 )
 
 // connectBatch settles connect requests with one statement and replies.
-func (w *Worker) connectBatch(ctx context.Context, batch []*request) {
+func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 	now := time.Now()
 	asking := make([]*request, 0, len(batch))
 	reqs := make([]lease.Request, 0, len(batch))

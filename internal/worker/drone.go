@@ -11,7 +11,7 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func (w *Worker) droneRequest(ctx context.Context, req *request) (any, error) {
+func (w *worker) droneRequest(ctx context.Context, req *request) (any, error) {
 	drone, err := messages.SenderOf(req.subject)
 	if err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (w *Worker) droneRequest(ctx context.Context, req *request) (any, error) {
 	}
 }
 
-func (w *Worker) register(ctx context.Context, drone string, data []byte) (any, error) {
+func (w *worker) register(ctx context.Context, drone string, data []byte) (any, error) {
 	r, err := messages.Decode[messages.RegisterRequest](data)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (w *Worker) register(ctx context.Context, drone string, data []byte) (any, 
 	}, nil
 }
 
-func (w *Worker) heartbeat(ctx context.Context, drone string, data []byte) (any, error) {
+func (w *worker) heartbeat(ctx context.Context, drone string, data []byte) (any, error) {
 	r, err := messages.Decode[messages.HeartbeatRequest](data)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (w *Worker) heartbeat(ctx context.Context, drone string, data []byte) (any,
 
 // renewal says of each wanted lease whether it was renewed. The deadlines count
 // from the time that the drone stated before the lease was written (I1).
-func (w *Worker) renewal(droneTimeMS int64, wanted, renewed []string) messages.Renewal {
+func (w *worker) renewal(droneTimeMS int64, wanted, renewed []string) messages.Renewal {
 	r := messages.Renewal{Deadlines: w.store.Terms().Deadlines(droneTimeMS), Renewed: renewed}
 	if len(renewed) == len(wanted) {
 		return r
@@ -109,7 +109,7 @@ func (w *Worker) renewal(droneTimeMS int64, wanted, renewed []string) messages.R
 	return r
 }
 
-func (w *Worker) report(ctx context.Context, drone string, data []byte) (any, error) {
+func (w *worker) report(ctx context.Context, drone string, data []byte) (any, error) {
 	r, err := messages.Decode[messages.ReportRequest](data)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 
 // operatorRequest answers what people and web tiers ask besides connect, and the
 // proxies' keepalives.
-func (w *Worker) operatorRequest(ctx context.Context, req *request) (any, error) {
+func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error) {
 	switch req.subject {
 	case messages.SubjectTerminate:
 		return w.terminate(ctx, req.data)
@@ -44,7 +44,7 @@ func noBackend(id string) error {
 	return messages.Errorf(messages.NotFound, "there is no backend %q", id)
 }
 
-func (w *Worker) terminate(ctx context.Context, data []byte) (any, error) {
+func (w *worker) terminate(ctx context.Context, data []byte) (any, error) {
 	r, err := messages.Decode[messages.TerminateRequest](data)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (w *Worker) terminate(ctx context.Context, data []byte) (any, error) {
 	return messages.Empty{}, nil
 }
 
-func (w *Worker) keepalive(ctx context.Context, req *request) (any, error) {
+func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 	if _, err := messages.SenderOf(req.subject); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (w *Worker) keepalive(ctx context.Context, req *request) (any, error) {
 }
 
 // routeBatch looks the tokens of waiting route requests up at once.
-func (w *Worker) routeBatch(ctx context.Context, batch []*request) {
+func (w *worker) routeBatch(ctx context.Context, batch []*request) {
 	asking := make([]*request, 0, len(batch))
 	tokens := make([]string, 0, len(batch))
 	var latest = batch[0].deadline

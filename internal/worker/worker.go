@@ -69,8 +69,19 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Worker answers requests; see [New].
-type Worker struct {
+// Run answers requests until ctx ends, then finishes what it took. It migrates the
+// database, makes the streams, and waits for Postgres and NATS to come. An error
+// means that it cannot go on: a newer database, or the service stopped by itself.
+func Run(ctx context.Context, cfg Config, nc *nats.Conn, st *store.Store) error {
+	w, err := newWorker(cfg, nc, st)
+	if err != nil {
+		return err
+	}
+	return w.run(ctx)
+}
+
+// worker is one run.
+type worker struct {
 	cfg       Config
 	nc        *nats.Conn
 	js        jetstream.JetStream
@@ -89,9 +100,7 @@ type lanes struct{ connect, drone, route, operator *lane }
 
 func (l *lanes) all() []*lane { return []*lane{l.connect, l.drone, l.route, l.operator} }
 
-// New puts a worker together; [Worker.Run] runs it. [Worker.BusGap] is to be
-// called when the connection was lost and is back.
-func New(cfg Config, nc *nats.Conn, st *store.Store) (*Worker, error) {
+func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -104,7 +113,7 @@ func New(cfg Config, nc *nats.Conn, st *store.Store) (*Worker, error) {
 		return nil, err
 	}
 	log := cfg.Log.With("worker", cfg.Name)
-	w := &Worker{
+	w := &worker{
 		cfg: cfg, nc: nc, js: js, store: st, log: log,
 		connector: lease.NewConnector(lease.Config{Store: st, DefaultCluster: cfg.DefaultCluster, Log: log}),
 		relay: outbox.NewRelay(outbox.Config{
@@ -125,11 +134,7 @@ func New(cfg Config, nc *nats.Conn, st *store.Store) (*Worker, error) {
 	return w, nil
 }
 
-// Run migrates the database, makes the streams and answers requests until ctx
-// ends; then it finishes what it took. It waits for Postgres and NATS to come.
-// An error means that it cannot go on: a newer database, or the service stopped
-// by itself.
-func (w *Worker) Run(ctx context.Context) error {
+func (w *worker) run(ctx context.Context) error {
 	if err := w.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -137,9 +142,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	relayCtx, stopRelay := context.WithCancel(context.Background())
-	var relay sync.WaitGroup
-	relay.Go(func() { w.relay.Run(relayCtx) })
-	defer func() { stopRelay(); relay.Wait() }()
+	var background sync.WaitGroup
+	background.Go(func() { w.relay.Run(relayCtx) })
+	background.Go(func() { w.watchBus(relayCtx) })
+	defer func() { stopRelay(); background.Wait() }()
 
 	// What was taken is finished also when ctx has ended; its own deadlines bound it.
 	for _, l := range w.lanes.all() {
@@ -171,14 +177,24 @@ func (w *Worker) Run(ctx context.Context) error {
 	return err
 }
 
-// BusGap looks again at everything that waits for something to come over the bus.
-func (w *Worker) BusGap() {
-	w.relay.Heal(true)
-	w.leaving.wakeAll()
+// watchBus looks again at everything that waits for something to come over the
+// bus, whenever the connection was lost and is back.
+func (w *worker) watchBus(ctx context.Context) {
+	connected := w.nc.StatusChanged(nats.CONNECTED)
+	defer w.nc.RemoveStatusListener(connected)
+	for {
+		select {
+		case <-connected:
+			w.relay.Heal(true)
+			w.leaving.wakeAll()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // prepare waits for Postgres and NATS and makes what the worker needs in them.
-func (w *Worker) prepare(ctx context.Context) error {
+func (w *worker) prepare(ctx context.Context) error {
 	wait := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
 	notify := func(err error, d time.Duration) {
@@ -198,7 +214,7 @@ func (w *Worker) prepare(ctx context.Context) error {
 }
 
 // serve announces the service and its endpoints.
-func (w *Worker) serve(stopped chan<- struct{}) (micro.Service, error) {
+func (w *worker) serve(stopped chan<- struct{}) (micro.Service, error) {
 	var once sync.Once
 	service, err := micro.AddService(w.nc, micro.Config{
 		Name:        "jetway",
@@ -241,7 +257,7 @@ func (w *Worker) serve(stopped chan<- struct{}) (micro.Service, error) {
 
 // intake hands requests to a lane. It must not wait: micro calls the handler of an
 // endpoint for one request at a time.
-func (w *Worker) intake(l *lane) micro.Handler {
+func (w *worker) intake(l *lane) micro.Handler {
 	return micro.HandlerFunc(func(r micro.Request) {
 		req, err := newRequest(r, time.Now())
 		switch {
@@ -257,7 +273,7 @@ func (w *Worker) intake(l *lane) micro.Handler {
 
 // takeNoMore ends the subscriptions and waits until what they had received is in
 // the lanes.
-func (w *Worker) takeNoMore(service micro.Service) {
+func (w *worker) takeNoMore(service micro.Service) {
 	if err := service.Stop(); err != nil && w.nc.IsConnected() {
 		w.log.Warn("cannot stop the service cleanly", "err", err)
 	}
@@ -265,7 +281,7 @@ func (w *Worker) takeNoMore(service micro.Service) {
 }
 
 // each runs the requests of a batch one by one, within their deadlines.
-func (w *Worker) each(handle func(context.Context, *request) (any, error)) func(context.Context, []*request) {
+func (w *worker) each(handle func(context.Context, *request) (any, error)) func(context.Context, []*request) {
 	return func(ctx context.Context, batch []*request) {
 		for _, req := range batch {
 			w.one(ctx, req, handle)
@@ -273,7 +289,7 @@ func (w *Worker) each(handle func(context.Context, *request) (any, error)) func(
 	}
 }
 
-func (w *Worker) one(ctx context.Context, req *request, handle func(context.Context, *request) (any, error)) {
+func (w *worker) one(ctx context.Context, req *request, handle func(context.Context, *request) (any, error)) {
 	ctx, cancel := context.WithDeadline(ctx, req.deadline)
 	defer cancel()
 	resp, err := handle(ctx, req)
