@@ -41,6 +41,10 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, rt *route, t tar
 		// The server no longer knows an upgraded connection, so it cannot close it.
 		defer context.AfterFunc(p.serving, func() { _ = conn.Close() })()
 	}
+	if r.ContentLength != 0 {
+		// Else HTTP/1 gives no response before the request's body is at its end.
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
 	ctx := context.WithValue(r.Context(), passageKey{}, &passage{route: rt, target: t})
 	p.reverse.ServeHTTP(w, r.WithContext(ctx))
 }

@@ -385,3 +385,29 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	_, _ = fmt.Fprintf(w, "%s %s host=%s body=%s", r.Method, r.RequestURI, r.Host, body)
 }
+
+// dial sends a request's bytes and leaves the connection open.
+func (w *world) dial(request string) net.Conn {
+	w.t.Helper()
+	conn, err := net.Dial("tcp", w.addr)
+	must(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	_, err = io.WriteString(conn, request)
+	must(w.t, err)
+	return conn
+}
+
+// inside is how many requests are under way.
+func (w *world) inside() int {
+	w.proxy.gate.mu.Lock()
+	defer w.proxy.gate.mu.Unlock()
+	return w.proxy.gate.inside
+}
+
+// known is how many routes are remembered.
+func (w *world) known() int {
+	w.proxy.routes.mu.Lock()
+	defer w.proxy.routes.mu.Unlock()
+	return len(w.proxy.routes.known)
+}

@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+func often(c *Config) { c.KeepaliveInterval = 10 * time.Millisecond }
+
+func TestKeepaliveNamesWhoIsConnected(t *testing.T) {
+	w := newWorld(t, often)
+	socket, plain := token("socket"), token("plain")
+	w.leads(socket, "be-socket", echoSocket)
+	w.leads(plain, "be-plain", echo)
+	c, _ := w.socket("/" + socket + "/")
+	w.get("/" + plain + "/")
+	// Both, the finished one only once, the open one again and again.
+	plainTold, socketTold := 0, 0
+	for socketTold < 5 {
+		told := await(t, w.worker.keepalives, "a keepalive")
+		if slices.Contains(told, "be-plain") {
+			plainTold++
+		}
+		if slices.Contains(told, "be-socket") {
+			socketTold++
+		}
+	}
+	equal(t, "times the finished one was told", plainTold, 1)
+	_ = c.CloseNow()
+	eventually(t, "the last close to be told", func() bool {
+		w.proxy.activity.mu.Lock()
+		defer w.proxy.activity.mu.Unlock()
+		return len(w.proxy.activity.open) == 0 && len(w.proxy.activity.ended) == 0
+	})
+}
+
+func TestKeepaliveIsSilentWithNobodyHere(t *testing.T) {
+	w := newWorld(t, often)
+	w.get("/" + token("none") + "/")
+	w.get("/ready")
+	w.stop()
+	equal(t, "keepalives", len(w.worker.keepalives), 0)
+}
+
+func TestKeepaliveThatFailsIsToldAgain(t *testing.T) {
+	w := newWorld(t, often)
+	w.worker.mu.Lock()
+	w.worker.failing = true
+	w.worker.mu.Unlock()
+	tok := token("a")
+	w.leads(tok, "be-a", echo)
+	w.get("/" + tok + "/")
+	for range 3 {
+		equal(t, "told", strings.Join(await(t, w.worker.keepalives, "a keepalive"), " "), "be-a")
+	}
+	w.worker.mu.Lock()
+	w.worker.failing = false
+	w.worker.mu.Unlock()
+	eventually(t, "it to be told", func() bool {
+		backends, _ := w.proxy.activity.connected()
+		return len(backends) == 0
+	})
+}
+
+func TestActivityKeepsWhatClosesWhileTelling(t *testing.T) {
+	a := newActivity()
+	a.opened("be-a")
+	a.opened("be-a")
+	a.closed("be-a")
+	told, mark := a.connected()
+	a.closed("be-a") // after the report was put together
+	a.told(told, mark)
+	again, mark := a.connected()
+	equal(t, "told again", strings.Join(again, " "), "be-a")
+	a.told(again, mark)
+	last, _ := a.connected()
+	equal(t, "left to tell", len(last)+len(a.open), 0)
+}
+
+func TestRunEndsWithOpenRequestsServed(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.DrainTimeout = time.Minute })
+	tok := token("a")
+	inBackend, finish := make(chan struct{}), make(chan struct{})
+	w.leads(tok, "be-a", func(w http.ResponseWriter, _ *http.Request) {
+		close(inBackend)
+		<-finish
+		_, _ = io.WriteString(w, strings.Repeat("done", 1<<20))
+	})
+	got := make(chan answer, 1)
+	go func() { got <- w.get("/" + tok + "/") }()
+	await(t, inBackend, "the request")
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); w.stop() }()
+	eventually(t, "new connections to be refused", func() bool {
+		conn, err := net.Dial("tcp", w.addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	close(finish)
+	equal(t, "length of the response", len(await(t, got, "the response").body), 4<<20)
+	await(t, stopped, "Run to end")
+	equal(t, "last word", strings.Join(await(t, w.worker.keepalives, "the last keepalive"), " "), "be-a")
+}
+
+func TestRunCutsWhatDoesNotEnd(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.DrainTimeout = 50 * time.Millisecond })
+	socket, stuck, starting := token("socket"), token("stuck"), token("starting")
+	w.leads(socket, "be-socket", echoSocket)
+	inBackend := make(chan struct{})
+	w.leads(stuck, "be-stuck", func(_ http.ResponseWriter, r *http.Request) {
+		close(inBackend)
+		<-r.Context().Done()
+	})
+	w.starting(starting, "be-starting")
+
+	c, _ := w.socket("/" + socket + "/")
+	cut := make(chan error, 2)
+	for _, tok := range []string{stuck, starting} {
+		go func() {
+			resp, err := w.client.Get("http://" + cluster + "/" + tok + "/")
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			cut <- err
+		}()
+	}
+	// And a client that takes nothing in.
+	flood := token("flood")
+	w.leads(flood, "be-flood", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.CopyN(w, zeros{}, 1<<40) })
+	w.dial("GET /" + flood + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
+	await(t, inBackend, "the stuck request")
+	eventually(t, "all to be there", func() bool { return w.inside() == 4 && w.waiting() == 1 })
+
+	w.stop()
+	if _, _, err := c.Read(t.Context()); err == nil {
+		t.Error("the WebSocket is still open")
+	}
+	for range 2 {
+		if err := await(t, cut, "the requests to be cut"); err == nil {
+			t.Error("a cut request got a response")
+		}
+	}
+	told := await(t, w.worker.keepalives, "the last keepalive")
+	equal(t, "last word", strings.Join(told, " "), "be-flood be-socket be-starting be-stuck")
+}
+
+// A client that takes nothing in from an upgraded connection is cut as well.
+func TestRunCutsAStuckUpgrade(t *testing.T) {
+	w := newWorld(t)
+	tok := token("a")
+	w.worker.route(tok, ready("be-a", rude(t, func(c net.Conn) {
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: flood\r\n\r\n")
+		_, _ = io.CopyN(c, zeros{}, 1<<40)
+	})))
+	w.dial("GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\nConnection: Upgrade\r\nUpgrade: flood\r\n\r\n")
+	eventually(t, "the upgrade", func() bool { return w.inside() == 1 && w.known() == 1 })
+	w.stop()
+}
+
+func TestValidate(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	for want, cfg := range map[string]Config{
+		"proxy name":    {Name: "dr-a", Listener: l},
+		"no listener":   {Name: "px-a"},
+		"root redirect": {Name: "px-a", Listener: l, RootRedirect: "javascript:alert(1)"},
+		"ready timeout": {Name: "px-a", Listener: l, ReadyTimeout: -1},
+		"bytes":         {Name: "px-a", Listener: l, RouteBytes: -1},
+	} {
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error about %s, got %v", want, err)
+		}
+	}
+	p, err := New(Config{Name: "px-a", Listener: l})
+	must(t, err)
+	equal(t, "ready timeout", p.cfg.ReadyTimeout, time.Minute)
+}
+
+func TestRunSaysWhyItCannotServe(t *testing.T) {
+	nats := startNATS(t, -1)
+	wk := newWorker(t, nats.ClientURL())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	_ = l.Close()
+	p, err := New(Config{Name: "px-test", Listener: l})
+	must(t, err)
+	if err := p.Run(t.Context(), wk.nc); err == nil {
+		t.Error("Run serves on a closed listener")
+	}
+	wk.nc.Close()
+	if err := p.Run(t.Context(), wk.nc); err == nil {
+		t.Error("Run serves on a closed NATS connection")
+	}
+}
+
+func TestOtherEventsAreIgnored(t *testing.T) {
+	w := newWorld(t)
+	must(t, w.worker.nc.Publish(messages.BackendEventSubject("be-a"), []byte("not JSON")))
+	must(t, w.worker.nc.Publish(messages.BackendEventSubject("be-a"), []byte(`{"type":"another"}`)))
+	w.worker.publish("be-a", messages.Ready)
+	eventually(t, "the proper event", func() bool { return w.proxy.news.mark() == 1 })
+}
