@@ -2,7 +2,6 @@ package process_test
 
 import (
 	"bufio"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -71,10 +70,13 @@ func TestChildrenEndWithTheProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Dead, perhaps not yet reaped by whoever inherits it.
-	state, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err == nil && !strings.Contains(string(state), ") Z ") && !strings.Contains(string(state), ") X ") {
-		t.Fatalf("the child lives: %s", state)
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it is gone, and reaped
+	}
+	defer unix.Close(fd)
+	if !watched(fd).endsWithin(patience) {
+		t.Fatal("the child lives")
 	}
 }
 
