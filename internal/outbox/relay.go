@@ -156,8 +156,10 @@ func (r *Relay) gather(first submission) []submission {
 	return batch
 }
 
-// flush publishes the states, waits for their acknowledgements, then publishes
-// the actions: so that what an action causes always follows the state before.
+// flush publishes the states, takes them off the outbox, answers who waits, and
+// then publishes the actions. So what an action or an answer causes always
+// follows the state before, and finds it published and gone from the outbox:
+// nothing is published twice unless something failed.
 func (r *Relay) flush(batch []submission) {
 	// Not the role's context: what is committed is finished also while stopping.
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
@@ -166,6 +168,16 @@ func (r *Relay) flush(batch []submission) {
 	states, actions := r.split(batch)
 	failed := make(map[int64]error)
 	r.await(ctx, states, failed)
+	if ids := published(states, failed); len(ids) > 0 {
+		if err := r.cfg.Store.DeleteOutbox(ctx, ids); err != nil {
+			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(ids), "err", err)
+		}
+	}
+	for _, s := range batch {
+		if s.published != nil {
+			s.published <- firstFailure(s.rows, failed)
+		}
+	}
 
 	// An action whose state is not out waits for the next round with it.
 	held := make(map[string]bool)
@@ -180,19 +192,7 @@ func (r *Relay) flush(batch []submission) {
 			ready = append(ready, a)
 		}
 	}
-	acks := r.cfg.Publisher.Publish(messagesOf(ready))
-	for _, s := range batch {
-		if s.published != nil {
-			s.published <- firstFailure(s.rows, failed)
-		}
-	}
-
-	if ids := published(states, failed); len(ids) > 0 {
-		if err := r.cfg.Store.DeleteOutbox(ctx, ids); err != nil {
-			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(ids), "err", err)
-		}
-	}
-	for i, err := range acks(ctx) {
+	for i, err := range r.cfg.Publisher.Publish(messagesOf(ready))(ctx) {
 		if err != nil {
 			r.cfg.Log.Warn("cannot publish an action; trying again", "backend_id", ready[i].row.BackendID, "drone", ready[i].row.Drone, "err", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ import (
 type Config struct {
 	// Name is wo-….
 	Name string
-	// Version is a semantic version, shown by `nats micro ls`.
+	// Version is this build's, shown by `nats micro info`.
 	Version string
 	// DefaultCluster is for connects that name none; "" refuses them.
 	DefaultCluster string
@@ -50,9 +51,6 @@ func (c *Config) Validate() error {
 		if err := messages.CheckCluster(c.DefaultCluster); err != nil {
 			return fmt.Errorf("default cluster: %w", err)
 		}
-	}
-	if c.Version == "" {
-		c.Version = "0.0.0"
 	}
 	for _, n := range []struct {
 		v         *int
@@ -184,7 +182,10 @@ func (w *worker) watchBus(ctx context.Context) {
 	defer w.nc.RemoveStatusListener(connected)
 	for {
 		select {
-		case <-connected:
+		case _, open := <-connected:
+			if !open {
+				return
+			}
 			w.relay.Heal(true)
 			w.leaving.wakeAll()
 		case <-ctx.Done():
@@ -218,9 +219,9 @@ func (w *worker) serve(stopped chan<- struct{}) (micro.Service, error) {
 	var once sync.Once
 	service, err := micro.AddService(w.nc, micro.Config{
 		Name:        "jetway",
-		Version:     w.cfg.Version,
+		Version:     semantic(w.cfg.Version),
 		Description: "Session backends: give a key, get the URL of the one process that owns it",
-		Metadata:    map[string]string{"worker": w.cfg.Name},
+		Metadata:    map[string]string{"worker": w.cfg.Name, "version": w.cfg.Version},
 		DoneHandler: func(micro.Service) { once.Do(func() { close(stopped) }) },
 		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
 			w.log.Error("the NATS service reports", "subject", e.Subject, "err", e.Description)
@@ -253,6 +254,17 @@ func (w *worker) serve(stopped chan<- struct{}) (micro.Service, error) {
 		}
 	}
 	return service, w.nc.FlushTimeout(5 * time.Second)
+}
+
+var semver = regexp.MustCompile(`^v?(\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)$`)
+
+// semantic gives the version as the service protocol wants it; builds from a
+// checkout have none.
+func semantic(version string) string {
+	if m := semver.FindStringSubmatch(version); m != nil {
+		return m[1]
+	}
+	return "0.0.0"
 }
 
 // intake hands requests to a lane. It must not wait: micro calls the handler of an
