@@ -259,7 +259,7 @@ func TestBackendClosesMidResponse(t *testing.T) {
 	})))
 	resp, err := w.client.Get("http://" + cluster + "/" + tok + "/")
 	must(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	if err == nil || string(body) != "half" {
 		t.Errorf("read %q, %v; want half and an error", body, err)

@@ -114,12 +114,11 @@ func TestHeldAcrossAGap(t *testing.T) {
 	w.starting(tok, "be-a")
 	got := w.held("/" + tok + "/")
 
-	port := w.port()
-	w.nats.Shutdown()
+	w.link.Cut()
 	eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
 	// Ready while nobody hears it.
 	w.worker.route(tok, ready("be-a", backend(t, echo)))
-	w.nats = startNATS(t, port)
+	w.link.Heal()
 	equal(t, "status", await(t, got, "the response").status, http.StatusOK)
 }
 

@@ -82,7 +82,7 @@ func (p *Proxy) BusGap() {
 // upgraded connections included. Run returns when nothing is left, nil unless it
 // could not serve. It is called once; nc stays open and is the caller's.
 func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
-	defer p.cfg.Listener.Close()
+	defer func() { _ = p.cfg.Listener.Close() }()
 	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	p.nc, p.serving = nc, serving
@@ -114,7 +114,8 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(p.cfg.Listener) }()
+	var serveLoop sync.WaitGroup
+	serveLoop.Go(func() { served <- server.Serve(p.cfg.Listener) })
 	p.log.InfoContext(ctx, "serving", "address", p.cfg.Listener.Addr().String())
 	p.cfg.OnReady()
 
@@ -123,10 +124,9 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 		err = nil
 	case err = <-served:
 		err = fmt.Errorf("serve on %s: %w", p.cfg.Listener.Addr(), err)
-		served <- http.ErrServerClosed
 	}
 	p.drain(server, cut)
-	<-served
+	serveLoop.Wait()
 	stopReporting()
 	reporting.Wait()
 	p.sayGoodbye(ctx)

@@ -141,8 +141,7 @@ func TestUnknownRoutesNeedAWorkerKnownOnesDoNot(t *testing.T) {
 	equal(t, "/ready with all there", w.get("/ready").status, http.StatusOK)
 	equal(t, "known", w.get("/"+known+"/").status, http.StatusOK)
 
-	port := w.port()
-	w.nats.Shutdown()
+	w.link.Cut()
 	eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
 	equal(t, "known without NATS", w.get("/"+known+"/").status, http.StatusOK)
 	got := w.get("/" + unknown + "/")
@@ -150,7 +149,7 @@ func TestUnknownRoutesNeedAWorkerKnownOnesDoNot(t *testing.T) {
 	equal(t, "Retry-After", got.header.Get("Retry-After"), "1")
 	eventually(t, "/ready to be 503", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
 
-	w.nats = startNATS(t, port)
+	w.link.Heal()
 	eventually(t, "the unknown to be found", func() bool { return w.get("/"+unknown+"/").status == http.StatusOK })
 	eventually(t, "/ready to be 200", func() bool { return w.get("/ready").status == http.StatusOK })
 	w.worker.asks()

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -169,7 +170,7 @@ func TestRunCutsAStuckUpgrade(t *testing.T) {
 func TestValidate(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	for want, cfg := range map[string]Config{
 		"proxy name":    {Name: "dr-a", Listener: l},
 		"no listener":   {Name: "px-a"},
@@ -187,18 +188,17 @@ func TestValidate(t *testing.T) {
 }
 
 func TestRunSaysWhyItCannotServe(t *testing.T) {
-	nats := startNATS(t, -1)
-	wk := newWorker(t, nats.ClientURL())
+	nc := testkit.Conn(t, testkit.NATS(t).URL())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	_ = l.Close()
 	p, err := New(Config{Name: "px-test", Listener: l})
 	must(t, err)
-	if err := p.Run(t.Context(), wk.nc); err == nil {
+	if err := p.Run(t.Context(), nc); err == nil {
 		t.Error("Run serves on a closed listener")
 	}
-	wk.nc.Close()
-	if err := p.Run(t.Context(), wk.nc); err == nil {
+	nc.Close()
+	if err := p.Run(t.Context(), nc); err == nil {
 		t.Error("Run serves on a closed NATS connection")
 	}
 }

@@ -20,7 +20,7 @@ func echoSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer c.CloseNow()
+	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(-1)
 	for {
 		kind, data, err := c.Read(r.Context())
@@ -128,7 +128,7 @@ func TestServerSentEventsAreFlushedAtOnce(t *testing.T) {
 	})
 	resp, err := w.client.Get("http://" + cluster + "/" + tok + "/")
 	must(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	lines := bufio.NewReader(resp.Body)
 	for _, data := range []string{"one", "two", "three"} {
 		next <- data // the next is sent only when this one has arrived
@@ -157,7 +157,7 @@ func TestStreamsBothWays(t *testing.T) {
 	must(t, err)
 	resp, err := w.client.Do(req)
 	must(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	lines := bufio.NewReader(resp.Body)
 	for _, text := range []string{"one", "two", "three"} {
 		_, err := io.WriteString(feed, text+"\n")
@@ -193,7 +193,7 @@ func TestLargeBodiesInConstantMemory(t *testing.T) {
 	must(t, err)
 	resp, err := w.client.Do(req)
 	must(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	n, err := io.Copy(io.Discard, resp.Body)
 	must(t, err)
 	equal(t, "status", resp.StatusCode, http.StatusOK)
@@ -223,7 +223,7 @@ func TestTrailersHeadAndExpect(t *testing.T) {
 	req.Header.Set("Expect", "100-continue")
 	resp, err := w.client.Do(req)
 	must(t, err)
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	must(t, err)
 	equal(t, "body", string(body), "hello")
@@ -231,6 +231,6 @@ func TestTrailersHeadAndExpect(t *testing.T) {
 
 	head, err := w.client.Head("http://" + cluster + "/" + tok + "/")
 	must(t, err)
-	defer head.Body.Close()
+	defer func() { _ = head.Body.Close() }()
 	equal(t, "HEAD", head.StatusCode, http.StatusOK)
 }
