@@ -1,0 +1,309 @@
+package drone_test
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// hub is the workers' side of the protocol with a script instead of a database. It
+// has one drone.
+type hub struct {
+	t     testing.TB
+	drone string
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	subs  []*nats.Subscription
+
+	mu sync.Mutex
+	// terms: what a renewal gives, in milliseconds from the drone's time.
+	softMS, hardMS, everyMS int64
+	session                 string
+	droneTimeMS             int64
+	registrations           []messages.RegisterRequest
+	heartbeats              []messages.HeartbeatRequest
+	states                  map[string][]messages.State // as first reported
+	bad                     map[string]bool             // refused as BadRequest
+	disowned                map[string]bool             // refused as NotFound
+	lost                    map[string]bool             // not renewed
+	refusals                int
+}
+
+func newHub(t testing.TB, url, drone string) *hub {
+	t.Helper()
+	nc := testkit.Conn(t, url)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hub{
+		t: t, drone: drone, nc: nc, js: js,
+		softMS: 40_000, hardMS: 50_000, everyMS: 100,
+		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{},
+	}
+	h.up()
+	return h
+}
+
+// up begins to answer, down stops: the workers are back, or away.
+func (h *hub) up() {
+	h.t.Helper()
+	for subject, handle := range map[string]func([]byte) (any, error){
+		messages.SubjectAnyRegister:  h.register,
+		messages.SubjectAnyHeartbeat: h.heartbeat,
+		messages.SubjectAnyReport:    h.report,
+	} {
+		sub, err := h.nc.Subscribe(subject, func(msg *nats.Msg) {
+			resp, err := handle(msg.Data)
+			if err == nil {
+				_ = msg.Respond(messages.Encode(resp))
+				return
+			}
+			var refused *messages.Error
+			if !asError(err, &refused) {
+				refused = messages.Errorf(messages.Unavailable, "%v", err)
+			}
+			reply := nats.NewMsg(msg.Reply)
+			reply.Header.Set(messages.HeaderError, refused.Message)
+			reply.Header.Set(messages.HeaderErrorCode, refused.CodeString())
+			reply.Data = messages.Encode(refused)
+			_ = msg.RespondMsg(reply)
+		})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.subs = append(h.subs, sub)
+	}
+	if err := h.nc.Flush(); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *hub) down() {
+	h.t.Helper()
+	for _, sub := range h.subs {
+		if err := sub.Unsubscribe(); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	h.subs = nil
+	if err := h.nc.Flush(); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *hub) register(data []byte) (any, error) {
+	req, err := messages.Decode[messages.RegisterRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := bus.EnsureStreams(ctx, h.js, 1); err != nil {
+		return nil, err
+	}
+	consumer, err := bus.EnsureConsumer(ctx, h.js, h.drone)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.session, h.droneTimeMS = req.Session, req.DroneTimeMS
+	h.registrations = append(h.registrations, req)
+	return messages.RegisterResponse{
+		Stream: messages.StreamActions, Consumer: consumer, HeartbeatIntervalMS: h.everyMS,
+		Renewal: h.renewal(req.DroneTimeMS, req.Backends),
+	}, nil
+}
+
+func (h *hub) heartbeat(data []byte) (any, error) {
+	req, err := messages.Decode[messages.HeartbeatRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if req.Session != h.session {
+		return nil, messages.Errorf(messages.NotFound, "no such session")
+	}
+	h.droneTimeMS = req.DroneTimeMS
+	h.heartbeats = append(h.heartbeats, req)
+	return messages.HeartbeatResponse{Renewal: h.renewal(req.DroneTimeMS, req.Renew)}, nil
+}
+
+func (h *hub) renewal(droneTimeMS int64, ids []string) messages.Renewal {
+	r := messages.Renewal{Deadlines: h.deadlines(droneTimeMS)}
+	for _, id := range ids {
+		if h.lost[id] {
+			r.Lost = append(r.Lost, id)
+		} else {
+			r.Renewed = append(r.Renewed, id)
+		}
+	}
+	return r
+}
+
+func (h *hub) deadlines(ms int64) messages.Deadlines {
+	return messages.Deadlines{RenewAtMS: ms + h.everyMS, SoftTerminateAtMS: ms + h.softMS, HardTerminateAtMS: ms + h.hardMS}
+}
+
+func (h *hub) report(data []byte) (any, error) {
+	req, err := messages.Decode[messages.ReportRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if req.Session != h.session {
+		h.refusals++
+		return nil, messages.Errorf(messages.NotFound, "no such session")
+	}
+	refused := messages.Errorf(messages.NotFound, "not yours")
+	for _, r := range req.Reports {
+		if h.bad[r.BackendID] {
+			h.refusals++
+			return nil, messages.Errorf(messages.BadRequest, "reports: cannot read it")
+		}
+		if h.disowned[r.BackendID] {
+			refused.Backends = append(refused.Backends, r.BackendID)
+		}
+	}
+	if len(refused.Backends) > 0 {
+		h.refusals++
+		return nil, refused
+	}
+	for _, r := range req.Reports {
+		known := h.states[r.BackendID]
+		if len(known) > 0 && known[len(known)-1].Status >= r.Status {
+			if !slices.ContainsFunc(known, func(s messages.State) bool { return s.Status == r.Status }) {
+				h.t.Errorf("I5: %s reported %s after %s", r.BackendID, r.Status, known[len(known)-1].Status)
+			}
+			continue // a report that was answered, but whose answer was lost
+		}
+		h.states[r.BackendID] = append(known, r.State)
+	}
+	return messages.Empty{}, nil
+}
+
+// set changes the script.
+func (h *hub) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
+// spawn sends the action that spawns a backend, on the present session.
+func (h *hub) spawn(id string, executable json.RawMessage, change ...func(*messages.Spawn)) messages.Action {
+	h.t.Helper()
+	h.mu.Lock()
+	action := messages.Action{
+		Type: messages.TypeSpawn, ID: messages.SpawnID(id), Time: time.Now().UTC(), BackendID: id,
+		Spawn: &messages.Spawn{
+			Session: h.session, Key: messages.Key{Name: "doc-" + id, Namespace: "ns"}, FencingToken: 7,
+			Deadlines: h.deadlines(h.droneTimeMS), Executable: executable,
+		},
+	}
+	h.mu.Unlock()
+	for _, c := range change {
+		c(action.Spawn)
+	}
+	h.publish(messages.Encode(action))
+	return action
+}
+
+// spawnAsync is spawn without waiting for the stream.
+func (h *hub) spawnAsync(id string, executable json.RawMessage) {
+	h.mu.Lock()
+	action := messages.Encode(messages.Action{
+		Type: messages.TypeSpawn, ID: messages.SpawnID(id), Time: time.Now().UTC(), BackendID: id,
+		Spawn: &messages.Spawn{
+			Session: h.session, Key: messages.Key{Name: "doc-" + id}, FencingToken: 7,
+			Deadlines: h.deadlines(h.droneTimeMS), Executable: executable,
+		},
+	})
+	h.mu.Unlock()
+	if _, err := h.js.PublishAsync(messages.ActionSubject(h.drone), action); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *hub) terminate(id string, hard bool) {
+	h.t.Helper()
+	h.publish(messages.Encode(messages.Action{
+		Type: messages.TypeTerminate, ID: messages.TerminateID(id, hard), Time: time.Now().UTC(), BackendID: id,
+		Terminate: &messages.Terminate{Hard: hard, Reason: messages.ReasonExternal},
+	}))
+}
+
+func (h *hub) publish(action []byte) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := h.js.Publish(ctx, messages.ActionSubject(h.drone), action); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// settled waits until every action was acknowledged.
+func (h *hub) settled() {
+	h.t.Helper()
+	testkit.Eventually(h.t, 10*time.Second, "all actions are acknowledged", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		stream, err := h.js.Stream(ctx, messages.StreamActions)
+		return err == nil && stream.CachedInfo().State.Msgs == 0
+	})
+}
+
+// await waits until a backend has reported a status, and gives its states so far.
+func (h *hub) await(id string, status messages.Status) []messages.State {
+	h.t.Helper()
+	var states []messages.State
+	testkit.Eventually(h.t, 15*time.Second, id+" is reported "+status.String(), func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		states = slices.Clone(h.states[id])
+		return len(states) > 0 && states[len(states)-1].Status >= status
+	})
+	return states
+}
+
+// end waits until a backend is terminated and gives that state.
+func (h *hub) end(id string) messages.State {
+	h.t.Helper()
+	states := h.await(id, messages.Terminated)
+	return states[len(states)-1]
+}
+
+func (h *hub) registered() []messages.RegisterRequest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.registrations)
+}
+
+func (h *hub) lastHeartbeat() messages.HeartbeatRequest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.heartbeats) == 0 {
+		return messages.HeartbeatRequest{}
+	}
+	return h.heartbeats[len(h.heartbeats)-1]
+}
+
+func statusesOf(states []messages.State) []messages.Status {
+	var list []messages.Status
+	for _, s := range states {
+		list = append(list, s.Status)
+	}
+	return list
+}

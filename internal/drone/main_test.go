@@ -1,0 +1,150 @@
+package drone_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+const droneName = "dr-test"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv("TEST_BACKEND"); role != "" {
+		playBackend(role)
+	}
+	testkit.Main(m)
+}
+
+// playBackend is what this binary does when a drone runs it as a backend.
+func playBackend(role string) {
+	switch role {
+	case "exits":
+		fmt.Println("looking for the database")
+		fmt.Fprintln(os.Stderr, "there is \x00 no database")
+		os.Exit(3)
+	case "mute":
+		select {}
+	case "deaf":
+		signal.Ignore(syscall.SIGTERM)
+	}
+	fmt.Println("listening")
+	err := http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, name := range []string{"ID", "KEY", "NAMESPACE", "FENCING_TOKEN", "STATIC_TOKEN"} {
+			value, set := os.LookupEnv("SESSION_BACKEND_" + name)
+			w.Header().Set("X-"+name, fmt.Sprint(value, " ", set))
+		}
+		w.WriteHeader(http.StatusTeapot) // any answer counts
+	}))
+	fmt.Println(err)
+	os.Exit(1)
+}
+
+func asError(err error, to **messages.Error) bool { return errors.As(err, to) }
+
+// processes gives a process runtime that can run this binary.
+func processes(t testing.TB) runtime.Runtime {
+	t.Helper()
+	root := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "backend"), binary, 0o755); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	rt, err := process.New(process.Config{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rt.Close() })
+	return rt
+}
+
+func plays(role string) json.RawMessage {
+	return messages.Encode(map[string]any{"command": []string{"backend"}, "env": map[string]string{"TEST_BACKEND": role}})
+}
+
+// agent is a drone that runs in a test.
+type agent struct {
+	t      testing.TB
+	ready  chan struct{}
+	stop   context.CancelFunc
+	result chan error
+}
+
+// start runs a drone until the test ends; change alters its configuration.
+func start(t testing.TB, url string, rt runtime.Runtime, change ...func(*drone.Config)) *agent {
+	t.Helper()
+	nc := testkit.Conn(t, url, nats.ReconnectBufSize(-1))
+	ctx, stop := context.WithCancel(context.Background())
+	a := &agent{t: t, ready: make(chan struct{}), stop: stop, result: make(chan error, 1)}
+	cfg := drone.Config{
+		Name: droneName, Cluster: "localhost:9090", Version: "test", RuntimeName: "test",
+		Grace: 300 * time.Millisecond, ShutdownTimeout: 3 * time.Second, Log: testkit.Logger(t),
+		OnReady: func() { close(a.ready) },
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	go func() { a.result <- drone.Run(ctx, cfg, nc, rt) }()
+	t.Cleanup(func() { a.end() })
+	return a
+}
+
+// end stops the drone and gives what it returned.
+func (a *agent) end() error {
+	a.stop()
+	select {
+	case err := <-a.result:
+		a.result <- err
+		return err
+	case <-time.After(20 * time.Second):
+		a.t.Error("the drone did not stop")
+		return nil
+	}
+}
+
+func (a *agent) awaitReady() {
+	a.t.Helper()
+	select {
+	case <-a.ready:
+	case err := <-a.result:
+		a.result <- err
+		a.t.Fatalf("the drone ended: %v", err)
+	case <-time.After(15 * time.Second):
+		a.t.Fatal("the drone did not become ready")
+	}
+}
+
+// rig is a server, the workers' side and a drone on a fake runtime, ready.
+func rig(t testing.TB, change ...func(*drone.Config)) (*hub, *fake.Runtime, *agent) {
+	t.Helper()
+	server := testkit.NATS(t)
+	h := newHub(t, server.URL(), droneName)
+	rt := fake.New()
+	t.Cleanup(func() { _ = rt.Close() })
+	a := start(t, server.URL(), rt, change...)
+	a.awaitReady()
+	return h, rt, a
+}
