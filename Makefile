@@ -1,0 +1,58 @@
+# Jetway's everyday commands. `make` lists them.
+
+ARGS      ?=
+GOTEST    ?= go test
+TESTFLAGS ?=
+TIMEOUT   ?= 10m
+FUZZTIME  ?= 10s
+GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# The version that `jetway version` shows is the tag or commit that Go records.
+VCS = $(shell git status >/dev/null 2>&1 && echo true || echo false)
+
+.PHONY: help build run test compiler lint fuzz bench clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build bin/jetway and bin/room
+	@mkdir -p bin
+	@go build -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/jetway ./cmd/room
+
+# Ctrl-C reaches jetway itself, which stops everything; make waits for that.
+run: build ## Run all of Jetway here: NATS, Postgres, worker, drone, proxy (ARGS='--proxy-port 0')
+	@exec ./bin/jetway dev $(ARGS)
+
+test: compiler ## Run all tests, with the race detector (TESTFLAGS='-short')
+	CGO_ENABLED=1 $(GOTEST) -race -timeout $(TIMEOUT) $(TESTFLAGS) ./...
+
+# The race detector needs a C compiler.
+compiler:
+	@command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+	for tool in apt-get dnf apk brew none; do command -v $$tool >/dev/null && break; done; \
+	case $$tool in \
+	apt-get) do="$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev" ;; \
+	dnf) do="$$sudo dnf install -y -q gcc" ;; \
+	apk) do="$$sudo apk add --quiet gcc musl-dev" ;; \
+	brew) do="brew install gcc" ;; \
+	*) echo "No C compiler is installed, which the race detector needs: install gcc or clang"; exit 1 ;; \
+	esac; \
+	echo "No C compiler is installed, which the race detector needs: installing gcc with $$tool"; \
+	said=$$(sh -c "$$do" 2>&1) || { echo "$$said"; exit 1; }
+
+lint: ## Check style, imports and common mistakes
+	@$(GOLANGCI) run
+
+fuzz: ## Fuzz every target for FUZZTIME (10s)
+	@set -e; grep -roE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed 's,/[^/]*:func , ,' | sort | \
+	while read -r package name; do \
+		echo "$$package $$name"; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package; \
+	done
+
+bench: build ## Measure connects beside their ceilings (ARGS='--help')
+	@./bin/jetway bench connect --dev $(ARGS)
+
+clean: ## Remove what build made; the data of run stays in .jetway
+	@rm -rf bin
