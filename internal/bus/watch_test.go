@@ -26,8 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// watchPatience is far more than anything here takes.
-const watchPatience = 20 * time.Second
+const watchPatience = 20 * time.Second // far more than anything here takes
 
 func watchServer(t *testing.T, withJetStream bool) string {
 	t.Helper()
@@ -170,7 +169,7 @@ func TestWatchDropsCopies(t *testing.T) {
 // I5: watchers that begin while events are published see each of them, in order.
 func TestI5WatchDuringPublish(t *testing.T) {
 	t.Parallel()
-	url, nc, js := withStreams(t)
+	url, _, js := withStreams(t)
 	var wg sync.WaitGroup
 	const backends, watchers = 20, 8
 	conns := make([]*nats.Conn, 4)
@@ -206,7 +205,6 @@ func TestI5WatchDuringPublish(t *testing.T) {
 	if err != nil || info.State.Consumers != 0 {
 		t.Fatalf("%d consumers, %v", info.State.Consumers, err)
 	}
-	_ = nc
 }
 
 // cable is a network that can be cut.
@@ -355,7 +353,10 @@ func TestWatchEndsWithContextAndConnection(t *testing.T) {
 		}
 	}
 	// A reader that has seen enough just leaves.
-	for range bus.Watch(t.Context(), watchConn(t, url), "b1") {
+	for _, err := range bus.Watch(t.Context(), watchConn(t, url), "b1") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
 }

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/bench"
+	"github.com/jetway-project/jetway/internal/dev"
+	"github.com/jetway-project/jetway/internal/store"
+)
+
+// benchCmd is `jetway bench`.
+type benchCmd struct {
+	Connect benchConnectCmd `cmd:"" help:"Measure joins and spawns of a running stack beside what its NATS and its Postgres can do."`
+}
+
+// benchConnectCmd is `jetway bench connect`.
+type benchConnectCmd struct {
+	natsFlags   `group:"NATS server:"`
+	Postgres    string        `placeholder:"DSN" help:"The stack's Postgres database, for the ceiling of bare rows."`
+	Dev         bool          `help:"Start a stack of its own for the run, with its data in a temporary directory."`
+	Concurrency int           `default:"64" help:"Requests under way at once."`
+	Duration    time.Duration `default:"5s" help:"How long each load lasts."`
+	Keys        int           `default:"1000" help:"Backends that the joins are spread over."`
+	JSON        bool          `name:"json" help:"Print JSON."`
+}
+
+// Run measures and prints.
+func (c *benchConnectCmd) Run(r *run) error {
+	cfg := bench.ConnectConfig{
+		InFlight: c.Concurrency, Duration: c.Duration, Keys: c.Keys, Log: r.log,
+		Progress: func(what string) { r.notef("measuring: %s", what) },
+	}
+	if err := cfg.Validate(); err != nil {
+		return usagef("%v", err)
+	}
+	dsn := c.Postgres
+	dial := func(name string) (*nats.Conn, error) { return c.connect(r, name, nil) }
+	switch {
+	case c.Dev:
+		stack, remove, err := r.benchStack()
+		if err != nil {
+			return stopped(r, err)
+		}
+		defer remove()
+		dsn = stack.PostgresDSN
+		dial = func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }
+	case dsn == "":
+		return usagef("--postgres: needed for the ceiling of bare rows; or --dev for a stack of its own")
+	}
+	st, err := store.Open(r.ctx, store.Config{DSN: dsn})
+	if err != nil {
+		return usagef("--postgres: %v", err)
+	}
+	defer st.Close()
+	cfg.Store, cfg.Dial = st, dial
+	result, err := bench.Connect(r.ctx, cfg)
+	if err != nil {
+		return stopped(r, err)
+	}
+	return r.printBench(result, c.JSON)
+}
+
+// benchStack runs a stack without a demo on free ports until remove is called.
+func (r *run) benchStack() (stack *dev.Stack, remove func(), err error) {
+	data, err := os.MkdirTemp("", "jetway-bench-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a directory for the stack: %w", err)
+	}
+	if err := os.Chmod(data, 0o755); err != nil { //nolint:gosec // the database's user passes through
+		return nil, nil, err
+	}
+	stack, err = dev.Start(r.ctx, dev.Config{
+		Data: filepath.Join(data, "data"), Runtime: dev.RuntimeFake, Version: version(), Log: r.log,
+		Progress: func(line string) { r.notef("%s", line) },
+	})
+	if err != nil {
+		_ = os.RemoveAll(data)
+		return nil, nil, err
+	}
+	return stack, func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), 20*time.Second)
+		defer cancel()
+		if err := stack.Stop(ctx); err != nil {
+			r.notef("%v", err)
+		}
+		_ = os.RemoveAll(data)
+	}, nil
+}
+
+// printBench prints the figures; that something failed is an error.
+func (r *run) printBench(result *bench.ConnectResult, asJSON bool) error {
+	var failed error
+	var rows [][]string
+	ratio := func(f float64) string {
+		if f == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%.2f", f)
+	}
+	for _, f := range result.All() {
+		rows = append(rows, []string{
+			f.Name, fmt.Sprintf("%.0f", f.Rate), fmt.Sprintf("%.2f", f.P50), fmt.Sprintf("%.2f", f.P99),
+			ratio(f.OfC1), ratio(f.OfC2), fmt.Sprint(f.Failed),
+		})
+		if f.Failed > 0 {
+			failed = errors.Join(failed, fmt.Errorf("%s: %d of %d failed: %s", f.Name, f.Failed, f.Failed+f.Count, f.Error))
+		}
+	}
+	if asJSON {
+		r.printJSON(result)
+	} else {
+		r.table([]string{"LOAD", "PER SECOND", "P50 MS", "P99 MS", "OF C1", "OF C2", "FAILED"}, rows)
+	}
+	return failed
+}

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// Process is what a command has of the process it runs in.
+type Process struct {
+	// Args are the arguments without the program's name.
+	Args           []string
+	Stdout, Stderr io.Writer
+	// Kill, if not nil, is closed when the end of the context was not quick
+	// enough: what is still being stopped is to be killed.
+	Kill <-chan struct{}
+}
+
+const description = `Jetway gives you a URL to the one process that owns a key, and starts it if none runs.
+
+Exit codes: 0 done; 1 refused or failed; 2 wrong use; 3 no worker, NATS server or database answers; 130 interrupted.`
+
+// grammar is the command line. Kong reads it.
+type grammar struct {
+	Log logFlags `embed:"" group:"Log:"`
+
+	Connect   connectCmd   `cmd:"" help:"Get the URL of the backend of a key; starts it if none runs."`
+	Status    statusCmd    `cmd:"" help:"Show one backend."`
+	Watch     watchCmd     `cmd:"" help:"Show the history of a backend and what happens to it, or to all of them from now on."`
+	Terminate terminateCmd `cmd:"" help:"End a backend."`
+	Backends  backendsCmd  `cmd:"" help:"List backends."`
+	Drones    dronesCmd    `cmd:"" help:"List drones."`
+
+	Dev    devCmd    `cmd:"" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
+	Worker workerCmd `cmd:"" help:"Run a worker, which answers requests."`
+	Drone  droneCmd  `cmd:"" help:"Run a drone, which runs backends on this machine."`
+	Proxy  proxyCmd  `cmd:"" help:"Run a proxy, which leads browsers to backends."`
+
+	Bench   benchCmd   `cmd:"" help:"Measure a stack."`
+	Version versionCmd `cmd:"" help:"Show the version."`
+}
+
+// run is what every command's Run method is given.
+type run struct {
+	ctx    context.Context
+	kill   <-chan struct{}
+	stdout io.Writer
+	stderr io.Writer
+	log    *slog.Logger
+	now    func() time.Time
+}
+
+// printf writes to standard output. That it cannot be written to is no error of
+// the command: who reads it has gone.
+func (r *run) printf(format string, args ...any) { _, _ = fmt.Fprintf(r.stdout, format, args...) }
+
+// notef writes a line for people to standard error.
+func (r *run) notef(format string, args ...any) { _, _ = fmt.Fprintf(r.stderr, format+"\n", args...) }
+
+// exited is how kong's wish to exit (after --help) leaves the parser.
+type exited int
+
+// Run runs one command and gives the exit code. The end of ctx asks it to stop.
+func Run(ctx context.Context, p Process) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			exit, ok := r.(exited)
+			if !ok {
+				panic(r)
+			}
+			code = int(exit)
+		}
+	}()
+	var g grammar
+	parser, err := newParser(&g, p)
+	if err != nil {
+		return report(p.Stderr, err)
+	}
+	args := p.Args
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return report(p.Stderr, parseError(err))
+	}
+	log, err := g.Log.logger(p.Stderr, parsed.Selected().Name)
+	if err != nil {
+		return report(p.Stderr, err)
+	}
+	r := &run{ctx: ctx, kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now}
+	return report(p.Stderr, parsed.Run(r))
+}
+
+func newParser(g *grammar, p Process) (*kong.Kong, error) {
+	return kong.New(g,
+		kong.Name("jetway"),
+		kong.Description(description),
+		kong.Writers(p.Stdout, p.Stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
+		kong.DefaultEnvars("JETWAY"),
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "worker_name": hostName("wo-"), "timeout": "5s"},
+	)
+}

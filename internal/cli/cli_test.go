@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Every one of these is refused before anything is connected to, in one line
+// that names the flag, with the code for wrong use.
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for args, line := range map[string]string{
+		"connect":         "--key: give a key to join, or --command to start something, or both",
+		"connect --tag t": "--key: must not be empty",
+		"connect --key a --max-idle 1500ms --command x":      "--max-idle: must be whole seconds, 1s at least, not 1.5s",
+		"connect --key a --lifetime 1x --command x":          "--lifetime: ",
+		"connect --key a --auth []":                          "--auth: must be a JSON object",
+		"connect --key a --auth {":                           "--auth: is not JSON",
+		"connect --key a --command x --executable {}":        "--executable: give it or --command, not both",
+		"connect --key a --executable x":                     "--executable: is not JSON",
+		"connect --key a --executable []":                    "--executable: must be a JSON object",
+		"connect --key a --env A=b":                          "--env: needs --command",
+		"connect --key a --env A --command x":                "--env: ",
+		"connect --key a --command x --id A":                 "--id: must have 1 to 45 characters",
+		"connect --key a --command x --cluster a_b":          "--cluster: must be a hostname",
+		"connect --key a --command x --subdomain a.b":        "--subdomain: must be one DNS label",
+		"connect --key a --timeout 2m":                       "--timeout: must be 1ms to 60s, not 2m0s",
+		"connect --key a --tls-key x":                        "--tls-cert and --tls-key: give both or none",
+		"connect --key a --nkey /nowhere/x":                  "",
+		"status":                                             `expected "<backend>"`,
+		"status a.b":                                         "BACKEND: must have 1 to 45 characters",
+		"watch >":                                            "BACKEND: must have 1 to 45 characters",
+		"terminate *":                                        "BACKEND: must have 1 to 45 characters",
+		"backends --drone x":                                 `--drone: must be "dr-"`,
+		"worker --postgres :: --name x":                      `--name: must be "wo-"`,
+		"worker --postgres ://":                              "--postgres: ",
+		"worker --postgres x --default-cluster a_b":          "--default-cluster: must be a hostname",
+		"worker --postgres x --postgres-conns 0":             "--postgres-conns: must be 1 to 1000, not 0",
+		"drone":                                              "missing flags: --cluster=HOST[:PORT]",
+		"drone --cluster a":                                  "--process-root: name the directory",
+		"drone --cluster a --process-root /nowhere":          "--process-root: ",
+		"drone --cluster a --name dr-A":                      `--name: must be "dr-"`,
+		"drone --cluster a --runtime docker":                 `--runtime must be one of`,
+		"drone --cluster a --runtime fake --grace=-1s":       "--grace: must not be negative",
+		"drone --cluster a --runtime fake --max-backends=-1": "--max-backends: must be 0",
+		"proxy --listen x":                                   "--listen: ",
+		"proxy --name wo-a":                                  `--name: must be "px-"`,
+		"proxy --listen 127.0.0.1:0 --root-redirect x":       "--root-redirect: ",
+		"proxy --ready-timeout 0s":                           "--ready-timeout: must be more than 0",
+		"dev --nats-port x":                                  "--nats-port: ",
+		"nothing":                                            "unexpected argument nothing",
+		"version --log-level loud":                           "--log-level must be one of",
+	} {
+		stdout, stderr, code := jetway(t, strings.Fields(args)...)
+		if stdout != "" || !strings.HasPrefix(stderr, "jetway: ") || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, line) {
+			t.Errorf("jetway %s: printed %q and %q, wanted %q", args, stdout, stderr, line)
+		}
+		if line == "" {
+			continue
+		}
+		if code != ExitUsage {
+			t.Errorf("jetway %s: exit code %d", args, code)
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{}, {"--help"}, {"connect", "--help"}, {"dev", "--help"}} {
+		stdout, stderr, code := jetway(t, args...)
+		if !strings.HasPrefix(stdout, "Usage: jetway ") || stderr != "" || code != ExitOK {
+			t.Errorf("jetway %v: %q %q %d", args, stdout, stderr, code)
+		}
+	}
+	stdout, _, code := jetway(t, "version")
+	if !strings.HasPrefix(stdout, "jetway ") || code != ExitOK {
+		t.Errorf("version: %q %d", stdout, code)
+	}
+}
+
+// Every flag but --help has an environment variable of its own kind.
+func TestEveryFlagHasAnEnvironmentVariable(t *testing.T) {
+	t.Parallel()
+	parser, err := newParser(&grammar{}, Process{Stdout: newOutput(), Stderr: newOutput()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var visit func(node *kong.Node)
+	visit = func(node *kong.Node) {
+		for _, flag := range node.Flags {
+			if flag.Name == "help" {
+				continue
+			}
+			if len(flag.Envs) != 1 || !(strings.HasPrefix(flag.Envs[0], "JETWAY_") || strings.HasPrefix(flag.Envs[0], "NATS_")) {
+				t.Errorf("--%s of %s: environment %v", flag.Name, node.Name, flag.Envs)
+			}
+			if flag.Help == "" {
+				t.Errorf("--%s of %s has no help", flag.Name, node.Name)
+			}
+		}
+		for _, child := range node.Children {
+			visit(child)
+		}
+	}
+	visit(parser.Model.Node)
+}
+
+func TestServerFromEnvironmentAndContext(t *testing.T) {
+	w := newFakeWorker(t, map[string]func([]byte) any{
+		messages.SubjectDrones: func([]byte) any { return messages.DronesResponse{} },
+	})
+	home := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", home)
+	dir := filepath.Join(home, "nats", "context")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "here.json"), []byte(`{"url":"`+w.url+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, code := jetway(t, "drones", "--context", "here")
+	want(t, "stderr", stderr, "")
+	wantCode(t, code, ExitOK)
+	_, stderr, code = jetway(t, "drones", "--context", "gone")
+	if !strings.Contains(stderr, "--context: ") || code != ExitUsage {
+		t.Errorf("an unknown context: %q %d", stderr, code)
+	}
+	// Selected, as `nats context select` does it.
+	if err := os.WriteFile(filepath.Join(home, "nats", "context.txt"), []byte("here"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, _ = jetway(t, "drones")
+	want(t, "stderr", stderr, "")
+	t.Setenv("NATS_URL", "nats://127.0.0.1:1")
+	_, stderr, code = jetway(t, "drones")
+	if !strings.Contains(stderr, "127.0.0.1:1") || code != ExitUnavailable {
+		t.Errorf("NATS_URL against the selected context: %q %d", stderr, code)
+	}
+	t.Setenv("NATS_URL", w.url)
+	t.Setenv("JETWAY_JSON", "true")
+	stdout, _, _ := jetway(t, "drones")
+	want(t, "stdout", stdout, "[]\n")
+}
+
+// A role that waits for its NATS server ends when it is told to.
+func TestRoleStopsWhileItWaits(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	errs, code := newOutput(), make(chan int, 1)
+	go func() {
+		code <- Run(ctx, Process{
+			Args:   []string{"drone", "--nats", "nats://127.0.0.1:1", "--cluster", "a", "--runtime", "fake"},
+			Stdout: newOutput(), Stderr: errs,
+		})
+	}()
+	errs.await(t, "trying again")
+	cancel()
+	wantCode(t, <-code, ExitOK)
+}
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	for d, text := range map[time.Duration]string{
+		-time.Second: "0s", 59*time.Second + 900*time.Millisecond: "59s", 192 * time.Second: "3m12s",
+		2*time.Hour + 5*time.Minute: "2h5m", 76 * time.Hour: "3d4h",
+	} {
+		want(t, "age", age(d), text)
+	}
+	for host, name := range map[string]string{
+		"Ann's-Mac.local": "dr-ann-s-mac", "": "dr-local", "...": "dr-local", "é": "dr-local", "web_01": "dr-web-01",
+		strings.Repeat("a", 41) + "-" + strings.Repeat("b", 40): "dr-" + strings.Repeat("a", 41),
+	} {
+		got := nameFrom("dr-", host)
+		want(t, "name from "+host, got, name)
+		if err := messages.CheckDroneName(got); err != nil {
+			t.Error(err)
+		}
+	}
+}

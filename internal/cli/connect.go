@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// connectCmd is `jetway connect`.
+type connectCmd struct {
+	clientFlags
+
+	Key       string `placeholder:"NAME" help:"The key: the one process that owns it is wanted. Left out: a new process under a random key."`
+	Namespace string `placeholder:"NAME" help:"Namespace of the key."`
+	Tag       string `placeholder:"TAG" help:"Tag of the key; must equal that of the backend that holds it."`
+
+	Command    []string          `sep:"none" placeholder:"WORD" help:"What to run if nothing holds the key, below the drone's --process-root. Repeat it for arguments, or give them after --."`
+	Args       []string          `arg:"" optional:"" name:"args" help:"More words of the command, after --."`
+	Env        map[string]string `mapsep:"none" placeholder:"K=V" help:"Environment of the command; may be repeated."`
+	Executable string            `placeholder:"JSON" help:"What to run as the drone's runtime reads it, instead of --command."`
+
+	ID          string        `name:"id" placeholder:"ID" help:"Id for a new backend. Default: random."`
+	Cluster     string        `placeholder:"HOST[:PORT]" help:"Cluster for a new backend. Default: the worker's."`
+	Pool        string        `placeholder:"NAME" help:"Pool of drones for a new backend."`
+	MaxIdle     time.Duration `placeholder:"DURATION" help:"End a new backend this long after its last connection. Default: never."`
+	Lifetime    time.Duration `placeholder:"DURATION" help:"End a new backend this long after its start. Default: never."`
+	StaticToken bool          `help:"Give a new backend one token for its whole life."`
+	Subdomain   string        `placeholder:"LABEL" help:"Reach a new backend through this subdomain of its cluster only."`
+
+	User   string `placeholder:"NAME" help:"User, told to the backend as x-verified-username."`
+	Auth   string `placeholder:"JSON" help:"JSON object, told to the backend as x-verified-user-data."`
+	NoWait bool   `help:"Do not wait until the backend is ready."`
+}
+
+// Run asks, then shows the backend's states until it is ready, then its URL.
+func (c *connectCmd) Run(r *run) error {
+	req, err := c.request()
+	if err != nil {
+		return err
+	}
+	nc, err := c.open(r)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	resp, err := ask[messages.ConnectResponse](r, &c.clientFlags, nc, messages.SubjectConnect, req)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		r.printJSON(resp)
+	} else {
+		c.printResponse(r, req, resp)
+	}
+	if !c.NoWait {
+		if err := c.wait(r, nc, resp); err != nil {
+			return err
+		}
+	}
+	if !c.JSON {
+		r.printf("%s\n", resp.URL)
+	}
+	return nil
+}
+
+func (c *connectCmd) printResponse(r *run, req messages.ConnectRequest, resp messages.ConnectResponse) {
+	how := "joined"
+	if resp.Spawned {
+		how = "started on " + resp.Drone
+	}
+	key := ""
+	if req.Key != nil {
+		key = keyText(*req.Key)
+	}
+	r.facts("backend", resp.BackendID+" ("+how+")", "key", key, "status", resp.Status.String())
+}
+
+// wait shows states until the backend is ready.
+func (c *connectCmd) wait(r *run, nc *nats.Conn, resp messages.ConnectResponse) error {
+	if resp.Status == messages.Ready {
+		return nil
+	}
+	for event, err := range bus.Watch(r.ctx, nc, resp.BackendID) {
+		if err != nil {
+			if r.ctx.Err() != nil {
+				r.notef("jetway: the backend goes on: jetway watch %s", resp.BackendID)
+			}
+			return err
+		}
+		if event.Status > resp.Status {
+			r.printEvent(event, c.JSON, false)
+		}
+		if event.Status == messages.Ready {
+			return nil
+		}
+		if event.Status.Leaving() {
+			return endedEarly(event)
+		}
+	}
+	return nil
+}
+
+// endedEarly is a backend that will not be ready.
+func endedEarly(e messages.StateEvent) error {
+	kind := string(e.Reason)
+	if kind == "" {
+		kind = e.Status.String()
+	}
+	what := fmt.Sprintf("backend %s ended before it was ready", e.BackendID)
+	if e.ExitCode != nil {
+		what += fmt.Sprintf(", exit code %d", *e.ExitCode)
+	}
+	if e.Message != "" {
+		what += ": " + e.Message
+	}
+	return &failure{what: what, kind: kind, do: "jetway watch " + e.BackendID + " shows how it went", code: ExitFailed}
+}
+
+// request puts the request together. Its errors name flags.
+func (c *connectCmd) request() (messages.ConnectRequest, error) {
+	var req messages.ConnectRequest
+	if c.Key != "" || c.Namespace != "" || c.Tag != "" {
+		req.Key = &messages.Key{Name: c.Key, Namespace: c.Namespace, Tag: c.Tag}
+	}
+	req.User = c.User
+	if c.Auth != "" {
+		if !json.Valid([]byte(c.Auth)) {
+			return req, usagef("--auth: is not JSON")
+		}
+		req.Auth = json.RawMessage(c.Auth)
+	}
+	executable, err := c.executable()
+	if err != nil {
+		return req, err
+	}
+	if executable != nil {
+		spawn := &messages.SpawnConfig{
+			ID: c.ID, Cluster: c.Cluster, Pool: c.Pool, Executable: executable,
+			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain,
+		}
+		if spawn.MaxIdleSeconds, err = seconds("--max-idle", c.MaxIdle); err != nil {
+			return req, err
+		}
+		if spawn.LifetimeLimitSeconds, err = seconds("--lifetime", c.Lifetime); err != nil {
+			return req, err
+		}
+		req.SpawnConfig = spawn
+	}
+	if req.Key == nil && req.SpawnConfig == nil {
+		return req, usagef("--key: give a key to join, or --command to start something, or both")
+	}
+	if _, err := messages.Decode[messages.ConnectRequest](messages.Encode(req)); err != nil {
+		return req, invalid(err)
+	}
+	return req, nil
+}
+
+// executable is what to run; nil to join only.
+func (c *connectCmd) executable() (json.RawMessage, error) {
+	command := append(append([]string{}, c.Command...), c.Args...)
+	if c.Executable != "" {
+		switch {
+		case len(command) > 0:
+			return nil, usagef("--executable: give it or --command, not both")
+		case len(c.Env) > 0:
+			return nil, usagef("--env: goes with --command; put it into --executable")
+		case !json.Valid([]byte(c.Executable)):
+			return nil, usagef("--executable: is not JSON")
+		}
+		return json.RawMessage(c.Executable), nil
+	}
+	if len(command) == 0 {
+		if len(c.Env) > 0 {
+			return nil, usagef("--env: needs --command")
+		}
+		return nil, nil
+	}
+	return messages.Encode(struct {
+		Command []string          `json:"command"`
+		Env     map[string]string `json:"env,omitempty"`
+	}{command, c.Env}), nil
+}
+
+// seconds turns a limit into the protocol's whole seconds; 0 is no limit.
+func seconds(flag string, d time.Duration) (*int64, error) {
+	if d == 0 {
+		return nil, nil //nolint:nilnil // no limit is no error
+	}
+	if d < time.Second || d%time.Second != 0 {
+		return nil, usagef("%s: must be whole seconds, 1s at least, not %s", flag, d)
+	}
+	n := int64(d / time.Second)
+	return &n, nil
+}

@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/dev"
+)
+
+const (
+	// stopTimeout is after how long what is still running is killed. Ctrl-C is
+	// to have ended everything within 10 s.
+	stopTimeout = 8 * time.Second
+	// demoTimeout is how long the demo backend may take until it is ready.
+	demoTimeout = 30 * time.Second
+)
+
+// devCmd is `jetway dev`.
+type devCmd struct {
+	Data        string `type:"path" default:".jetway" help:"Directory for all data. Default: ${default}."`
+	NATSPort    int    `name:"nats-port" default:"4222" help:"Port of the NATS server; 0 for any free one."`
+	NATSHost    string `name:"nats-host" default:"127.0.0.1" help:"Address of the NATS server."`
+	ProxyPort   int    `default:"9090" help:"Port of the proxy; 0 for any free one."`
+	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
+	Runtime     string `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
+	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that may be run. Default: that of jetway itself."`
+	NoDemo      bool   `help:"Do not start the demo backend."`
+}
+
+// Run runs everything until the command is stopped or a part fails.
+func (c *devCmd) Run(r *run) error {
+	stack, err := dev.Start(r.ctx, dev.Config{
+		Data:     c.Data,
+		NATSHost: c.NATSHost, NATSPort: c.NATSPort,
+		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
+		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
+		Version:  version(),
+		Progress: func(line string) { r.printf("%s\n", line) },
+		Log:      r.log,
+	})
+	if err != nil {
+		if r.ctx.Err() != nil {
+			return context.Canceled
+		}
+		return err
+	}
+	err = c.follow(r, stack)
+	r.printf("stopping\n")
+	return errors.Join(err, r.stopStack(stack))
+}
+
+// stopStack stops a stack, killing it on the second signal.
+func (r *run) stopStack(stack *dev.Stack) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), stopTimeout)
+	defer cancel()
+	if r.kill != nil {
+		done := make(chan struct{})
+		defer close(done)
+		go func() {
+			select {
+			case <-r.kill:
+				cancel()
+			case <-done:
+			}
+		}()
+	}
+	return stack.Stop(ctx)
+}
+
+// follow says how to use the stack, then shows what happens on it until the user
+// stops it or a part of it fails.
+func (c *devCmd) follow(r *run, stack *dev.Stack) error {
+	nc, err := stack.Dial(r.ctx, "jetway dev")
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if !c.NoDemo && c.Runtime == dev.RuntimeProcess {
+		demoCtx, cancel := context.WithTimeout(r.ctx, demoTimeout)
+		defer cancel()
+		if resp, err := stack.Demo(demoCtx, nc); err == nil {
+			r.printf("\nopen %s\n", resp.URL)
+		} else if r.ctx.Err() == nil {
+			r.notef("jetway: no demo: %s", oneLine(explain(err).what))
+		}
+	}
+	c.help(r, stack)
+	watching, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	watched := make(chan error, 1)
+	go func() {
+		for event, err := range bus.WatchAll(watching, nc) {
+			if err != nil {
+				watched <- err
+				return
+			}
+			r.printEvent(event, false, true)
+		}
+	}()
+	select {
+	case <-r.ctx.Done():
+		<-watched
+		return nil
+	case <-stack.Done():
+		cancel()
+		<-watched
+		return stack.Err()
+	case err := <-watched:
+		return stopped(r, err)
+	}
+}
+
+func (c *devCmd) help(r *run, stack *dev.Stack) {
+	server := ""
+	if stack.NATSURL != defaultNATS {
+		server = " --nats " + stack.NATSURL
+	}
+	r.printf(`
+  another     jetway connect%s --key doc-1 --command room
+  the bus     nats --server %s sub 'jetway.event.>'
+  listings    jetway backends%s    jetway drones%s
+  data        %s
+  Ctrl-C stops all of it
+
+`, server, stack.NATSURL, server, server, c.Data)
+}
+
+// defaultNATS is where clients look when they are told nothing.
+const defaultNATS = "nats://127.0.0.1:4222"

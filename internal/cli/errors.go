@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// Exit codes.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1   // refused, or failed
+	ExitUsage       = 2   // wrong flags or arguments
+	ExitUnavailable = 3   // no worker, NATS server or database answers
+	ExitInterrupted = 130 // stopped by a signal before it was done
+)
+
+// failure is an error with what is said of it: `jetway: what (kind): do`.
+type failure struct {
+	what string
+	kind string
+	do   string
+	code int
+	err  error
+}
+
+func (f *failure) Error() string { return f.what }
+func (f *failure) Unwrap() error { return f.err }
+
+// usagef is wrong use; format should name the flag.
+func usagef(format string, args ...any) error {
+	return &failure{what: fmt.Sprintf(format, args...), kind: "usage", do: "see jetway --help", code: ExitUsage}
+}
+
+// parseError is what kong refuses.
+func parseError(err error) error {
+	f := &failure{what: err.Error(), kind: "usage", do: "see jetway --help", code: ExitUsage, err: err}
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		if node := parse.Context.Selected(); node != nil {
+			f.do = "see jetway " + node.Name + " --help"
+		}
+	}
+	return f
+}
+
+// report writes err as one line and gives the exit code.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return ExitOK
+	}
+	f := explain(err)
+	line := "jetway: " + f.what
+	if f.kind != "" {
+		line += " (" + f.kind + ")"
+	}
+	if f.do != "" {
+		line += ": " + f.do
+	}
+	_, _ = fmt.Fprintln(stderr, oneLine(line))
+	return f.code
+}
+
+// explain says of any error what kind it is and what to do.
+func explain(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	var refused *messages.Error
+	if !errors.As(err, &refused) {
+		if errors.Is(err, context.Canceled) {
+			return &failure{what: "interrupted", code: ExitInterrupted}
+		}
+		return &failure{what: err.Error(), code: ExitFailed}
+	}
+	f = &failure{
+		what: strings.Replace(err.Error(), string(refused.Kind)+": ", "", 1),
+		kind: string(refused.Kind),
+		do:   advice[refused.Kind],
+		code: ExitFailed,
+	}
+	switch refused.Kind {
+	case messages.Unavailable:
+		f.code = ExitUnavailable
+	case messages.BadRequest:
+		f.what = nameFlags(f.what)
+	}
+	if refused.ID != "" && (refused.Kind == messages.Internal || refused.Kind == messages.FailedToAcquireKey) {
+		f.do += ", under id " + refused.ID
+	}
+	return f
+}
+
+// advice is what to do about each kind of refusal.
+var advice = map[messages.Kind]string{
+	messages.BadRequest:             "mend the value and try again",
+	messages.NoClusterProvided:      "give --cluster, or start the worker with --default-cluster",
+	messages.NotFound:               "jetway backends --all lists what there is",
+	messages.KeyHeld:                "use the tag it runs with (jetway backends shows it), or end it first",
+	messages.KeyUnheldNoSpawnConfig: "give --command or --executable to start one",
+	messages.BackendExists:          "choose another --id, or none",
+	messages.KeyHeldUnhealthy:       "try again, or give it longer with --timeout",
+	messages.FailedToAcquireKey:     "try again; the worker's log says more",
+	messages.NoDroneAvailable:       "jetway drones shows who is ready; start one with jetway drone",
+	messages.Overloaded:             "try again in a moment, or start more workers",
+	messages.Unavailable:            "see that NATS, a worker and its database run; nats micro ls lists workers",
+	messages.Internal:               "the worker's log says more",
+}
+
+// flagOf is the flag that fills a field of the protocol.
+var flagOf = strings.NewReplacer(
+	"spawn_config.lifetime_limit_seconds", "--lifetime",
+	"spawn_config.max_idle_seconds", "--max-idle",
+	"spawn_config.executable", "--executable",
+	"spawn_config.subdomain", "--subdomain",
+	"spawn_config.cluster", "--cluster",
+	"spawn_config.pool", "--pool",
+	"spawn_config.id", "--id",
+	"key.name", "--key",
+	"key.namespace", "--namespace",
+	"key.tag", "--tag",
+	"backend_id", "BACKEND",
+	"user: ", "--user: ",
+	"auth: ", "--auth: ",
+	"drone: ", "--drone: ",
+)
+
+// nameFlags puts flags where a refusal names fields: in front of the colon.
+func nameFlags(what string) string {
+	field, rest, ok := strings.Cut(what, ": ")
+	if !ok {
+		return what
+	}
+	return flagOf.Replace(field+": ") + rest
+}
+
+// invalid is a value refused before it was sent: wrong use.
+func invalid(err error) error {
+	var refused *messages.Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	return usagef("%s", nameFlags(refused.Message))
+}
+
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+}

@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"golang.org/x/term"
+)
+
+// logFlags say what is logged, to standard error.
+type logFlags struct {
+	LogLevel  string `help:"What to log: ${enum}. auto is info for worker, drone and proxy, else warn." enum:"auto,debug,info,warn,error" default:"auto"`
+	LogFormat string `help:"How: ${enum}. auto is text on a terminal, else json." enum:"auto,text,json" default:"auto"`
+}
+
+// logger gives the log of a command.
+func (f *logFlags) logger(w io.Writer, command string) (*slog.Logger, error) {
+	level := slog.LevelWarn
+	switch {
+	case f.LogLevel != "auto":
+		if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
+			return nil, usagef("--log-level: %v", err)
+		}
+	case command == "worker" || command == "drone" || command == "proxy":
+		level = slog.LevelInfo
+	}
+	onTerminal := isTerminal(w)
+	if f.LogFormat == "text" || (f.LogFormat == "auto" && onTerminal) {
+		return slog.New(tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly + ".000", NoColor: !onTerminal})), nil
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/proxy"
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/worker"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// drainTimeout bounds the last words of a role on its NATS connection.
+const drainTimeout = 3 * time.Second
+
+// workerCmd is `jetway worker`.
+type workerCmd struct {
+	natsFlags      `group:"NATS server:"`
+	Postgres       string `required:"" placeholder:"DSN" help:"Postgres database, as a URL or as words (host=… dbname=…)."`
+	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once."`
+	Name           string `default:"${worker_name}" help:"Name of this worker (wo-…)."`
+	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
+}
+
+// Run is a worker until the command is stopped.
+func (c *workerCmd) Run(r *run) error {
+	if err := messages.CheckWorkerName(c.Name); err != nil {
+		return badFlag("--name", err)
+	}
+	if c.DefaultCluster != "" {
+		if err := messages.CheckCluster(c.DefaultCluster); err != nil {
+			return badFlag("--default-cluster", err)
+		}
+	}
+	if c.PostgresConns < 1 || c.PostgresConns > 1000 {
+		return usagef("--postgres-conns: must be 1 to 1000, not %d", c.PostgresConns)
+	}
+	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns})
+	if err != nil {
+		return usagef("--postgres: %v", err)
+	}
+	defer st.Close()
+	nc, err := c.connect(r, c.Name, nil)
+	if err != nil {
+		return stopped(r, err)
+	}
+	defer bus.Drain(nc, drainTimeout)
+	return stopped(r, worker.Run(r.ctx, worker.Config{
+		Name:           c.Name,
+		DefaultCluster: c.DefaultCluster,
+		Version:        version(),
+		Log:            r.log,
+	}, nc, st))
+}
+
+// droneCmd is `jetway drone`.
+type droneCmd struct {
+	natsFlags      `group:"NATS server:"`
+	Name           string        `default:"${drone_name}" help:"Name of this drone (dr-…); no other may have it."`
+	Cluster        string        `required:"" placeholder:"HOST[:PORT]" help:"Cluster: where browsers reach the proxies in front of this drone."`
+	Pool           string        `placeholder:"NAME" help:"Pool that this drone is in."`
+	Runtime        string        `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
+	ProcessRoot    string        `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
+	MaxBackends    int           `placeholder:"N" help:"Most backends at once. Default: no limit."`
+	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
+	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take until it is ready."`
+}
+
+// Run is a drone until the command is stopped.
+func (c *droneCmd) Run(r *run) (err error) {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	var rt runtime.Runtime = fake.New()
+	if c.Runtime == "process" {
+		if rt, err = process.New(process.Config{Root: c.ProcessRoot}); err != nil {
+			return badFlag("--process-root", err)
+		}
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	nc, err := c.connect(r, c.Name, nil)
+	if err != nil {
+		return stopped(r, err)
+	}
+	defer bus.Drain(nc, drainTimeout)
+	return stopped(r, drone.Run(r.ctx, drone.Config{
+		Name:           c.Name,
+		Cluster:        c.Cluster,
+		Pool:           c.Pool,
+		MaxBackends:    c.MaxBackends,
+		Grace:          c.Grace,
+		StartupTimeout: c.StartupTimeout,
+		RuntimeName:    c.Runtime,
+		Version:        version(),
+		Log:            r.log,
+	}, nc, rt))
+}
+
+func (c *droneCmd) validate() error {
+	if err := messages.CheckDroneName(c.Name); err != nil {
+		return badFlag("--name", err)
+	}
+	if err := messages.CheckCluster(c.Cluster); err != nil {
+		return badFlag("--cluster", err)
+	}
+	if err := messages.CheckPool(c.Pool); err != nil {
+		return badFlag("--pool", err)
+	}
+	switch {
+	case c.Runtime == "process" && c.ProcessRoot == "":
+		return usagef("--process-root: name the directory of the executables")
+	case c.MaxBackends < 0 || c.MaxBackends > 1e9:
+		return usagef("--max-backends: must be 0 (no limit) to 1000000000, not %d", c.MaxBackends)
+	case c.Grace < 0:
+		return usagef("--grace: must not be negative")
+	case c.StartupTimeout <= 0:
+		return usagef("--startup-timeout: must be more than 0")
+	}
+	return nil
+}
+
+// proxyCmd is `jetway proxy`.
+type proxyCmd struct {
+	natsFlags    `group:"NATS server:"`
+	Listen       string        `default:":9090" placeholder:"[HOST]:PORT" help:"Where browsers connect. Default: ${default}."`
+	Name         string        `default:"${proxy_name}" help:"Name of this proxy (px-…); no other may have it."`
+	RootRedirect string        `placeholder:"URL" help:"Where / leads. Default: nowhere."`
+	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
+}
+
+// Run is a proxy until the command is stopped.
+func (c *proxyCmd) Run(r *run) error {
+	if err := messages.CheckProxyName(c.Name); err != nil {
+		return badFlag("--name", err)
+	}
+	if c.ReadyTimeout <= 0 {
+		return usagef("--ready-timeout: must be more than 0")
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return badFlag("--listen", err)
+	}
+	px, err := proxy.New(proxy.Config{
+		Name:         c.Name,
+		Listener:     listener,
+		RootRedirect: c.RootRedirect,
+		ReadyTimeout: c.ReadyTimeout,
+		Log:          r.log,
+	})
+	if err != nil {
+		return errors.Join(badFlag("--root-redirect", err), listener.Close())
+	}
+	nc, err := c.connect(r, c.Name, px.BusGap)
+	if err != nil {
+		_ = listener.Close()
+		return stopped(r, err)
+	}
+	defer bus.Drain(nc, drainTimeout)
+	return stopped(r, px.Run(r.ctx, nc))
+}
+
+// badFlag is a value that a part refused.
+func badFlag(flag string, err error) error {
+	var refused *messages.Error
+	if errors.As(err, &refused) {
+		if _, why, ok := strings.Cut(refused.Message, ": "); ok {
+			return usagef("%s: %s", flag, why)
+		}
+	}
+	return usagef("%s: %v", flag, err)
+}

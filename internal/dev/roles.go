@@ -1,0 +1,126 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/proxy"
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/worker"
+)
+
+const (
+	// drainTimeout bounds the last words of a role on its NATS connection.
+	drainTimeout = time.Second
+	// proxyDrain is how long open connections may go on when the stack stops:
+	// what they lead to is about to be ended.
+	proxyDrain = 300 * time.Millisecond
+)
+
+// start starts all parts in order. What it has started it has added.
+func (s *Stack) start(ctx context.Context) error {
+	file, err := lock(s.cfg.Data)
+	if err != nil {
+		return err
+	}
+	s.add("lock", func(context.Context) error { return file.Close() })
+
+	// The ports first: they fail quickly.
+	listener, err := listen(s.cfg.ProxyHost, s.cfg.ProxyPort)
+	if err != nil {
+		return err
+	}
+	s.add("proxy's port", func(context.Context) error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	port := listener.Addr().(*net.TCPAddr).Port
+	s.Cluster = net.JoinHostPort(clusterHost(s.cfg.ProxyHost), strconv.Itoa(port))
+	s.ProxyURL = "http://" + s.Cluster
+
+	for _, start := range []func(context.Context) error{s.startNATS, s.startPostgres, s.startWorker, s.startDrone} {
+		if err := start(ctx); err != nil {
+			return err
+		}
+	}
+	return s.startProxy(ctx, listener)
+}
+
+func (s *Stack) startWorker(ctx context.Context) error {
+	st, err := store.Open(ctx, store.Config{DSN: s.PostgresDSN})
+	if err != nil {
+		return err
+	}
+	s.add("database pool", func(context.Context) error { st.Close(); return nil })
+	return s.run(ctx, role{title: "worker", name: WorkerName, run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
+		return worker.Run(ctx, worker.Config{
+			Name:           WorkerName,
+			DefaultCluster: s.Cluster,
+			Version:        s.cfg.Version,
+			OnReady:        ready,
+			Log:            s.cfg.Log,
+		}, nc, st)
+	}})
+}
+
+func (s *Stack) startDrone(ctx context.Context) error {
+	var rt runtime.Runtime = fake.New()
+	if s.cfg.Runtime == RuntimeProcess {
+		var err error
+		if rt, err = process.New(process.Config{Root: s.cfg.ProcessRoot}); err != nil {
+			return fmt.Errorf("--process-root: %w", err)
+		}
+	}
+	s.add("runtime", func(context.Context) error { return rt.Close() })
+	return s.run(ctx, role{
+		title: "drone", name: DroneName,
+		// Closing the runtime kills what it still runs.
+		kill: func() { _ = rt.Close() },
+		run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
+			return drone.Run(ctx, drone.Config{
+				Name:            DroneName,
+				Cluster:         s.Cluster,
+				Grace:           s.cfg.Grace,
+				ShutdownTimeout: s.cfg.Grace * 3 / 2,
+				Version:         s.cfg.Version,
+				RuntimeName:     s.cfg.Runtime,
+				OnReady:         ready,
+				Log:             s.cfg.Log,
+			}, nc, rt)
+		},
+	})
+}
+
+func (s *Stack) startProxy(ctx context.Context, listener net.Listener) error {
+	// The proxy is made before its run is: its connection has to know it.
+	var ready func()
+	px, err := proxy.New(proxy.Config{
+		Name:         ProxyName,
+		Listener:     listener,
+		DrainTimeout: proxyDrain,
+		OnReady:      func() { ready() },
+		Log:          s.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, role{
+		title: "proxy", name: ProxyName, gap: px.BusGap,
+		run: func(ctx context.Context, nc *nats.Conn, isReady func()) error {
+			ready = isReady
+			return px.Run(ctx, nc)
+		},
+	})
+}
