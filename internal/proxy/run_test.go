@@ -22,9 +22,10 @@ func TestKeepaliveNamesWhoIsConnected(t *testing.T) {
 	w.leads(plain, "be-plain", echo)
 	c, _ := w.socket("/" + socket + "/")
 	w.get("/" + plain + "/")
-	// Both, the finished one only once, the open one again and again.
+	// The open one again and again; the finished one once for its end, and once
+	// more should a report have come while it was open.
 	plainTold, socketTold := 0, 0
-	for socketTold < 5 {
+	for socketTold < 10 {
 		told := await(t, w.worker.keepalives, "a keepalive")
 		if slices.Contains(told, "be-plain") {
 			plainTold++
@@ -33,7 +34,9 @@ func TestKeepaliveNamesWhoIsConnected(t *testing.T) {
 			socketTold++
 		}
 	}
-	equal(t, "times the finished one was told", plainTold, 1)
+	if plainTold < 1 || plainTold > 2 {
+		t.Errorf("the finished one was told %d times", plainTold)
+	}
 	_ = c.CloseNow()
 	eventually(t, "the last close to be told", func() bool {
 		w.proxy.activity.mu.Lock()
