@@ -15,12 +15,13 @@ type StatusRequest struct {
 
 // BackendInfo is what Postgres knows of a backend.
 type BackendInfo struct {
-	BackendID    string    `json:"backend_id"`
-	Key          Key       `json:"key"`
-	Cluster      string    `json:"cluster"`
-	Pool         string    `json:"pool,omitempty"`
-	Drone        string    `json:"drone"`
-	FencingToken int64     `json:"fencing_token"`
+	BackendID string `json:"backend_id"`
+	Key       Key    `json:"key"`
+	Cluster   string `json:"cluster"`
+	Pool      string `json:"pool,omitempty"`
+	Drone     string `json:"drone"`
+	// FencingToken is left out once another backend has acquired the key.
+	FencingToken int64     `json:"fencing_token,omitempty"`
 	Subdomain    string    `json:"subdomain,omitempty"`
 	CreatedAt    time.Time `json:"created_at"`
 	// ChangedAt is when the status last changed.

@@ -35,6 +35,8 @@ create table lease (
     primary key (namespace, name)
 ) with (fillfactor = 70);
 
+create index lease_by_backend on lease (backend_id);
+
 create sequence fencing_token;
 select setval('fencing_token', (extract(epoch from clock_timestamp()) * 1000)::bigint);
 
@@ -47,7 +49,6 @@ create table backend (
     pool               text not null,
     drone              text collate "C" not null,
     session            text not null,       -- the drone's session that holds it
-    fencing_token      bigint not null,
     subdomain          text not null default '',
     static_token       text not null default '',
     status             smallint not null,   -- numbers of design section 5
@@ -84,7 +85,8 @@ create index token_by_expiry on token using brin (expires_at) with (autosummariz
 
 -- What is committed and must be published. A state stays until the bus has
 -- acknowledged it; an action until its backend was reported to have reached
--- until_status, which shows that the drone took it (I3).
+-- until_status, which shows that the drone took it (I3). A spawn stands for the
+-- state "scheduled" too, which is published before it.
 create table outbox (
     id            bigint primary key,
     kind          text not null,            -- state, spawn, terminate, drone
@@ -94,8 +96,7 @@ create table outbox (
     last_status   smallint not null default 0,
     until_status  smallint,
     body          text not null default '', -- JSON; what the columns here do not say
-    fencing_token bigint not null default 0,
-    drone_time_ms bigint not null default 0,
+    drone_time_ms bigint not null default 0, -- what a spawn's deadlines count from
     traceparent   text not null default '',
     attempts      smallint not null default 0,
     created_at    timestamptz not null default now(),

@@ -252,7 +252,7 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 		Traceparent: b.reqs[i].Traceparent,
 	}
 	if !spawn.IDGiven {
-		spawn.BackendID = randomName(14)
+		spawn.BackendID = newBackendID(time.Now())
 	}
 	if cfg.UseStaticToken {
 		spawn.StaticToken = messages.StaticTokenPrefix + b.tokens[i].token

@@ -63,13 +63,12 @@ type Token struct {
 type Got struct {
 	Result Result
 	// The rest is set for Held and Acquired.
-	BackendID    string
-	Tag          string
-	Status       messages.Status
-	Cluster      string
-	Subdomain    string
-	StaticToken  string
-	FencingToken int64
+	BackendID   string
+	Tag         string
+	Status      messages.Status
+	Cluster     string
+	Subdomain   string
+	StaticToken string
 	// ExpiresIn is how long the lease lasts; for Held.
 	ExpiresIn time.Duration
 	// TookOver is the backend that lost the key, if one did; for Acquired.

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"time"
 )
 
 // tokenPair is a request's connection token and the secret shared with the backend.
@@ -50,9 +51,10 @@ func (b *batch) tokenRows(g *group) []Token {
 	return tokens
 }
 
+const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
+
 // randomName gives n characters of a-z 0-9, without a bias worth mentioning.
 func randomName(n int) string {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
 	raw := make([]byte, 2*n)
 	_, _ = rand.Read(raw)
 	name := make([]byte, n)
@@ -60,4 +62,18 @@ func randomName(n int) string {
 		name[i] = alphabet[(int(raw[2*i])<<8|int(raw[2*i+1]))%len(alphabet)]
 	}
 	return string(name)
+}
+
+// newBackendID gives 14 characters: 8 that rise with the time, 6 random ones. New
+// ids lie together at the end of every index that holds them, which then stays
+// quick however many backends there were. They are no secrets.
+func newBackendID(now time.Time) string {
+	const timed = 8 // base 36 milliseconds, until the year 2059
+	id := make([]byte, timed, 14)
+	ms := now.UnixMilli()
+	for i := timed - 1; i >= 0; i-- {
+		id[i] = alphabet[ms%36]
+		ms /= 36
+	}
+	return string(append(id, randomName(6)...))
 }

@@ -166,8 +166,8 @@ func (r *Relay) flush(batch []submission) {
 	defer cancel()
 
 	states, actions := r.split(batch)
-	failed := make(map[int64]error)
-	r.await(ctx, states, failed)
+	failed := make(map[*Row]error)
+	r.publish(ctx, states, failed, "cannot publish a state; trying again")
 	if ids := published(states, failed); len(ids) > 0 {
 		if err := r.cfg.Store.DeleteOutbox(ctx, ids); err != nil {
 			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(ids), "err", err)
@@ -179,12 +179,10 @@ func (r *Relay) flush(batch []submission) {
 		}
 	}
 
-	// An action whose state is not out waits for the next round with it.
+	// An action whose backend's state is not out waits for the next round with it.
 	held := make(map[string]bool)
-	for _, s := range states {
-		if failed[s.row.ID] != nil {
-			held[s.row.BackendID] = true
-		}
+	for row := range failed {
+		held[row.BackendID] = true
 	}
 	ready := actions[:0]
 	for _, a := range actions {
@@ -192,11 +190,7 @@ func (r *Relay) flush(batch []submission) {
 			ready = append(ready, a)
 		}
 	}
-	for i, err := range r.cfg.Publisher.Publish(messagesOf(ready))(ctx) {
-		if err != nil {
-			r.cfg.Log.Warn("cannot publish an action; trying again", "backend_id", ready[i].row.BackendID, "drone", ready[i].row.Drone, "err", err)
-		}
-	}
+	r.publish(ctx, ready, failed, "cannot publish an action; trying again")
 }
 
 type outgoing struct {
@@ -208,54 +202,55 @@ func (r *Relay) split(batch []submission) (states, actions []outgoing) {
 	for _, s := range batch {
 		for i := range s.rows {
 			row := &s.rows[i]
-			msg, err := row.Message(r.cfg.Deadlines)
+			state, err := row.State()
+			if err == nil && state != nil {
+				states = append(states, outgoing{row, state})
+			}
+			var action *nats.Msg
+			if err == nil {
+				action, err = row.Action(r.cfg.Deadlines)
+			}
 			if err != nil {
 				r.cfg.Log.Error("an outbox row cannot be put as a message", "err", err)
-				continue
-			}
-			if row.Kind.Action() {
-				actions = append(actions, outgoing{row, msg})
-			} else {
-				states = append(states, outgoing{row, msg})
+			} else if action != nil {
+				actions = append(actions, outgoing{row, action})
 			}
 		}
 	}
 	return states, actions
 }
 
-func (r *Relay) await(ctx context.Context, out []outgoing, failed map[int64]error) {
-	for i, err := range r.cfg.Publisher.Publish(messagesOf(out))(ctx) {
-		if err != nil {
-			failed[out[i].row.ID] = err
-			r.cfg.Log.Warn("cannot publish a state; trying again", "backend_id", out[i].row.BackendID, "err", err)
-		}
-	}
-}
-
-func messagesOf(out []outgoing) []*nats.Msg {
+// publish sends all in order, waits, and notes what failed.
+func (r *Relay) publish(ctx context.Context, out []outgoing, failed map[*Row]error, failure string) {
 	msgs := make([]*nats.Msg, len(out))
 	for i := range out {
 		msgs[i] = out[i].msg
 	}
-	return msgs
+	for i, err := range r.cfg.Publisher.Publish(msgs)(ctx) {
+		if err != nil {
+			failed[out[i].row] = err
+			r.cfg.Log.Warn(failure, "subject", out[i].msg.Subject, "err", err)
+		}
+	}
 }
 
-func published(states []outgoing, failed map[int64]error) []int64 {
+// published gives the rows that are done with: states. Actions stay until taken.
+func published(states []outgoing, failed map[*Row]error) []int64 {
 	ids := make([]int64, 0, len(states))
 	for _, s := range states {
-		if failed[s.row.ID] == nil {
+		if s.row.Kind != KindSpawn && failed[s.row] == nil {
 			ids = append(ids, s.row.ID)
 		}
 	}
 	return ids
 }
 
-func firstFailure(rows []Row, failed map[int64]error) error {
+func firstFailure(rows []Row, failed map[*Row]error) error {
 	if len(failed) == 0 {
 		return nil
 	}
 	for i := range rows {
-		if err := failed[rows[i].ID]; err != nil {
+		if err := failed[&rows[i]]; err != nil {
 			return err
 		}
 	}

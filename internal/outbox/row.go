@@ -17,23 +17,19 @@ type Kind string
 const (
 	KindState     Kind = "state"     // an event about a backend
 	KindDrone     Kind = "drone"     // an event about a drone
-	KindSpawn     Kind = "spawn"     // an action
+	KindSpawn     Kind = "spawn"     // an action, and before it the state scheduled
 	KindTerminate Kind = "terminate" // an action
 )
 
-// Action says that the row is for one drone and stays until that took it.
-func (k Kind) Action() bool { return k == KindSpawn || k == KindTerminate }
-
 // Row is one committed row.
 type Row struct {
+	// ID is 0 for actions just written: nobody needs it.
 	ID        int64
 	Kind      Kind
 	BackendID string
 	Drone     string
 	// Status and LastStatus are those of a state.
 	Status, LastStatus messages.Status
-	// Until is the status that shows that an action was taken.
-	Until messages.Status
 	// Body is JSON, by kind: messages.State, DroneEvent, Terminate, or Spawn
 	// without what only the database knew, which is in the next two fields.
 	Body         []byte
@@ -46,22 +42,23 @@ type Row struct {
 // Deadlines gives the deadlines that count from a drone time in milliseconds.
 type Deadlines func(droneTimeMS int64) messages.Deadlines
 
-// Message puts the row as it goes over the bus.
-func (r *Row) Message(deadlines Deadlines) (*nats.Msg, error) {
-	var subject, id string
-	var payload any
+// State puts the event that the row stands for, as it goes over the bus; nil when
+// it stands for none.
+func (r *Row) State() (*nats.Msg, error) {
 	switch r.Kind {
-	case KindState:
-		var state messages.State
-		if err := r.body(&state); err != nil {
-			return nil, err
+	case KindSpawn, KindState:
+		state := messages.State{}
+		if r.Kind == KindState {
+			if err := r.body(&state); err != nil {
+				return nil, err
+			}
 		}
 		state.Status = r.Status
 		if r.LastStatus != 0 {
 			state.LastStatus = r.LastStatus
 		}
 		event := messages.NewStateEvent(r.BackendID, r.At, state)
-		subject, id, payload = messages.BackendEventSubject(r.BackendID), event.ID, event
+		return r.message(messages.BackendEventSubject(r.BackendID), event.ID, event), nil
 
 	case KindDrone:
 		var event messages.DroneEvent
@@ -69,38 +66,43 @@ func (r *Row) Message(deadlines Deadlines) (*nats.Msg, error) {
 			return nil, err
 		}
 		event.Time = r.At.UTC()
-		subject, id, payload = messages.DroneEventSubject(r.Drone), event.ID, event
-
-	case KindSpawn:
-		spawn := new(messages.Spawn)
-		if err := r.body(spawn); err != nil {
-			return nil, err
-		}
-		spawn.FencingToken = r.FencingToken
-		spawn.Deadlines = deadlines(r.DroneTimeMS)
-		id = messages.SpawnID(r.BackendID)
-		subject, payload = messages.ActionSubject(r.Drone), messages.Action{
-			Type: messages.TypeSpawn, ID: id, Time: r.At.UTC(), BackendID: r.BackendID, Spawn: spawn,
-		}
+		return r.message(messages.DroneEventSubject(r.Drone), event.ID, event), nil
 
 	case KindTerminate:
-		terminate := new(messages.Terminate)
-		if err := r.body(terminate); err != nil {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("outbox row %d is of the unknown kind %q", r.ID, r.Kind)
+}
+
+// Action puts the action that the row stands for; nil when it stands for none.
+func (r *Row) Action(deadlines Deadlines) (*nats.Msg, error) {
+	action := messages.Action{Time: r.At.UTC(), BackendID: r.BackendID}
+	switch r.Kind {
+	case KindSpawn:
+		action.Type, action.ID, action.Spawn = messages.TypeSpawn, messages.SpawnID(r.BackendID), new(messages.Spawn)
+		if err := r.body(action.Spawn); err != nil {
 			return nil, err
 		}
-		id = messages.TerminateID(r.BackendID, terminate.Hard)
-		subject, payload = messages.ActionSubject(r.Drone), messages.Action{
-			Type: messages.TypeTerminate, ID: id, Time: r.At.UTC(), BackendID: r.BackendID, Terminate: terminate,
+		action.Spawn.FencingToken = r.FencingToken
+		action.Spawn.Deadlines = deadlines(r.DroneTimeMS)
+	case KindTerminate:
+		action.Type, action.Terminate = messages.TypeTerminate, new(messages.Terminate)
+		if err := r.body(action.Terminate); err != nil {
+			return nil, err
 		}
-
+		action.ID = messages.TerminateID(r.BackendID, action.Terminate.Hard)
 	default:
-		return nil, fmt.Errorf("outbox row %d is of the unknown kind %q", r.ID, r.Kind)
+		return nil, nil
 	}
+	return r.message(messages.ActionSubject(r.Drone), action.ID, action), nil
+}
+
+func (r *Row) message(subject, id string, payload any) *nats.Msg {
 	msg := &nats.Msg{Subject: subject, Data: messages.Encode(payload), Header: nats.Header{messages.HeaderMessageID: {id}}}
 	if r.Traceparent != "" {
 		msg.Header[messages.HeaderTraceparent] = []string{r.Traceparent}
 	}
-	return msg, nil
+	return msg
 }
 
 func (r *Row) body(v any) error {

@@ -30,22 +30,20 @@ func (s *Store) NewCeiling(ctx context.Context) (*Ceiling, error) {
 	}
 	c.insert = fmt.Sprintf(`
 with n as materialized (
-    select 'key-' || nextval('outbox_id') as key, substr(md5(random()::text), 1, 14) as id, nextval('outbox_id') as a, nextval('outbox_id') as b
+    select 'key-' || nextval('outbox_id') as key, substr(md5(random()::text), 1, 14) as id, nextval('outbox_id') as a
     from generate_series(1, $1)
 ), l as (
     insert into %[1]s.lease (namespace, name, tag, backend_id, fencing_token, expires_at)
     select '', key, '', id, nextval('fencing_token'), now() + interval '1 minute' from n
 ), b as (
-    insert into %[1]s.backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, status)
-    select id, '', key, '', 'localhost:9090', '', 'dr-bench', 'session', 1, 10 from n
+    insert into %[1]s.backend (id, namespace, name, tag, cluster, pool, drone, session, status)
+    select id, '', key, '', 'localhost:9090', '', 'dr-bench', 'session', 10 from n
 ), t as (
     insert into %[1]s.token (hash, backend_id, username, auth, secret, expires_at)
     select sha256(id::bytea), id, '', '{}', repeat('x', 43), now() + interval '1 hour' from n
 )
 insert into %[1]s.outbox (id, kind, backend_id, drone, status, until_status, body)
-select a, 'state', id, 'dr-bench', 10, null, '' from n
-union all
-select b, 'spawn', id, 'dr-bench', 0, 20, repeat('x', 150) from n`, name)
+select a, 'spawn', id, 'dr-bench', 10, 20, repeat('x', 150) from n`, name)
 	return c, nil
 }
 

@@ -30,8 +30,8 @@ with want as materialized (
 held as materialized (
     select w.ix, l.tag, l.backend_id, l.fencing_token, l.expires_at, b.status, b.cluster, b.subdomain, b.static_token
     from want w
-    join lease l on l.namespace = w.namespace and l.name = w.name
-    join backend b on b.id = l.backend_id
+    cross join lateral (select * from lease l where l.namespace = w.namespace and l.name = w.name offset 0) l
+    cross join lateral (select * from backend b where b.id = l.backend_id offset 0) b
     where l.released_at is null and l.expires_at > now()
 ),
 -- May be spawned, should nobody hold the key: the drone that was picked still
@@ -42,7 +42,7 @@ placed as materialized (
     join drone d on d.name = w.drone and d.session = w.session
     where d.ready and not d.draining and d.heard_at > now() - make_interval(secs => $17)
       and not exists (select from held h where h.ix = w.ix)
-      and not exists (select from backend b where b.id = w.backend_id)
+      and not exists (select from backend b where b.id = w.backend_id offset 0)
 ),
 acquired as (
     insert into lease as l (namespace, name, tag, backend_id, fencing_token, expires_at)
@@ -61,30 +61,27 @@ acquired as (
     where l.released_at is not null or l.expires_at <= now()
     returning l.backend_id, l.previous_backend_id, l.fencing_token
 ),
+-- "is true" keeps the look-up among the acquired a hashed one.
 spawned as materialized (
-    select p.*, a.fencing_token, a.previous_backend_id,
-           nextval('outbox_id') as state_row, nextval('outbox_id') as spawn_row
-    from acquired a
-    join placed p on p.backend_id = a.backend_id
+    select p.* from placed p where (p.backend_id in (select a.backend_id from acquired a)) is true
+),
+born as (
+    insert into backend (id, namespace, name, tag, cluster, pool, drone, session, subdomain,
+                         static_token, status, lifetime_ends_at, max_idle_seconds)
+    select backend_id, namespace, name, tag, cluster, pool, drone, session, subdomain,
+           static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0)
+    from spawned
 ),
 -- Who held an expired lease ends as lost: what lifecycle.Step does on Lost.
 lost as (
     update backend b
     set status = 70, last_status = b.status, termination_kind = '', termination_reason = 'lost', asked = 2,
         revision = b.revision + 1, changed_at = now(), ended_at = now()
-    from acquired a
-    where b.id = a.previous_backend_id and b.ended_at is null
+    where b.id = any(array(select a.previous_backend_id from acquired a)) and b.status < 70
     returning b.id, b.drone, b.last_status
 ),
 lost_rows as materialized (
     select l.*, nextval('outbox_id') as state_row, nextval('outbox_id') as terminate_row from lost l
-),
-born as (
-    insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain,
-                         static_token, status, lifetime_ends_at, max_idle_seconds)
-    select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain,
-           static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0)
-    from spawned
 ),
 tokens as (
     insert into token (hash, backend_id, username, auth, secret, expires_at)
@@ -97,31 +94,30 @@ tokens as (
       on r.ix = t.ix and r.tag = t.tag and r.static_token = ''
 ),
 published as (
-    insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, fencing_token, drone_time_ms, traceparent)
-    select state_row, 'state', id, drone, 70, last_status, null, $19::text, 0, 0, '' from lost_rows
+    insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, drone_time_ms, traceparent)
+    select state_row, 'state', id, drone, 70, last_status, null, $19::text, 0, '' from lost_rows
     union all
-    select terminate_row, 'terminate', id, drone, 0, 0, 70, '{"hard":true,"reason":"lost"}', 0, 0, '' from lost_rows
+    select terminate_row, 'terminate', id, drone, 0, 0, 70, '{"hard":true,"reason":"lost"}', 0, '' from lost_rows
     union all
-    select state_row, 'state', backend_id, drone, 10, 0, null, '', 0, 0, traceparent from spawned
-    union all
-    select spawn_row, 'spawn', backend_id, drone, 0, 0, 20, body, fencing_token, drone_time_ms, traceparent from spawned
+    select nextval('outbox_id'), 'spawn', backend_id, drone, 10, 0, 20, body, drone_time_ms, traceparent from spawned
 )
-select ix, 1 as result, backend_id, tag, status, cluster, subdomain, static_token, fencing_token,
-       extract(epoch from expires_at - now())::float8 as expires_in, 0::int8 as drone_time_ms, now() as at,
-       0::int8 as state_row, 0::int8 as spawn_row, '' as lost_id, '' as lost_drone, 0::int2 as lost_status,
-       0::int8 as lost_state_row, 0::int8 as lost_terminate_row
+select 1 as result, ix, backend_id, tag, status, cluster, subdomain, static_token, fencing_token,
+       extract(epoch from expires_at - now())::float8 as expires_in, 0::int8 as drone_time_ms, now() as at, '' as drone, 0::int8 as state_row
 from held
 union all
-select s.ix, 2, s.backend_id, s.tag, 10, s.cluster, s.subdomain, s.static_token, s.fencing_token,
-       0, s.drone_time_ms, now(), s.state_row, s.spawn_row, coalesce(l.id, ''), coalesce(l.drone, ''),
-       coalesce(l.last_status, 0), coalesce(l.state_row, 0), coalesce(l.terminate_row, 0)
-from spawned s
-left join lost_rows l on l.id = s.previous_backend_id
+select 2, ix, backend_id, tag, 10, cluster, subdomain, static_token, 0, 0, drone_time_ms, now(), drone, 0
+from spawned
 union all
-select w.ix, 3, w.backend_id, '', 0, '', '', '', 0, 0, 0, now(), 0, 0, '', '', 0, 0, 0
+select 3, 0, backend_id, coalesce(previous_backend_id, ''), 0, '', '', '', fencing_token, 0, 0, now(), '', 0
+from acquired
+union all
+select 4, 0, id, '', last_status, '', '', '', 0, 0, 0, now(), drone, state_row
+from lost_rows
+union all
+select 5, w.ix, w.backend_id, '', 0, '', '', '', 0, 0, 0, now(), '', 0
 from want w
 where w.id_given
-  and exists (select from backend b where b.id = w.backend_id)
+  and exists (select from backend b where b.id = w.backend_id offset 0)
   and not exists (select from held h where h.ix = w.ix)`
 
 // tokenLifetime is how long a dynamic token leads anywhere (design, section 3).
@@ -136,17 +132,16 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, [
 	var got []lease.Got
 	var rows []outbox.Row
 	err := again(ctx, func() error {
-		got, rows = make([]lease.Got, len(wants)), nil
 		result, err := s.pool.Query(ctx, connectSQL, args...)
 		if err != nil {
 			return err
 		}
-		var r connectRow
-		_, err = pgx.ForEachRow(result, r.fields(), func() error {
-			rows = r.settle(wants, got, rows)
-			return nil
-		})
-		return err
+		answer := connectAnswer{wants: wants, got: make([]lease.Got, len(wants))}
+		if _, err = pgx.ForEachRow(result, answer.row.fields(), answer.add); err != nil {
+			return err
+		}
+		got, rows = answer.got, answer.outboxRows()
+		return nil
 	})
 	switch {
 	case err == nil:
@@ -158,10 +153,20 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, [
 	return nil, nil, wrap(fmt.Sprintf("connect %d keys", len(wants)), err)
 }
 
+// The kinds of rows that connectSQL gives: what became of a key, and, for keys
+// that were acquired, what the locked row said and whom it was taken from.
+const (
+	rowHeld = iota + 1
+	rowSpawned
+	rowAcquired
+	rowLost
+	rowIDTaken
+)
+
 // connectRow is one row of what connectSQL gives.
 type connectRow struct {
+	kind                            int
 	ix                              int64
-	result                          lease.Result
 	backendID, tag                  string
 	status                          messages.Status
 	cluster, subdomain, staticToken string
@@ -169,51 +174,87 @@ type connectRow struct {
 	expiresIn                       float64
 	droneTimeMS                     int64
 	at                              time.Time
-	stateRow, spawnRow              int64
-	lostID, lostDrone               string
-	lostStatus                      messages.Status
-	lostStateRow, lostTerminateRow  int64
+	drone                           string
+	stateRow                        int64
 }
 
 func (r *connectRow) fields() []any {
 	return []any{
-		&r.ix, (*int)(&r.result), &r.backendID, &r.tag, (*int16)(&r.status), &r.cluster, &r.subdomain, &r.staticToken,
-		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.stateRow, &r.spawnRow,
-		&r.lostID, &r.lostDrone, (*int16)(&r.lostStatus), &r.lostStateRow, &r.lostTerminateRow,
+		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.cluster, &r.subdomain, &r.staticToken,
+		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.drone, &r.stateRow,
 	}
 }
 
-// settle puts the row where it belongs and adds what is to be published, in the
-// order of the outbox.
-func (r *connectRow) settle(wants []lease.Want, got []lease.Got, rows []outbox.Row) []outbox.Row {
-	i := r.ix - 1
-	got[i] = lease.Got{
-		Result: r.result, BackendID: r.backendID, Tag: r.tag, Status: r.status, Cluster: r.cluster,
-		Subdomain: r.subdomain, StaticToken: r.staticToken, FencingToken: r.fencingToken,
-		ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)), TookOver: r.lostID,
+// connectAnswer puts the rows together.
+type connectAnswer struct {
+	wants   []lease.Want
+	row     connectRow
+	got     []lease.Got
+	spawned []connectRow
+	lost    []connectRow
+	tokens  map[string]int64  // fencing token by the backend that acquired
+	victims map[string]string // who held the key before, by the backend that acquired
+}
+
+// add takes the row just scanned.
+func (a *connectAnswer) add() error {
+	r := a.row
+	switch r.kind {
+	case rowHeld, rowSpawned:
+		result := lease.Held
+		if r.kind == rowSpawned {
+			result = lease.Acquired
+			a.spawned = append(a.spawned, r)
+		}
+		a.got[r.ix-1] = lease.Got{
+			Result: result, BackendID: r.backendID, Tag: r.tag, Status: r.status, Cluster: r.cluster,
+			Subdomain: r.subdomain, StaticToken: r.staticToken,
+			ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)),
+		}
+	case rowAcquired:
+		if a.tokens == nil {
+			a.tokens, a.victims = make(map[string]int64, len(a.wants)), make(map[string]string)
+		}
+		a.tokens[r.backendID] = r.fencingToken
+		if r.tag != "" {
+			a.victims[r.backendID] = r.tag
+		}
+	case rowLost:
+		a.lost = append(a.lost, r)
+	case rowIDTaken:
+		a.got[r.ix-1].Result = lease.IDTaken
 	}
-	if r.result != lease.Acquired {
-		return rows
-	}
-	if r.lostID != "" {
+	return nil
+}
+
+// outboxRows are what is to be published: first of those that lost their key,
+// then of those that got it.
+func (a *connectAnswer) outboxRows() (rows []outbox.Row) {
+	ended := make(map[string]bool, len(a.lost))
+	for i := range a.lost {
+		r := &a.lost[i]
+		ended[r.backendID] = true
 		rows = append(rows, outbox.Row{
-			ID: r.lostStateRow, Kind: outbox.KindState, BackendID: r.lostID, Drone: r.lostDrone,
-			Status: messages.Terminated, LastStatus: r.lostStatus, Body: []byte(lostBody), At: r.at,
+			ID: r.stateRow, Kind: outbox.KindState, BackendID: r.backendID, Drone: r.drone,
+			Status: messages.Terminated, LastStatus: r.status, Body: []byte(lostBody), At: r.at,
 		}, outbox.Row{
-			ID: r.lostTerminateRow, Kind: outbox.KindTerminate, BackendID: r.lostID, Drone: r.lostDrone,
-			Until: messages.Terminated, At: r.at,
+			Kind: outbox.KindTerminate, BackendID: r.backendID, Drone: r.drone, At: r.at,
 			Body: messages.Encode(messages.Terminate{Hard: true, Reason: messages.ReasonLost}),
 		})
 	}
-	spawn := wants[i].Spawn
-	return append(rows, outbox.Row{
-		ID: r.stateRow, Kind: outbox.KindState, BackendID: r.backendID, Drone: spawn.Drone,
-		Status: messages.Scheduled, Traceparent: spawn.Traceparent, At: r.at,
-	}, outbox.Row{
-		ID: r.spawnRow, Kind: outbox.KindSpawn, BackendID: r.backendID, Drone: spawn.Drone, Until: messages.Loading,
-		Body: spawn.Body, FencingToken: r.fencingToken, DroneTimeMS: r.droneTimeMS,
-		Traceparent: spawn.Traceparent, At: r.at,
-	})
+	for i := range a.spawned {
+		r := &a.spawned[i]
+		if victim := a.victims[r.backendID]; ended[victim] {
+			a.got[r.ix-1].TookOver = victim
+		}
+		spawn := a.wants[r.ix-1].Spawn
+		rows = append(rows, outbox.Row{
+			Kind: outbox.KindSpawn, BackendID: r.backendID, Drone: spawn.Drone, Status: messages.Scheduled,
+			Body: spawn.Body, FencingToken: a.tokens[r.backendID], DroneTimeMS: r.droneTimeMS,
+			Traceparent: spawn.Traceparent, At: r.at,
+		})
+	}
+	return rows
 }
 
 func connectArgs(wants []lease.Want, terms lease.Terms) []any {

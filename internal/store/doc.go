@@ -3,9 +3,12 @@
 // one statement, and what a statement decides it decides under the row's lock or
 // the row's revision.
 //
-// Hot statements are point look-ups by index over the arrays of a batch, so the
-// plans are made once and kept (plan_cache_mode, and no sequential scans), and do
-// not flip with the statistics. Rows are locked in the order of their keys,
+// Hot statements are point look-ups by index over the arrays of a batch. Their
+// plans are made once a connection and kept, perhaps while the tables are still
+// empty; so they are written such that no other plan can look cheaper: "lateral …
+// offset 0" and "exists (… offset 0)" keep a look-up from becoming a join over the
+// whole table, "= any(array(…))" does it for updates, and none mentions ended_at,
+// which would let a partial index be walked from end to end. Rows are locked in the order of their keys,
 // leases before backends, so that two statements cannot wait for each other; a
 // statement that Postgres ends all the same (deadlock, serialization) did nothing
 // and is run again here.

@@ -24,20 +24,21 @@ on conflict (name) do update set
 const adoptSQL = `
 update backend b
 set session = $2, revision = b.revision + 1
-from lease l
-where b.id = any($3::text[]) and b.drone = $1 and b.session <> $2 and b.ended_at is null
-  and l.namespace = b.namespace and l.name = b.name and l.backend_id = b.id
-  and l.released_at is null and l.expires_at > now() and l.renewable`
+where b.id = any($3::text[]) and b.drone = $1 and b.session <> $2 and b.status < 70
+  and exists (
+      select from lease l
+      where l.backend_id = b.id and l.released_at is null and l.expires_at > now() and l.renewable
+      offset 0
+  )`
 
 // renewSQL renews the leases that this session holds. What is locked is checked
 // again on the row as it is then.
 const renewSQL = `
 with mine as materialized (
-    select l.namespace, l.name, l.backend_id
-    from unnest($3::text[]) as wanted (id)
-    join backend b on b.id = wanted.id
-    join lease l on l.namespace = b.namespace and l.name = b.name and l.backend_id = b.id
-    where b.drone = $1 and b.session = $2 and b.ended_at is null
+    select l.backend_id
+    from lease l
+    cross join lateral (select b.id from backend b where b.id = l.backend_id and b.drone = $1 and b.session = $2 and b.status < 70 offset 0) b
+    where l.backend_id = any($3::text[])
       and l.released_at is null and l.expires_at > now() and l.renewable
       and exists (select from drone d where d.name = $1 and d.session = $2)
     order by l.namespace, l.name
@@ -45,8 +46,7 @@ with mine as materialized (
 )
 update lease l
 set expires_at = now() + make_interval(secs => $4)
-from mine m
-where l.namespace = m.namespace and l.name = m.name
+where l.backend_id = any(array(select backend_id from mine))
 returning l.backend_id`
 
 // orphansSQL are the backends of earlier sessions that the drone no longer runs.

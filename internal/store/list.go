@@ -8,19 +8,26 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
+const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, l.fencing_token, b.subdomain,
        b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
        b.message, b.exit_code`
 
 func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
-	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
+	var fencing *int64
+	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &fencing,
 		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
 		&b.Kind, &b.Reason, &b.Message, &b.ExitCode)
 	b.Number = int(b.Status)
+	if fencing != nil {
+		b.FencingToken = *fencing
+	}
 	return b, err
 }
 
-const statusSQL = `select ` + backendColumns + ` from backend b where b.id = $1`
+const statusSQL = `select ` + backendColumns + ` from backend b ` + leaseOf + ` where b.id = $1`
+
+// leaseOf is the lease that a backend holds or was the last to hold.
+const leaseOf = `left join lateral (select l.fencing_token from lease l where l.backend_id = b.id offset 0) l on true`
 
 // Backend gives one backend; ok is false when there is none.
 func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendInfo, ok bool, err error) {
@@ -34,6 +41,7 @@ func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendIn
 const backendsSQL = `
 select ` + backendColumns + `
 from backend b
+` + leaseOf + `
 where b.id > $1 and ($2 or b.ended_at is null) and ($3 = '' or b.drone = $3)
 order by b.id
 limit $4`

@@ -33,12 +33,14 @@ from locked
 where o.id = locked.id
 returning ` + outboxColumns
 
-const outboxColumns = `o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status, coalesce(o.until_status, 0),
-          o.body, o.fencing_token, o.drone_time_ms, o.traceparent, o.created_at`
+// A spawn whose lease another has taken meanwhile has the fencing token 0.
+const outboxColumns = `o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status,
+          o.body, coalesce((select l.fencing_token from lease l where l.backend_id = o.backend_id), 0), o.drone_time_ms,
+          o.traceparent, o.created_at`
 
 func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
 	var body string
-	err = row.Scan(&r.ID, &r.Kind, &r.BackendID, &r.Drone, (*int16)(&r.Status), (*int16)(&r.LastStatus), (*int16)(&r.Until),
+	err = row.Scan(&r.ID, &r.Kind, &r.BackendID, &r.Drone, (*int16)(&r.Status), (*int16)(&r.LastStatus),
 		&body, &r.FencingToken, &r.DroneTimeMS, &r.Traceparent, &r.At)
 	r.Body = []byte(body)
 	return r, err

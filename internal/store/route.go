@@ -14,14 +14,14 @@ const routeSQL = `
 select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
        ceil(extract(epoch from t.expires_at - now()) * 1000)::int8
 from unnest($1::bytea[]) with ordinality as w (hash, ix)
-join token t on t.hash = w.hash
-join backend b on b.id = t.backend_id
-where t.expires_at > now() and b.ended_at is null
+cross join lateral (select * from token t where t.hash = w.hash offset 0) t
+cross join lateral (select * from backend b where b.id = t.backend_id offset 0) b
+where t.expires_at > now() and b.status < 70
 union all
 select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0
 from unnest($2::text[]) with ordinality as w (token, ix)
-join backend b on b.static_token = w.token
-where w.token <> '' and b.static_token <> '' and b.ended_at is null`
+cross join lateral (select * from backend b where b.static_token = w.token and b.static_token <> '' offset 0) b
+where w.token <> '' and b.status < 70`
 
 // Routes looks connection tokens up: nil for one that leads nowhere.
 func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteResponse, error) {
@@ -56,9 +56,9 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 
 const keepaliveSQL = `
 with seen as materialized (
-    select b.id from backend b where b.id = any($1::text[]) and b.ended_at is null order by b.id for no key update
+    select b.id from backend b where b.id = any($1::text[]) and b.status < 70 order by b.id for no key update
 )
-update backend b set last_keepalive_at = now() from seen s where b.id = s.id`
+update backend b set last_keepalive_at = now() where b.id = any(array(select id from seen))`
 
 // Keepalive notes that backends have connections.
 func (s *Store) Keepalive(ctx context.Context, backends []string) error {

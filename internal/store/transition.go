@@ -45,8 +45,7 @@ with input as materialized (
 locked as materialized (
     select l.backend_id
     from lease l
-    where (l.namespace, l.name, l.backend_id) in
-          (select b.namespace, b.name, b.id from input i join backend b on b.id = i.id where i.release)
+    where l.backend_id = any(array(select i.id from input i where i.release))
     order by l.namespace, l.name
     for no key update
 ),
@@ -58,14 +57,13 @@ changed as (
         changed_at = case when b.status = i.status then b.changed_at else now() end,
         ended_at = case when i.status = 70 then now() end
     from input i
-    where b.id = i.id and b.revision = i.revision and (select count(*) from locked) >= 0
-    returning b.id, b.namespace, b.name, b.drone, i.status, i.last_status, i.release, i.publish, i.terminate, i.body
+    where b.id = any($1) and b.id = i.id and b.revision = i.revision and (select count(*) from locked) >= 0
+    returning b.id, b.drone, i.status, i.last_status, i.release, i.publish, i.terminate, i.body
 ),
 released as (
     update lease l
     set released_at = now()
-    from changed c
-    where c.release and l.namespace = c.namespace and l.name = c.name and l.backend_id = c.id
+    where l.backend_id = any(array(select c.id from changed c where c.release))
 ),
 new_rows as materialized (
     select nextval('outbox_id') as id, 'state' as kind, c.id as backend_id, c.drone, c.status, c.last_status,
@@ -83,10 +81,10 @@ published as (
     select id, kind, backend_id, drone, status, last_status, until_status, body from new_rows
 )
 select 0 as id, '' as kind, c.id as backend_id, '' as drone, 0::int2 as status, 0::int2 as last_status,
-       0::int2 as until_status, '' as body, now() as at
+       '' as body, now() as at
 from changed c
 union all
-select id, kind, backend_id, drone, status, last_status, coalesce(until_status, 0), body, now()
+select id, kind, backend_id, drone, status, last_status, body, now()
 from new_rows
 order by 1`
 
@@ -94,7 +92,7 @@ order by 1`
 const takenSQL = `
 delete from outbox o
 using unnest($1::text[], $2::int2[]) as t (id, status)
-where o.backend_id = t.id and o.until_status <= t.status`
+where o.backend_id = any($1) and o.backend_id = t.id and o.until_status <= t.status`
 
 // Transition applies events to backends by the rules of lifecycle: all of them,
 // or none where a backend does not exist or is not the holder's; those are the
@@ -297,7 +295,7 @@ func collectSaved(r pgx.Rows, missed map[string]bool) (rows []outbox.Row, err er
 	var body string
 	_, err = pgx.ForEachRow(r, []any{
 		&row.ID, (*string)(&row.Kind), &row.BackendID, &row.Drone, (*int16)(&row.Status), (*int16)(&row.LastStatus),
-		(*int16)(&row.Until), &body, &row.At,
+		&body, &row.At,
 	}, func() error {
 		if row.ID == 0 { // says only that the backend was changed
 			delete(missed, row.BackendID)
