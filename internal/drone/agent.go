@@ -60,6 +60,8 @@ type held struct {
 	// disowned says that reports of it are refused: none are made.
 	disowned bool
 	instance runtime.Instance
+	// address is the instance's, host:port, or "".
+	address string
 	// abort ends the start and the probing.
 	abort context.CancelFunc
 	lines *lines
@@ -92,7 +94,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) err
 	case <-ctx.Done():
 	case err = <-a.fatal:
 	}
-	if shutdownErr := a.shutdown(); err == nil {
+	if shutdownErr := a.shutdown(work); err == nil {
 		err = shutdownErr
 	}
 	stop()
@@ -130,21 +132,18 @@ func (a *agent) apply(ctx context.Context, h *held, e event) {
 	a.applyLocked(ctx, h, e)
 }
 
-// applyLocked is apply under a.mu. Nothing in it waits.
+// applyLocked is apply under a.mu. Nothing in it waits, so nothing is logged under
+// the lock either: a log may be a pipe that nobody reads.
 func (a *agent) applyLocked(ctx context.Context, h *held, e event) {
-	before := h.status
 	next, fx := step(h.backend, e)
 	h.backend = next
-	if next.status != before {
-		a.log.DebugContext(ctx, "backend", "backend_id", h.id, "status", next.status.String(), "reason", string(next.reason))
-	}
 	if next.status >= messages.Ready {
 		h.readyByMS = 0
 		h.lines.keepNone()
 	}
 	if fx.report.Status != 0 && !h.disowned {
-		if h.instance != nil && (next.status == messages.Waiting || next.status == messages.Ready) {
-			fx.report.Address = h.instance.Address()
+		if next.status == messages.Waiting || next.status == messages.Ready {
+			fx.report.Address = h.address
 		}
 		a.reports.add(h.id, fx.report)
 	}
@@ -211,21 +210,21 @@ func (a *agent) kill(ctx context.Context, id string, instance runtime.Instance) 
 
 // disown kills backends that the workers say are not this drone's, without a word.
 func (a *agent) disown(ctx context.Context, ids []string) {
+	a.log.WarnContext(ctx, "killing backends that the workers say are not this drone's", "backend_ids", ids)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range ids {
 		if h := a.backends[id]; h != nil {
 			h.disowned = true
-			a.loseLocked(ctx, h, "the workers do not take this drone's word for the backend")
+			a.loseLocked(ctx, h)
 		}
 	}
 }
 
 // loseLocked kills a backend whose lease is not the drone's any more.
-func (a *agent) loseLocked(ctx context.Context, h *held, why string) {
+func (a *agent) loseLocked(ctx context.Context, h *held) {
 	h.lost = true
-	a.log.WarnContext(ctx, "killing a backend that is no longer this drone's", "backend_id", h.id, "cause", why)
-	a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonLost, message: why})
+	a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonLost, message: "the lease is no longer the drone's"})
 }
 
 // nudge puts a signal in a channel that holds one.

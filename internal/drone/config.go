@@ -33,7 +33,8 @@ type Config struct {
 	// Clock is the time that leases are judged by; boottime.Now by default.
 	Clock boottime.Clock
 	// OnReady is called, if set, when the drone has registered, its actions are
-	// consumed and a worker has heard that it takes spawns. Once.
+	// consumed and a worker has heard that it takes spawns. Once; it must not wait
+	// for anything: the heartbeats wait for it.
 	OnReady func()
 	// Log is silent by default.
 	Log *slog.Logger

@@ -39,7 +39,7 @@ type hub struct {
 	refusals                int
 }
 
-func newHub(t testing.TB, url, drone string) *hub {
+func newHub(t testing.TB, url string) *hub {
 	t.Helper()
 	nc := testkit.Conn(t, url)
 	js, err := jetstream.New(nc)
@@ -47,7 +47,7 @@ func newHub(t testing.TB, url, drone string) *hub {
 		t.Fatal(err)
 	}
 	h := &hub{
-		t: t, drone: drone, nc: nc, js: js,
+		t: t, drone: droneName, nc: nc, js: js,
 		softMS: 40_000, hardMS: 50_000, everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{},
 	}
@@ -301,7 +301,7 @@ func (h *hub) lastHeartbeat() messages.HeartbeatRequest {
 }
 
 func statusesOf(states []messages.State) []messages.Status {
-	var list []messages.Status
+	list := make([]messages.Status, 0, len(states))
 	for _, s := range states {
 		list = append(list, s.Status)
 	}

@@ -19,7 +19,7 @@ func empty(rt *fake.Runtime) func() bool { return func() bool { return len(rt.Li
 func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)
-	h := newHub(t, server.URL(), droneName)
+	h := newHub(t, server.URL())
 	h.softMS, h.hardMS = 800, 1000
 	rt := fake.New()
 	start(t, server.URL(), rt, func(c *drone.Config) { c.Grace = time.Hour; c.ShutdownTimeout = time.Second }).awaitReady()
@@ -115,7 +115,7 @@ func TestUnknownSessionBeginsANewOneWithWhatRuns(t *testing.T) {
 func TestNATSServerThatLostItsDataIsUsedAgain(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)
-	h := newHub(t, server.URL(), droneName)
+	h := newHub(t, server.URL())
 	rt := fake.New()
 	start(t, server.URL(), rt).awaitReady()
 	h.spawn("b-1", fake.Script{}.Executable())

@@ -36,7 +36,7 @@ func portOf(t testing.TB, raw string) int {
 func realRig(t *testing.T, change ...func(*drone.Config)) *hub {
 	t.Helper()
 	server := testkit.NATS(t)
-	h := newHub(t, server.URL(), droneName)
+	h := newHub(t, server.URL())
 	start(t, server.URL(), processes(t), change...).awaitReady()
 	return h
 }
@@ -239,7 +239,7 @@ func TestShutdownWithoutWorkersIsBounded(t *testing.T) {
 func TestClosedConnectionEndsTheDrone(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)
-	h := newHub(t, server.URL(), droneName)
+	h := newHub(t, server.URL())
 	nc := testkit.Conn(t, server.URL())
 	rt := fake.New()
 	ready, result := make(chan struct{}), make(chan error, 1)

@@ -45,14 +45,15 @@ func playBackend(role string) {
 		signal.Ignore(syscall.SIGTERM)
 	}
 	fmt.Println("listening")
-	err := http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), ReadHeaderTimeout: time.Minute}
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for _, name := range []string{"ID", "KEY", "NAMESPACE", "FENCING_TOKEN", "STATIC_TOKEN"} {
 			value, set := os.LookupEnv("SESSION_BACKEND_" + name)
 			w.Header().Set("X-"+name, fmt.Sprint(value, " ", set))
 		}
 		w.WriteHeader(http.StatusTeapot) // any answer counts
-	}))
-	fmt.Println(err)
+	})
+	fmt.Println(server.ListenAndServe())
 	os.Exit(1)
 }
 
@@ -66,7 +67,7 @@ func processes(t testing.TB) runtime.Runtime {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := os.ReadFile(self)
+	binary, err := os.ReadFile(self) //nolint:gosec // it is this program
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func start(t testing.TB, url string, rt runtime.Runtime, change ...func(*drone.C
 		c(&cfg)
 	}
 	go func() { a.result <- drone.Run(ctx, cfg, nc, rt) }()
-	t.Cleanup(func() { a.end() })
+	t.Cleanup(func() { _ = a.end() })
 	return a
 }
 
@@ -141,7 +142,7 @@ func (a *agent) awaitReady() {
 func rig(t testing.TB, change ...func(*drone.Config)) (*hub, *fake.Runtime, *agent) {
 	t.Helper()
 	server := testkit.NATS(t)
-	h := newHub(t, server.URL(), droneName)
+	h := newHub(t, server.URL())
 	rt := fake.New()
 	t.Cleanup(func() { _ = rt.Close() })
 	a := start(t, server.URL(), rt, change...)

@@ -3,6 +3,7 @@ package drone
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -186,6 +187,7 @@ func (r *reporter) settle(ctx context.Context, batch []messages.Report, session 
 	var refused *messages.Error
 	switch {
 	case err == nil:
+		r.logAnswered(ctx, batch)
 		r.answered(len(batch))
 	case !errors.As(err, &refused):
 		return true
@@ -206,6 +208,16 @@ func (r *reporter) settle(ctx context.Context, batch []messages.Report, session 
 		return true
 	}
 	return false
+}
+
+func (r *reporter) logAnswered(ctx context.Context, batch []messages.Report) {
+	if !r.agent.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for i := range batch {
+		r.agent.log.DebugContext(ctx, "the workers know a backend's state", "backend_id", batch[i].BackendID,
+			"status", batch[i].Status.String(), "reason", string(batch[i].Reason))
+	}
 }
 
 // answered takes n entries off the front of the queue.

@@ -146,8 +146,8 @@ func (a *agent) register(ctx context.Context) error {
 	if resp.HeartbeatIntervalMS > 0 {
 		a.session.interval = time.Duration(resp.HeartbeatIntervalMS) * time.Millisecond
 	}
-	a.settleLocked(ctx, resp.Renewal)
 	a.mu.Unlock()
+	a.settle(ctx, resp.Renewal)
 	select {
 	case <-a.registered: // nobody has taken the one before
 	default:
@@ -179,9 +179,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		a.mu.Lock()
-		a.settleLocked(ctx, resp.Renewal)
-		a.mu.Unlock()
+		a.settle(ctx, resp.Renewal)
 		if held = held[n:]; len(held) == 0 {
 			return ready, nil
 		}
@@ -197,9 +195,14 @@ func (a *agent) renew(ctx context.Context, req messages.HeartbeatRequest) (messa
 	return bus.Request[messages.HeartbeatResponse](ctx, a.nc, messages.HeartbeatSubject(a.cfg.Name), req)
 }
 
-// settleLocked does what a renewal says. Its deadlines count from the time stated in the
+// settle does what a renewal says. Its deadlines count from the time stated in the
 // very request that it answers.
-func (a *agent) settleLocked(ctx context.Context, r messages.Renewal) {
+func (a *agent) settle(ctx context.Context, r messages.Renewal) {
+	if len(r.Lost) > 0 {
+		a.log.WarnContext(ctx, "killing backends whose renewal was refused", "backend_ids", r.Lost)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, id := range r.Renewed {
 		if h := a.backends[id]; h != nil {
 			h.renewedLocked(r.Deadlines)
@@ -207,16 +210,16 @@ func (a *agent) settleLocked(ctx context.Context, r messages.Renewal) {
 	}
 	for _, id := range r.Lost {
 		if h := a.backends[id]; h != nil {
-			a.loseLocked(ctx, h, "the renewal of its lease was refused")
+			a.loseLocked(ctx, h)
 		}
 	}
 }
 
 // needSession has the agent begin a new session, if id is still its session.
 func (a *agent) needSession(id string) {
+	a.log.Warn("the workers do not know this session, a new one is needed", "session", id)
 	a.mu.Lock()
 	if a.session.id == id && a.session.begun {
-		a.log.Warn("the workers do not know this session, registering a new one", "session", id)
 		a.session.superseded = true
 	}
 	a.mu.Unlock()

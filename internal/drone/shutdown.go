@@ -11,11 +11,12 @@ import (
 // shutdown ends all backends, softly first, and waits until the workers know. It
 // takes at most the configured time; what has not ended then is an error. Heartbeats
 // and terminations of single backends go on meanwhile, spawns are refused.
-func (a *agent) shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
+func (a *agent) shutdown(work context.Context) error {
+	ctx, cancel := context.WithTimeout(work, a.cfg.ShutdownTimeout)
 	defer cancel()
+	a.log.InfoContext(ctx, "shutting down, ending the backends")
 	select {
-	case <-a.endAll(ctx):
+	case <-a.endAll(work):
 	case <-ctx.Done():
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -46,7 +47,6 @@ func (a *agent) endAll(ctx context.Context) <-chan struct{} {
 		close(empty)
 	} else {
 		a.onEmpty = empty
-		a.log.Info("shutting down, ending the backends", "backends", len(a.backends), "grace", a.grace)
 	}
 	for _, h := range a.backends {
 		a.applyLocked(ctx, h, endAsked{reason: messages.ReasonExternal, message: "the drone was shut down"})

@@ -68,7 +68,7 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 	}
 	address := instance.Address()
 	a.mu.Lock()
-	h.instance = instance
+	h.instance, h.address = instance, address
 	a.applyLocked(ctx, h, started{address: address})
 	a.mu.Unlock()
 	if address != "" && a.probe(start, address, instance.Done()) {
