@@ -39,15 +39,15 @@ type hub struct {
 	refusals                int
 }
 
-func newHub(t testing.TB, url string) *hub {
-	t.Helper()
-	nc := testkit.Conn(t, url)
+func newHub(tb testing.TB, url string) *hub {
+	tb.Helper()
+	nc := testkit.Conn(tb, url)
 	js, err := jetstream.New(nc)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	h := &hub{
-		t: t, drone: droneName, nc: nc, js: js,
+		t: tb, drone: droneName, nc: nc, js: js,
 		softMS: 40_000, hardMS: 50_000, everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{},
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func portOf(t testing.TB, raw string) int {
+func portOf(t *testing.T, raw string) int {
 	t.Helper()
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -60,7 +60,7 @@ func playBackend(role string) {
 func asError(err error, to **messages.Error) bool { return errors.As(err, to) }
 
 // processes gives a process runtime that can run this binary.
-func processes(t testing.TB) runtime.Runtime {
+func processes(t *testing.T) runtime.Runtime {
 	t.Helper()
 	root := t.TempDir()
 	self, err := os.Executable()
@@ -95,21 +95,21 @@ type agent struct {
 }
 
 // start runs a drone until the test ends; change alters its configuration.
-func start(t testing.TB, url string, rt runtime.Runtime, change ...func(*drone.Config)) *agent {
-	t.Helper()
-	nc := testkit.Conn(t, url, nats.ReconnectBufSize(-1))
+func start(tb testing.TB, url string, rt runtime.Runtime, change ...func(*drone.Config)) *agent {
+	tb.Helper()
+	nc := testkit.Conn(tb, url, nats.ReconnectBufSize(-1))
 	ctx, stop := context.WithCancel(context.Background())
-	a := &agent{t: t, ready: make(chan struct{}), stop: stop, result: make(chan error, 1)}
+	a := &agent{t: tb, ready: make(chan struct{}), stop: stop, result: make(chan error, 1)}
 	cfg := drone.Config{
 		Name: droneName, Cluster: "localhost:9090", Version: "test", RuntimeName: "test",
-		Grace: 300 * time.Millisecond, ShutdownTimeout: 3 * time.Second, Log: testkit.Logger(t),
+		Grace: 300 * time.Millisecond, ShutdownTimeout: 3 * time.Second, Log: testkit.Logger(tb),
 		OnReady: func() { close(a.ready) },
 	}
 	for _, c := range change {
 		c(&cfg)
 	}
 	go func() { a.result <- drone.Run(ctx, cfg, nc, rt) }()
-	t.Cleanup(func() { _ = a.end() })
+	tb.Cleanup(func() { _ = a.end() })
 	return a
 }
 
@@ -139,13 +139,13 @@ func (a *agent) awaitReady() {
 }
 
 // rig is a server, the workers' side and a drone on a fake runtime, ready.
-func rig(t testing.TB, change ...func(*drone.Config)) (*hub, *fake.Runtime, *agent) {
-	t.Helper()
-	server := testkit.NATS(t)
-	h := newHub(t, server.URL())
+func rig(tb testing.TB, change ...func(*drone.Config)) (*hub, *fake.Runtime, *agent) {
+	tb.Helper()
+	server := testkit.NATS(tb)
+	h := newHub(tb, server.URL())
 	rt := fake.New()
-	t.Cleanup(func() { _ = rt.Close() })
-	a := start(t, server.URL(), rt, change...)
+	tb.Cleanup(func() { _ = rt.Close() })
+	a := start(tb, server.URL(), rt, change...)
 	a.awaitReady()
 	return h, rt, a
 }
