@@ -66,7 +66,21 @@ func (r *run) stopStack(stack *dev.Stack) error {
 			}
 		}()
 	}
-	return stack.Stop(ctx)
+	err := stack.Stop(ctx)
+	if errors.Is(err, dev.ErrKilled) && r.killed() {
+		return context.Canceled // as the user wanted
+	}
+	return err
+}
+
+// killed says whether there was a second signal.
+func (r *run) killed() bool {
+	select {
+	case <-r.kill:
+		return true
+	default:
+		return false
+	}
 }
 
 // follow says how to use the stack, then shows what happens on it until the user

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -28,6 +30,9 @@ type Stack struct {
 	stop    sync.Once
 	stopErr error
 }
+
+// ErrKilled says that parts had not ended when Stop's context was over.
+var ErrKilled = errors.New("killed before they had ended")
 
 // part is something that was started.
 type part struct {
@@ -63,15 +68,22 @@ func (s *Stack) Err() error {
 }
 
 // Stop ends all parts, the last started first, and waits for them. When ctx is
-// over it kills what it has asked to end until then. A second call waits for the
-// first and gives its result.
+// over it kills what it has asked to end until then, and says so with ErrKilled.
+// A second call waits for the first and gives its result.
 func (s *Stack) Stop(ctx context.Context) error {
 	s.stop.Do(func() {
 		var errs []error
-		for i := len(s.parts) - 1; i >= 0; i-- {
-			if err := s.parts[i].stop(ctx); err != nil {
-				errs = append(errs, fmt.Errorf("stop %s: %w", s.parts[i].name, err))
+		var killed []string
+		for _, v := range slices.Backward(s.parts) {
+			err := v.stop(ctx)
+			if errors.Is(err, ErrKilled) {
+				killed = append(killed, v.name)
+			} else if err != nil {
+				errs = append(errs, fmt.Errorf("stop the %s: %w", v.name, err))
 			}
+		}
+		if len(killed) > 0 {
+			errs = append(errs, fmt.Errorf("%w: %s", ErrKilled, strings.Join(killed, ", ")))
 		}
 		s.stopErr = errors.Join(errs...)
 	})
@@ -152,20 +164,18 @@ func (s *Stack) run(ctx context.Context, r role) error {
 		cancel()
 		select {
 		case <-ended:
+			bus.Drain(nc, drainTimeout)
+			return roleErr
 		case <-ctx.Done():
-			if r.kill != nil {
-				r.kill()
-			}
-			// Nothing keeps a role from its end now but itself. It cannot be
-			// killed, so it is waited for: it holds what other parts close.
-			nc.Close()
 		}
-		err := end()
-		if nc.IsClosed() {
-			return ctx.Err()
+		if r.kill != nil {
+			r.kill()
 		}
-		bus.Drain(nc, drainTimeout)
-		return err
+		// Without its connection nothing keeps the role from its end. It is
+		// waited for, because it uses what is closed next.
+		nc.Close()
+		<-ended
+		return ErrKilled
 	}
 	select {
 	case <-ready:

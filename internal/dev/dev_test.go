@@ -1,0 +1,367 @@
+package dev_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/dev"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+func TestMain(m *testing.M) {
+	testkit.Main(m)
+}
+
+const patience = 60 * time.Second // a new Postgres on a busy machine takes its time
+
+// stopLimit is what `jetway dev` promises.
+const stopLimit = 10 * time.Second
+
+// dataDir is a directory that the user of Postgres can reach, other than t.TempDir's.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "jetway-dev-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// roomRoot builds the demo backend into a directory.
+func roomRoot(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, "github.com/jetway-project/jetway/cmd/room").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build room: %v\n%s", err, out)
+	}
+	return dir
+}
+
+func startStack(t *testing.T, cfg dev.Config) *dev.Stack {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cfg.Log = testkit.Logger(t)
+	stack, err := dev.Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopStack(t, stack) })
+	return stack
+}
+
+func stopStack(t *testing.T, stack *dev.Stack) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	// Again after a test has killed it: no news.
+	if err := stack.Stop(ctx); err != nil && !errors.Is(err, dev.ErrKilled) {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+func dial(t *testing.T, stack *dev.Stack) *nats.Conn {
+	t.Helper()
+	nc, err := stack.Dial(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+func demo(t *testing.T, stack *dev.Stack) messages.ConnectResponse {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	resp, err := stack.Demo(ctx, dial(t, stack))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp
+}
+
+// roomInfo is what the demo backend says of itself.
+type roomInfo struct {
+	BackendID    string `json:"backend_id"`
+	Key          string `json:"key"`
+	FencingToken string `json:"fencing_token"`
+	PID          int    `json:"pid"`
+}
+
+// get fetches a URL with a client that keeps no connection.
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func info(t *testing.T, url string) roomInfo {
+	t.Helper()
+	code, body := get(t, url+"info")
+	var room roomInfo
+	if err := json.Unmarshal([]byte(body), &room); err != nil || code != http.StatusOK {
+		t.Fatalf("%d %v: %s", code, err, body)
+	}
+	return room
+}
+
+// alive says whether a process is there.
+func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+func postmaster(t *testing.T, data string) int {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// visitor is one browser in the room.
+type visitor struct {
+	conn *websocket.Conn
+	t    *testing.T
+}
+
+func visit(t *testing.T, url string) visitor {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, url+"ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	return visitor{conn, t}
+}
+
+// await reads until the count of the room is n.
+func (v visitor) await(n int64) {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(v.t.Context(), patience)
+	defer cancel()
+	for {
+		_, data, err := v.conn.Read(ctx)
+		if err != nil {
+			v.t.Fatalf("wait for the count %d: %v", n, err)
+		}
+		var event struct{ Count *int64 }
+		if json.Unmarshal(data, &event) == nil && event.Count != nil && *event.Count == n {
+			return
+		}
+	}
+}
+
+func (v visitor) send(text string) {
+	v.t.Helper()
+	ctx, cancel := context.WithTimeout(v.t.Context(), patience)
+	defer cancel()
+	if err := v.conn.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+// The whole of it: a key becomes a URL, two browsers share one room, and after a
+// restart the key leads to a new backend with a greater fencing token.
+func TestStack(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(dataDir(t), "data")
+	cfg := dev.Config{Data: data, ProcessRoot: roomRoot(t)}
+	stack := startStack(t, cfg)
+	resp := demo(t, stack)
+	if !resp.Spawned || resp.URL != stack.ProxyURL+"/"+resp.Token+"/" || !strings.HasPrefix(resp.URL, "http://localhost:") {
+		t.Fatalf("connected to %+v", resp)
+	}
+	if code, page := get(t, resp.URL); code != http.StatusOK || !strings.Contains(page, "<html") {
+		t.Fatalf("the page is %d %s", code, page)
+	}
+	room := info(t, resp.URL)
+	if room.BackendID != resp.BackendID || room.Key != "demo" {
+		t.Fatalf("the room is %+v", room)
+	}
+	ann, bob := visit(t, resp.URL), visit(t, demo(t, stack).URL) // a token each
+	ann.send(`{"t":"inc"}`)
+	ann.await(1)
+	bob.await(1)
+	bob.send(`{"t":"inc"}`)
+	ann.await(2)
+
+	server := postmaster(t, data)
+	stopStack(t, stack)
+	for what, pid := range map[string]int{"room": room.PID, "Postgres": server} {
+		if alive(pid) {
+			t.Errorf("%s, process %d, is left behind", what, pid)
+		}
+	}
+
+	stack = startStack(t, cfg)
+	again := demo(t, stack)
+	if !again.Spawned || again.BackendID == resp.BackendID {
+		t.Fatalf("after the restart: %+v", again)
+	}
+	before, _ := strconv.ParseInt(room.FencingToken, 10, 64)
+	after, _ := strconv.ParseInt(info(t, again.URL).FencingToken, 10, 64)
+	if before == 0 || after <= before {
+		t.Errorf("the fencing token went from %d to %d", before, after)
+	}
+	history, err := bus.History(t.Context(), dial(t, stack), resp.BackendID)
+	if err != nil || len(history) == 0 || history[len(history)-1].Status != messages.Terminated {
+		t.Errorf("of the first backend the stream has %v, %v", history, err)
+	}
+	if code, _ := get(t, strings.Replace(resp.URL, resp.URL[:len(stack.ProxyURL)], stack.ProxyURL, 1)); code != http.StatusGone {
+		t.Errorf("its URL gives %d", code)
+	}
+}
+
+// A backend that will not end is killed: by its grace, or at once when stopping
+// has to be quick.
+func TestStopKills(t *testing.T) {
+	t.Parallel()
+	stack := startStack(t, dev.Config{Data: dataDir(t), ProcessRoot: roomRoot(t), Grace: time.Hour})
+	nc := dial(t, stack)
+	resp, err := bus.Request[messages.ConnectResponse](t.Context(), nc, messages.SubjectConnect, messages.ConnectRequest{
+		SpawnConfig: &messages.SpawnConfig{Executable: []byte(`{"command":["room","-ignore-term"]}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := info(t, resp.URL) // held until it is ready
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	begun := time.Now()
+	if err := stack.Stop(ctx); !errors.Is(err, dev.ErrKilled) {
+		t.Errorf("stop: %v", err)
+	}
+	if took := time.Since(begun); took > stopLimit {
+		t.Errorf("stopping took %s", took)
+	}
+	if alive(room.PID) {
+		t.Error("the room is left behind")
+	}
+}
+
+func TestPartEnds(t *testing.T) {
+	t.Parallel()
+	data := dataDir(t)
+	stack := startStack(t, dev.Config{Data: data, Runtime: dev.RuntimeFake})
+	if err := stack.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(postmaster(t, data), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-stack.Done()
+	if err := stack.Err(); err == nil || !strings.Contains(err.Error(), "the Postgres server has ended") {
+		t.Errorf("the stack says %v", err)
+	}
+}
+
+// What cannot start says which flag is to blame, and leaves nothing behind.
+func TestStartRefused(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	port := taken.Addr().(*net.TCPAddr).Port
+	used := dataDir(t)
+	startStack(t, dev.Config{Data: used, Runtime: dev.RuntimeFake})
+	for name, c := range map[string]struct {
+		cfg  dev.Config
+		want string
+	}{
+		"proxy port": {dev.Config{ProxyPort: port}, fmt.Sprintf("--proxy-port %d is taken: address already in use; choose another with --proxy-port, 0 for any free one", port)},
+		"NATS port":  {dev.Config{NATSPort: port}, fmt.Sprintf("--nats-port %d is taken: ", port)},
+		"host":       {dev.Config{ProxyHost: "nowhere.invalid"}, "--proxy-host nowhere.invalid"},
+		"root":       {dev.Config{Runtime: dev.RuntimeProcess, ProcessRoot: "/nowhere"}, "--process-root: "},
+		"runtime":    {dev.Config{Runtime: "docker"}, "--runtime: must be process or fake"},
+		"port":       {dev.Config{ProxyPort: 70000}, "--proxy-port: must be 0 (any free one) to 65535"},
+		"in use":     {dev.Config{Data: used}, fmt.Sprintf("--data %s is in use by another jetway dev (process %d)", used, os.Getpid())},
+		"no data":    {dev.Config{Data: "/proc/nowhere"}, "--data: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := c.cfg
+			if cfg.Data == "" {
+				cfg.Data = dataDir(t)
+			}
+			if cfg.Runtime == "" {
+				cfg.Runtime = dev.RuntimeFake
+			}
+			cfg.Log = testkit.Logger(t)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			stack, err := dev.Start(ctx, cfg)
+			if err == nil {
+				stopStack(t, stack)
+				t.Fatal("started")
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("refused with %q, wanted %q", err, c.want)
+			}
+		})
+	}
+}
+
+// A start that is given up leaves nothing behind, and the data as good as before.
+func TestStartGivenUp(t *testing.T) {
+	t.Parallel()
+	cfg := dev.Config{Data: dataDir(t), Runtime: dev.RuntimeFake, Log: testkit.Logger(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	var once sync.Once
+	cfg.Progress = func(string) { once.Do(cancel) } // when it begins to make the database
+	if stack, err := dev.Start(ctx, cfg); err == nil {
+		stopStack(t, stack)
+		t.Fatal("started")
+	}
+	cfg.Progress = nil
+	startStack(t, cfg)
+}
