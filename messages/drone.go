@@ -67,12 +67,15 @@ func (a *Action) validate() *Error {
 		if err := a.Spawn.Key.validate(); err != nil {
 			return err
 		}
+		if err := checkText("spawn.static_token", a.Spawn.StaticToken, MaxToken); err != nil {
+			return err
+		}
 		return checkObject("spawn.executable", a.Spawn.Executable, MaxExecutable)
 	case TypeTerminate:
 		if a.Terminate == nil {
 			return badField("terminate", "is missing")
 		}
-		return nil
+		return a.Terminate.Reason.check("terminate.reason")
 	}
 	return badField("type", "%.60q is not an action", a.Type)
 }

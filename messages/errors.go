@@ -72,8 +72,7 @@ func Errorf(kind Kind, format string, args ...any) *Error {
 
 // KindOf gives the kind of err, or "" when it is not one of this package.
 func KindOf(err error) Kind {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
 	}
 	return ""

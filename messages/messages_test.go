@@ -74,7 +74,7 @@ var golden = map[string]any{
 		Type: messages.TypeTerminate, ID: messages.TerminateID("b", true), Time: at, BackendID: "b",
 		Terminate: &messages.Terminate{Hard: true, Reason: messages.ReasonLost},
 	},
-	"event_state": ptr(messages.NewStateEvent("b", at, messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"})),
+	"event_state": new(messages.NewStateEvent("b", at, messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"})),
 	"event_drone": &messages.DroneEvent{
 		Type: messages.TypeDroneRegistered, ID: "dr-a.s1", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090", Pool: "gpu",
 	},
@@ -100,8 +100,6 @@ var golden = map[string]any{
 	}}, Next: "dr-a"},
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // The protocol is what is in testdata: a change there is a change for every peer.
 func TestGoldenJSON(t *testing.T) {
 	for name, v := range golden {
@@ -113,7 +111,7 @@ func TestGoldenJSON(t *testing.T) {
 			}
 			got = append(got, '\n')
 			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil { //nolint:gosec // a test file
+				if err := os.WriteFile(path, got, 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -315,6 +313,7 @@ func TestCodes(t *testing.T) {
 }
 
 func fuzz(f *testing.F, name string, decode func([]byte) error) {
+	f.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 	if err != nil {
 		f.Fatal(err)

@@ -1,6 +1,9 @@
 package messages
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Status is where a backend is in its life. Its value is the number of the
 // design's section 5: statuses only go up.
@@ -107,10 +110,8 @@ func (s *State) validate() *Error {
 	default:
 		return badField("termination_kind", "must be soft or hard")
 	}
-	switch s.Reason {
-	case "", ReasonSwept, ReasonExternal, ReasonKeyExpired, ReasonLost, ReasonStartupTimeout, ReasonStartFailed, ReasonInternalError:
-	default:
-		return badField("termination_reason", "%.40q is not a reason", s.Reason)
+	if err := s.Reason.check("termination_reason"); err != nil {
+		return err
 	}
 	if s.Address != "" {
 		if err := checkAddress("address", s.Address); err != nil {
@@ -120,5 +121,16 @@ func (s *State) validate() *Error {
 	if len(s.Message) > MaxText {
 		return badField("message", "is %d bytes long, at most %d are allowed", len(s.Message), MaxText)
 	}
+	if strings.ContainsRune(s.Message, 0) {
+		return badField("message", "holds a NUL character")
+	}
 	return nil
+}
+
+func (r TerminationReason) check(field string) *Error {
+	switch r {
+	case "", ReasonSwept, ReasonExternal, ReasonKeyExpired, ReasonLost, ReasonStartupTimeout, ReasonStartFailed, ReasonInternalError:
+		return nil
+	}
+	return badField(field, "%.40q is not a reason", r)
 }

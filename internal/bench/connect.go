@@ -150,7 +150,13 @@ func startDrone(ctx context.Context, cfg *ConnectConfig, name, cluster string) (
 			OnReady:         func() { close(ready) },
 		}, nc, fake.New())
 	}()
-	stop = func() { cancel(); <-ended; nc.Close() }
+	stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			cfg.Log.Warn("the drone of the bench did not end cleanly", "err", err)
+		}
+		nc.Close()
+	}
 	select {
 	case <-ready:
 		return stop, nil

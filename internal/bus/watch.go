@@ -180,8 +180,9 @@ func (w *watcher) take(ctx context.Context, msg *nats.Msg, timer *time.Timer) er
 		w.unsettle(timer)
 	}
 	event, err := messages.Decode[messages.StateEvent](msg.Data)
-	if err != nil || event.BackendID != w.backend || event.Number <= w.last {
-		return nil // of a newer version than this, or a copy
+	known := err == nil // not of a newer version than this
+	if !known || event.BackendID != w.backend || event.Number <= w.last {
+		return nil
 	}
 	if w.settled {
 		return w.give(event)
@@ -209,7 +210,7 @@ func (w *watcher) settle(ctx context.Context, timer *time.Timer) error {
 	case err != nil:
 		// The server is away or has not its streams again: it comes back.
 		timer.Reset(max(delay, settleMax/4))
-		return nil
+		return nil //nolint:nilerr // looked at again when the timer fires
 	}
 	if w.reads++; w.reads < settleReads {
 		timer.Reset(delay)

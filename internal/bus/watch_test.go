@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -50,7 +49,7 @@ func watchServer(t *testing.T, withJetStream bool) string {
 func watchConn(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
 	nc, err := bus.Connect(t.Context(), bus.Config{
-		URL: url, Name: "test", Options: opts, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		URL: url, Name: "test", Options: opts, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

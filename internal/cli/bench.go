@@ -73,7 +73,7 @@ func (r *run) benchStack() (stack *dev.Stack, remove func(), err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a directory for the stack: %w", err)
 	}
-	if err := os.Chmod(data, 0o755); err != nil { //nolint:gosec // the database's user passes through
+	if err := os.Chmod(data, 0o755); err != nil {
 		return nil, nil, err
 	}
 	stack, err = dev.Start(r.ctx, dev.Config{

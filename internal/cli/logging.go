@@ -29,7 +29,7 @@ func (f *logFlags) logger(w io.Writer, command string) (*slog.Logger, error) {
 	}
 	onTerminal := isTerminal(w)
 	if f.LogFormat == "text" || (f.LogFormat == "auto" && onTerminal) {
-		return slog.New(tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly + ".000", NoColor: !onTerminal})), nil
+		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly + ".000", NoColor: !onTerminal})), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), nil
 }

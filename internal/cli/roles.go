@@ -168,8 +168,7 @@ func (c *proxyCmd) Run(r *run) error {
 
 // badFlag is a value that a part refused.
 func badFlag(flag string, err error) error {
-	var refused *messages.Error
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*messages.Error](err); ok {
 		if _, why, ok := strings.Cut(refused.Message, ": "); ok {
 			return usagef("%s: %s", flag, why)
 		}

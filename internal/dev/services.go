@@ -20,8 +20,7 @@ func (s *Stack) startNATS(context.Context) error {
 		StoreDir: filepath.Join(s.cfg.Data, "nats"),
 		Log:      s.cfg.Log,
 	})
-	var taken *natsd.PortTakenError
-	if errors.As(err, &taken) {
+	if taken, ok := errors.AsType[*natsd.PortTakenError](err); ok {
 		return &PortError{Flag: "--nats-port", Port: s.cfg.NATSPort, Err: taken.Err}
 	}
 	if err != nil {

@@ -67,11 +67,11 @@ func processes(t *testing.T) runtime.Runtime {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := os.ReadFile(self) //nolint:gosec // it is this program
+	binary, err := os.ReadFile(self)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "backend"), binary, 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(root, "backend"), binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	rt, err := process.New(process.Config{Root: root})

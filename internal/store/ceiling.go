@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,11 +22,12 @@ type Ceiling struct {
 func (s *Store) NewCeiling(ctx context.Context) (*Ceiling, error) {
 	c := &Ceiling{s: s, schema: fmt.Sprintf("jetway_ceiling_%d", time.Now().UnixNano())}
 	name := pgx.Identifier{c.schema}.Sanitize()
-	ddl := "create schema " + name
+	var ddl strings.Builder
+	ddl.WriteString("create schema " + name)
 	for _, table := range []string{"lease", "backend", "token", "outbox"} {
-		ddl += fmt.Sprintf("; create table %s.%s (like %s including all)", name, table, table)
+		ddl.WriteString(fmt.Sprintf("; create table %s.%s (like %s including all)", name, table, table))
 	}
-	if _, err := s.pool.Exec(ctx, ddl); err != nil {
+	if _, err := s.pool.Exec(ctx, ddl.String()); err != nil {
 		return nil, wrap("make the ceiling's tables", err)
 	}
 	c.insert = fmt.Sprintf(`

@@ -12,17 +12,17 @@ import (
 
 const versionTable = "jetway_schema_version"
 
-// ErrNewerDatabase says that a newer Jetway has been at the database.
-type ErrNewerDatabase struct{ Database, Binary int32 }
+// NewerDatabaseError says that a newer Jetway has been at the database.
+type NewerDatabaseError struct{ Database, Binary int32 }
 
 // Error says what to do.
-func (e *ErrNewerDatabase) Error() string {
+func (e *NewerDatabaseError) Error() string {
 	return fmt.Sprintf("the database is at version %d, this jetway knows %d: run the newer jetway that migrated it", e.Database, e.Binary)
 }
 
 // Migrate brings the database to this binary's version. Workers that start
 // together take turns under an advisory lock. A newer database is refused with
-// *ErrNewerDatabase.
+// *NewerDatabaseError.
 func (s *Store) Migrate(ctx context.Context) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -54,7 +54,7 @@ func migrateConn(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
 	if version > known {
-		return &ErrNewerDatabase{Database: version, Binary: known}
+		return &NewerDatabaseError{Database: version, Binary: known}
 	}
 	return m.Migrate(ctx)
 }

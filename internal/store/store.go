@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"time"
@@ -46,9 +47,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Terms == (lease.Terms{}) {
 		cfg.Terms = lease.DefaultTerms
 	}
-	pc.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000)) //nolint:gosec // bounded
+	pc.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000))
 	pc.ConnConfig.ConnectTimeout = 3 * time.Second
-	for name, value := range map[string]string{
+	maps.Copy(pc.ConnConfig.RuntimeParams, map[string]string{
 		"application_name":                    "jetway",
 		"jit":                                 "off",
 		"plan_cache_mode":                     "force_generic_plan",
@@ -57,9 +58,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		"lock_timeout":                        "5s",
 		"idle_in_transaction_session_timeout": "15s",
 		"timezone":                            "UTC",
-	} {
-		pc.ConnConfig.RuntimeParams[name] = value
-	}
+	})
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open the Postgres pool: %w", err)
@@ -93,8 +92,7 @@ const (
 
 // code gives the SQLSTATE of err, or "".
 func code(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code
 	}
 	return ""

@@ -113,8 +113,7 @@ func (p *FaultProxy) accept() {
 		if err != nil {
 			return
 		}
-		l := &link{client: client}
-		l.ctx, l.cancel = context.WithCancel(context.Background())
+		l := newLink(client)
 		p.mu.Lock()
 		if p.cut {
 			l.reset()
@@ -124,6 +123,11 @@ func (p *FaultProxy) accept() {
 		}
 		p.mu.Unlock()
 	}
+}
+
+func newLink(client net.Conn) *link {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &link{ctx: ctx, cancel: cancel, client: client}
 }
 
 // serve is the life of a link.

@@ -72,7 +72,7 @@ func Cluster(t testing.TB) *postgres.Cluster {
 	shared.once.Do(func() {
 		shared.dir, shared.err = os.MkdirTemp("", "jetway-test-")
 		if shared.err == nil {
-			shared.err = os.Chmod(shared.dir, 0o755) //nolint:gosec // the server's user passes through
+			shared.err = os.Chmod(shared.dir, 0o755)
 		}
 		if shared.err == nil {
 			shared.cluster, shared.err = start(filepath.Join(shared.dir, "pg"))
@@ -91,7 +91,7 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server's user passes through
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	c, err := start(filepath.Join(dir, "pg"))
@@ -174,6 +174,7 @@ func Eventually(t testing.TB, limit time.Duration, what string, cond func() bool
 
 // Logger writes to the test's log, and to nowhere once the test has ended.
 func Logger(t testing.TB) *slog.Logger {
+	t.Helper()
 	w := &testWriter{t: t}
 	t.Cleanup(func() {
 		w.mu.Lock()

@@ -81,7 +81,7 @@ func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 func (w *worker) routeBatch(ctx context.Context, batch []*request) {
 	asking := make([]*request, 0, len(batch))
 	tokens := make([]string, 0, len(batch))
-	var latest = batch[0].deadline
+	latest := batch[0].deadline
 	for _, req := range batch {
 		_, err := messages.SenderOf(req.subject)
 		var r messages.RouteRequest

@@ -91,7 +91,7 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if c.dir, err = filepath.Abs(c.cfg.Dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil { //nolint:gosec // the server's user passes through
+	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
 		return fmt.Errorf("make the directory for the database: %w", err)
 	}
 	if !c.account.reaches(c.dir) {
@@ -167,7 +167,7 @@ func (c *Cluster) endStale() {
 
 // command runs one of the server's programs as the server's user.
 func (c *Cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(c.cfg.Binaries.Dir, program), args...) //nolint:gosec // found by Find
+	cmd := exec.CommandContext(ctx, filepath.Join(c.cfg.Binaries.Dir, program), args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	if c.account != nil {
@@ -201,7 +201,7 @@ func (c *Cluster) run(ctx context.Context) error {
 		return fmt.Errorf("open the database's log: %w", err)
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(c.cfg.Binaries.Dir, "postgres"), args...) //nolint:gosec,noctx // lives until Stop
+	cmd := exec.Command(filepath.Join(c.cfg.Binaries.Dir, "postgres"), args...)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = sysProcAttr(c.account)

@@ -18,11 +18,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // dir is one that the server's unprivileged user can reach; t.TempDir is not, under root.
 func dir(t *testing.T) string {
+	t.Helper()
 	d, err := os.MkdirTemp("", "jetway-pgtest-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(d, 0o755); err != nil { //nolint:gosec // the server's user passes through
+	if err := os.Chmod(d, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(d) })

@@ -55,8 +55,8 @@ func install(ctx context.Context, out io.Writer) error {
 			argv = append([]string{"sudo"}, argv...)
 		}
 		fmt.Fprintf(out, "No Postgres server is installed: installing it with %s …\n", i.program)
-		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // fixed scripts
-		cmd.Stdin = os.Stdin                                  // sudo may ask
+		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+		cmd.Stdin = os.Stdin // sudo may ask
 		var said strings.Builder
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Run(); err != nil {

@@ -164,8 +164,7 @@ func resolve(root, path string) (string, error) {
 // reason strips the path from an error: the message travels to whoever made the
 // request, and the layout of the drone's machine is not their business.
 func reason(err error) error {
-	var pathError *fs.PathError
-	if errors.As(err, &pathError) {
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathError.Err
 	}
 	return err
