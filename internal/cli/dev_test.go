@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// A new user's first minutes: jetway dev in one terminal, the client in another.
+func TestDevAndClient(t *testing.T) {
+	t.Parallel()
+	root, nowhere := t.TempDir(), t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", root, "github.com/jetway-project/jetway/cmd/room").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build room: %v\n%s", err, out)
+	}
+	// Not t.TempDir's: the user of Postgres passes through.
+	data, err := os.MkdirTemp("", "jetway-cli-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(data) })
+	if err := os.Chmod(data, 0o755); err != nil { //nolint:gosec // see above
+		t.Fatal(err)
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	stdout, stderr, code := newOutput(), newOutput(), make(chan int, 1)
+	go func() {
+		code <- Run(ctx, Process{
+			Args:   []string{"dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", root},
+			Stdout: stdout, Stderr: stderr,
+		})
+	}()
+	stdout.await(t, `(?m)^open http://localhost:\d+/[\w-]{43}/$`)
+	nats := stdout.await(t, `nats --server (nats://\S+) sub 'jetway.event.>'`)[1]
+	stdout.await(t, `Ctrl-C stops all of it`)
+
+	connected, errs, exit := jetway(t, "connect", "--nats", nats, "--key", "doc-1", "--command", "room", "--json")
+	wantCode(t, exit, ExitOK)
+	want(t, "stderr", errs, "")
+	var resp messages.ConnectResponse
+	line, _, _ := strings.Cut(connected, "\n")
+	if err := json.Unmarshal([]byte(line), &resp); err != nil || !resp.Spawned || !strings.Contains(connected, `"status":"ready"`) {
+		t.Fatalf("connect printed %s", connected)
+	}
+	// What happens is told where jetway dev runs.
+	stdout.await(t, resp.BackendID+" +ready")
+
+	joined, _, _ := jetway(t, "connect", "--nats", nats, "--key", "doc-1")
+	if !strings.HasPrefix(joined, "backend    "+resp.BackendID+" (joined)\n") || !strings.HasSuffix(joined, "/\n") {
+		t.Errorf("joining printed %s", joined)
+	}
+	for _, args := range []string{"status " + resp.BackendID, "backends", "backends --drone dr-dev"} {
+		if text, _, _ := jetway(t, strings.Fields(args+" --nats "+nats)...); !strings.Contains(text, resp.BackendID) || !strings.Contains(text, "ready") {
+			t.Errorf("%s printed %s", args, text)
+		}
+	}
+	if text, _, _ := jetway(t, "drones", "--nats", nats); !strings.Contains(text, "dr-dev") || !strings.Contains(text, "process") {
+		t.Errorf("drones printed %s", text)
+	}
+	ended, _, exit := jetway(t, "terminate", "--nats", nats, resp.BackendID)
+	wantCode(t, exit, ExitOK)
+	if !strings.Contains(ended, "TIME  terminated        external") {
+		t.Errorf("terminate printed %s", ended)
+	}
+	history, _, exit := jetway(t, "watch", "--nats", nats, resp.BackendID)
+	wantCode(t, exit, ExitOK)
+	if !strings.HasPrefix(history, "TIME  scheduled\n") || !strings.Contains(history, "TIME  terminated ") {
+		t.Errorf("watch printed %s", history)
+	}
+	_, errs, exit = jetway(t, "connect", "--nats", nats, "--key", "doc-2", "--command", "nothing")
+	wantCode(t, exit, ExitFailed)
+	if !strings.Contains(errs, "ended before it was ready") || !strings.Contains(errs, "(start-failed)") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("starting nothing says %q", errs)
+	}
+	_, errs, exit = jetway(t, "connect", "--nats", nats, "--key", "doc-3")
+	wantCode(t, exit, ExitFailed)
+	if !strings.Contains(errs, "(KeyUnheldNoSpawnConfig): give --command") {
+		t.Errorf("joining nothing says %q", errs)
+	}
+	_, errs, exit = jetway(t, "dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", nowhere)
+	wantCode(t, exit, ExitFailed)
+	if !strings.Contains(errs, "is in use by another jetway dev") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("a second dev says %q", errs)
+	}
+
+	begun := time.Now()
+	stop()
+	wantCode(t, <-code, ExitOK)
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	want(t, "stderr of dev", stderr.String(), "")
+}
+
+func TestDevTakenPort(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := strconv.Itoa(taken.Addr().(*net.TCPAddr).Port)
+	_, stderr, code := jetway(t, "dev", "--data", filepath.Join(t.TempDir(), "data"), "--nats-port", "0", "--proxy-port", port)
+	want(t, "stderr", stderr, "jetway: --proxy-port "+port+" is taken: address already in use; choose another with --proxy-port, 0 for any free one\n")
+	wantCode(t, code, ExitFailed)
+}
