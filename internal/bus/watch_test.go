@@ -17,21 +17,20 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 const watchPatience = 20 * time.Second // far more than anything here takes
 
-func watchServer(t *testing.T, withJetStream bool) string {
+// bareServer gives a NATS server without JetStream.
+func bareServer(t *testing.T) string {
 	t.Helper()
-	ns, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: withJetStream, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-	})
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +60,7 @@ func watchConn(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 // withStreams gives a server with the streams, and a connection to publish on.
 func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	t.Helper()
-	url := watchServer(t, true)
+	url := testkit.NATS(t).URL()
 	nc := watchConn(t, url)
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -256,7 +255,7 @@ func TestI5WatchSurvivesReconnect(t *testing.T) {
 // its way into the stream. Here the stream is slow by design.
 func TestI5WatchSlowStream(t *testing.T) {
 	t.Parallel()
-	nc := watchConn(t, watchServer(t, false))
+	nc := watchConn(t, bareServer(t))
 	var mu sync.Mutex
 	var stored []messages.Status
 	asked := make(chan struct{}, 1000)
@@ -305,8 +304,8 @@ func TestI5WatchSlowStream(t *testing.T) {
 
 func TestWatchWithoutStream(t *testing.T) {
 	t.Parallel()
-	for _, withJetStream := range []bool{true, false} {
-		nc := watchConn(t, watchServer(t, withJetStream))
+	for _, url := range []string{testkit.NATS(t).URL(), bareServer(t)} {
+		nc := watchConn(t, url)
 		seen, end := watching(t, nc, "b1")
 		for range seen {
 			t.Fatal("an event out of nothing")
@@ -320,7 +319,7 @@ func TestWatchWithoutStream(t *testing.T) {
 
 func TestWatchRefusesNames(t *testing.T) {
 	t.Parallel()
-	nc := watchConn(t, watchServer(t, true))
+	nc := watchConn(t, testkit.NATS(t).URL())
 	for _, backend := range []string{"", ">", "a.b", "*"} {
 		for _, err := range bus.Watch(t.Context(), nc, backend) {
 			if messages.KindOf(err) != messages.BadRequest {
@@ -362,7 +361,7 @@ func TestWatchEndsWithContextAndConnection(t *testing.T) {
 
 func TestWatchAll(t *testing.T) {
 	t.Parallel()
-	nc := watchConn(t, watchServer(t, false))
+	nc := watchConn(t, bareServer(t))
 	ctx, cancel := context.WithTimeout(t.Context(), watchPatience)
 	defer cancel()
 	// Published again and again until the watch, which begins some time, hears it.

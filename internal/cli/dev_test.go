@@ -29,7 +29,7 @@ func TestDevAndClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
-	if err := os.Chmod(data, 0o755); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 

@@ -9,16 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // patience is far more than anything here takes.
 const patience = 20 * time.Second
@@ -38,21 +37,8 @@ type fakeWorker struct {
 // it: a reply is a payload, or an error.
 func newFakeWorker(t *testing.T, replies map[string]func(data []byte) any) *fakeWorker {
 	t.Helper()
-	ns, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.Start()
-	t.Cleanup(func() {
-		ns.Shutdown()
-		ns.WaitForShutdown()
-	})
-	if !ns.ReadyForConnections(patience) {
-		t.Fatal("the NATS server does not get ready")
-	}
-	w := &fakeWorker{t: t, url: ns.ClientURL()}
+	var err error
+	w := &fakeWorker{t: t, url: testkit.NATS(t).URL()}
 	if w.nc, err = nats.Connect(w.url); err != nil {
 		t.Fatal(err)
 	}
