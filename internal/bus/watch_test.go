@@ -25,7 +25,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-const watchPatience = 20 * time.Second // far more than anything here takes
+const watchPatience = 20 * time.Second
 
 // bareServer gives a NATS server without JetStream.
 func bareServer(t *testing.T) string {
@@ -57,7 +57,7 @@ func watchConn(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// withStreams gives a server with the streams, and a connection to publish on.
+// withStreams gives a server with the streams, and where to publish.
 func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	t.Helper()
 	url := testkit.NATS(t).URL()
