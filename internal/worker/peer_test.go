@@ -1,0 +1,177 @@
+package worker_test
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// peer is a drone that runs nothing: it notes its actions, and reports what the
+// test says.
+type peer struct {
+	w       *world
+	name    string
+	session string
+	clock   atomic.Int64 // its boot-time milliseconds
+
+	mu      sync.Mutex
+	actions []messages.Action
+}
+
+// startPeer registers a drone that is ready for backends.
+func startPeer(t *testing.T, w *world, name string) *peer {
+	t.Helper()
+	p := &peer{w: w, name: name, session: "s-" + name}
+	p.clock.Store(1000)
+	data, refusal := w.ask(messages.RegisterSubject(name), messages.RegisterRequest{Session: p.session, Cluster: cluster, DroneTimeMS: p.clock.Load()})
+	if refusal != nil {
+		t.Fatalf("register: %v", refusal)
+	}
+	where := as[messages.RegisterResponse](t, data)
+	js, err := jetstream.New(testkit.Conn(t, w.url))
+	must(t, err)
+	consumer, err := js.Consumer(t.Context(), where.Stream, where.Consumer)
+	must(t, err)
+	consuming, err := consumer.Consume(func(msg jetstream.Msg) {
+		action, err := messages.Decode[messages.Action](msg.Data())
+		if err != nil {
+			t.Errorf("an action cannot be read: %v", err)
+		}
+		p.mu.Lock()
+		p.actions = append(p.actions, action)
+		p.mu.Unlock()
+		_ = msg.Ack()
+	})
+	must(t, err)
+	t.Cleanup(func() {
+		consuming.Stop()
+		<-consuming.Closed()
+	})
+	p.heartbeat()
+	return p
+}
+
+func (p *peer) heartbeat(renew ...string) messages.HeartbeatResponse {
+	p.w.t.Helper()
+	data, refusal := p.w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{
+		Session: p.session, DroneTimeMS: p.clock.Add(1), Ready: true, Renew: renew,
+	})
+	if refusal != nil {
+		p.w.t.Fatalf("heartbeat: %v", refusal)
+	}
+	return as[messages.HeartbeatResponse](p.w.t, data)
+}
+
+// tryReport reports states and gives the refusal, if there is one.
+func (p *peer) tryReport(reports ...messages.Report) *messages.Error {
+	p.w.t.Helper()
+	_, refusal := p.w.ask(messages.ReportSubject(p.name), messages.ReportRequest{Session: p.session, Reports: reports})
+	return refusal
+}
+
+// report wants states of one backend acknowledged, in one message.
+func (p *peer) report(backend string, statuses ...messages.Status) {
+	p.w.t.Helper()
+	reports := make([]messages.Report, len(statuses))
+	for i, s := range statuses {
+		reports[i] = stateOf(backend, s)
+	}
+	if refusal := p.tryReport(reports...); refusal != nil {
+		p.w.t.Fatalf("report of %s: %v", backend, refusal)
+	}
+}
+
+func stateOf(backend string, s messages.Status) messages.Report {
+	r := messages.Report{BackendID: backend, State: messages.State{Status: s}}
+	if s == messages.Waiting || s == messages.Ready {
+		r.Address = "127.0.0.1:4000"
+	}
+	if s == messages.Terminated {
+		r.Kind, r.Reason = messages.Soft, messages.ReasonExternal
+	}
+	return r
+}
+
+// seen gives the actions about a backend so far.
+func (p *peer) seen(backend string) []messages.Action {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(p.actions), func(a messages.Action) bool { return a.BackendID != backend })
+}
+
+// awaitAction waits for an action by its id.
+func (p *peer) awaitAction(backend, id string) (action messages.Action) {
+	p.w.t.Helper()
+	testkit.Eventually(p.w.t, patience, "the action "+id, func() bool {
+		for _, a := range p.seen(backend) {
+			if a.ID == id {
+				action = a
+				return true
+			}
+		}
+		return false
+	})
+	return action
+}
+
+// marker makes sure that all actions published before have arrived: those of a
+// drone come in order, so it has one more come.
+func (p *peer) marker() {
+	p.w.t.Helper()
+	resp := p.w.connect(spawnKey("marker-" + nats.NewInbox()))
+	p.awaitAction(resp.BackendID, messages.SpawnID(resp.BackendID))
+}
+
+// numbers gives the published states of a backend, copies included, in order.
+func numbers(t *testing.T, w *world, backend string) (published []messages.Status) {
+	t.Helper()
+	js, err := jetstream.New(w.nc)
+	must(t, err)
+	stream, err := js.Stream(t.Context(), messages.StreamEvents)
+	must(t, err)
+	for seq := uint64(1); ; {
+		msg, err := stream.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(messages.BackendEventSubject(backend)))
+		if err != nil {
+			return published
+		}
+		event := as[messages.StateEvent](t, msg.Data)
+		if msg.Header.Get("Nats-Msg-Id") != event.ID || event.Type != messages.TypeBackendState || event.Time.IsZero() {
+			t.Errorf("an event is %s with the id %q", msg.Data, msg.Header.Get("Nats-Msg-Id"))
+		}
+		published = append(published, event.Status)
+		seq = msg.Sequence + 1
+	}
+}
+
+func wantNumbers(t *testing.T, w *world, backend string, want ...messages.Status) {
+	t.Helper()
+	if got := numbers(t, w, backend); !slices.Equal(got, want) {
+		t.Errorf("the states of %s on the bus are %v, want %v", backend, got, want)
+	}
+}
+
+// awaitEnd follows a backend until it has terminated and gives the last event.
+func awaitEnd(t *testing.T, w *world, backend string) (last messages.StateEvent) {
+	t.Helper()
+	giveUp := time.Now().Add(patience)
+	for event, err := range bus.Watch(t.Context(), w.nc, backend) {
+		must(t, err)
+		last = event
+		if time.Now().After(giveUp) {
+			break
+		}
+	}
+	if last.Status != messages.Terminated {
+		t.Fatalf("%s ends with %+v", backend, last)
+	}
+	return last
+}
