@@ -1,0 +1,193 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/messages"
+)
+
+func TestI2FencingTokensRiseOverReleaseTakeoverAndASequenceSetBack(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	var last int64
+	for i := range 12 {
+		if i%4 >= 2 {
+			d.exec(`select setval('fencing_token', 1)`)
+		}
+		id := fmt.Sprintf("b-%d", i)
+		token := d.spawn("k", id, "dr-a")
+		if token <= last {
+			t.Fatalf("acquisition %d got the token %d after %d", i, token, last)
+		}
+		if stored := d.status(id).FencingToken; stored != token {
+			t.Fatalf("the lease says %d, the action %d", stored, token)
+		}
+		last = token
+		if i%2 == 0 {
+			d.expire(id)
+		} else {
+			d.transition(reported(id, messages.Terminated))
+		}
+	}
+}
+
+// A statement that drew its number and then waited for one that drew a later one.
+func TestI2FencingTokenOfAStatementThatWaited(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	d.spawn("k", "b-1", "dr-a")
+	d.transition(reported("b-1", messages.Terminated))
+
+	tx, err := d.raw.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	var other int64
+	err = tx.QueryRow(t.Context(), `update lease set fencing_token = fencing_token + 1000 where name = 'k' returning fencing_token`).Scan(&other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := make(chan int64)
+	go func() {
+		_, rows, err := d.Connect(t.Context(), []lease.Want{want("k", "b-2", "dr-a")})
+		if err != nil || len(rows) == 0 {
+			t.Error("connect:", len(rows), err)
+			token <- 0
+			return
+		}
+		token <- rows[len(rows)-1].FencingToken
+	}()
+	d.blocked(1)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-token; got <= other {
+		t.Errorf("the one that waited got the token %d, the other one had %d", got, other)
+	}
+}
+
+func TestI1ExpiredLeaseIsTakenOverInOneStatement(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	d.drone("dr-b")
+	d.spawn("k", "b-1", "dr-a")
+	d.transition(reported("b-1", messages.Ready))
+
+	got, rows := d.connect(want("k", "b-2", "dr-b"))
+	if got[0].Result != lease.Held || got[0].BackendID != "b-1" || len(rows) != 0 {
+		t.Fatalf("an unexpired lease: %+v, rows %v", got[0], rows)
+	}
+	d.expire("b-1")
+	late := want("k", "b-2", "dr-b")
+	late.Tokens[0].Hash = lease.HashToken("another") // a token is never made twice
+	got, rows = d.connect(late)
+	if got[0].Result != lease.Acquired || got[0].BackendID != "b-2" || got[0].TookOver != "b-1" {
+		t.Fatalf("an expired lease: %+v", got[0])
+	}
+	var story []string
+	for _, r := range rows {
+		story = append(story, fmt.Sprintf("%s %s %s", r.Kind, r.BackendID, r.Drone))
+	}
+	if want := []string{"state b-1 dr-a", "terminate b-1 dr-a", "spawn b-2 dr-b"}; !slices.Equal(story, want) {
+		t.Errorf("to publish: %v, want %v", story, want)
+	}
+	if rows[0].LastStatus != messages.Ready || rows[0].Status != messages.Terminated {
+		t.Errorf("the lost one's state is %s after %s", rows[0].Status, rows[0].LastStatus)
+	}
+	old := d.status("b-1")
+	if old.Status != messages.Terminated || old.Reason != messages.ReasonLost || old.LastStatus != messages.Ready || old.FencingToken != 0 {
+		t.Errorf("the old backend is %+v", old)
+	}
+	if renewed := d.renew("dr-a", session, "b-1", "b-2"); len(renewed) != 0 {
+		t.Errorf("the old drone renewed %v", renewed)
+	}
+	if renewed := d.renew("dr-b", session, "b-1", "b-2"); !slices.Equal(renewed, []string{"b-2"}) {
+		t.Errorf("the new drone renewed %v, want b-2", renewed)
+	}
+	// What is on record is what was given to the relay.
+	again, err := d.ClaimOutbox(t.Context(), true, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		if r.ID != 0 && !slices.ContainsFunc(again, func(o outbox.Row) bool { return o.ID == r.ID && o.Status == r.Status }) {
+			t.Errorf("row %d is not in the outbox", r.ID)
+		}
+	}
+}
+
+func TestI1OnlyTheHolderRenewsAnUnexpiredRenewableLease(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		drone, session, change string
+		renewed                bool
+	}{
+		"the holder":           {"dr-a", session, ``, true},
+		"another drone":        {"dr-b", session, ``, false},
+		"an expired lease":     {"dr-a", session, `update lease set expires_at = now()`, false},
+		"renewal forbidden":    {"dr-a", session, `update lease set renewable = false`, false},
+		"a released lease":     {"dr-a", session, `update lease set released_at = now()`, false},
+		"an ended backend":     {"dr-a", session, `update backend set status = 70`, false},
+		"of another session":   {"dr-a", session, `update backend set session = 's-0'`, false},
+		"another one's key":    {"dr-a", session, `update lease set backend_id = 'b-2'`, false},
+		"in a session of late": {"dr-a", "s-2", `update drone set session = 's-2' where name = 'dr-a'`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDB(t)
+			d.drone("dr-a")
+			d.drone("dr-b")
+			d.spawn("k", "b-1", "dr-a")
+			if c.change != "" {
+				d.exec(c.change)
+			}
+			before := one[string](d, `select expires_at::text from lease`)
+			if renewed := d.renew(c.drone, c.session, "b-1"); (len(renewed) == 1) != c.renewed {
+				t.Errorf("renewed %v, want %v", renewed, c.renewed)
+			}
+			if after := one[string](d, `select expires_at::text from lease`); (after != before) != c.renewed {
+				t.Errorf("the lease lasted until %s, now %s", before, after)
+			}
+		})
+	}
+}
+
+// A renewal and a takeover that meet: the one that waits sees what the other did.
+func TestI1RenewalThatWaitedForATakeoverIsRefused(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	d.spawn("k", "b-1", "dr-a")
+	tx, err := d.raw.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), `update lease set backend_id = 'b-2' where name = 'k'`); err != nil {
+		t.Fatal(err)
+	}
+	renewed := make(chan []string)
+	go func() {
+		r, _, _, err := d.Heartbeat(t.Context(), "dr-a", &messages.HeartbeatRequest{Session: session, Renew: []string{"b-1"}})
+		if err != nil {
+			t.Error(err)
+		}
+		renewed <- r
+	}()
+	d.blocked(1)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-renewed; len(r) != 0 {
+		t.Errorf("renewed %v, which lost its key", r)
+	}
+}

@@ -1,0 +1,190 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const (
+	// soon is longer than anything here takes.
+	soon    = 20 * time.Second
+	cluster = "c.test"
+	session = "s-1"
+)
+
+// db is a store with a way around it: to look at rows, and to change what only
+// time or another process would change.
+type db struct {
+	*store.Store
+	t   testing.TB
+	raw *pgxpool.Pool
+}
+
+func newDB(t testing.TB) *db {
+	t.Helper()
+	dsn := testkit.Postgres(t)
+	d := &db{Store: open(t, dsn), t: t}
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := pgxpool.New(t.Context(), dsn+" pool_max_conns=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(raw.Close)
+	d.raw = raw
+	return d
+}
+
+func open(t testing.TB, dsn string) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (d *db) exec(sql string, args ...any) {
+	d.t.Helper()
+	if _, err := d.raw.Exec(context.Background(), sql, args...); err != nil {
+		d.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// one gives the one value of a query.
+func one[T any](d *db, sql string, args ...any) (v T) {
+	d.t.Helper()
+	if err := d.raw.QueryRow(context.Background(), sql, args...).Scan(&v); err != nil {
+		d.t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+// blocked waits until n statements wait for a lock in this database.
+func (d *db) blocked(n int) {
+	d.t.Helper()
+	testkit.Eventually(d.t, soon, fmt.Sprintf("%d statements wait for a lock", n), func() bool {
+		return one[int](d, `select count(*) from pg_stat_activity
+			where datname = current_database() and wait_event_type = 'Lock'`) >= n
+	})
+}
+
+// drone registers one that is ready for backends.
+func (d *db) drone(name string) {
+	d.t.Helper()
+	d.register(name, session)
+}
+
+func (d *db) register(name, session string, backends ...string) (held, orphans []string) {
+	d.t.Helper()
+	held, orphans, _, err := d.Register(d.t.Context(), name, &messages.RegisterRequest{
+		Session: session, Cluster: cluster, DroneTimeMS: 1000, Backends: backends,
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.renew(name, session)
+	return held, orphans
+}
+
+// renew heartbeats and gives the backends whose leases were renewed.
+func (d *db) renew(drone, session string, backends ...string) []string {
+	d.t.Helper()
+	renewed, _, known, err := d.Heartbeat(d.t.Context(), drone, &messages.HeartbeatRequest{
+		Session: session, DroneTimeMS: 2000, Ready: true, Renew: backends,
+	})
+	if err != nil || !known {
+		d.t.Fatalf("heartbeat: known %v, %v", known, err)
+	}
+	return renewed
+}
+
+// want asks for a key, to be spawned under id.
+func want(key, id, drone string) lease.Want {
+	k := messages.Key{Name: key}
+	return lease.Want{
+		Key: k,
+		Spawn: &lease.Spawn{
+			BackendID: id, IDGiven: true, Cluster: cluster, Drone: drone, Session: session,
+			Body: messages.Encode(messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}),
+		},
+		Tokens: []lease.Token{{Hash: lease.HashToken("token-of-" + id), Secret: "secret", User: "u", Auth: []byte(`{"a":"\u0000"}`)}},
+	}
+}
+
+func (d *db) connect(wants ...lease.Want) ([]lease.Got, []outbox.Row) {
+	d.t.Helper()
+	got, rows, err := d.Connect(d.t.Context(), wants)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return got, rows
+}
+
+// spawn connects to a key that nobody holds and gives the fencing token.
+func (d *db) spawn(key, id, drone string) int64 {
+	d.t.Helper()
+	got, rows := d.connect(want(key, id, drone))
+	if got[0].Result != lease.Acquired {
+		d.t.Fatalf("connect to %q: result %d, want it acquired", key, got[0].Result)
+	}
+	for _, r := range rows {
+		if r.Kind == outbox.KindSpawn && r.BackendID == id {
+			return r.FencingToken
+		}
+	}
+	d.t.Fatalf("no spawn among %v", rows)
+	return 0
+}
+
+func reported(id string, status messages.Status) store.Change {
+	return store.Change{BackendID: id, Event: lifecycle.Reported{State: messages.State{Status: status}}}
+}
+
+func (d *db) transition(changes ...store.Change) []outbox.Row {
+	d.t.Helper()
+	rows, foreign, err := d.Transition(d.t.Context(), nil, changes)
+	if err != nil || len(foreign) > 0 {
+		d.t.Fatalf("transition: foreign %v, %v", foreign, err)
+	}
+	return rows
+}
+
+func (d *db) expire(id string) {
+	d.exec(`update lease set expires_at = now() - interval '1 second' where backend_id = $1`, id)
+}
+
+func (d *db) status(id string) messages.BackendInfo {
+	d.t.Helper()
+	info, ok, err := d.Backend(d.t.Context(), id)
+	if err != nil || !ok {
+		d.t.Fatalf("backend %s: found %v, %v", id, ok, err)
+	}
+	return info
+}
+
+// statesOf are the states among rows, of one backend.
+func statesOf(rows []outbox.Row, id string) (states []messages.Status) {
+	for _, r := range rows {
+		if r.Kind == outbox.KindState && r.BackendID == id {
+			states = append(states, r.Status)
+		}
+	}
+	return states
+}
