@@ -271,7 +271,7 @@ func saveArgs(steps []step, taken map[string]messages.Status) (args []any, wante
 		reasons, texts = append(reasons, string(st.state.Reason)), append(texts, st.state.Message)
 		var exit *int32
 		if st.state.ExitCode != nil {
-			code := int32(*st.state.ExitCode) //nolint:gosec // an exit code
+			code := int32(*st.state.ExitCode)
 			exit = &code
 		}
 		exitCodes = append(exitCodes, exit)
