@@ -124,6 +124,9 @@ func (s *State) validate() *Error {
 	if strings.ContainsRune(s.Message, 0) {
 		return badField("message", "holds a NUL character")
 	}
+	if s.ExitCode != nil && int(int32(*s.ExitCode)) != *s.ExitCode { //nolint:gosec // that is the question
+		return badField("exit_code", "must fit 32 bits")
+	}
 	return nil
 }
 
