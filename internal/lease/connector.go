@@ -55,8 +55,8 @@ type Outcome struct {
 // Leaving is a backend that holds the key and is about to end.
 type Leaving struct{ Got }
 
-// rounds bounds how often a race is settled by looking again. Each further round
-// follows on a commit of another request for the same key, id or drone.
+// rounds bounds how often a race is settled by looking again without success. Each
+// further round follows on a commit of another request for the same key, id or drone.
 const rounds = 6
 
 // Connect settles a batch: one outcome for each request, in order, and the rows
@@ -72,10 +72,17 @@ func (c *Connector) Connect(ctx context.Context, reqs []Request) ([]Outcome, []o
 	for i := range pending {
 		pending[i] = i
 	}
-	for range rounds {
-		if pending = b.round(ctx, pending); len(pending) == 0 {
+	// A round that settles some is no try in vain: those of the batch that want
+	// one backend id under different keys take turns.
+	for vain := 0; vain < rounds; {
+		left := b.round(ctx, pending)
+		if len(left) == 0 {
 			return b.outcomes, b.rows
 		}
+		if len(left) == len(pending) {
+			vain++
+		}
+		pending = left
 	}
 	for _, i := range pending {
 		b.refuse(i, messages.Errorf(messages.FailedToAcquireKey, "the key could not be acquired in %d rounds", rounds))
