@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -78,14 +79,27 @@ func describe(e *json.UnmarshalTypeError) string {
 // no payload of this package is. Nothing is escaped for HTML: a payload within
 // its limits must not grow past what NATS carries.
 func Encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	e := encoders.Get().(*encoder)
+	defer encoders.Put(e)
+	e.buffer.Reset()
+	if err := e.json.Encode(v); err != nil {
 		panic("messages: " + err.Error())
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return bytes.Clone(bytes.TrimSuffix(e.buffer.Bytes(), []byte("\n")))
 }
+
+// encoder is a JSON encoder with its buffer, to be used again.
+type encoder struct {
+	buffer bytes.Buffer
+	json   *json.Encoder
+}
+
+var encoders = sync.Pool{New: func() any {
+	e := new(encoder)
+	e.json = json.NewEncoder(&e.buffer)
+	e.json.SetEscapeHTML(false)
+	return e
+}}
 
 // checkAddress: host:port with a number for the port.
 func checkAddress(field, s string) *Error {

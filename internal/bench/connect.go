@@ -107,9 +107,9 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 
 	c := client{nc: nc, run: run}
 	cfg.Progress("idle spawns")
-	r.IdleSpawn = timed(ctx, "one idle spawn", idleSpawns, func(ctx context.Context, n int) error {
-		return c.connect(ctx, "idle", n)
-	})
+	if r.IdleSpawn, err = c.idleSpawns(ctx); err != nil {
+		return nil, err
+	}
 	for n := range cfg.Keys {
 		if err := c.connect(ctx, "join", n); err != nil {
 			return nil, fmt.Errorf("spawn a backend to join: %w", err)
@@ -216,19 +216,6 @@ func figuresError(f Figures) error {
 	return nil
 }
 
-// timed does n operations one after another.
-func timed(ctx context.Context, name string, n int, do func(ctx context.Context, n int) error) Figures {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	return load(ctx, name, 1, time.Minute, 1, func(ctx context.Context, i int) error {
-		if i == n-1 {
-			cancel()
-			ctx = context.WithoutCancel(ctx)
-		}
-		return do(ctx, i)
-	})
-}
-
 // client sends connects as a web tier would.
 type client struct {
 	nc  *nats.Conn
@@ -236,6 +223,11 @@ type client struct {
 }
 
 func (c *client) connect(ctx context.Context, what string, n int) error {
+	_, err := c.spawn(ctx, what, n)
+	return err
+}
+
+func (c *client) spawn(ctx context.Context, what string, n int) (messages.ConnectResponse, error) {
 	req := messages.ConnectRequest{
 		Key: &messages.Key{Name: what + "-" + strconv.Itoa(n), Namespace: c.run},
 		SpawnConfig: &messages.SpawnConfig{
@@ -244,7 +236,61 @@ func (c *client) connect(ctx context.Context, what string, n int) error {
 	}
 	resp, err := bus.Request[messages.ConnectResponse](ctx, c.nc, messages.SubjectConnect, req)
 	if err == nil && resp.Token == "" {
-		return errors.New("the reply has no token")
+		return resp, errors.New("the reply has no token")
 	}
-	return err
+	return resp, err
+}
+
+// idleSpawns times spawns one at a time, from request to reply. Between two of
+// them it waits until the backend is ready, so that nothing else is under way.
+func (c *client) idleSpawns(ctx context.Context) (Figures, error) {
+	ready := make(chan string, 64)
+	sub, err := c.nc.Subscribe(messages.SubjectAnyBackendEvent, func(m *nats.Msg) {
+		var event messages.StateEvent
+		if json.Unmarshal(m.Data, &event) == nil && event.Status == messages.Ready {
+			select {
+			case ready <- event.BackendID:
+			default: // not ours: only one of ours is under way
+			}
+		}
+	})
+	if err != nil {
+		return Figures{}, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := c.nc.FlushTimeout(5 * time.Second); err != nil {
+		return Figures{}, err
+	}
+	took := make([]time.Duration, 0, idleSpawns)
+	began := time.Now()
+	for n := range idleSpawns {
+		start := time.Now()
+		resp, err := c.spawn(ctx, "idle", n)
+		if err != nil {
+			return Figures{}, fmt.Errorf("spawn one backend: %w", err)
+		}
+		took = append(took, time.Since(start))
+		if err := await(ctx, ready, resp.BackendID); err != nil {
+			return Figures{}, err
+		}
+	}
+	return figures("one idle spawn", took, time.Since(began), 1), nil
+}
+
+// await waits until one backend is ready.
+func await(ctx context.Context, ready <-chan string, backend string) error {
+	late := time.NewTimer(10 * time.Second)
+	defer late.Stop()
+	for {
+		select {
+		case id := <-ready:
+			if id == backend {
+				return nil
+			}
+		case <-late.C:
+			return fmt.Errorf("backend %s of the bench's drone was not ready within 10 s", backend)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

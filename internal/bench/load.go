@@ -56,20 +56,28 @@ func load(ctx context.Context, name string, inFlight int, duration time.Duration
 	wg.Wait()
 	elapsed := time.Since(start)
 
-	f := Figures{Name: name}
 	var all []time.Duration
+	failed, first := 0, ""
 	for _, r := range results {
 		all = append(all, r.took...)
-		f.Failed += r.failed
-		if f.Error == "" && r.err != nil {
-			f.Error = r.err.Error()
+		failed += r.failed
+		if first == "" && r.err != nil {
+			first = r.err.Error()
 		}
 	}
-	slices.Sort(all)
-	f.Count = len(all) * weight
-	f.Rate = float64(f.Count) / elapsed.Seconds()
-	f.P50, f.P99 = percentile(all, 50), percentile(all, 99)
+	f := figures(name, all, elapsed, weight)
+	f.Failed, f.Error = failed, first
 	return f
+}
+
+// figures sums up how long operations took; each call did weight of them.
+func figures(name string, took []time.Duration, elapsed time.Duration, weight int) Figures {
+	slices.Sort(took)
+	n := len(took) * weight
+	return Figures{
+		Name: name, Count: n, Rate: float64(n) / elapsed.Seconds(),
+		P50: percentile(took, 50), P99: percentile(took, 99),
+	}
 }
 
 // percentile of sorted durations, in milliseconds.
