@@ -113,6 +113,12 @@ func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.Heartbe
 	return renewed, draining, known, wrap("renew leases", err)
 }
 
+// HasSession says whether the session is the drone's.
+func (s *Store) HasSession(ctx context.Context, drone, session string) (ok bool, err error) {
+	err = s.pool.QueryRow(ctx, "select exists (select from drone where name = $1 and session = $2)", drone, session).Scan(&ok)
+	return ok, wrap("look up a session", err)
+}
+
 func collectInto[T any](list *[]T) func(pgx.Rows) error {
 	return func(rows pgx.Rows) (err error) {
 		*list, err = pgx.CollectRows(rows, pgx.RowTo[T])

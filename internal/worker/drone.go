@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"strings"
 
@@ -123,6 +124,11 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 		return nil, err
 	}
 	if len(foreign) > 0 {
+		// Of an unknown session it cannot be said which backends are not its own:
+		// the drone registers again and learns it there.
+		if known, err := w.store.HasSession(ctx, drone, r.Session); err != nil || !known {
+			return nil, cmp.Or(err, unknownSession(drone, r.Session))
+		}
 		refusal := messages.Errorf(messages.NotFound, "backend %s is not one of drone %s in session %s; nothing was changed", foreign[0], drone, r.Session)
 		refusal.Backends = foreign
 		return nil, refusal
