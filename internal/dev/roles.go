@@ -34,6 +34,7 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	s.add("lock", func(context.Context) error { return file.Close() })
+	s.add("roles", s.await)
 
 	// The ports first: they fail quickly.
 	listener, err := listen(s.cfg.ProxyHost, s.cfg.ProxyPort)
@@ -59,12 +60,12 @@ func (s *Stack) start(ctx context.Context) error {
 }
 
 func (s *Stack) startWorker(ctx context.Context) error {
-	st, err := store.Open(ctx, store.Config{DSN: s.PostgresDSN})
-	if err != nil {
-		return err
-	}
-	s.add("database pool", func(context.Context) error { st.Close(); return nil })
 	return s.run(ctx, role{title: "worker", name: WorkerName, run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
+		st, err := store.Open(ctx, store.Config{DSN: s.PostgresDSN})
+		if err != nil {
+			return err
+		}
+		defer st.Close() // waits for its statements
 		return worker.Run(ctx, worker.Config{
 			Name:           WorkerName,
 			DefaultCluster: s.Cluster,

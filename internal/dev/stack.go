@@ -21,7 +21,8 @@ type Stack struct {
 	Cluster string
 
 	cfg   Config
-	parts []part // in the order of their start
+	parts []part            // in the order of their start
+	roles []<-chan struct{} // closed when a role has ended
 
 	done chan struct{}
 	mu   sync.Mutex
@@ -95,6 +96,14 @@ func (s *Stack) Dial(ctx context.Context, name string) (*nats.Conn, error) {
 	return bus.Connect(ctx, bus.Config{URL: s.NATSURL, Name: name, Log: s.cfg.Log})
 }
 
+// await waits for the roles, killed ones included.
+func (s *Stack) await(context.Context) error {
+	for _, ended := range s.roles {
+		<-ended
+	}
+	return nil
+}
+
 // fail records that a part ended by itself.
 func (s *Stack) fail(name string, err error) {
 	if err == nil {
@@ -153,6 +162,7 @@ func (s *Stack) run(ctx context.Context, r role) error {
 	// The role outlives the start: it ends when it is stopped.
 	roleCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	ready, ended := make(chan struct{}), make(chan struct{})
+	s.roles = append(s.roles, ended)
 	var roleErr error
 	go func() {
 		defer close(ended)
@@ -171,10 +181,8 @@ func (s *Stack) run(ctx context.Context, r role) error {
 		if r.kill != nil {
 			r.kill()
 		}
-		// Without its connection nothing keeps the role from its end. It is
-		// waited for, because it uses what is closed next.
+		// It is waited for when nothing else is left that could be killed.
 		nc.Close()
-		<-ended
 		return ErrKilled
 	}
 	select {
