@@ -38,9 +38,9 @@ const saveSQL = `
 with input as materialized (
     select *
     from unnest($1::text[], $2::int4[], $3::int2[], $4::int2[], $5::text[], $6::int2[], $7::text[], $8::text[],
-                $9::text[], $10::int4[], $11::bool[], $12::bool[], $13::text[], $14::text[])
+                $9::text[], $10::int4[], $11::bool[], $12::bool[], $13::text[], $14::text[], $15::int2[], $16::int2[])
          as i (id, revision, asked, status, address, last_status, termination_kind, termination_reason,
-               message, exit_code, release, publish, terminate, body)
+               message, exit_code, release, publish, terminate, body, from_status, from_asked)
 ),
 locked as materialized (
     select l.backend_id
@@ -57,7 +57,11 @@ changed as (
         changed_at = case when b.status = i.status then b.changed_at else now() end,
         ended_at = case when i.status = 70 then now() end
     from input i
-    where b.id = any($1) and b.id = i.id and b.revision = i.revision and (select count(*) from locked) >= 0
+    where b.id = any($1) and b.id = i.id and b.revision = i.revision
+      -- I5: another's change may have made the revision that a first step, which
+      -- it kept from being written, would have made for this second one.
+      and b.status = i.from_status and b.asked = i.from_asked
+      and (select count(*) from locked) >= 0
     returning b.id, b.drone, i.status, i.last_status, i.release, i.publish, i.terminate, i.body
 ),
 released as (
@@ -97,7 +101,9 @@ where o.backend_id = any($1) and o.backend_id = t.id and o.until_status <= t.sta
 // Transition applies events to backends by the rules of lifecycle: all of them,
 // or none where a backend does not exist or is not the holder's; those are the
 // foreign ones. The rows to publish begin with states of these backends that
-// another may have left unpublished.
+// another may have left unpublished. A backend that is adopted by another session
+// at the same time is foreign too; the rest may then have been written, and what
+// there is to publish of it stays in the outbox as well.
 func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change) (rows []outbox.Row, foreign []string, err error) {
 	ids := make([]string, len(changes))
 	for i, c := range changes {
@@ -109,11 +115,12 @@ func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change
 		if err != nil {
 			return nil, nil, err
 		}
-		if first {
+		// Looked at each time: a backend may be adopted by another session meanwhile (I1).
+		if foreign = foreignTo(holder, ids, loaded); first {
 			earlier = pending
-			if foreign = foreignTo(holder, ids, loaded); len(foreign) > 0 {
-				return nil, foreign, nil
-			}
+		}
+		if len(foreign) > 0 {
+			return rows, foreign, nil
 		}
 		save := decide(loaded, changes)
 		saved, conflicted, err := s.save(ctx, save)
@@ -174,6 +181,7 @@ type step struct {
 	state   messages.State
 	asked   lifecycle.Asked
 	actions lifecycle.Actions
+	taken   messages.Status // up to where the drone's report shows its actions taken
 }
 
 // decide runs the rules. Several events of one backend (a drone reports in
@@ -194,7 +202,12 @@ func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
 			saves = append(saves, nil)
 		}
 		from := *l
-		saves[n] = append(saves[n], step{from: &from, state: next.State, asked: next.Asked, actions: actions})
+		st := step{from: &from, state: next.State, asked: next.Asked, actions: actions}
+		if r, ok := c.Event.(lifecycle.Reported); ok && actions.Taken {
+			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
+			st.taken = r.State.Status
+		}
+		saves[n] = append(saves[n], st)
 		if next.State != l.State || next.Asked != l.Asked {
 			l.Backend, l.revision = next, l.revision+1
 		}
@@ -252,20 +265,21 @@ func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, co
 // in taken how far each backend's drone has shown to be.
 func saveArgs(steps []step, taken map[string]messages.Status) (args []any, wanted []string) {
 	var revisions []int32
-	var asked, statuses, lasts []int16
+	var asked, statuses, lasts, fromStatuses, fromAsked []int16
 	var addresses, kinds, reasons, texts, terminates, bodies []string
 	var exitCodes []*int32
 	var release, publish []bool
 	for i := range steps {
 		st := &steps[i]
 		if st.actions.Taken {
-			taken[st.from.id] = max(taken[st.from.id], st.state.Status)
+			taken[st.from.id] = max(taken[st.from.id], st.taken)
 		}
 		if st.state == st.from.State && st.asked == st.from.Asked {
 			continue
 		}
 		wanted = append(wanted, st.from.id)
 		revisions = append(revisions, st.from.revision)
+		fromStatuses, fromAsked = append(fromStatuses, int16(st.from.Status)), append(fromAsked, int16(st.from.Asked))
 		asked, statuses, lasts = append(asked, int16(st.asked)), append(statuses, int16(st.state.Status)), append(lasts, int16(st.state.LastStatus))
 		addresses, kinds = append(addresses, st.state.Address), append(kinds, string(st.state.Kind))
 		reasons, texts = append(reasons, string(st.state.Reason)), append(texts, st.state.Message)
@@ -285,7 +299,7 @@ func saveArgs(steps []step, taken map[string]messages.Status) (args []any, wante
 	}
 	return []any{
 		wanted, revisions, asked, statuses, addresses, lasts, kinds, reasons, texts, exitCodes,
-		release, publish, terminates, bodies,
+		release, publish, terminates, bodies, fromStatuses, fromAsked,
 	}, wanted
 }
 
