@@ -1,0 +1,185 @@
+package outbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// crashEnv makes a child of the test binary that commits and kills itself.
+const crashEnv = "JETWAY_TEST_COMMIT_AND_CRASH"
+
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(crashEnv); dsn != "" {
+		commitAndCrash(dsn)
+	}
+	testkit.Main(m)
+}
+
+func commitAndCrash(dsn string) {
+	ctx := context.Background()
+	s, err := store.Open(ctx, store.Config{DSN: dsn})
+	if err == nil {
+		_, _, err = s.Connect(ctx, []lease.Want{want("k", "b-1")})
+	}
+	if err == nil {
+		err = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
+	fmt.Fprintln(os.Stderr, "the child could not commit and crash:", err)
+	os.Exit(1)
+}
+
+const (
+	soon    = 20 * time.Second
+	session = "s-1"
+)
+
+func want(key, id string) lease.Want {
+	k := messages.Key{Name: key}
+	return lease.Want{Key: k, Spawn: &lease.Spawn{
+		BackendID: id, IDGiven: true, Cluster: "c.test", Drone: "dr-a", Session: session,
+		Body: messages.Encode(messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}),
+	}}
+}
+
+// rig is a store and a bus with streams, and a way to run relays between them.
+type rig struct {
+	*store.Store
+	t    *testing.T
+	dsn  string
+	url  string // of NATS, straight
+	js   jetstream.JetStream
+	each context.Context
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, dsn: testkit.Postgres(t), url: testkit.NATS(t).URL(), each: t.Context()}
+	s, err := store.Open(r.each, store.Config{DSN: r.dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	r.Store = s
+	if err := s.Migrate(r.each); err != nil {
+		t.Fatal(err)
+	}
+	_, _, event, err := s.Register(r.each, "dr-a", &messages.RegisterRequest{Session: session, Cluster: "c.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteOutbox(r.each, []int64{event.ID}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(testkit.Conn(t, r.url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.EnsureStreams(r.each, js, 1); err != nil {
+		t.Fatal(err)
+	}
+	r.js = js
+	return r
+}
+
+// relay runs a relay that publishes over a URL, until stop is called or the test ends.
+func (r *rig) relay(url string) (relay *outbox.Relay, stop func()) {
+	r.t.Helper()
+	p, err := bus.NewPublisher(testkit.Conn(r.t, url))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	relay = outbox.NewRelay(outbox.Config{
+		Store: r.Store, Publisher: p, Deadlines: r.Terms().Deadlines, HealEvery: time.Hour, Log: testkit.Logger(r.t),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { relay.Run(ctx) })
+	stop = func() { cancel(); wg.Wait() }
+	r.t.Cleanup(stop)
+	return relay, stop
+}
+
+func (r *rig) connect(key, id string) []outbox.Row {
+	r.t.Helper()
+	_, rows, err := r.Connect(r.each, []lease.Want{want(key, id)})
+	if err != nil || len(rows) != 1 {
+		r.t.Fatalf("connect: rows %v, %v", rows, err)
+	}
+	return rows
+}
+
+func (r *rig) report(id string, statuses ...messages.Status) []outbox.Row {
+	r.t.Helper()
+	var changes []store.Change
+	for _, s := range statuses {
+		changes = append(changes, store.Change{BackendID: id, Event: lifecycle.Reported{State: messages.State{Status: s}}})
+	}
+	rows, foreign, err := r.Transition(r.each, nil, changes)
+	if err != nil || len(foreign) > 0 {
+		r.t.Fatalf("report: foreign %v, %v", foreign, err)
+	}
+	return rows
+}
+
+// said is what a stream holds, message by message.
+type said struct {
+	id string
+	at time.Time // when the server stored it
+	jetstream.RawStreamMsg
+}
+
+func (r *rig) stream(name string) (all []said) {
+	r.t.Helper()
+	s, err := r.js.Stream(r.each, name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	state := s.CachedInfo().State
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
+		msg, err := s.GetMsg(r.each, seq)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, said{msg.Header.Get(messages.HeaderMessageID), msg.Time, *msg})
+	}
+	return all
+}
+
+func ids(all []said) (list []string) {
+	for _, m := range all {
+		list = append(list, m.id)
+	}
+	return list
+}
+
+// left is what is on record, not taken away from anybody: kind and backend.
+func (r *rig) left() (list []string) {
+	r.t.Helper()
+	rows, err := r.ClaimOutbox(r.each, true, 1000)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, row := range rows {
+		list = append(list, fmt.Sprintf("%s %s %d", row.Kind, row.BackendID, row.Status))
+	}
+	return list
+}

@@ -1,0 +1,312 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/messages"
+)
+
+func anyEvent() *rapid.Generator[lifecycle.Event] {
+	return rapid.Custom(func(t *rapid.T) lifecycle.Event {
+		switch rapid.IntRange(0, 9).Draw(t, "event") {
+		case 0:
+			return lifecycle.Lost{}
+		case 1, 2:
+			return lifecycle.TerminateAsked{Hard: rapid.Bool().Draw(t, "hard"), Reason: messages.ReasonExternal}
+		default:
+			return lifecycle.Reported{State: messages.State{
+				Status: rapid.SampledFrom(messages.Statuses[1:]).Draw(t, "status"), Message: "m",
+			}}
+		}
+	})
+}
+
+// model is what the outbox must hold of one backend by the rules alone.
+type model struct {
+	lifecycle.Backend
+	states  []messages.Status // that it went through
+	untaken []messages.Status // what shows that the actions were taken
+}
+
+func (m *model) apply(e lifecycle.Event) {
+	next, actions := lifecycle.Step(m.Backend, e)
+	m.Backend = next
+	if actions.Publish {
+		m.states = append(m.states, next.Status)
+	}
+	if t := actions.Terminate; t != nil {
+		until := messages.Terminating
+		if _, lost := e.(lifecycle.Lost); lost {
+			until = messages.Terminated
+		} else if t.Hard {
+			until = messages.HardTerminating
+		}
+		m.untaken = append(m.untaken, until)
+	}
+	if actions.Taken {
+		shown := e.(lifecycle.Reported).State.Status
+		m.untaken = slices.DeleteFunc(m.untaken, func(until messages.Status) bool { return until <= shown })
+	}
+}
+
+func TestI5WhatIsWrittenFollowsTheRulesOfLifecycle(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	n := 0
+	d.drone("dr-a")
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		id, key := fmt.Sprintf("b-%d", n), fmt.Sprintf("k-%d", n)
+		d.exec(`update drone set heard_at = now()`)
+		d.spawn(key, id, "dr-a")
+		m := model{Backend: lifecycle.Backend{State: messages.State{Status: messages.Scheduled}}, untaken: []messages.Status{messages.Loading}}
+		var published []messages.Status
+		for _, events := range rapid.SliceOfN(rapid.SliceOfN(anyEvent(), 1, 4), 0, 4).Draw(t, "reports") {
+			changes := make([]store.Change, len(events))
+			for i, e := range events {
+				changes[i] = store.Change{BackendID: id, Event: e}
+				m.apply(e)
+			}
+			rows := d.transition(changes...)
+			states := statesOf(rows, id)
+			var ids []int64
+			for _, r := range rows {
+				if r.Kind == outbox.KindState {
+					ids = append(ids, r.ID)
+				}
+			}
+			if !slices.IsSorted(states) || !slices.IsSorted(ids) {
+				t.Fatalf("states %v in rows %v are not in order", states, ids)
+			}
+			if rapid.Bool().Draw(t, "acknowledged") {
+				published = append(published, states...)
+				if err := d.DeleteOutbox(context.Background(), ids); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		left := statesOf(d.transition(reported(id, messages.Loading)), id)
+		m.apply(reported(id, messages.Loading).Event)
+		if got := append(published, left...); !slices.Equal(got, m.states) {
+			t.Fatalf("published and left are %v, want %v", got, m.states)
+		}
+		got := d.status(id)
+		if got.State != m.State || got.Number != int(m.Status) {
+			t.Fatalf("stored %+v, want %+v", got.State, m.State)
+		}
+		if asked := one[int16](d, `select asked from backend where id = $1`, id); asked != int16(m.Asked) {
+			t.Fatalf("asked is %d, want %d", asked, m.Asked)
+		}
+		released := one[bool](d, `select released_at is not null from lease where name = $1`, key)
+		if released != (m.Status == messages.Terminated) {
+			t.Fatalf("%s: lease released: %v", m.Status, released)
+		}
+		untaken := one[[]int16](d, `select coalesce(array_agg(until_status order by id), '{}') from outbox where backend_id = $1 and until_status is not null`, id)
+		if fmt.Sprint(untaken) != fmt.Sprint(numbers(m.untaken)) {
+			t.Fatalf("actions on record until %v, want %v", untaken, m.untaken)
+		}
+	})
+}
+
+func numbers(list []messages.Status) (n []int16) {
+	for _, s := range list {
+		n = append(n, int16(s))
+	}
+	return n
+}
+
+// meanwhile runs change between a transition's look at a backend and its write.
+func (d *db) meanwhile(change string, run func()) {
+	d.t.Helper()
+	tx, err := d.raw.Begin(context.Background())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(context.Background(), change); err != nil {
+		d.t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(run)
+	d.blocked(1)
+	if err := tx.Commit(context.Background()); err != nil {
+		d.t.Fatal(err)
+	}
+	wg.Wait()
+}
+
+// The second of two states must not slip in at the revision that another's
+// change made, without the first.
+func TestI5StatesOfAReportThatMeetsAnotherChange(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	d.spawn("k", "b-1", "dr-a")
+	d.meanwhile(`update backend set revision = revision + 1, asked = 1`, func() {
+		rows, _, err := d.Transition(context.Background(), nil, []store.Change{
+			reported("b-1", messages.Loading), reported("b-1", messages.Starting), reported("b-1", messages.Ready),
+		})
+		want := []messages.Status{messages.Loading, messages.Starting, messages.Ready}
+		if got := statesOf(rows, "b-1"); err != nil || !slices.Equal(got, want) {
+			t.Errorf("to publish: %v, %v, want %v", got, err, want)
+		}
+	})
+	if asked := one[int16](d, `select asked from backend`); asked != 1 {
+		t.Errorf("what was asked meanwhile is gone: %d", asked)
+	}
+}
+
+func TestI1ReportOfAnEarlierSessionThatMeetsAnAdoptionIsRefused(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	d.spawn("k", "b-1", "dr-a")
+	d.meanwhile(`update backend set revision = revision + 1, session = 's-2'`, func() {
+		rows, foreign, err := d.Transition(context.Background(), &store.Holder{Drone: "dr-a", Session: session}, []store.Change{
+			reported("b-1", messages.Terminated),
+		})
+		if err != nil || !slices.Equal(foreign, []string{"b-1"}) || len(rows) > 0 {
+			t.Errorf("foreign %v, rows %v, %v", foreign, rows, err)
+		}
+	})
+	if s := d.status("b-1").Status; s != messages.Scheduled {
+		t.Errorf("the backend is %s", s)
+	}
+}
+
+func TestI5TwoReportersOfOneBackendLoseNothing(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	for i := range 6 {
+		id := fmt.Sprintf("b-%d", i)
+		d.spawn(id, id, "dr-a")
+		var wg sync.WaitGroup
+		for range 2 {
+			for _, s := range messages.Statuses[1:] {
+				wg.Go(func() {
+					if _, _, err := d.Transition(context.Background(), nil, []store.Change{reported(id, s)}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		info := d.status(id)
+		on := one[[]int16](d, `select array_agg(status order by id) from outbox where backend_id = $1 and kind = 'state'`, id)
+		if !slices.IsSorted(on) || len(slices.Compact(on)) != len(on) || on[len(on)-1] != 70 || info.Status != messages.Terminated {
+			t.Fatalf("%s: states on record %v", info.Status, on)
+		}
+	}
+}
+
+func TestI4RacedBackendIDLeavesNothing(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	insert := `insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status)
+		values ('b-1', '', 'other', '', 'c', '', 'dr-a', 's', 10)`
+	d.meanwhile(insert, func() {
+		_, rows, err := d.Connect(context.Background(), []lease.Want{want("j", "b-0", "dr-a"), want("k", "b-1", "dr-a")})
+		if !errors.Is(err, lease.ErrRaced) || rows != nil {
+			t.Errorf("rows %v, %v, want it raced", rows, err)
+		}
+	})
+	d.empty("a raced one", 1)
+	got, rows := d.connect(want("k", "b-1", "dr-a"))
+	if got[0].Result != lease.IDTaken || len(rows) != 0 {
+		t.Errorf("the next try: %+v", got[0])
+	}
+	d.empty("a refused id", 1)
+}
+
+func TestI4RefusedConnectLeavesNothing(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	unspawned, stale, unknown := want("k1", "b-1", "dr-a"), want("k2", "b-2", "dr-a"), want("k3", "b-3", "dr-none")
+	unspawned.Spawn = nil
+	stale.Spawn.Session = "s-0"
+	got, rows := d.connect(unspawned, stale, unknown)
+	for i, g := range got {
+		if g.Result != lease.Unsettled {
+			t.Errorf("%d: %+v", i, g)
+		}
+	}
+	if len(rows) != 0 {
+		t.Errorf("to publish: %v", rows)
+	}
+	d.empty("refusals", 0)
+}
+
+func (d *db) empty(after string, backends int) {
+	d.t.Helper()
+	for table, n := range map[string]int{"lease": 0, "backend": backends, "token": 0, "outbox where kind <> 'drone'": 0} {
+		if got := one[int](d, `select count(*) from `+table); got != n {
+			d.t.Errorf("after %s %d rows are in %s, want %d", after, got, table, n)
+		}
+	}
+}
+
+func TestNoDeadlockBetweenConnectReportAndRenewal(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	const keys, workers, turns = 6, 2, 15
+	latest := make([]string, keys)
+	for k := range keys {
+		latest[k] = fmt.Sprintf("b-%d", k)
+		d.spawn(fmt.Sprint("k", k), latest[k], "dr-a")
+	}
+	ctx := context.Background()
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { // connects that take over, in the order of keys
+			for turn := range turns {
+				var wants []lease.Want
+				for k := range keys {
+					wants = append(wants, want(fmt.Sprint("k", k), fmt.Sprintf("c-%d-%d-%d", w, turn, k), "dr-a"))
+				}
+				if _, err := d.raw.Exec(ctx, `update lease set expires_at = now() where name = $1`, fmt.Sprint("k", turn%keys)); err != nil {
+					t.Error(err)
+				}
+				if _, _, err := d.Connect(ctx, wants); err != nil {
+					t.Error("connect:", err)
+				}
+			}
+		})
+		wg.Go(func() { // reports, in the other order
+			for turn := range turns {
+				var changes []store.Change
+				for k := range keys {
+					changes = append(changes, reported(latest[keys-1-k], messages.Statuses[1+turn%7]))
+				}
+				if _, _, err := d.Transition(ctx, nil, changes); err != nil {
+					t.Error("report:", err)
+				}
+			}
+		})
+		wg.Go(func() { // renewals
+			for range turns {
+				if _, _, _, err := d.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true, Renew: latest}); err != nil {
+					t.Error("renewal:", err)
+				}
+				if err := d.Keepalive(ctx, latest); err != nil {
+					t.Error("keepalive:", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
