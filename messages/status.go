@@ -124,7 +124,7 @@ func (s *State) validate() *Error {
 	if strings.ContainsRune(s.Message, 0) {
 		return badField("message", "holds a NUL character")
 	}
-	if s.ExitCode != nil && int(int32(*s.ExitCode)) != *s.ExitCode { //nolint:gosec // that is the question
+	if s.ExitCode != nil && int(int32(*s.ExitCode)) != *s.ExitCode {
 		return badField("exit_code", "must fit 32 bits")
 	}
 	return nil
