@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/dev/natsd"
 	"github.com/jetway-project/jetway/internal/dev/postgres"
@@ -70,8 +71,8 @@ func Postgres(t testing.TB) string {
 func Cluster(t testing.TB) *postgres.Cluster {
 	t.Helper()
 	shared.once.Do(func() {
-		shared.dir, shared.err = os.MkdirTemp("", "jetway-test-")
-		if shared.err == nil {
+		sweep()
+		if shared.dir, shared.err = os.MkdirTemp("", dirPrefix); shared.err == nil {
 			shared.err = os.Chmod(shared.dir, 0o755)
 		}
 		if shared.err == nil {
@@ -87,7 +88,7 @@ func Cluster(t testing.TB) *postgres.Cluster {
 // OwnCluster gives a cluster for this test alone, to stop, kill and restart.
 func OwnCluster(t testing.TB) *postgres.Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "jetway-test-")
+	dir, err := os.MkdirTemp("", dirPrefix)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +114,28 @@ func start(dir string) (*postgres.Cluster, error) {
 		return nil, err
 	}
 	return postgres.Start(ctx, postgres.Config{Dir: dir, Binaries: binaries, Ephemeral: true, TCP: true})
+}
+
+// dirPrefix begins the names of the clusters' directories.
+const dirPrefix = "jetway-test-"
+
+// sweep removes the clusters of test binaries that were killed, as by a timeout:
+// those that are no longer locked. One that is being made is young.
+func sweep() {
+	found, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*"))
+	for _, dir := range found {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+		lock, err := os.OpenFile(filepath.Join(dir, "pg.lock"), os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.RemoveAll(dir)
+		}
+		_ = lock.Close()
+	}
 }
 
 func exec(t testing.TB, dsn, sql string) {
@@ -194,7 +217,7 @@ func (w *testWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.ended {
-		w.t.Log(string(line[:max(0, len(line)-1)]))
+		return w.t.Output().Write(line)
 	}
 	return len(line), nil
 }

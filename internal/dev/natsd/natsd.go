@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -59,11 +60,12 @@ func Start(cfg Config) (*Server, error) {
 		NoSigs:     true,
 		NoLog:      false,
 	}
+	// The server itself would only log it.
+	if err := checkFree(cfg.Host, cfg.Port); err != nil {
+		return nil, err
+	}
 	if cfg.Port == 0 {
 		opts.Port = server.RANDOM_PORT
-	} else if err := checkFree(cfg.Host, cfg.Port); err != nil {
-		// The server itself would only log it, and end the process.
-		return nil, err
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {
@@ -71,15 +73,19 @@ func Start(cfg Config) (*Server, error) {
 	}
 	log := &logger{log: cfg.Log, fatal: make(chan string, 1)}
 	s.SetLoggerV2(log, false, false, false)
-	go s.Start() // returns once it listens; ends with Shutdown
-	if !s.ReadyForConnections(startTimeout) {
-		s.Shutdown()
-		select {
-		case why := <-log.fatal:
-			return nil, fmt.Errorf("start the NATS server: %s", why)
-		default:
-			return nil, errors.New("start the NATS server: it does not take connections")
+	s.Start() // returns once it listens, or has failed
+	select {
+	case why := <-log.fatal:
+		err = errors.New(why)
+	default:
+		if !s.ReadyForConnections(startTimeout) {
+			err = errors.New("it does not take connections")
 		}
+	}
+	if err != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+		return nil, fmt.Errorf("start the NATS server with its data in %s: %w", cfg.StoreDir, err)
 	}
 	return &Server{s}, nil
 }
@@ -87,8 +93,11 @@ func Start(cfg Config) (*Server, error) {
 func checkFree(host string, port int) error {
 	addr := net.JoinHostPort(host, strconv.Itoa(port))
 	l, err := net.Listen("tcp", addr)
-	if err != nil {
+	if errors.Is(err, syscall.EADDRINUSE) {
 		return &PortTakenError{addr, err}
+	}
+	if err != nil {
+		return fmt.Errorf("start the NATS server: %w", err)
 	}
 	return l.Close()
 }
@@ -109,7 +118,7 @@ type logger struct {
 }
 
 func (l *logger) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *logger) Warnf(format string, v ...any)   { l.log.Debug(fmt.Sprintf(format, v...)) }
+func (l *logger) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
 func (l *logger) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
 func (l *logger) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l *logger) Tracef(string, ...any)           {}

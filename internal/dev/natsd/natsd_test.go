@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -25,6 +28,22 @@ func TestTakenPortIsSaid(t *testing.T) {
 	var taken *natsd.PortTakenError
 	if !errors.As(err, &taken) || taken.Addr != l.Addr().String() {
 		t.Fatal(err)
+	}
+}
+
+// What is wrong with an address, or the store, is an error at once, not a wait.
+func TestWhatCannotStartIsSaid(t *testing.T) {
+	t.Parallel()
+	_, err := natsd.Start(natsd.Config{Host: "192.0.2.1", StoreDir: t.TempDir()})
+	if _, taken := errors.AsType[*natsd.PortTakenError](err); err == nil || taken || !strings.Contains(err.Error(), "192.0.2.1") {
+		t.Error("an address of another machine: ", err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := natsd.Start(natsd.Config{StoreDir: file}); err == nil || !strings.Contains(err.Error(), file) {
+		t.Error("a store that is a file: ", err)
 	}
 }
 

@@ -41,19 +41,22 @@ const (
 )
 
 const (
-	startTimeout = 60 * time.Second // crash recovery may take a while
-	fastTimeout  = 5 * time.Second
+	startTimeout  = 60 * time.Second // crash recovery may take a while
+	startAttempts = 10
+	startPause    = 200 * time.Millisecond
+	fastTimeout   = 5 * time.Second
 )
 
 // Cluster is a running server.
 type Cluster struct {
 	cfg       Config
-	dir       string // the real data directory
+	dir       string   // the real data directory
+	lock      *os.File // held while the cluster is ours
 	socketDir string
 	account   *account
 	port      int // TCP; also names the socket
 
-	mu   sync.Mutex // guards cmd and done over Restart
+	mu   sync.Mutex // guards lock, and cmd and done over Restart
 	cmd  *exec.Cmd
 	done chan struct{}
 }
@@ -73,95 +76,26 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{cfg: cfg, port: 5432}
 	if err := c.prepare(ctx); err != nil {
+		c.release()
 		return nil, err
 	}
 	if err := c.run(ctx); err != nil {
-		_ = os.RemoveAll(c.socketDir)
+		c.release()
 		return nil, err
 	}
 	return c, nil
 }
 
-// prepare makes the directories and the cluster and ends what an earlier, killed
-// process left running in it.
-func (c *Cluster) prepare(ctx context.Context) (err error) {
-	if c.account, err = serverAccount(); err != nil {
-		return err
+// release gives up what only one cluster can have.
+func (c *Cluster) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.socketDir != "" {
+		_ = os.RemoveAll(c.socketDir)
 	}
-	if c.dir, err = filepath.Abs(c.cfg.Dir); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
-		return fmt.Errorf("make the directory for the database: %w", err)
-	}
-	if !c.account.reaches(c.dir) {
-		if c.dir, err = elsewhere(c.dir, c.cfg.Log); err != nil {
-			return err
-		}
-	}
-	if err := c.init(ctx); err != nil {
-		return err
-	}
-	c.endStale()
-	if c.cfg.TCP {
-		if c.port, err = freePort(); err != nil {
-			return err
-		}
-	}
-	// Short, for a socket's path has at most 107 bytes.
-	if c.socketDir, err = os.MkdirTemp("/tmp", "jetway-pg-"); err != nil {
-		return err
-	}
-	return c.account.own(c.socketDir)
-}
-
-// init makes the cluster beside its place and moves it there when it is whole, so
-// that a killed initdb leaves nothing that looks like one.
-func (c *Cluster) init(ctx context.Context) error {
-	have, err := os.ReadFile(filepath.Join(c.dir, "PG_VERSION"))
-	if err == nil {
-		if v := strings.TrimSpace(string(have)); v != strconv.Itoa(c.cfg.Binaries.Version) {
-			return fmt.Errorf("%s was made by Postgres %s, the one found here is %d: install that version, or move the directory away", c.cfg.Dir, v, c.cfg.Binaries.Version)
-		}
-		return nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read the database's version: %w", err)
-	}
-	if entries, err := os.ReadDir(c.dir); err == nil && len(entries) > 0 {
-		return fmt.Errorf("%s is not empty and holds no Postgres cluster: move it away or choose another directory", c.cfg.Dir)
-	}
-	fresh := c.dir + ".new"
-	if err := os.RemoveAll(fresh); err != nil {
-		return err
-	}
-	if err := os.Mkdir(fresh, 0o700); err != nil {
-		return fmt.Errorf("make the database's directory: %w", err)
-	}
-	if err := c.account.own(fresh); err != nil {
-		return err
-	}
-	args := []string{"-D", fresh, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C"}
-	if c.cfg.Ephemeral {
-		args = append(args, "--no-sync")
-	}
-	cmd := c.command(ctx, "initdb", args...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("make the database with initdb: %w\n%s", err, tail(string(out), 2000))
-	}
-	_ = os.Remove(c.dir) // an empty directory
-	return os.Rename(fresh, c.dir)
-}
-
-// endStale stops a server that a killed process left in this data directory.
-func (c *Cluster) endStale() {
-	if _, err := os.Stat(filepath.Join(c.dir, "postmaster.pid")); err != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*fastTimeout)
-	defer cancel()
-	if err := c.command(ctx, "pg_ctl", "-D", c.dir, "-m", "fast", "-w", "stop").Run(); err == nil {
-		c.cfg.Log.Warn("stopped the database server that an earlier run had left", "dir", c.dir)
+	if c.lock != nil {
+		_ = c.lock.Close()
+		c.lock = nil
 	}
 }
 
@@ -176,7 +110,28 @@ func (c *Cluster) command(ctx context.Context, program string, args ...string) *
 	return cmd
 }
 
+// run starts the server. What is known to pass is tried again: a predecessor's
+// last processes, and another's use of the port that was free just now.
 func (c *Cluster) run(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := c.runOnce(ctx)
+		switch {
+		case err == nil || attempt == startAttempts:
+			return err
+		case strings.Contains(err.Error(), "pre-existing shared memory block"):
+		case c.cfg.TCP && strings.Contains(err.Error(), "Address already in use"):
+		default:
+			return err
+		}
+		select {
+		case <-time.After(startPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (c *Cluster) runOnce(ctx context.Context) error {
 	settings := map[string]string{
 		"unix_socket_directories": c.socketDir, "unix_socket_permissions": "0777", // its directory is private
 		"listen_addresses": "", "port": strconv.Itoa(c.port), "max_connections": "200",
@@ -227,8 +182,7 @@ func (c *Cluster) run(ctx context.Context) error {
 	c.cmd, c.done = cmd, done
 	c.mu.Unlock()
 	if err := c.awaitReady(ctx, done); err != nil {
-		_ = cmd.Process.Signal(syscall.SIGQUIT)
-		<-done
+		c.Kill()
 		said, _ := os.ReadFile(logPath)
 		return fmt.Errorf("start Postgres: %w; its last words:\n%s", err, tail(string(said), 1500))
 	}
@@ -282,7 +236,7 @@ func (c *Cluster) Done() <-chan struct{} {
 // Stop shuts down fast, and past five seconds or the end of ctx at once. Twice
 // does no harm. The data stays; the sockets go.
 func (c *Cluster) Stop(ctx context.Context) error {
-	defer os.RemoveAll(c.socketDir)
+	defer c.release()
 	c.signal(syscall.SIGINT)
 	select {
 	case <-c.Done():
@@ -308,6 +262,9 @@ func (c *Cluster) Kill() {
 // Restart starts a stopped or killed server again at the same address.
 func (c *Cluster) Restart(ctx context.Context) error {
 	c.Kill()
+	if err := c.take(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(c.socketDir, 0o700); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,7 +15,19 @@ import (
 	"github.com/jetway-project/jetway/internal/dev/postgres"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test binary is also a process that starts a cluster and is killed.
+func TestMain(m *testing.M) {
+	if d := os.Getenv("JETWAY_TEST_START"); d != "" {
+		c, err := postgres.Start(context.Background(), postgres.Config{Dir: d, Ephemeral: true})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(c.DSN())
+		select {}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // dir is one that the server's unprivileged user can reach; t.TempDir is not, under root.
 func dir(t *testing.T) string {
@@ -145,7 +158,11 @@ func TestUnreachableDirectoryIsLinked(t *testing.T) {
 	c := start(t, d)
 	query(t, c, "select 'ok'")
 	if real, err := os.Readlink(d); err == nil {
-		t.Cleanup(func() { _ = os.RemoveAll(real) })
+		t.Cleanup(func() {
+			for _, suffix := range []string{"", ".log", ".lock"} {
+				_ = os.RemoveAll(real + suffix)
+			}
+		})
 	} else if os.Geteuid() == 0 {
 		t.Fatal(err)
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // MinVersion is the oldest major version that Jetway runs on.
@@ -29,16 +31,26 @@ var places = []string{
 	"/usr/pgsql-*/bin",                   // Fedora, RHEL
 	"/opt/homebrew/opt/postgresql@*/bin", // Homebrew on Apple silicon
 	"/usr/local/opt/postgresql@*/bin",    // Homebrew on Intel
+	"/Applications/Postgres.app/Contents/Versions/*/bin",
 	"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",
 }
 
 // Find gives the newest server programs of MinVersion or later, in PATH or where
 // the systems' packages put them; ErrNotFound when there are none.
 func Find(ctx context.Context) (Binaries, error) {
+	all := findAll(ctx)
+	if len(all) == 0 {
+		return Binaries{}, fmt.Errorf("%w: looked for postgres and initdb, version %d or newer, in PATH and %s; install the package postgresql", ErrNotFound, MinVersion, strings.Join(places, ", "))
+	}
+	return slices.MaxFunc(all, func(a, b Binaries) int { return a.Version - b.Version }), nil
+}
+
+// findAll gives what there is of MinVersion or later, that of PATH first.
+func findAll(ctx context.Context) (all []Binaries) {
 	var dirs []string
-	if path, err := exec.LookPath("postgres"); err == nil {
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
 		// A link in PATH may stand alone; initdb is beside what it leads to.
-		if real, err := filepath.EvalSymlinks(path); err == nil {
+		if real, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres")); err == nil && filepath.IsAbs(real) {
 			dirs = append(dirs, filepath.Dir(real))
 		}
 	}
@@ -46,16 +58,17 @@ func Find(ctx context.Context) (Binaries, error) {
 		found, _ := filepath.Glob(pattern)
 		dirs = append(dirs, found...)
 	}
-	var all []Binaries
+	seen := map[string]bool{}
 	for _, dir := range dirs {
+		if seen[dir] {
+			continue
+		}
+		seen[dir] = true
 		if v, err := version(ctx, dir); err == nil && v >= MinVersion {
 			all = append(all, Binaries{dir, v})
 		}
 	}
-	if len(all) == 0 {
-		return Binaries{}, fmt.Errorf("%w: looked for postgres and initdb, version %d or newer, in PATH and %v", ErrNotFound, MinVersion, places)
-	}
-	return slices.MaxFunc(all, func(a, b Binaries) int { return a.Version - b.Version }), nil
+	return all
 }
 
 var versionPattern = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)

@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Ensure finds a server, or installs one with the system's package manager after
@@ -16,6 +19,14 @@ func Ensure(ctx context.Context, out io.Writer) (Binaries, error) {
 	b, err := Find(ctx)
 	if err == nil || !errors.Is(err, ErrNotFound) {
 		return b, err
+	}
+	// The tests of several packages may come here at the same time.
+	if file, err := os.OpenFile(filepath.Join(os.TempDir(), "jetway-install.lock"), os.O_RDWR|os.O_CREATE, 0o600); err == nil {
+		defer file.Close()
+		_ = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+		if b, err := Find(ctx); err == nil {
+			return b, nil
+		}
 	}
 	if err := install(ctx, out); err != nil {
 		return b, err
@@ -35,7 +46,7 @@ export DEBIAN_FRONTEND=noninteractive
 if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
   mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
 fi
-apt-get update -qq && apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold postgresql`},
+apt-get update -qq && apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold postgresql`},
 	{"brew", false, "brew install postgresql@17"},
 	{"dnf", true, "dnf install -y -q postgresql-server"},
 	{"apk", true, "apk add --quiet postgresql17"},

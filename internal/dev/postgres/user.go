@@ -3,6 +3,7 @@ package postgres
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -16,10 +17,16 @@ import (
 // account is the user that the server runs as; nil: this one.
 type account struct{ uid, gid uint32 }
 
-// serverAccount is an unprivileged one when this process is root's.
-func serverAccount() (*account, error) {
+// serverAccount is an unprivileged one when this process is root's: the owner of
+// the data, where there are some, so that their owner can go on with them later.
+func serverAccount(dir string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
+	}
+	if info, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
+			return &account{st.Uid, st.Gid}, nil
+		}
 	}
 	for _, name := range []string{"postgres", "_postgres", "nobody"} {
 		u, err := user.Lookup(name)
@@ -48,7 +55,11 @@ func (a *account) reaches(path string) bool {
 	if a == nil {
 		return true
 	}
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return false
+	}
+	for dir := parent; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return false
@@ -77,18 +88,39 @@ func (a *account) passes(info fs.FileInfo) bool {
 	return mode&0o001 != 0
 }
 
+// otherPlace is where data are kept whose wanted place is out of the server's reach.
+const otherPlace = "/var/lib/jetway"
+
 // elsewhere is for data that the server's user cannot reach where it was wanted
 // (below /root, say): a directory of /var/lib, and a link from the wanted place.
+// Without the link it is a new directory: who removed the link wanted new data.
 func elsewhere(dir string, log *slog.Logger) (string, error) {
-	sum := sha256.Sum256([]byte(dir))
-	real := filepath.Join("/var/lib/jetway", hex.EncodeToString(sum[:6]))
-	if err := os.MkdirAll(filepath.Dir(real), 0o755); err != nil {
+	if target, err := os.Readlink(dir); err == nil {
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(dir), target)
+		}
+		return target, os.MkdirAll(filepath.Dir(target), 0o755)
+	}
+	if err := os.MkdirAll(otherPlace, 0o755); err != nil {
 		return "", err
 	}
-	if target, err := os.Readlink(dir); err != nil || target != real {
-		if err := os.Symlink(real, dir); err != nil {
-			return "", fmt.Errorf("link %s to %s, where the server's user can reach it: %w", dir, real, err)
+	sum := sha256.Sum256([]byte(dir))
+	name := filepath.Join(otherPlace, hex.EncodeToString(sum[:6]))
+	real := name
+	for n := 2; ; n++ {
+		err := os.Mkdir(real, 0o700)
+		if err == nil {
+			break
 		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+		real = name + "-" + strconv.Itoa(n)
+	}
+	_ = os.Remove(dir) // an empty directory
+	if err := os.Symlink(real, dir); err != nil {
+		_ = os.Remove(real)
+		return "", fmt.Errorf("link %s to %s, where the server's user can reach it: %w", dir, real, err)
 	}
 	log.Info("the database is kept where an unprivileged user can reach it", "dir", real, "link", dir)
 	return real, nil
