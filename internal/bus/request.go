@@ -41,7 +41,10 @@ func RequestRaw(ctx context.Context, nc *nats.Conn, subject string, payload []by
 	}
 	msg := nats.NewMsg(subject)
 	msg.Data = payload
-	msg.Header.Set(messages.HeaderTimeout, time.Until(deadline).Round(time.Millisecond).String())
+	// A little less, so that a worker's last word still comes in time.
+	left := time.Until(deadline)
+	left -= min(left/10, 100*time.Millisecond)
+	msg.Header.Set(messages.HeaderTimeout, max(left, time.Millisecond).Round(time.Millisecond).String())
 	reply, err := nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
 		return nil, requestError(ctx, nc, subject, err)

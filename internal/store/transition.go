@@ -168,11 +168,18 @@ func (s *Store) load(ctx context.Context, ids []string) (map[string]*loaded, []o
 func foreignTo(holder *Holder, ids []string, backends map[string]*loaded) (foreign []string) {
 	for _, id := range ids {
 		l := backends[id]
-		if l == nil || (holder != nil && (l.drone != holder.Drone || l.session != holder.Session)) {
+		if l == nil || (holder != nil && !holder.mayReport(l)) {
 			foreign = append(foreign, id)
 		}
 	}
 	return foreign
+}
+
+// mayReport: a session's own backends, and any of the drone that has ended, for
+// then nothing changes but that its actions are shown to be taken: a drone that
+// came back says so of what was given up in an earlier session (I3).
+func (h *Holder) mayReport(l *loaded) bool {
+	return l.drone == h.Drone && (l.session == h.Session || l.Status == messages.Terminated)
 }
 
 // step is what one backend goes through in one save: a row for each state.

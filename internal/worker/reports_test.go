@@ -186,6 +186,14 @@ func TestI6BackendsOfAnEarlierSessionEndAsLost(t *testing.T) {
 	}
 	p.session = "s-2"
 	p.report(kept, messages.Terminated)
+
+	// I3: told to end what it does not run, the drone says that it has ended, which
+	// takes the action off the record; it would be published for ever otherwise.
+	p.awaitAction(gone, messages.TerminateID(gone, true))
+	p.report(gone, messages.Terminated)
+	if n := w.count("outbox where backend_id = $1", gone); n != 0 {
+		t.Errorf("%d actions are still on record of a backend that has ended", n)
+	}
 }
 
 func TestServiceIsListedByTheMicroProtocol(t *testing.T) {
