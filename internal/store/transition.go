@@ -109,30 +109,37 @@ func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change
 	for i, c := range changes {
 		ids[i] = c.BackendID
 	}
-	var earlier []outbox.Row
-	for first := true; len(changes) > 0; first = false {
+	known := make(map[int64]bool)
+	for len(changes) > 0 {
 		loaded, pending, err := s.load(ctx, ids)
 		if err != nil {
 			return nil, nil, err
 		}
-		// Looked at each time: a backend may be adopted by another session meanwhile (I1).
-		if foreign = foreignTo(holder, ids, loaded); first {
-			earlier = pending
-		}
-		if len(foreign) > 0 {
+		// Looked at each time: a backend may be adopted by another session meanwhile (I1),
+		// and who was at it meanwhile may not have published its state yet (I5).
+		if foreign = foreignTo(holder, ids, loaded); len(foreign) > 0 {
 			return rows, foreign, nil
+		}
+		for _, row := range pending {
+			if !known[row.ID] {
+				known[row.ID] = true
+				rows = append(rows, row)
+			}
 		}
 		save := decide(loaded, changes)
 		saved, conflicted, err := s.save(ctx, save)
 		if err != nil {
 			return nil, nil, err
 		}
+		for _, row := range saved {
+			known[row.ID] = true
+		}
 		rows = append(rows, saved...)
 		// Another statement was at these meanwhile: look again.
 		changes = keep(changes, conflicted)
 		ids = conflicted
 	}
-	return append(earlier, rows...), nil, nil
+	return rows, nil, nil
 }
 
 type loaded struct {
