@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -92,11 +93,9 @@ select id, kind, backend_id, drone, status, last_status, body, now()
 from new_rows
 order by 1`
 
-// takenSQL takes actions off the record whose goal their backend has reached.
+// takenSQL takes actions off the record whose goal their backends have reached.
 const takenSQL = `
-delete from outbox o
-using unnest($1::text[], $2::int2[]) as t (id, status)
-where o.backend_id = any($1) and o.backend_id = t.id and o.until_status <= t.status`
+delete from outbox o where o.backend_id = any($1::text[]) and o.until_status <= $2`
 
 // Transition applies events to backends by the rules of lifecycle: all of them,
 // or none where a backend does not exist or is not the holder's; those are the
@@ -236,19 +235,19 @@ func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, co
 	if len(saves) == 0 {
 		return nil, nil, nil
 	}
+	saves = inPieces(saves)
 	err = again(ctx, func() error {
 		rows, conflicted = nil, nil
 		b := &pgx.Batch{}
 		seen := make(map[string]bool)
 		taken := make(map[string]messages.Status)
 		for _, steps := range saves {
-			var missed map[string]bool
 			args, wanted := saveArgs(steps, taken)
 			if len(wanted) == 0 {
 				continue
 			}
 			b.Queue(saveSQL, args...).Query(func(r pgx.Rows) error {
-				missed = make(map[string]bool, len(wanted))
+				missed := make(map[string]bool, len(wanted))
 				for _, id := range wanted {
 					missed[id] = true
 				}
@@ -263,16 +262,35 @@ func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, co
 				return err
 			})
 		}
-		if len(taken) > 0 {
-			ids, statuses := make([]string, 0, len(taken)), make([]int16, 0, len(taken))
-			for id, status := range taken {
-				ids, statuses = append(ids, id), append(statuses, int16(status))
-			}
-			b.Queue(takenSQL, ids, statuses)
+		for status, ids := range byStatus(taken) {
+			b.Queue(takenSQL, ids, int16(status))
 		}
 		return s.pool.SendBatch(ctx, b).Close()
 	})
 	return rows, conflicted, wrap("write states", err)
+}
+
+// savePiece is the most rows that one statement writes. Its plan, made for a few,
+// compares every row with every other.
+const savePiece = 64
+
+// inPieces divides saves so that none is larger than savePiece.
+func inPieces(saves [][]step) (pieces [][]step) {
+	for _, steps := range saves {
+		for piece := range slices.Chunk(steps, savePiece) {
+			pieces = append(pieces, piece)
+		}
+	}
+	return pieces
+}
+
+// byStatus turns the map around.
+func byStatus(taken map[string]messages.Status) map[messages.Status][]string {
+	ids := make(map[messages.Status][]string)
+	for id, status := range taken {
+		ids[status] = append(ids[status], id)
+	}
+	return ids
 }
 
 // saveArgs makes the arrays of saveSQL of the steps that change a row, and notes
