@@ -55,6 +55,7 @@ func (r *rig) heartbeat(ctx context.Context, t rapid.TB) {
 }
 
 func (r *rig) connector(t testing.TB) *lease.Connector {
+	t.Helper()
 	return lease.NewConnector(lease.Config{Store: r.Store, Log: testkit.Logger(t)})
 }
 
