@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/store"
@@ -105,7 +104,7 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 		return nil, err
 	}
 
-	c := client{nc: nc, run: run}
+	c := newClient(nc, run)
 	cfg.Progress("idle spawns")
 	if r.IdleSpawn, err = c.idleSpawns(ctx); err != nil {
 		return nil, err
@@ -218,25 +217,49 @@ func figuresError(f Figures) error {
 
 // client sends connects as a web tier would.
 type client struct {
-	nc  *nats.Conn
-	run string
+	nc   *nats.Conn
+	rest string // of a request, after the key's name
 }
 
-func (c *client) connect(ctx context.Context, what string, n int) error {
-	_, err := c.spawn(ctx, what, n)
+// askTimeout is the workers' default.
+const askTimeout = 5 * time.Second
+
+func newClient(nc *nats.Conn, run string) client {
+	return client{nc: nc, rest: `","namespace":"` + run + `"},"spawn_config":{"cluster":"` + cluster(run) + `","executable":{"command":["nothing"]}}}`}
+}
+
+// connect asks as cheaply as C1 does, so that what is measured is the stack and
+// not the asker: the payload is put together from bytes, and of the reply it is
+// looked only whether it is a refusal.
+func (c *client) connect(_ context.Context, what string, n int) error {
+	_, err := c.ask(what, n)
 	return err
 }
 
-func (c *client) spawn(ctx context.Context, what string, n int) (messages.ConnectResponse, error) {
-	req := messages.ConnectRequest{
-		Key: &messages.Key{Name: what + "-" + strconv.Itoa(n), Namespace: c.run},
-		SpawnConfig: &messages.SpawnConfig{
-			Cluster: cluster(c.run), Executable: json.RawMessage(`{"command":["nothing"]}`),
-		},
+func (c *client) ask(what string, n int) ([]byte, error) {
+	payload := make([]byte, 0, 256)
+	payload = append(payload, `{"key":{"name":"`...)
+	payload = append(payload, what...)
+	payload = append(payload, '-')
+	payload = strconv.AppendInt(payload, int64(n), 10)
+	payload = append(payload, c.rest...)
+	reply, err := c.nc.Request(messages.SubjectConnect, payload, askTimeout)
+	if err != nil {
+		return nil, err
 	}
-	resp, err := bus.Request[messages.ConnectResponse](ctx, c.nc, messages.SubjectConnect, req)
-	if err == nil && resp.Token == "" {
-		return resp, errors.New("the reply has no token")
+	if why := reply.Header.Get(messages.HeaderError); why != "" {
+		return nil, fmt.Errorf("%s: %s", reply.Header.Get(messages.HeaderErrorCode), why)
+	}
+	return reply.Data, nil
+}
+
+func (c *client) spawn(what string, n int) (resp messages.ConnectResponse, err error) {
+	data, err := c.ask(what, n)
+	if err == nil {
+		err = json.Unmarshal(data, &resp)
+	}
+	if err == nil && (resp.Token == "" || !resp.Spawned) {
+		err = fmt.Errorf("the reply is of no spawn: %s", data)
 	}
 	return resp, err
 }
@@ -265,7 +288,7 @@ func (c *client) idleSpawns(ctx context.Context) (Figures, error) {
 	began := time.Now()
 	for n := range idleSpawns {
 		start := time.Now()
-		resp, err := c.spawn(ctx, "idle", n)
+		resp, err := c.spawn("idle", n)
 		if err != nil {
 			return Figures{}, fmt.Errorf("spawn one backend: %w", err)
 		}
