@@ -13,7 +13,7 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// connectSQL settles a batch of keys: one row of arrays $1…$16 a key, $20…$25 a token.
+// connectSQL settles a batch of keys: one entry of the arrays $1…$15 a key, $20…$25 a token.
 //
 // All of it sees one snapshot, except what the lease's row says once it is
 // locked: "on conflict … where" decides there, on the row as it is then, so of
@@ -82,6 +82,10 @@ lost as (
 ),
 lost_rows as materialized (
     select l.*, nextval('outbox_id') as state_row, nextval('outbox_id') as terminate_row from lost l
+),
+-- Nobody may run it any more; published again, its "scheduled" would follow its end (I5).
+withdrawn as (
+    delete from outbox o where o.backend_id = any(array(select l.id from lost l)) and o.kind = 'spawn'
 ),
 tokens as (
     insert into token (hash, backend_id, username, auth, secret, expires_at)
@@ -211,7 +215,7 @@ func (a *connectAnswer) add() error {
 			Subdomain: r.subdomain, StaticToken: r.staticToken,
 			ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)),
 		}
-	case rowAcquired:
+	case rowAcquired: // its tag is the backend that had the key before
 		if a.tokens == nil {
 			a.tokens, a.victims = make(map[string]int64, len(a.wants)), make(map[string]string)
 		}

@@ -216,9 +216,14 @@ func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
 		}
 		from := *l
 		st := step{from: &from, state: next.State, asked: next.Asked, actions: actions}
-		if r, ok := c.Event.(lifecycle.Reported); ok && actions.Taken {
+		switch e := c.Event.(type) {
+		case lifecycle.Reported:
 			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
-			st.taken = r.State.Status
+			st.taken = e.State.Status
+		case lifecycle.Lost:
+			// Nobody may run it any more: its spawn is off the record. Published again,
+			// its "scheduled" would follow its end (I5).
+			st.taken = messages.Loading
 		}
 		saves[n] = append(saves[n], st)
 		if next.State != l.State || next.Asked != l.Asked {
@@ -303,7 +308,7 @@ func saveArgs(steps []step, taken map[string]messages.Status) (args []any, wante
 	var release, publish []bool
 	for i := range steps {
 		st := &steps[i]
-		if st.actions.Taken {
+		if st.taken != 0 {
 			taken[st.from.id] = max(taken[st.from.id], st.taken)
 		}
 		if st.state == st.from.State && st.asked == st.from.Asked {

@@ -166,6 +166,7 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	startWorker(t, w, "wo-a", options{ttl: 3 * time.Second})
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
+	untaken := w.connect(spawnKey("untaken")).BackendID
 	before := p.awaitAction(first.BackendID, messages.SpawnID(first.BackendID))
 	p.report(first.BackendID, messages.Ready)
 	if r := p.heartbeat(first.BackendID); len(r.Renewed) != 1 || len(r.Lost) != 0 {
@@ -197,5 +198,14 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	}
 	if _, ok := w.route(first.Token); ok {
 		t.Error("a token of the lost backend leads somewhere")
+	}
+
+	testkit.Eventually(t, patience, "the takeover from a backend that never started", func() bool {
+		p.heartbeat()
+		return w.connect(spawnKey("untaken")).Spawned
+	})
+	// I5: published again, it would take an ended backend back to scheduled.
+	if n := w.count("outbox where backend_id = $1 and kind = 'spawn'", untaken); n != 0 {
+		t.Error("the spawn of a backend that was given up is still on record")
 	}
 }

@@ -164,6 +164,7 @@ func TestI6BackendsOfAnEarlierSessionEndAsLost(t *testing.T) {
 	startWorker(t, w, "wo-a", options{})
 	p := startPeer(t, w, "dr-a")
 	kept, gone := w.connect(spawnKey("kept")).BackendID, w.connect(spawnKey("gone")).BackendID
+	untaken := w.connect(spawnKey("untaken")).BackendID
 	p.report(kept, messages.Ready)
 	p.report(gone, messages.Ready)
 	data, refusal := w.ask(messages.RegisterSubject("dr-a"), messages.RegisterRequest{
@@ -181,6 +182,10 @@ func TestI6BackendsOfAnEarlierSessionEndAsLost(t *testing.T) {
 		t.Errorf("what the drone no longer runs is %+v", info)
 	}
 	wantNumbers(t, w, kept, messages.Scheduled, messages.Ready)
+	// I5: a spawn published again after its backend has ended would take it back to scheduled.
+	if n := w.count("outbox where backend_id = $1 and kind = 'spawn'", untaken); n != 0 {
+		t.Error("the spawn of a backend that was given up is still on record")
+	}
 	if refusal := p.tryReport(stateOf(kept, messages.Terminated)); refusal == nil || refusal.Kind != messages.NotFound {
 		t.Errorf("the earlier session reports: %v", refusal)
 	}
