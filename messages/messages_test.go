@@ -293,9 +293,6 @@ func TestSubjects(t *testing.T) {
 			t.Errorf("%s: got %q, %v", subject, got, err)
 		}
 	}
-	if messages.BackendOf(messages.LogSubject("b-1")) != "b-1" || messages.BackendOf("jetway.event.backend.a.b") != "" {
-		t.Error("BackendOf")
-	}
 }
 
 // Every kind has the code of the design's table.

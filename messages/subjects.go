@@ -21,7 +21,6 @@ const (
 	SubjectAllLogs    = "jetway.log.*"
 
 	SubjectAnyBackendEvent = "jetway.event.backend.*"
-	SubjectAnyTokenEvent   = "jetway.event.token.*"
 )
 
 // Streams; the workers make them.
@@ -55,14 +54,8 @@ func BackendEventSubject(backend string) string { return "jetway.event.backend."
 // DroneEventSubject carries what happens to one drone.
 func DroneEventSubject(drone string) string { return "jetway.event.drone." + drone }
 
-// TokenEventSubject carries the revocations of one backend's tokens.
-func TokenEventSubject(backend string) string { return "jetway.event.token." + backend }
-
 // LogSubject carries one backend's output lines.
 func LogSubject(backend string) string { return "jetway.log." + backend }
-
-// StatsSubject carries one backend's use of CPU and memory.
-func StatsSubject(backend string) string { return "jetway.stats." + backend }
 
 // SenderOf gives the drone or proxy that a request's subject speaks for, e.g.
 // "dr-a" for jetway.drone.dr-a.report, or an error when that is no such name.
@@ -78,14 +71,4 @@ func SenderOf(subject string) (string, error) {
 		return parts[2], CheckProxyName(parts[2])
 	}
 	return "", Errorf(BadRequest, "the subject %.100q names no sender", subject)
-}
-
-// BackendOf gives the backend of an event, log or stats subject, or "".
-func BackendOf(subject string) string {
-	for _, prefix := range []string{"jetway.event.backend.", "jetway.event.token.", "jetway.log.", "jetway.stats."} {
-		if id, ok := strings.CutPrefix(subject, prefix); ok && checkID("", id) == nil {
-			return id
-		}
-	}
-	return ""
 }

@@ -72,11 +72,6 @@ func (s *Store) Terms() lease.Terms { return s.terms }
 // Close closes the pool when its statements are done.
 func (s *Store) Close() { s.pool.Close() }
 
-// Ping says whether Postgres answers.
-func (s *Store) Ping(ctx context.Context) error {
-	return wrap("ping Postgres", s.pool.Ping(ctx))
-}
-
 // SQLSTATE classes and codes that are branched on.
 const (
 	classConnection   = "08"
