@@ -98,7 +98,7 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, uri string) {
 		req, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + uri + " HTTP/1.1\r\nHost: a\r\n\r\n")))
 		if err != nil {
-			t.Skip() // the server refuses it
+			return // the server refuses it
 		}
 		tg, ok := targetOf(req)
 		if !ok {
