@@ -2,6 +2,7 @@ package messages
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -39,6 +40,13 @@ func NewStateEvent(backend string, at time.Time, state State) StateEvent {
 // status at most once.
 func StateEventID(backend string, status Status) string {
 	return backend + "." + strconv.Itoa(int(status))
+}
+
+// StatusOfEvent reads the status out of the id of a state event, which is also its
+// message id on the bus: who cares for some statuses only need not read the others.
+func StatusOfEvent(id string) (status Status, ok bool) {
+	n, err := strconv.Atoi(id[strings.LastIndexByte(id, '.')+1:])
+	return Status(n), err == nil
 }
 
 // SpawnID is the id of the one action that spawns a backend.

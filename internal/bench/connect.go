@@ -66,12 +66,17 @@ type ConnectResult struct {
 	C2        Figures `json:"c2"`
 	IdleSpawn Figures `json:"idle_spawn"`
 	Joins     Figures `json:"joins"`
-	Spawns    Figures `json:"spawns"`
+	// Spawns is the connect path alone: from the request to the reply, the event and
+	// the action, whose drone takes none meanwhile.
+	Spawns Figures `json:"spawns"`
+	// Lives is the same while the drone, on the same cores, takes every spawn,
+	// starts it and reports it ready.
+	Lives Figures `json:"spawns_to_ready"`
 }
 
 // All gives the figures in order.
 func (r *ConnectResult) All() []Figures {
-	return []Figures{r.C1, r.C2, r.IdleSpawn, r.Joins, r.Spawns}
+	return []Figures{r.C1, r.C2, r.IdleSpawn, r.Joins, r.Spawns, r.Lives}
 }
 
 // idleSpawns is how many spawns are made one after another.
@@ -104,7 +109,7 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 		return nil, err
 	}
 
-	c := newClient(nc, run)
+	c := newClient(nc, run, cluster(run))
 	cfg.Progress("idle spawns")
 	if r.IdleSpawn, err = c.idleSpawns(ctx); err != nil {
 		return nil, err
@@ -120,13 +125,25 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 		return c.connect(ctx, "join", n*7919%cfg.Keys)
 	})
 	cfg.Progress("spawns")
+	parked, leave, err := park(ctx, nc, "dr-parked-"+run, "parked-"+cluster(run), cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	p := newClient(nc, run, parked)
 	r.Spawns = load(ctx, "spawns", cfg.InFlight, cfg.Duration, 1, func(ctx context.Context, n int) error {
+		return p.connect(ctx, "parked", n)
+	})
+	leave()
+	cfg.Progress("spawns to ready")
+	r.Lives = load(ctx, "spawns to ready", cfg.InFlight, cfg.Duration, 1, func(ctx context.Context, n int) error {
 		return c.connect(ctx, "spawn", n)
 	})
-	for _, f := range []*Figures{&r.Joins, &r.Spawns} {
+	for _, f := range []*Figures{&r.Joins, &r.Spawns, &r.Lives} {
 		f.OfC1 = f.Rate / r.C1.Rate
 	}
-	r.Spawns.OfC2 = r.Spawns.Rate / r.C2.Rate
+	for _, f := range []*Figures{&r.Spawns, &r.Lives} {
+		f.OfC2 = f.Rate / r.C2.Rate
+	}
 	cfg.Progress("ending what was spawned")
 	return r, ctx.Err()
 }
@@ -224,8 +241,8 @@ type client struct {
 // askTimeout is the workers' default.
 const askTimeout = 5 * time.Second
 
-func newClient(nc *nats.Conn, run string) client {
-	return client{nc: nc, rest: `","namespace":"` + run + `"},"spawn_config":{"cluster":"` + cluster(run) + `","executable":{"command":["nothing"]}}}`}
+func newClient(nc *nats.Conn, run, cluster string) client {
+	return client{nc: nc, rest: `","namespace":"` + run + `"},"spawn_config":{"cluster":"` + cluster + `","executable":{"command":["nothing"]}}}`}
 }
 
 // connect asks as cheaply as C1 does, so that what is measured is the stack and

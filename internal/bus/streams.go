@@ -22,8 +22,9 @@ func streams(replicas int) []jetstream.StreamConfig {
 		Description: "Actions for drones; on record in Postgres until taken",
 		Subjects:    []string{messages.SubjectAllActions},
 		Retention:   jetstream.WorkQueuePolicy,
-		MaxAge:      10 * time.Minute, // a drone refuses what is older; what it must still take is published again
-		MaxBytes:    1 << 30,
+		Storage:     jetstream.MemoryStorage, // Postgres has them until they are taken: files would say it twice
+		MaxAge:      10 * time.Minute,        // a drone refuses what is older; what it must still take is published again
+		MaxBytes:    256 << 20,
 		Replicas:    replicas,
 		Duplicates:  duplicateWindow,
 	}, {

@@ -34,14 +34,19 @@ func specOf(h *held, spawn *messages.Spawn) runtime.Spec {
 	return runtime.Spec{BackendID: h.id, Executable: spawn.Executable, Env: env, Log: h.lines.add}
 }
 
-// runBackend starts a backend and waits for its end. start ends when the
-// start is to be given up; ctx when the agent does not look after it any more.
+// runBackend starts a backend. start ends when the start is to be given up; ctx
+// when the agent does not look after the backend any more.
 func (a *agent) runBackend(ctx, start context.Context, h *held, spec runtime.Spec) {
 	defer h.abort()
-	instance := a.startBackend(ctx, start, h, spec)
-	if instance == nil {
-		return
+	if instance := a.startBackend(ctx, start, h, spec); instance != nil {
+		// A goroutine of its own: the stack that starting took is not kept for as
+		// long as the backend runs.
+		a.wg.Go(func() { a.awaitEnd(ctx, h, instance) })
 	}
+}
+
+// awaitEnd waits for a backend's end.
+func (a *agent) awaitEnd(ctx context.Context, h *held, instance runtime.Instance) {
 	select {
 	case <-instance.Done():
 		h.lines.close()

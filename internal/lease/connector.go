@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/outbox"
@@ -28,6 +29,8 @@ type Config struct {
 type Connector struct {
 	cfg    Config
 	drones drones
+	// joins is how many batches in a row were nothing but joins.
+	joins atomic.Int32
 }
 
 // NewConnector makes a Connector.
@@ -72,13 +75,13 @@ func (c *Connector) Connect(ctx context.Context, reqs []Request) ([]Outcome, []o
 	for i := range pending {
 		pending[i] = i
 	}
+	if b.joinsLikely() {
+		pending = b.joinRound(ctx, pending)
+	}
 	// A round that settles some is no try in vain: those of the batch that want
 	// one backend id under different keys take turns.
-	for vain := 0; vain < rounds; {
+	for vain := 0; len(pending) > 0 && vain < rounds; {
 		left := b.round(ctx, pending)
-		if len(left) == 0 {
-			return b.outcomes, b.rows
-		}
 		if len(left) == len(pending) {
 			vain++
 		}
@@ -133,6 +136,7 @@ func (b *batch) round(ctx context.Context, pending []int) (left []int) {
 		return append(left, b.failed(ctx, groups, err)...)
 	}
 	b.rows = append(b.rows, rows...)
+	b.noteJoins(got)
 	for i, g := range groups {
 		left = append(left, b.settle(g, got[i])...)
 	}
@@ -167,6 +171,26 @@ func (b *batch) failed(ctx context.Context, groups []*group, err error) (left []
 // their rows in the same order), and picks who spawns if nobody holds the key.
 // Deferred are requests whose backend id another one of the batch wants.
 func (b *batch) fold(ctx context.Context, pending []int) (groups []*group, deferred []int) {
+	ids := make(map[string]bool)
+	groups = b.group(pending)
+	kept := groups[:0]
+	for _, g := range groups {
+		b.lead(ctx, g)
+		if g.spawn != nil && g.spawn.IDGiven {
+			if ids[g.spawn.BackendID] {
+				b.drones.giveBack(g.drone)
+				deferred = append(deferred, g.members...)
+				continue
+			}
+			ids[g.spawn.BackendID] = true
+		}
+		kept = append(kept, g)
+	}
+	return kept, deferred
+}
+
+// group gives the requests by key, in the order of keys.
+func (b *batch) group(pending []int) (groups []*group) {
 	byKey := make(map[[2]string]*group, len(pending))
 	for _, i := range pending {
 		var key messages.Key
@@ -190,21 +214,7 @@ func (b *batch) fold(ctx context.Context, pending []int) (groups []*group, defer
 		}
 		return strings.Compare(x.key.Name, y.key.Name)
 	})
-	ids := make(map[string]bool)
-	kept := groups[:0]
-	for _, g := range groups {
-		b.lead(ctx, g)
-		if g.spawn != nil && g.spawn.IDGiven {
-			if ids[g.spawn.BackendID] {
-				b.drones.giveBack(g.drone)
-				deferred = append(deferred, g.members...)
-				continue
-			}
-			ids[g.spawn.BackendID] = true
-		}
-		kept = append(kept, g)
-	}
-	return kept, deferred
+	return groups
 }
 
 // lead finds the first member that can spawn.
@@ -270,9 +280,10 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cfg.MaxIdleSeconds != nil {
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
-	spawn.Body = messages.Encode(messages.Spawn{
+	spawn.Message = messages.Spawn{
 		Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable,
-	})
+	}
+	spawn.Body = messages.Encode(&spawn.Message)
 	return spawn, drone, nil
 }
 

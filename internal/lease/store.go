@@ -45,7 +45,9 @@ type Spawn struct {
 	StaticToken     string
 	LifetimeSeconds int64 // 0: no limit
 	MaxIdleSeconds  int64 // 0: no limit
-	// Body is a messages.Spawn as JSON, without fencing token and deadlines.
+	// Message is what the drone gets, without fencing token and deadlines; Body
+	// is the same as JSON, as it is stored.
+	Message     messages.Spawn
 	Body        []byte
 	Traceparent string
 }

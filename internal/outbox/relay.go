@@ -25,6 +25,8 @@ type Publisher interface {
 	// Publish sends all, in order, and gives a function that waits for their
 	// acknowledgements: one error each, nil where acknowledged.
 	Publish(msgs []*nats.Msg) (acks func(ctx context.Context) []error)
+	// Send sends all, in order, and asks for no acknowledgement.
+	Send(msgs []*nats.Msg) error
 }
 
 // Config of a relay. All fields but HealEvery are required.
@@ -167,7 +169,7 @@ func (r *Relay) flush(batch []submission) {
 
 	states, actions := r.split(batch)
 	failed := make(map[*Row]error)
-	r.publish(ctx, states, failed, "cannot publish a state; trying again")
+	r.publish(ctx, states, failed)
 	if ids := published(states, failed); len(ids) > 0 {
 		if err := r.cfg.Store.DeleteOutbox(ctx, ids); err != nil {
 			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(ids), "err", err)
@@ -184,13 +186,17 @@ func (r *Relay) flush(batch []submission) {
 	for row := range failed {
 		held[row.BackendID] = true
 	}
-	ready := actions[:0]
+	ready := make([]*nats.Msg, 0, len(actions))
 	for _, a := range actions {
 		if !held[a.row.BackendID] {
-			ready = append(ready, a)
+			ready = append(ready, a.msg)
 		}
 	}
-	r.publish(ctx, ready, failed, "cannot publish an action; trying again")
+	// Nobody asks whether an action got into the stream: it stays on record until
+	// its drone has shown to have taken it, and is published again until then (I3).
+	if err := r.cfg.Publisher.Send(ready); err != nil {
+		r.cfg.Log.Warn("cannot publish actions; trying again", "actions", len(ready), "err", err)
+	}
 }
 
 type outgoing struct {
@@ -221,7 +227,7 @@ func (r *Relay) split(batch []submission) (states, actions []outgoing) {
 }
 
 // publish sends all in order, waits, and notes what failed.
-func (r *Relay) publish(ctx context.Context, out []outgoing, failed map[*Row]error, failure string) {
+func (r *Relay) publish(ctx context.Context, out []outgoing, failed map[*Row]error) {
 	msgs := make([]*nats.Msg, len(out))
 	for i := range out {
 		msgs[i] = out[i].msg
@@ -229,7 +235,7 @@ func (r *Relay) publish(ctx context.Context, out []outgoing, failed map[*Row]err
 	for i, err := range r.cfg.Publisher.Publish(msgs)(ctx) {
 		if err != nil {
 			failed[out[i].row] = err
-			r.cfg.Log.Warn(failure, "subject", out[i].msg.Subject, "err", err)
+			r.cfg.Log.Warn("cannot publish a state; trying again", "subject", out[i].msg.Subject, "err", err)
 		}
 	}
 }

@@ -32,7 +32,9 @@ type Row struct {
 	Status, LastStatus messages.Status
 	// Body is JSON, by kind: messages.State, DroneEvent, Terminate, or Spawn
 	// without what only the database knew, which is in the next two fields.
-	Body         []byte
+	Body []byte
+	// Spawn is the Body of a spawn, where whoever made the row has it at hand.
+	Spawn        *messages.Spawn
 	FencingToken int64
 	DroneTimeMS  int64
 	Traceparent  string
@@ -80,7 +82,9 @@ func (r *Row) Action(deadlines Deadlines) (*nats.Msg, error) {
 	switch r.Kind {
 	case KindSpawn:
 		action.Type, action.ID, action.Spawn = messages.TypeSpawn, messages.SpawnID(r.BackendID), new(messages.Spawn)
-		if err := r.body(action.Spawn); err != nil {
+		if r.Spawn != nil {
+			*action.Spawn = *r.Spawn
+		} else if err := r.body(action.Spawn); err != nil {
 			return nil, err
 		}
 		action.Spawn.FencingToken = r.FencingToken

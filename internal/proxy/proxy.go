@@ -179,6 +179,9 @@ func (p *Proxy) heard(msg *nats.Msg) {
 		p.log.Warn("events of backends were lost, all routes are forgotten", "dropped", dropped)
 		p.BusGap()
 	}
+	if status, ok := messages.StatusOfEvent(msg.Header.Get(messages.HeaderMessageID)); ok && status < messages.Ready {
+		return // nobody here waits for it
+	}
 	event, err := messages.Decode[messages.StateEvent](msg.Data)
 	if err != nil {
 		p.log.Debug("event ignored", "subject", msg.Subject, "err", err)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,13 +28,7 @@ with want as materialized (
          with ordinality as w (namespace, name, tag, backend_id, id_given, cluster, pool, drone,
                 session, subdomain, static_token, lifetime_seconds, max_idle_seconds, body, traceparent, ix)
 ),
-held as materialized (
-    select w.ix, l.tag, l.backend_id, l.fencing_token, l.expires_at, b.status, b.cluster, b.subdomain, b.static_token
-    from want w
-    cross join lateral (select * from lease l where l.namespace = w.namespace and l.name = w.name offset 0) l
-    cross join lateral (select * from backend b where b.id = l.backend_id offset 0) b
-    where l.released_at is null and l.expires_at > now()
-),
+` + heldCTE + `,
 -- May be spawned, should nobody hold the key: the drone that was picked still
 -- qualifies in the session that was picked, and the id is free.
 placed as materialized (
@@ -124,6 +119,33 @@ where w.id_given
   and exists (select from backend b where b.id = w.backend_id offset 0)
   and not exists (select from held h where h.ix = w.ix)`
 
+// heldCTE is who holds the keys that are wanted now, by the database's clock.
+const heldCTE = `held as materialized (
+    select w.ix, l.tag, l.backend_id, l.fencing_token, l.expires_at, b.status, b.cluster, b.subdomain, b.static_token
+    from want w
+    cross join lateral (select * from lease l where l.namespace = w.namespace and l.name = w.name offset 0) l
+    cross join lateral (select * from backend b where b.id = l.backend_id offset 0) b
+    where l.released_at is null and l.expires_at > now()
+)`
+
+// joinSQL is connectSQL for keys of which none may be spawned: a fifth of its
+// parts, and half of its cost.
+const joinSQL = `
+with want as materialized (
+    select * from unnest($1::text[], $2::text[]) with ordinality as w (namespace, name, ix)
+),
+` + heldCTE + `,
+tokens as (
+    insert into token (hash, backend_id, username, auth, secret, expires_at)
+    select t.hash, r.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => $3)
+    from unnest($4::int8[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[])
+         as t (ix, tag, hash, username, auth, secret)
+    join held r on r.ix = t.ix and r.tag = t.tag and r.static_token = '' and r.status < 60
+)
+select ix, backend_id, tag, status, cluster, subdomain, static_token,
+       extract(epoch from expires_at - now())::float8 as expires_in
+from held`
+
 // tokenLifetime is how long a dynamic token leads anywhere (design, section 3).
 const tokenLifetime = time.Hour
 
@@ -132,6 +154,10 @@ var lostBody = string(messages.Encode(messages.State{Status: messages.Terminated
 
 // Connect settles a batch in one statement (lease.Store).
 func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
+	if !slices.ContainsFunc(wants, func(w lease.Want) bool { return w.Spawn != nil }) {
+		got, err := s.join(ctx, wants)
+		return got, nil, err
+	}
 	args := connectArgs(wants, s.terms)
 	var got []lease.Got
 	var rows []outbox.Row
@@ -155,6 +181,33 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, [
 		return nil, nil, fmt.Errorf("connect %d keys: %w: %w", len(wants), lease.ErrRaced, err)
 	}
 	return nil, nil, wrap(fmt.Sprintf("connect %d keys", len(wants)), err)
+}
+
+func (s *Store) join(ctx context.Context, wants []lease.Want) ([]lease.Got, error) {
+	namespaces, names := make([]string, len(wants)), make([]string, len(wants))
+	for i := range wants {
+		namespaces[i], names[i] = wants[i].Key.Namespace, wants[i].Key.Name
+	}
+	args := append([]any{namespaces, names, tokenLifetime.Seconds()}, tokenArgs(wants)...)
+	got := make([]lease.Got, len(wants))
+	err := again(ctx, func() error {
+		result, err := s.pool.Query(ctx, joinSQL, args...)
+		if err != nil {
+			return err
+		}
+		var ix int64
+		var expiresIn float64
+		g := lease.Got{Result: lease.Held}
+		_, err = pgx.ForEachRow(result, []any{
+			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Cluster, &g.Subdomain, &g.StaticToken, &expiresIn,
+		}, func() error {
+			g.ExpiresIn = time.Duration(expiresIn * float64(time.Second))
+			got[ix-1] = g
+			return nil
+		})
+		return err
+	})
+	return got, wrap(fmt.Sprintf("join %d keys", len(wants)), err)
 }
 
 // The kinds of rows that connectSQL gives: what became of a key, and, for keys
@@ -254,7 +307,7 @@ func (a *connectAnswer) outboxRows() (rows []outbox.Row) {
 		spawn := a.wants[r.ix-1].Spawn
 		rows = append(rows, outbox.Row{
 			Kind: outbox.KindSpawn, BackendID: r.backendID, Drone: spawn.Drone, Status: messages.Scheduled,
-			Body: spawn.Body, FencingToken: a.tokens[r.backendID], DroneTimeMS: r.droneTimeMS,
+			Spawn: &spawn.Message, Body: spawn.Body, FencingToken: a.tokens[r.backendID], DroneTimeMS: r.droneTimeMS,
 			Traceparent: spawn.Traceparent, At: r.at,
 		})
 	}
@@ -269,10 +322,6 @@ func connectArgs(wants []lease.Want, terms lease.Terms) []any {
 	subdomains, statics, bodies, traces := text(), text(), text(), text()
 	given := make([]bool, 0, n)
 	lifetimes, idles := make([]int64, 0, n), make([]int64, 0, n)
-	var ixs []int64
-	var tokenTags, users, auths, secrets []string
-	var hashes [][]byte
-
 	none := lease.Spawn{}
 	for i := range wants {
 		w := &wants[i]
@@ -287,18 +336,28 @@ func connectArgs(wants []lease.Want, terms lease.Terms) []any {
 		subdomains, statics = append(subdomains, spawn.Subdomain), append(statics, spawn.StaticToken)
 		lifetimes, idles = append(lifetimes, spawn.LifetimeSeconds), append(idles, spawn.MaxIdleSeconds)
 		bodies, traces = append(bodies, string(spawn.Body)), append(traces, spawn.Traceparent)
-		for _, t := range w.Tokens {
-			ixs = append(ixs, int64(i)+1)
-			tokenTags, hashes = append(tokenTags, t.Tag), append(hashes, t.Hash)
-			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
-		}
 	}
-	return []any{
+	return append([]any{
 		namespaces, names, tags, ids, given, clusters, pools, drones, sessions, subdomains, statics,
 		lifetimes, idles, bodies, traces,
 		terms.TTL.Seconds(), terms.FreshWithin().Seconds(), tokenLifetime.Seconds(), lostBody,
-		ixs, tokenTags, hashes, users, auths, secrets,
+	}, tokenArgs(wants)...)
+}
+
+// tokenArgs are the arrays of the tokens, each with the number of its want.
+func tokenArgs(wants []lease.Want) []any {
+	n := len(wants)
+	ixs, hashes := make([]int64, 0, n), make([][]byte, 0, n)
+	tags, users := make([]string, 0, n), make([]string, 0, n)
+	auths, secrets := make([]string, 0, n), make([]string, 0, n)
+	for i := range wants {
+		for _, t := range wants[i].Tokens {
+			ixs = append(ixs, int64(i)+1)
+			tags, hashes = append(tags, t.Tag), append(hashes, t.Hash)
+			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
+		}
 	}
+	return []any{ixs, tags, hashes, users, auths, secrets}
 }
 
 const placeableSQL = `

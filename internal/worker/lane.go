@@ -5,14 +5,21 @@ import (
 	"sync"
 )
 
-// lane is a bounded queue in front of a fixed number of runners.
+// lane is a bounded queue in front of a bounded number of runs.
+//
+// A run takes what waits. Nobody waits for company: while nothing runs, a request
+// begins at once. Only beside another run does one begin with `enough` requests or
+// more; what is less gathers until then, or until the other has finished. So a
+// statement is not made for a handful when many are on their way.
 type lane struct {
 	queue chan *request
 	// again holds requests that waited for something; they were let in before.
 	again   chan *request
-	runners int
-	batch   int // the most requests that a runner takes at once
+	runners int // the most runs at once
+	batch   int // the most requests that a run takes
+	enough  int
 	run     func(ctx context.Context, batch []*request)
+	ran     chan struct{} // a run has ended
 	stop    chan struct{}
 	wg      sync.WaitGroup
 }
@@ -20,7 +27,8 @@ type lane struct {
 func newLane(size, runners, batch int, run func(context.Context, []*request)) *lane {
 	return &lane{
 		queue: make(chan *request, size), again: make(chan *request, maxParked),
-		runners: runners, batch: batch, run: run, stop: make(chan struct{}),
+		runners: runners, batch: batch, enough: (batch + 3) / 4, run: run,
+		ran: make(chan struct{}, runners), stop: make(chan struct{}),
 	}
 }
 
@@ -35,9 +43,7 @@ func (l *lane) offer(r *request) bool {
 }
 
 func (l *lane) start(ctx context.Context) {
-	for range l.runners {
-		l.wg.Go(func() { l.loop(ctx) })
-	}
+	l.wg.Go(func() { l.loop(ctx) })
 }
 
 // finish runs what has been taken and returns when all of it is done. Nothing may
@@ -48,27 +54,40 @@ func (l *lane) finish() {
 }
 
 func (l *lane) loop(ctx context.Context) {
-	batch := make([]*request, 0, l.batch)
+	var batch []*request
+	running, stop := 0, l.stop
 	for {
+		queue, again := l.queue, l.again
+		if len(batch) == l.batch {
+			queue, again = nil, nil
+		}
 		select {
-		case r := <-l.again:
+		case r := <-again:
 			batch = append(batch, r)
-		case r := <-l.queue:
+		case r := <-queue:
 			batch = append(batch, r)
-		case <-l.stop:
-			if batch = l.more(batch); len(batch) == 0 {
-				return
-			}
+		case <-l.ran:
+			running--
+		case <-stop:
+			stop = nil
 		}
 		batch = l.more(batch)
-		l.run(ctx, batch)
-		clear(batch)
-		batch = batch[:0]
+		if len(batch) > 0 && (running == 0 || running < l.runners && len(batch) >= l.enough) {
+			running++
+			taken := batch
+			batch = nil
+			l.wg.Go(func() {
+				l.run(ctx, taken)
+				l.ran <- struct{}{}
+			})
+		}
+		if stop == nil && running == 0 && len(batch) == 0 {
+			return
+		}
 	}
 }
 
-// more adds what is waiting. No time is spent waiting for a batch to fill: while
-// one runs the next gathers by itself.
+// more adds what is waiting.
 func (l *lane) more(batch []*request) []*request {
 	for len(batch) < l.batch {
 		select {
