@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// MaxGrace is the longest grace of a drone.
+const MaxGrace = 24 * time.Hour
+
 // Types of actions.
 const (
 	TypeSpawn     = "io.jetway.action.v1.spawn"
@@ -90,6 +93,9 @@ type RegisterRequest struct {
 	Runtime string `json:"runtime,omitempty"`
 	// MaxBackends is how many backends the drone takes; 0: no limit.
 	MaxBackends int `json:"max_backends,omitempty"`
+	// GraceMS is how long the drone lets a backend that was asked to end go on before it
+	// kills it; up to MaxGrace. 0: 10 s.
+	GraceMS int64 `json:"grace_ms,omitempty"`
 	// DroneTimeMS is the drone's boot-time clock when it wrote this.
 	DroneTimeMS int64 `json:"drone_time_ms"`
 	// Backends are all that still run on the drone. What else the workers know
@@ -169,6 +175,9 @@ func (r *RegisterRequest) validate() *Error {
 	}
 	if r.MaxBackends < 0 || r.MaxBackends > 1e9 {
 		return badField("max_backends", "must be 0 (no limit) to 1000000000")
+	}
+	if r.GraceMS < 0 || r.GraceMS > MaxGrace.Milliseconds() {
+		return badField("grace_ms", "must be 0 (10 s) to %d", MaxGrace.Milliseconds())
 	}
 	if err := checkDroneTime(r.DroneTimeMS); err != nil {
 		return err

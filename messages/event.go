@@ -9,7 +9,8 @@ import (
 // Types of events.
 const (
 	TypeBackendState    = "io.jetway.backend.v1.state"
-	TypeDroneRegistered = "io.jetway.drone.v1.registered"
+	TypeDroneRegistered = "io.jetway.drone.v1.registered" // or heard from again after it was lost
+	TypeDroneLost       = "io.jetway.drone.v1.lost"       // not heard from for as long as a lease lives
 )
 
 // StateEvent says that a backend reached a state ([BackendEventSubject]). For one

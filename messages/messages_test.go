@@ -42,7 +42,7 @@ var golden = map[string]any{
 	"error": &messages.Error{ID: "1", Kind: messages.NotFound, Message: "no", Backends: []string{"b"}},
 	"register_request": &messages.RegisterRequest{
 		Session: "s1", Cluster: "localhost:9090", Pool: "gpu", Version: "1.2.3", Runtime: "process",
-		MaxBackends: 10, DroneTimeMS: 5000, Backends: []string{"b"},
+		MaxBackends: 10, GraceMS: 10000, DroneTimeMS: 5000, Backends: []string{"b"},
 	},
 	"register_response": &messages.RegisterResponse{
 		Stream: "JETWAY_ACTIONS", Consumer: "dr-a", HeartbeatIntervalMS: 10000,

@@ -50,6 +50,7 @@ func TestUsage(t *testing.T) {
 		"drone --cluster a --name dr-A":                      `--name: must be "dr-"`,
 		"drone --cluster a --runtime docker":                 `--runtime must be one of`,
 		"drone --cluster a --runtime fake --grace=-1s":       "--grace: must not be negative",
+		"drone --cluster a --runtime fake --grace=25h":       "--grace: must be at most 24h0m0s",
 		"drone --cluster a --runtime fake --max-backends=-1": "--max-backends: must be 0",
 		"proxy --listen x":                                   "--listen: ",
 		"proxy --name wo-a":                                  `--name: must be "px-"`,

@@ -120,6 +120,8 @@ func (c *droneCmd) validate() error {
 		return usagef("--max-backends: must be 0 (no limit) to 1000000000, not %d", c.MaxBackends)
 	case c.Grace < 0:
 		return usagef("--grace: must not be negative")
+	case c.Grace > messages.MaxGrace:
+		return usagef("--grace: must be at most %s", messages.MaxGrace)
 	case c.StartupTimeout <= 0:
 		return usagef("--startup-timeout: must be more than 0")
 	}

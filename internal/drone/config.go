@@ -22,7 +22,7 @@ type Config struct {
 	MaxBackends int
 	// Version and RuntimeName are shown to people who list drones.
 	Version, RuntimeName string
-	// Grace lies between soft and hard termination; 10 s by default.
+	// Grace lies between soft and hard termination; 10 s by default, messages.MaxGrace at most.
 	Grace time.Duration
 	// StartupTimeout is how long a backend may take from its spawn until it is
 	// ready; 5 min by default.
@@ -79,6 +79,9 @@ func (c Config) Validate() error {
 	}
 	if c.Grace < 0 || c.StartupTimeout < 0 || c.ShutdownTimeout < 0 {
 		return errors.New("drone's grace and timeouts: must not be negative")
+	}
+	if c.Grace > messages.MaxGrace {
+		return fmt.Errorf("drone's grace: must be at most %s", messages.MaxGrace)
 	}
 	return nil
 }
