@@ -3,7 +3,11 @@
 
 alter table drone
     add column grace_ms int not null default 10000, -- between soft and hard termination, as the drone stated it
-    add column lost_at  timestamptz;                -- since when it counts as lost; null: it does not
+    add column lost_at  timestamptz,                -- since when it counts as lost; null: it does not
+    -- Never later than when it may be lost: as the backends' below, so that heartbeats change no index.
+    add column due_at   timestamptz not null default now() + interval '1 minute';
+
+create index drone_due on drone (due_at) where lost_at is null;
 
 alter table backend
     -- Never later than the first thing that may be due: the lease's end, a limit, the
@@ -26,4 +30,4 @@ create index token_by_expiry on token (expires_at);
 drop index token_by_expiry, lease_released, backend_ended, backend_due;
 create index token_by_expiry on token using brin (expires_at) with (autosummarize = on, pages_per_range = 32);
 alter table backend drop column asked_at, drop column due_at;
-alter table drone drop column lost_at, drop column grace_ms;
+alter table drone drop column due_at, drop column lost_at, drop column grace_ms;

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -74,4 +75,17 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, drone string) (
 		return "", fmt.Errorf("make the consumer of %s: %w", drone, err)
 	}
 	return drone, nil
+}
+
+// PurgeActions drops what waits in the stream for a drone. What it must still take
+// is on record, and is published again. No stream, nothing to drop.
+func PurgeActions(ctx context.Context, js jetstream.JetStream, drone string) error {
+	stream, err := js.Stream(ctx, messages.StreamActions)
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(messages.ActionSubject(drone)))
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("purge the actions of %s: %w", drone, err)
+	}
+	return nil
 }

@@ -48,9 +48,9 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) heartbeat(ctx context.Context, t rapid.TB) {
 	t.Helper()
-	_, _, known, err := r.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: "s-1", Ready: true})
-	if err != nil || !known {
-		t.Fatalf("heartbeat: known %v, %v", known, err)
+	heard, err := r.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: "s-1", Ready: true})
+	if err != nil || !heard.Known {
+		t.Fatalf("heartbeat: known %v, %v", heard.Known, err)
 	}
 }
 

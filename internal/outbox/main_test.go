@@ -86,7 +86,7 @@ func newRig(t *testing.T) *rig {
 	if err := s.DeleteOutbox(r.each, []int64{event.ID}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {
+	if _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {
 		t.Fatal(err)
 	}
 	js, err := jetstream.New(testkit.Conn(t, r.url))

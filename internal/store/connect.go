@@ -62,9 +62,10 @@ spawned as materialized (
 ),
 born as (
     insert into backend (id, namespace, name, tag, cluster, pool, drone, session, subdomain,
-                         static_token, status, lifetime_ends_at, max_idle_seconds)
+                         static_token, status, lifetime_ends_at, max_idle_seconds, due_at)
     select backend_id, namespace, name, tag, cluster, pool, drone, session, subdomain,
-           static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0)
+           static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0),
+           now() + make_interval(secs => least($16, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
     from spawned
 ),
 -- Who held an expired lease ends as lost: what lifecycle.Step does on Lost.

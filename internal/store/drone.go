@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,11 +13,12 @@ import (
 )
 
 const registerSQL = `
-insert into drone as d (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
+insert into drone as d (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms, grace_ms, due_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10))
 on conflict (name) do update set
     cluster = excluded.cluster, pool = excluded.pool, runtime = excluded.runtime, version = excluded.version,
-    max_backends = excluded.max_backends, drone_time_ms = excluded.drone_time_ms, heard_at = now(),
+    max_backends = excluded.max_backends, drone_time_ms = excluded.drone_time_ms, grace_ms = excluded.grace_ms,
+    heard_at = now(), lost_at = null,
     ready = d.ready and d.session = excluded.session,
     registered_at = case when d.session = excluded.session then d.registered_at else now() end,
     session = excluded.session`
@@ -73,7 +76,8 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 	err = again(ctx, func() error {
 		// One round trip; a batch is one transaction.
 		b := &pgx.Batch{}
-		b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends, r.DroneTimeMS)
+		b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends, r.DroneTimeMS,
+			cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), s.terms.TTL.Seconds())
 		b.Queue(adoptSQL, drone, r.Session, r.Backends)
 		b.Queue(renewSQL, drone, r.Session, r.Backends, s.terms.TTL.Seconds()).Query(collectInto(&held))
 		b.Queue(orphansSQL, drone, r.Session).Query(collectInto(&orphans))
@@ -85,32 +89,71 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 	return held, orphans, event, wrap("register a drone", err)
 }
 
-const heartbeatSQL = `
-update drone
-set heard_at = now(), ready = $3, drone_time_ms = greatest(drone_time_ms, $4)
-where name = $1 and session = $2
-returning draining`
+// defaultGrace is that of drones which do not state theirs (design, section 7).
+const defaultGrace = 10 * time.Second
 
-// Heartbeat notes that a drone lives and renews its leases in one round trip. It
-// gives the renewed ones. known is false when the session is not the drone's.
-func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.HeartbeatRequest) (renewed []string, draining, known bool, err error) {
+// heartbeatSQL notes that a drone lives. One that was lost is not any more, and an
+// event says so.
+const heartbeatSQL = `
+with before as materialized (
+    select d.lost_at is not null as lost from drone d where d.name = $1 and d.session = $2 for no key update
+),
+heard as (
+    update drone d
+    set heard_at = now(), ready = $3, drone_time_ms = greatest(d.drone_time_ms, $4), lost_at = null
+    from before
+    where d.name = $1 and d.session = $2
+    returning d.name, d.session, d.cluster, d.pool, d.draining, before.lost
+),
+back as (
+    insert into outbox (id, kind, backend_id, drone, body)
+    select n.id, 'drone', n.name, n.name, ` + droneEventBody + `
+    from (select nextval('outbox_id') as id, $5::text as type, h.* from heard h where h.lost offset 0) n
+    returning id, body, created_at
+)
+select h.draining, coalesce(b.id, 0), coalesce(b.body, ''), coalesce(b.created_at, now())
+from heard h left join back b on true`
+
+// droneEventBody is a messages.DroneEvent of the row n. Its id is made of the row's,
+// for a session may be lost and come back more than once.
+const droneEventBody = `json_build_object('type', n.type, 'id', n.name || '.' || n.session || '.' || n.id,
+           'drone', n.name, 'session', n.session, 'cluster', n.cluster, 'pool', n.pool)::text`
+
+// Heard is what a heartbeat gives.
+type Heard struct {
+	// Renewed are the backends whose leases were renewed.
+	Renewed  []string
+	Draining bool
+	// Known says that the session is the drone's; otherwise nothing was done.
+	Known bool
+	// Back is the event to publish of a drone that was lost; nil when it was not.
+	Back *outbox.Row
+}
+
+// Heartbeat notes that a drone lives and renews its leases in one round trip.
+func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.HeartbeatRequest) (heard Heard, err error) {
 	err = again(ctx, func() error {
-		known = true
+		heard = Heard{Known: true}
+		back := outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone}
 		b := &pgx.Batch{}
-		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&draining)
+		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, messages.TypeDroneRegistered).QueryRow(func(row pgx.Row) error {
+			var body string
+			err := row.Scan(&heard.Draining, &back.ID, &body, &back.At)
 			if errors.Is(err, pgx.ErrNoRows) {
-				known = false
+				heard.Known = false
 				return nil
+			}
+			if back.Body = []byte(body); back.ID != 0 {
+				heard.Back = &back
 			}
 			return err
 		})
 		if len(r.Renew) > 0 {
-			b.Queue(renewSQL, drone, r.Session, r.Renew, s.terms.TTL.Seconds()).Query(collectInto(&renewed))
+			b.Queue(renewSQL, drone, r.Session, r.Renew, s.terms.TTL.Seconds()).Query(collectInto(&heard.Renewed))
 		}
 		return s.pool.SendBatch(ctx, b).Close()
 	})
-	return renewed, draining, known, wrap("renew leases", err)
+	return heard, wrap("renew leases", err)
 }
 
 // HasSession says whether the session is the drone's.

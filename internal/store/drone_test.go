@@ -40,9 +40,9 @@ func TestHeartbeatOfAnUnknownSessionRenewsNothing(t *testing.T) {
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
 	for drone, session := range map[string]string{"dr-a": "s-0", "dr-none": session} {
-		renewed, _, known, err := d.Heartbeat(t.Context(), drone, &messages.HeartbeatRequest{Session: session, Renew: []string{"b-1"}})
-		if err != nil || known || len(renewed) != 0 {
-			t.Errorf("%s, %s: renewed %v, known %v, %v", drone, session, renewed, known, err)
+		heard, err := d.Heartbeat(t.Context(), drone, &messages.HeartbeatRequest{Session: session, Renew: []string{"b-1"}})
+		if err != nil || heard.Known || len(heard.Renewed) != 0 {
+			t.Errorf("%s, %s: heard %+v, %v", drone, session, heard, err)
 		}
 	}
 }

@@ -177,11 +177,11 @@ func TestI1RenewalThatWaitedForATakeoverIsRefused(t *testing.T) {
 	}
 	renewed := make(chan []string)
 	go func() {
-		r, _, _, err := d.Heartbeat(t.Context(), "dr-a", &messages.HeartbeatRequest{Session: session, Renew: []string{"b-1"}})
+		heard, err := d.Heartbeat(t.Context(), "dr-a", &messages.HeartbeatRequest{Session: session, Renew: []string{"b-1"}})
 		if err != nil {
 			t.Error(err)
 		}
-		renewed <- r
+		renewed <- heard.Renewed
 	}()
 	d.blocked(1)
 	if err := tx.Commit(t.Context()); err != nil {

@@ -106,13 +106,13 @@ func (d *db) register(name, session string, backends ...string) (held, orphans [
 // renew heartbeats and gives the backends whose leases were renewed.
 func (d *db) renew(drone, session string, backends ...string) []string {
 	d.t.Helper()
-	renewed, _, known, err := d.Heartbeat(d.t.Context(), drone, &messages.HeartbeatRequest{
+	heard, err := d.Heartbeat(d.t.Context(), drone, &messages.HeartbeatRequest{
 		Session: session, DroneTimeMS: 2000, Ready: true, Renew: backends,
 	})
-	if err != nil || !known {
-		d.t.Fatalf("heartbeat: known %v, %v", known, err)
+	if err != nil || !heard.Known {
+		d.t.Fatalf("heartbeat: known %v, %v", heard.Known, err)
 	}
-	return renewed
+	return heard.Renewed
 }
 
 // want asks for a key, to be spawned under id.

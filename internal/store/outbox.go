@@ -10,12 +10,25 @@ import (
 
 // claimSQL takes what is overdue ($1: all of it) off the hands of other workers for a while.
 // All rows of a backend go together, so that its states stay in order. Each try
-// doubles the time until the next, up to a minute.
+// doubles the time until the next, up to a minute. Actions for what has ended are not
+// offered for ever: a drone that still runs it has learnt from its renewals that it must not.
 const claimSQL = `
-with due as (
+with outdated as materialized (
+    select o.id
+    from outbox o
+    where o.until_status is not null and o.due_at <= now() and o.created_at < now() - interval '10 minutes'
+      and not exists (select from backend b where b.id = o.backend_id and b.status < 70 offset 0)
+    order by o.id
+    limit $2
+    for update skip locked
+),
+given_up as (
+    delete from outbox o where o.id = any(array(select u.id from outdated u))
+),
+due as (
     select backend_id, min(id) as first
-    from outbox
-    where $1 or due_at <= now()
+    from outbox o
+    where ($1 or due_at <= now()) and not exists (select from outdated u where u.id = o.id)
     group by backend_id
     order by first
     limit $2
@@ -23,15 +36,18 @@ with due as (
 locked as (
     select o.id
     from outbox o
-    where o.backend_id in (select backend_id from due)
+    where o.backend_id in (select backend_id from due) and not exists (select from outdated u where u.id = o.id)
     order by o.id
     for update skip locked
+),
+claimed as (
+    update outbox o
+    set due_at = now() + make_interval(secs => least(60, 5 * (1 << least(o.attempts, 4)))), attempts = o.attempts + 1
+    from locked
+    where o.id = locked.id
+    returning ` + outboxColumns + `
 )
-update outbox o
-set due_at = now() + make_interval(secs => least(60, 5 * (1 << least(o.attempts, 4)))), attempts = o.attempts + 1
-from locked
-where o.id = locked.id
-returning ` + outboxColumns
+select * from claimed order by id`
 
 // A spawn whose lease another has taken meanwhile has the fencing token 0.
 const outboxColumns = `o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status,
@@ -48,7 +64,7 @@ func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
 
 // ClaimOutbox takes overdue rows (outbox.Store). The limit counts backends.
 func (s *Store) ClaimOutbox(ctx context.Context, all bool, limit int) ([]outbox.Row, error) {
-	rows, err := read(ctx, s, scanOutbox, "with claimed as ("+claimSQL+") select * from claimed order by id", all, limit)
+	rows, err := read(ctx, s, scanOutbox, claimSQL, all, limit)
 	return rows, wrap("claim outbox rows", err)
 }
 

@@ -56,6 +56,9 @@ changed as (
         last_status = i.last_status, termination_kind = i.termination_kind,
         termination_reason = i.termination_reason, message = i.message, exit_code = i.exit_code,
         changed_at = case when b.status = i.status then b.changed_at else now() end,
+        asked_at = case when b.asked = i.asked then b.asked_at else now() end,
+        -- The sweep knows how long a termination may take; it is to look soon.
+        due_at = case when b.asked = i.asked or i.status = 70 then b.due_at else least(b.due_at, now() + interval '5 seconds') end,
         ended_at = case when i.status = 70 then now() end
     from input i
     where b.id = any($1) and b.id = i.id and b.revision = i.revision
@@ -80,6 +83,8 @@ new_rows as materialized (
     select nextval('outbox_id'), 'terminate', c.id, c.drone, 0, 0,
            case when c.status = 70 then 70 when c.asked_hard then 65 else 60 end, c.terminate
     from (select *, (terminate::json ->> 'hard')::bool as asked_hard from changed where terminate <> '') c
+    -- A lost drone learns from its renewals, should it come back, what it must end.
+    where c.status < 70 or not exists (select from drone d where d.name = c.drone and d.lost_at is not null offset 0)
 ),
 published as (
     insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body)
@@ -222,8 +227,9 @@ func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
 			st.taken = e.State.Status
 		case lifecycle.Lost:
 			// Nobody may run it any more: its spawn is off the record. Published again,
-			// its "scheduled" would follow its end (I5).
-			st.taken = messages.Loading
+			// its "scheduled" would follow its end (I5). And what asked for its end
+			// before is outdone by the hard termination that comes with this.
+			st.taken = messages.HardTerminating
 		}
 		saves[n] = append(saves[n], st)
 		if next.State != l.State || next.Asked != l.Asked {

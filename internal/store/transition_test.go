@@ -48,7 +48,8 @@ func (m *model) apply(e lifecycle.Event) {
 	if t := actions.Terminate; t != nil {
 		until := messages.Terminating
 		if _, lost := e.(lifecycle.Lost); lost {
-			until = messages.Terminated
+			// It outdoes all that was asked before, the spawn included.
+			until, m.untaken = messages.Terminated, nil
 		} else if t.Hard {
 			until = messages.HardTerminating
 		}
@@ -299,7 +300,7 @@ func TestNoDeadlockBetweenConnectReportAndRenewal(t *testing.T) {
 		})
 		wg.Go(func() { // renewals
 			for range turns {
-				if _, _, _, err := d.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true, Renew: latest}); err != nil {
+				if _, err := d.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true, Renew: latest}); err != nil {
 					t.Error("renewal:", err)
 				}
 				if err := d.Keepalive(ctx, latest); err != nil {

@@ -77,14 +77,18 @@ func (w *worker) heartbeat(ctx context.Context, drone string, data []byte) (any,
 	if err != nil {
 		return nil, err
 	}
-	renewed, draining, known, err := w.store.Heartbeat(ctx, drone, &r)
+	heard, err := w.store.Heartbeat(ctx, drone, &r)
 	if err != nil {
 		return nil, err
 	}
-	if !known {
+	if !heard.Known {
 		return nil, unknownSession(drone, r.Session)
 	}
-	resp := messages.HeartbeatResponse{Draining: draining, Renewal: w.renewal(r.DroneTimeMS, r.Renew, renewed)}
+	if heard.Back != nil {
+		w.log.Info("a lost drone is back", "drone", drone, "session", r.Session)
+		w.relay.Enqueue([]outbox.Row{*heard.Back})
+	}
+	resp := messages.HeartbeatResponse{Draining: heard.Draining, Renewal: w.renewal(r.DroneTimeMS, r.Renew, heard.Renewed)}
 	if len(resp.Lost) > 0 {
 		w.log.Warn("refused to renew leases", "drone", drone, "lost", resp.Lost)
 	}

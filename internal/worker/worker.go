@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,11 @@ type Config struct {
 	Batch int
 	// Replicas of the streams. Default 1.
 	Replicas int
+	// SweepEvery is about how often it looks for what is due. Default 1 s.
+	SweepEvery time.Duration
+	// StartWithin is how long a backend may take from its scheduling until it is ready
+	// before the worker ends it, should its drone not have done so. Default 10 min.
+	StartWithin time.Duration
 	// OnReady is called once requests are answered.
 	OnReady func()
 	Log     *slog.Logger
@@ -63,6 +69,11 @@ func (c *Config) Validate() error {
 		if *n.v < 0 {
 			return fmt.Errorf("%s must be positive", n.name)
 		}
+	}
+	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
+	c.StartWithin = cmp.Or(c.StartWithin, 10*time.Minute)
+	if c.SweepEvery < 0 || c.StartWithin < 0 {
+		return errors.New("the sweep's interval and the bound of a start must be positive")
 	}
 	return nil
 }
@@ -144,6 +155,12 @@ func (w *worker) run(ctx context.Context) error {
 	background.Go(func() { w.relay.Run(relayCtx) })
 	background.Go(func() { w.watchBus(relayCtx) })
 	defer func() { stopRelay(); background.Wait() }()
+
+	// It hands rows to the relay, so it ends first.
+	var sweeping sync.WaitGroup
+	sweepCtx, stopSweeping := context.WithCancel(ctx)
+	sweeping.Go(func() { w.sweep(sweepCtx) })
+	defer func() { stopSweeping(); sweeping.Wait() }()
 
 	// What was taken is finished also when ctx has ended; its own deadlines bound it.
 	for _, l := range w.lanes.all() {
