@@ -118,8 +118,7 @@ select k.id, k.drone, k.cause, case k.cause
     when 'limit' then 'swept'
     -- The reason is that of who asked softly: the drone stated it, or its action still says it.
     when 'grace-over' then coalesce(nullif(k.termination_reason, ''), (
-        select o.body::json ->> 'reason' from outbox o
-        where o.backend_id = k.id and o.kind = 'terminate' order by o.id limit 1), '')
+        select min(o.body::json ->> 'reason') from outbox o where o.backend_id = k.id and o.kind = 'terminate'), '')
     else '' end
 from looked k`
 
