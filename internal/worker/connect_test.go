@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -163,7 +164,8 @@ func TestI3LeavingBackendIsWaitedOut(t *testing.T) {
 func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	startWorker(t, w, "wo-a", options{ttl: 3 * time.Second})
+	// Here nobody but who wants the key finds out that its lease has run out.
+	startWorker(t, w, "wo-a", options{ttl: 3 * time.Second, change: func(c *worker.Config) { c.SweepEvery = time.Hour }})
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
 	untaken := w.connect(spawnKey("untaken")).BackendID

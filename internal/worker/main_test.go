@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,12 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(droneEnv); url != "" {
+		playDrone(url)
+	}
+	testkit.Main(m)
+}
 
 // patience is longer than anything takes that must come.
 const patience = 20 * time.Second

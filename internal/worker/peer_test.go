@@ -22,6 +22,9 @@ type peer struct {
 	name    string
 	session string
 	clock   atomic.Int64 // its boot-time milliseconds
+	where   messages.RegisterResponse
+	// stopConsuming leaves actions in the stream; consume takes them again.
+	stopConsuming func()
 
 	mu      sync.Mutex
 	actions []messages.Action
@@ -36,10 +39,20 @@ func startPeer(t *testing.T, w *world, name string) *peer {
 	if refusal != nil {
 		t.Fatalf("register: %v", refusal)
 	}
-	where := as[messages.RegisterResponse](t, data)
-	js, err := jetstream.New(testkit.Conn(t, w.url))
+	p.where = as[messages.RegisterResponse](t, data)
+	p.consume()
+	t.Cleanup(func() { p.stopConsuming() })
+	p.heartbeat()
+	return p
+}
+
+// consume takes actions until stopConsuming is called.
+func (p *peer) consume() {
+	t := p.w.t
+	t.Helper()
+	js, err := jetstream.New(testkit.Conn(t, p.w.url))
 	must(t, err)
-	consumer, err := js.Consumer(t.Context(), where.Stream, where.Consumer)
+	consumer, err := js.Consumer(t.Context(), p.where.Stream, p.where.Consumer)
 	must(t, err)
 	consuming, err := consumer.Consume(func(msg jetstream.Msg) {
 		action, err := messages.Decode[messages.Action](msg.Data())
@@ -52,12 +65,10 @@ func startPeer(t *testing.T, w *world, name string) *peer {
 		_ = msg.Ack()
 	})
 	must(t, err)
-	t.Cleanup(func() {
+	p.stopConsuming = sync.OnceFunc(func() {
 		consuming.Stop()
 		<-consuming.Closed()
 	})
-	p.heartbeat()
-	return p
 }
 
 func (p *peer) heartbeat(renew ...string) messages.HeartbeatResponse {

@@ -1,0 +1,151 @@
+package worker_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// droneEnv makes a child of the test binary a drone, to be killed.
+const droneEnv = "JETWAY_TEST_DRONE_AT"
+
+func droneConfig(name string) drone.Config {
+	return drone.Config{
+		Name: name, Cluster: cluster, Version: "test", RuntimeName: "fake",
+		Grace: 200 * time.Millisecond, ShutdownTimeout: time.Second,
+	}
+}
+
+func playDrone(url string) {
+	nc, err := nats.Connect(url)
+	if err == nil {
+		err = drone.Run(context.Background(), droneConfig("dr-a"), nc, fake.New())
+	}
+	fmt.Fprintln(os.Stderr, "the drone ended:", err)
+	os.Exit(1)
+}
+
+// realDrone is a drone's agent on a fake runtime.
+type realDrone struct{ rt *fake.Runtime }
+
+// startDrone runs one until the test ends; it is ready for backends.
+func startDrone(t *testing.T, w *world, name, url string) *realDrone {
+	t.Helper()
+	d := &realDrone{rt: fake.New()}
+	nc := testkit.Conn(t, url, nats.ReconnectBufSize(-1))
+	ctx, cancel := context.WithCancel(context.Background())
+	ready := make(chan struct{})
+	cfg := droneConfig(name)
+	cfg.OnReady, cfg.Log = func() { close(ready) }, testkit.Logger(t)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := drone.Run(ctx, cfg, nc, d.rt); err != nil {
+			t.Errorf("the drone: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		_ = d.rt.Close()
+	})
+	select {
+	case <-ready:
+	case <-time.After(patience):
+		t.Fatal("the drone does not become ready")
+	}
+	return d
+}
+
+// awaitReady wants a backend of a key to become ready, wherever.
+func awaitReady(t *testing.T, w *world, key string) messages.ConnectResponse {
+	t.Helper()
+	var resp messages.ConnectResponse
+	testkit.Eventually(t, patience, "a drone takes backends", func() bool {
+		var refusal *messages.Error
+		resp, refusal = w.awaitConnect(w.sendConnect(spawnKey(key), patience))
+		return refusal == nil
+	})
+	testkit.Eventually(t, patience, "the backend is ready", func() bool { return w.status(resp.BackendID).Status == messages.Ready })
+	return resp
+}
+
+// I1 and I6: what a drone ran that is cut off has ended before its key is free, and
+// the drone is as good as new when it is back.
+func TestI1I6DroneThatIsCutOffLosesItsBackendsAndComesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	twoWorkers(t, w, shortTTL)
+	link := testkit.NewFaultProxy(t, strings.TrimPrefix(w.url, "nats://"))
+	d := startDrone(t, w, "dr-a", "nats://"+link.Addr())
+	first := awaitReady(t, w, "doc")
+	link.Stall() // nobody is told that the connection is gone
+	if end := awaitEnd(t, w, first.BackendID); end.Reason != messages.ReasonLost || end.LastStatus != messages.Ready {
+		t.Errorf("it ended as %+v", end.State)
+	}
+	if n := len(d.rt.Live()); n != 0 {
+		t.Errorf("%d run whose lease is over", n)
+	}
+	if _, ok := w.route(first.Token); ok {
+		t.Error("its token leads somewhere")
+	}
+	awaitDroneEvents(t, w, "dr-a", messages.TypeDroneRegistered, messages.TypeDroneLost)
+
+	link.Cut()
+	link.Heal()
+	second := awaitReady(t, w, "doc")
+	if second.BackendID == first.BackendID || len(d.rt.Live()) != 1 {
+		t.Errorf("%+v after %s; %d run", second, first.BackendID, len(d.rt.Live()))
+	}
+	if n := w.count("drone where lost_at is not null"); n != 0 {
+		t.Error("the drone that is back counts as lost")
+	}
+	testkit.Eventually(t, patience, "nothing on record of the lost backend", func() bool {
+		return w.count("outbox where backend_id = $1", first.BackendID) == 0
+	})
+}
+
+func TestI6BackendsOfAKilledDroneEndAsLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	twoWorkers(t, w, shortTTL)
+	run := func() *exec.Cmd {
+		t.Helper()
+		self, err := os.Executable()
+		must(t, err)
+		child := exec.Command(self)
+		child.Env = append(os.Environ(), droneEnv+"="+w.url)
+		child.Stderr = t.Output()
+		must(t, child.Start())
+		t.Cleanup(func() {
+			_ = child.Process.Kill()
+			_ = child.Wait()
+		})
+		return child
+	}
+	child := run()
+	first := awaitReady(t, w, "doc")
+	must(t, child.Process.Kill())
+	if end := awaitEnd(t, w, first.BackendID); end.Reason != messages.ReasonLost {
+		t.Errorf("it ended as %+v", end.State)
+	}
+	awaitDroneEvents(t, w, "dr-a", messages.TypeDroneRegistered, messages.TypeDroneLost)
+	wantOnce(t, w, first.BackendID)
+
+	run()
+	if second := awaitReady(t, w, "doc"); second.BackendID == first.BackendID {
+		t.Error("the lost backend is given out")
+	}
+	awaitDroneEvents(t, w, "dr-a", messages.TypeDroneRegistered, messages.TypeDroneLost, messages.TypeDroneRegistered)
+}
