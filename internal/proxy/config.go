@@ -30,7 +30,8 @@ type Config struct {
 	// DrainTimeout is how long what is open when Run is to end may go on; then
 	// it is cut. 5 s; negative: cut at once.
 	DrainTimeout time.Duration
-	// KeepaliveInterval is how often workers are told who is connected; 10 s.
+	// KeepaliveInterval is how often workers are told who is connected; 10 s. Who comes
+	// between is told at once. Workers that sweep count on 10 s at most.
 	KeepaliveInterval time.Duration
 	// RouteBytes bounds the remembered routes; 64 MiB, some 100,000 routes
 	// without much auth data.

@@ -11,6 +11,9 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
+// arrivalRest is the least time between two words about arrivals.
+const arrivalRest = 250 * time.Millisecond
+
 // activity knows which backends somebody is connected to, or was since it was
 // last told to the workers.
 type activity struct {
@@ -18,16 +21,32 @@ type activity struct {
 	open  map[string]int
 	ended map[string]uint64 // when something last closed, by count
 	count uint64
+	// known are the backends of the last full report and those that arrived since;
+	// fresh those of them that no report has named yet.
+	known, fresh map[string]struct{}
+	// arrival says that something is fresh.
+	arrival chan struct{}
 }
 
 func newActivity() *activity {
-	return &activity{open: make(map[string]int), ended: make(map[string]uint64)}
+	return &activity{
+		open: make(map[string]int), ended: make(map[string]uint64),
+		known: make(map[string]struct{}), fresh: make(map[string]struct{}), arrival: make(chan struct{}, 1),
+	}
 }
 
 func (a *activity) opened(backend string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open[backend]++
+	if _, known := a.known[backend]; known {
+		return
+	}
+	a.known[backend], a.fresh[backend] = struct{}{}, struct{}{}
+	select {
+	case a.arrival <- struct{}{}:
+	default:
+	}
 }
 
 func (a *activity) closed(backend string) {
@@ -51,7 +70,19 @@ func (a *activity) connected() (backends []string, mark uint64) {
 	for backend := range a.ended {
 		names[backend] = struct{}{}
 	}
+	a.known = names
+	clear(a.fresh)
 	return slices.Sorted(maps.Keys(names)), a.count
+}
+
+// arrived names the backends that the last full report could not name, once, and a
+// mark for told.
+func (a *activity) arrived() (backends []string, mark uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	backends = slices.Sorted(maps.Keys(a.fresh))
+	clear(a.fresh)
+	return backends, a.count
 }
 
 // told takes in that the workers know of these backends as of mark. What closed
@@ -66,23 +97,33 @@ func (a *activity) told(backends []string, mark uint64) {
 	}
 }
 
-// reportKeepalives tells the workers who is connected until ctx ends.
+// reportKeepalives tells the workers who is connected until ctx ends. Who has just come is
+// told at once: a backend must not be ended as idle while the next report is awaited.
 func (p *Proxy) reportKeepalives(ctx context.Context) {
 	tick := time.NewTicker(p.cfg.KeepaliveInterval)
 	defer tick.Stop()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	var arrival <-chan struct{} // nil while it rests
 	for {
 		select {
 		case <-tick.C:
-			p.reportKeepalive(ctx)
+			p.tell(ctx, p.activity.connected)
+		case <-arrival:
+			p.tell(ctx, p.activity.arrived)
+			arrival = nil
+			rest.Reset(arrivalRest)
+		case <-rest.C:
+			arrival = p.activity.arrival
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// reportKeepalive tells it once. What could not be told is told the next time.
-func (p *Proxy) reportKeepalive(ctx context.Context) {
-	backends, mark := p.activity.connected()
+// tell tells it once. What could not be told is told with the next full report.
+func (p *Proxy) tell(ctx context.Context, who func() (backends []string, mark uint64)) {
+	backends, mark := who()
 	for some := range slices.Chunk(backends, messages.MaxRenewals) {
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.LookupTimeout)
 		_, err := bus.RequestRaw(ctx, p.nc, messages.KeepaliveSubject(p.cfg.Name), messages.Encode(messages.KeepaliveRequest{Backends: some}))

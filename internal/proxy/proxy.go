@@ -166,7 +166,7 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 func (p *Proxy) sayGoodbye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
 	defer cancel()
-	p.reportKeepalive(ctx)
+	p.tell(ctx, p.activity.connected)
 }
 
 // heard takes in an event of a backend. The NATS client calls it for one event
