@@ -13,6 +13,12 @@
 // statement that Postgres ends all the same (deadlock, serialization) did nothing
 // and is run again here.
 //
+// The sweeps do walk along an index: of what is due by when it is, as far as the
+// present, skipping what others have locked. due_at is never later than the first thing
+// that may be due, while what it waits for may have been put off without touching it
+// (a renewed lease, a keepalive). Only a termination that a drone begins of its own
+// accord, and a bound of starts shorter than a lease, are seen as late as the lease's end.
+//
 // Errors that come out are messages.Error of kind Unavailable when Postgres cannot
 // be reached, and are never shown to a client otherwise. [Store.Close] closes the
 // pool; the caller owns it.

@@ -48,7 +48,7 @@ type explainer struct {
 	conn *pgx.Conn
 }
 
-func newExplainer(d *db, t *testing.T, sql string, args int) *explainer {
+func newExplainer(t *testing.T, d *db, sql string, args int) *explainer {
 	t.Helper()
 	conn, err := pgx.ConnectConfig(t.Context(), d.raw.Config().ConnConfig)
 	if err != nil {
@@ -136,7 +136,7 @@ func (d *db) fill(drones, live, ended int) {
 func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
-	e := newExplainer(d, t, store.SweepSQL, 5)
+	e := newExplainer(t, d, store.SweepSQL, 5)
 	blocks := func(due string, most float64) int {
 		d.exec(`update backend set due_at = now() where ` + due)
 		p := e.explain("128", "600", "10", "15", "5")
@@ -161,7 +161,7 @@ func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 func TestI8LostDronesAreFoundAlongTheIndexHoweverManyThereAre(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
-	e := newExplainer(d, t, store.LostDronesSQL, 3)
+	e := newExplainer(t, d, store.LostDronesSQL, 3)
 	blocks := func() int {
 		d.exec(`update drone set due_at = now() where name in ('dr-1', 'dr-2', 'dr-3')`)
 		p := e.explain("60", "128", "'io.jetway.drone.v1.lost'")

@@ -12,7 +12,11 @@
 // store's statement alone. Rows that were committed go to the outbox relay, a
 // report is answered only after its event is on the bus (I5).
 //
+// What time brings about is swept ([Config.SweepEvery]): a statement of the store finds
+// what is due and puts it off for the other workers, so that every backend ends (I6)
+// and each thing is done once. Nothing here runs per drone or per backend.
+//
 // A worker keeps no state that another one would need. [Run] owns everything
-// that it starts, and ends in this order: take no more requests, finish those
-// taken, flush the outbox. The caller owns the NATS connection and the store.
+// that it starts, and ends in this order: take no more requests and sweep no more,
+// finish what was taken, flush the outbox. The caller owns the NATS connection and the store.
 package worker

@@ -3,8 +3,9 @@ package worker
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"time"
+
+	"github.com/cenkalti/backoff/v4"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/outbox"
@@ -22,39 +23,36 @@ const (
 // did not start, did not go or are past a limit (I6), and drones that are lost. All
 // workers do it, and none does what another has begun.
 func (w *worker) sweep(ctx context.Context) {
-	timer := time.NewTimer(w.untilSweep(0))
+	// Spread, so that workers that were started together take turns.
+	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(w.cfg.SweepEvery),
+		backoff.WithMaxInterval(max(w.cfg.SweepEvery, sweepPause)), backoff.WithMaxElapsedTime(0))
+	timer := time.NewTimer(pause.NextBackOff())
 	defer timer.Stop()
-	for failures := 0; ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
 		more, err := w.sweepOnce(ctx)
-		switch {
-		case err != nil:
-			failures++
-			w.log.Warn("cannot sweep, trying again", "attempt", failures, "err", err)
-			timer.Reset(w.untilSweep(failures))
-		case more:
-			failures = 0
+		if err != nil {
+			w.log.Warn("cannot sweep, trying again", "err", err)
+		} else if pause.Reset(); more {
 			timer.Reset(0)
-		default:
-			failures = 0
-			timer.Reset(w.untilSweep(0))
+			continue
 		}
+		timer.Reset(pause.NextBackOff())
 	}
-}
-
-// untilSweep is spread, so that workers that were started together take turns.
-func (w *worker) untilSweep(failures int) time.Duration {
-	every := min(w.cfg.SweepEvery<<min(failures, 6), max(w.cfg.SweepEvery, sweepPause))
-	return every/2 + rand.N(every)
 }
 
 // sweepOnce looks once at drones and at backends; more says that there were more of them
 // than one look takes. What it has begun is finished also while the worker stops.
 func (w *worker) sweepOnce(ctx context.Context) (more bool, err error) {
+	if !w.nc.IsConnected() {
+		// Nobody could renew by this worker nor hear of an end. A spawn withdrawn now could
+		// take a "scheduled" with it that is not published yet (I5).
+		return false, nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTimeout)
 	defer cancel()
 	// The drones first: for a lost one's backends no action is written.
