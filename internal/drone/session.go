@@ -198,11 +198,8 @@ func (a *agent) renew(ctx context.Context, req messages.HeartbeatRequest) (messa
 // settle does what a renewal says. Its deadlines count from the time stated in the
 // very request that it answers.
 func (a *agent) settle(ctx context.Context, r messages.Renewal) {
-	if len(r.Lost) > 0 {
-		a.log.WarnContext(ctx, "killing backends whose renewal was refused", "backend_ids", r.Lost)
-	}
+	var killed []string // what has ended since the request was written is no news
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	for _, id := range r.Renewed {
 		if h := a.backends[id]; h != nil {
 			h.renewedLocked(r.Deadlines)
@@ -210,8 +207,13 @@ func (a *agent) settle(ctx context.Context, r messages.Renewal) {
 	}
 	for _, id := range r.Lost {
 		if h := a.backends[id]; h != nil {
+			killed = append(killed, id)
 			a.loseLocked(ctx, h)
 		}
+	}
+	a.mu.Unlock()
+	if len(killed) > 0 {
+		a.log.WarnContext(ctx, "killing backends whose renewal was refused", "backend_ids", killed)
 	}
 }
 

@@ -92,9 +92,15 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 // defaultGrace is that of drones which do not state theirs (design, section 7).
 const defaultGrace = 10 * time.Second
 
-// heartbeatSQL notes that a drone lives. One that was lost is not any more, and an
-// event says so.
+// heartbeatSQL notes that a drone lives that is not lost.
 const heartbeatSQL = `
+update drone
+set heard_at = now(), ready = $3, drone_time_ms = greatest(drone_time_ms, $4)
+where name = $1 and session = $2 and lost_at is null
+returning draining`
+
+// backSQL is heartbeatSQL for one that was lost: it is not any more, and an event says so.
+const backSQL = `
 with before as materialized (
     select d.lost_at is not null as lost from drone d where d.name = $1 and d.session = $2 for no key update
 ),
@@ -130,21 +136,17 @@ type Heard struct {
 	Back *outbox.Row
 }
 
-// Heartbeat notes that a drone lives and renews its leases in one round trip.
+// Heartbeat notes that a drone lives and renews its leases in one round trip, and in
+// one more where the drone is lost or the session not its own.
 func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.HeartbeatRequest) (heard Heard, err error) {
 	err = again(ctx, func() error {
 		heard = Heard{Known: true}
-		back := outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone}
 		b := &pgx.Batch{}
-		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, messages.TypeDroneRegistered).QueryRow(func(row pgx.Row) error {
-			var body string
-			err := row.Scan(&heard.Draining, &back.ID, &body, &back.At)
+		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&heard.Draining)
 			if errors.Is(err, pgx.ErrNoRows) {
 				heard.Known = false
 				return nil
-			}
-			if back.Body = []byte(body); back.ID != 0 {
-				heard.Back = &back
 			}
 			return err
 		})
@@ -153,7 +155,26 @@ func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.Heartbe
 		}
 		return s.pool.SendBatch(ctx, b).Close()
 	})
+	if err == nil && !heard.Known {
+		err = again(ctx, func() error { return s.back(ctx, drone, r, &heard) })
+	}
 	return heard, wrap("renew leases", err)
+}
+
+// back takes a lost drone as one that lives, should it be the session's.
+func (s *Store) back(ctx context.Context, drone string, r *messages.HeartbeatRequest, heard *Heard) error {
+	back := outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone}
+	var body string
+	err := s.pool.QueryRow(ctx, backSQL, drone, r.Session, r.Ready, r.DroneTimeMS, messages.TypeDroneRegistered).
+		Scan(&heard.Draining, &back.ID, &body, &back.At)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if heard.Known = err == nil; heard.Known && back.ID != 0 {
+		back.Body = []byte(body)
+		heard.Back = &back
+	}
+	return err
 }
 
 // HasSession says whether the session is the drone's.

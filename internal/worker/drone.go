@@ -90,7 +90,8 @@ func (w *worker) heartbeat(ctx context.Context, drone string, data []byte) (any,
 	}
 	resp := messages.HeartbeatResponse{Draining: heard.Draining, Renewal: w.renewal(r.DroneTimeMS, r.Renew, heard.Renewed)}
 	if len(resp.Lost) > 0 {
-		w.log.Warn("refused to renew leases", "drone", drone, "lost", resp.Lost)
+		// No warning: it may have been reported ended meanwhile. What else ends a lease warns where it does.
+		w.log.Info("refused to renew leases", "drone", drone, "lost", resp.Lost)
 	}
 	return resp, nil
 }
