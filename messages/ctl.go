@@ -1,11 +1,39 @@
 package messages
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // TerminateRequest ends a backend; again is no error, and neither is one that has ended.
 type TerminateRequest struct {
 	BackendID string `json:"backend_id"`
 	Hard      bool   `json:"hard,omitempty"`
+}
+
+// RevokeRequest makes connection tokens of a backend lead nowhere: those of a user
+// (which may be "", the one of connects that name none), or one token, or both where
+// they agree. At least one is needed. A static token lives as long as its backend.
+type RevokeRequest struct {
+	BackendID string  `json:"backend_id"`
+	User      *string `json:"user,omitempty"`
+	Token     string  `json:"token,omitempty"`
+}
+
+// RevokeResponse says how many tokens there were; 0 is no error.
+type RevokeResponse struct {
+	Revoked int `json:"revoked"`
+}
+
+// DrainRequest has a drone be given no more backends, or, sent to [SubjectUndrain],
+// be given some again. Again is no error.
+type DrainRequest struct {
+	Drone string `json:"drone"`
+}
+
+// DrainResponse says how many backends the drone has that have not ended.
+type DrainResponse struct {
+	Backends int `json:"backends"`
 }
 
 // StatusRequest asks for one backend.
@@ -79,6 +107,26 @@ type DroneInfo struct {
 
 func (r *TerminateRequest) validate() *Error { return checkID("backend_id", r.BackendID) }
 func (r *StatusRequest) validate() *Error    { return checkID("backend_id", r.BackendID) }
+
+func (r *RevokeRequest) validate() *Error {
+	if err := checkID("backend_id", r.BackendID); err != nil {
+		return err
+	}
+	if r.User == nil && r.Token == "" {
+		return badField("user", "or token must say what to revoke")
+	}
+	if r.User != nil {
+		if err := checkText("user", *r.User, MaxName); err != nil {
+			return err
+		}
+	}
+	if strings.HasPrefix(r.Token, StaticTokenPrefix) {
+		return badField("token", "is a static one, which lives as long as its backend: terminate that")
+	}
+	return checkText("token", r.Token, MaxToken)
+}
+
+func (r *DrainRequest) validate() *Error { return checkPrefixed("drone", "dr-", r.Drone) }
 
 func (r *BackendsRequest) validate() *Error {
 	if r.Drone != "" {

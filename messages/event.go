@@ -9,6 +9,9 @@ import (
 // Types of events.
 const (
 	TypeBackendState    = "io.jetway.backend.v1.state"
+	TypeTokenRevoked    = "io.jetway.token.v1.revoked"
+	TypeDroneDraining   = "io.jetway.drone.v1.draining"
+	TypeDroneUndrained  = "io.jetway.drone.v1.undrained"
 	TypeDroneRegistered = "io.jetway.drone.v1.registered" // or heard from again after it was lost
 	TypeDroneLost       = "io.jetway.drone.v1.lost"       // not heard from for as long as a lease lives
 )
@@ -72,12 +75,34 @@ type DroneEvent struct {
 	Pool    string    `json:"pool,omitempty"`
 }
 
+// TokenEvent says that connection tokens of a backend were revoked ([TokenEventSubject]):
+// those of User, where it is set, and the one with this hash, where it is.
+type TokenEvent struct {
+	Type      string    `json:"type"`
+	ID        string    `json:"id"`
+	Time      time.Time `json:"time"`
+	BackendID string    `json:"backend_id"`
+	User      *string   `json:"user,omitempty"`
+	// TokenSHA256 is the hash of the token in hexadecimal digits.
+	TokenSHA256 string `json:"token_sha256,omitempty"`
+}
+
 // LogLine is one line of a backend's output ([LogSubject]).
 type LogLine struct {
 	Time time.Time `json:"time"`
 	// Stream is stdout, stderr, or drone for what the drone itself has to say.
 	Stream string `json:"stream"`
 	Line   string `json:"line"`
+}
+
+func (e *TokenEvent) validate() *Error {
+	if e.Type != TypeTokenRevoked {
+		return badField("type", "%.60q is not of a token", e.Type)
+	}
+	if e.User == nil && e.TokenSHA256 == "" {
+		return badField("user", "or token_sha256 must be there")
+	}
+	return checkID("backend_id", e.BackendID)
 }
 
 func (e *StateEvent) validate() *Error {

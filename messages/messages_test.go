@@ -86,7 +86,14 @@ var golden = map[string]any{
 	},
 	"keepalive_request": &messages.KeepaliveRequest{Backends: []string{"b"}},
 	"terminate_request": &messages.TerminateRequest{BackendID: "b", Hard: true},
-	"status_request":    &messages.StatusRequest{BackendID: "b"},
+	"revoke_request":    &messages.RevokeRequest{BackendID: "b", User: new("ada"), Token: "T"},
+	"revoke_response":   &messages.RevokeResponse{Revoked: 2},
+	"drain_request":     &messages.DrainRequest{Drone: "dr-a"},
+	"drain_response":    &messages.DrainResponse{Backends: 2},
+	"event_token": &messages.TokenEvent{
+		Type: messages.TypeTokenRevoked, ID: "b.revoked.7", Time: at, BackendID: "b", User: new("ada"), TokenSHA256: "00ff",
+	},
+	"status_request": &messages.StatusRequest{BackendID: "b"},
 	"status_response": &messages.BackendInfo{
 		BackendID: "b", Key: messages.Key{Name: "doc-1"}, Cluster: "localhost:9090", Pool: "gpu", Drone: "dr-a",
 		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at,
@@ -157,6 +164,9 @@ var decoders = []decoder{
 	{"drones_request", decoderOf(messages.Decode[messages.DronesRequest])},
 	{"action_spawn", decoderOf(messages.Decode[messages.Action])},
 	{"event_state", decoderOf(messages.Decode[messages.StateEvent])},
+	{"revoke_request", decoderOf(messages.Decode[messages.RevokeRequest])},
+	{"drain_request", decoderOf(messages.Decode[messages.DrainRequest])},
+	{"event_token", decoderOf(messages.Decode[messages.TokenEvent])},
 }
 
 func TestGoldenRequestsAreValid(t *testing.T) {
@@ -338,6 +348,9 @@ func FuzzBackendsRequest(f *testing.F)  { fuzz(f, decoders[8].name, decoders[8].
 func FuzzDronesRequest(f *testing.F)    { fuzz(f, decoders[9].name, decoders[9].decode) }
 func FuzzAction(f *testing.F)           { fuzz(f, decoders[10].name, decoders[10].decode) }
 func FuzzStateEvent(f *testing.F)       { fuzz(f, decoders[11].name, decoders[11].decode) }
+func FuzzRevokeRequest(f *testing.F)    { fuzz(f, decoders[12].name, decoders[12].decode) }
+func FuzzDrainRequest(f *testing.F)     { fuzz(f, decoders[13].name, decoders[13].decode) }
+func FuzzTokenEvent(f *testing.F)       { fuzz(f, decoders[14].name, decoders[14].decode) }
 
 // A valid connect request stays valid when written again, and what may become
 // part of a subject holds nothing that means something to NATS.

@@ -6,6 +6,9 @@ import "strings"
 const (
 	SubjectConnect   = "jetway.ctl.connect"
 	SubjectTerminate = "jetway.ctl.terminate"
+	SubjectRevoke    = "jetway.ctl.revoke"
+	SubjectDrain     = "jetway.ctl.drain"
+	SubjectUndrain   = "jetway.ctl.undrain"
 	SubjectStatus    = "jetway.ctl.status"
 	SubjectBackends  = "jetway.ctl.backends"
 	SubjectDrones    = "jetway.ctl.drones"
@@ -21,6 +24,7 @@ const (
 	SubjectAllLogs    = "jetway.log.*"
 
 	SubjectAnyBackendEvent = "jetway.event.backend.*"
+	SubjectAnyTokenEvent   = "jetway.event.token.*"
 )
 
 // Streams; the workers make them.
@@ -53,6 +57,9 @@ func BackendEventSubject(backend string) string { return "jetway.event.backend."
 
 // DroneEventSubject carries what happens to one drone.
 func DroneEventSubject(drone string) string { return "jetway.event.drone." + drone }
+
+// TokenEventSubject carries what happens to the connection tokens of one backend.
+func TokenEventSubject(backend string) string { return "jetway.event.token." + backend }
 
 // LogSubject carries one backend's output lines.
 func LogSubject(backend string) string { return "jetway.log." + backend }

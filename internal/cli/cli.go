@@ -32,8 +32,11 @@ type grammar struct {
 	Status    statusCmd    `cmd:"" help:"Show one backend."`
 	Watch     watchCmd     `cmd:"" help:"Show the history of a backend and what happens to it, or to all of them from now on."`
 	Terminate terminateCmd `cmd:"" help:"End a backend."`
+	Revoke    revokeCmd    `cmd:"" help:"Make connection tokens lead nowhere."`
 	Backends  backendsCmd  `cmd:"" help:"List backends."`
 	Drones    dronesCmd    `cmd:"" help:"List drones."`
+	Drain     drainCmd     `cmd:"" help:"Give a drone no more backends, and wait until it has none."`
+	Undrain   undrainCmd   `cmd:"" help:"Give a drone backends again."`
 
 	Dev    devCmd    `cmd:"" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
 	Worker workerCmd `cmd:"" help:"Run a worker, which answers requests."`

@@ -17,6 +17,7 @@ type Kind string
 const (
 	KindState     Kind = "state"     // an event about a backend
 	KindDrone     Kind = "drone"     // an event about a drone
+	KindToken     Kind = "token"     // an event about a backend's tokens
 	KindSpawn     Kind = "spawn"     // an action, and before it the state scheduled
 	KindTerminate Kind = "terminate" // an action
 )
@@ -69,6 +70,14 @@ func (r *Row) State() (*nats.Msg, error) {
 		}
 		event.Time = r.At.UTC()
 		return r.message(messages.DroneEventSubject(r.Drone), event.ID, event), nil
+
+	case KindToken:
+		var event messages.TokenEvent
+		if err := r.body(&event); err != nil {
+			return nil, err
+		}
+		event.Time = r.At.UTC()
+		return r.message(messages.TokenEventSubject(r.BackendID), event.ID, event), nil
 
 	case KindTerminate:
 		return nil, nil

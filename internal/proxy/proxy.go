@@ -93,6 +93,11 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 		return fmt.Errorf("subscribe to the events of backends: %w", err)
 	}
 	defer func() { _ = events.Unsubscribe() }()
+	revoked, err := nc.Subscribe(messages.SubjectAnyTokenEvent, p.heardRevoked)
+	if err != nil {
+		return fmt.Errorf("subscribe to the events of tokens: %w", err)
+	}
+	defer func() { _ = revoked.Unsubscribe() }()
 	if err := nc.FlushTimeout(p.cfg.LookupTimeout); err != nil {
 		// The client subscribes again when the server is back, and tells of the gap.
 		p.log.WarnContext(ctx, "cannot reach the NATS server yet", "err", err)
@@ -192,4 +197,19 @@ func (p *Proxy) heard(msg *nats.Msg) {
 	if event.Status == messages.Terminated {
 		p.routes.dropBackend(event.BackendID)
 	}
+}
+
+// heardRevoked takes in that tokens of a backend were revoked. An answer that is on
+// its way may be from before: the gap keeps it from being remembered.
+func (p *Proxy) heardRevoked(msg *nats.Msg) {
+	if dropped, err := msg.Sub.Dropped(); err == nil && dropped != 0 {
+		p.BusGap() // some such event was lost; they are rare, and so is this
+	}
+	event, err := messages.Decode[messages.TokenEvent](msg.Data)
+	if err != nil {
+		p.log.Debug("event ignored", "subject", msg.Subject, "err", err)
+		return
+	}
+	p.news.gap()
+	p.routes.dropRevoked(&event)
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"sync"
 	"time"
 
@@ -136,6 +138,19 @@ func (s *routes) dropBackend(backend string) {
 	defer s.mu.Unlock()
 	for token := range s.byBackend[backend] {
 		s.dropLocked(s.known[token])
+	}
+}
+
+// dropRevoked forgets the routes of tokens that were revoked.
+func (s *routes) dropRevoked(event *messages.TokenEvent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for token := range s.byBackend[event.BackendID] {
+		r := s.known[token]
+		sum := sha256.Sum256([]byte(token))
+		if (event.User == nil || *event.User == r.user) && (event.TokenSHA256 == "" || event.TokenSHA256 == hex.EncodeToString(sum[:])) && !isStatic(token) {
+			s.dropLocked(r)
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -73,6 +75,61 @@ func TestEndedBackendsRouteIsDropped(t *testing.T) {
 	w.worker.asks()
 	equal(t, "other", w.get("/"+other+"/").status, http.StatusOK)
 	equal(t, "questions for other", w.worker.asks(), 0)
+}
+
+func (wk *worker) revoke(id string, user *string, hash string) {
+	event := messages.TokenEvent{Type: messages.TypeTokenRevoked, ID: id + ".revoked.1", Time: time.Now(), BackendID: id, User: user, TokenSHA256: hash}
+	must(wk.t, wk.nc.Publish(messages.TokenEventSubject(id), messages.Encode(event)))
+	must(wk.t, wk.nc.Flush())
+}
+
+func TestRevokedTokensRoutesAreDropped(t *testing.T) {
+	w := newWorld(t)
+	adas, bobs, other := token("ada"), token("bob"), token("other")
+	address := backend(t, echo)
+	for tok, user := range map[string]string{adas: "ada", bobs: "bob"} {
+		r := ready("be-a", address)
+		r.User = user
+		w.worker.route(tok, r)
+	}
+	r := ready("be-b", address)
+	r.User = "ada"
+	w.worker.route(other, r)
+	for _, tok := range []string{adas, bobs, other} {
+		equal(t, "status before", w.get("/"+tok+"/").status, http.StatusOK)
+	}
+	w.worker.asks()
+	w.worker.forget(adas)
+	w.worker.revoke("be-a", new("ada"), "")
+	eventually(t, "ada's route to be dropped", func() bool { return w.known() == 2 })
+	equal(t, "ada", w.get("/"+adas+"/").status, http.StatusGone)
+	w.worker.asks()
+	equal(t, "bob", w.get("/"+bobs+"/").status, http.StatusOK)
+	equal(t, "another backend's", w.get("/"+other+"/").status, http.StatusOK)
+	equal(t, "questions", w.worker.asks(), 0)
+	sum := sha256.Sum256([]byte(bobs))
+	w.worker.forget(bobs)
+	w.worker.revoke("be-a", nil, hex.EncodeToString(sum[:]))
+	eventually(t, "bob's route to be dropped", func() bool { return w.known() == 1 })
+	equal(t, "bob", w.get("/"+bobs+"/").status, http.StatusGone)
+}
+
+// The answer is from before the revocation, the event overtakes it.
+func TestAnswerThatCrossesARevocationIsNotRemembered(t *testing.T) {
+	w := newWorld(t)
+	tok := token("a")
+	w.leads(tok, "be-a", echo)
+	release := w.worker.block()
+	defer release()
+	got := make(chan answer, 1)
+	go func() { got <- w.get("/" + tok + "/") }()
+	await(t, w.worker.asked, "the question")
+	before := w.proxy.news.mark()
+	w.worker.revoke("be-a", new("ada"), "")
+	eventually(t, "the event", func() bool { return w.proxy.news.mark() > before })
+	release()
+	await(t, got, "the response")
+	equal(t, "known routes", w.known(), 0)
 }
 
 // The answer says ready, but the event of the end overtakes it.

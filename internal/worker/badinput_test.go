@@ -17,6 +17,7 @@ type badInput struct{ what, subject, payload string }
 func badEverywhere() (all []badInput) {
 	for _, subject := range []string{
 		messages.SubjectConnect, messages.SubjectTerminate, messages.SubjectStatus, messages.SubjectBackends, messages.SubjectDrones,
+		messages.SubjectRevoke, messages.SubjectDrain, messages.SubjectUndrain,
 		messages.RegisterSubject("dr-a"), messages.HeartbeatSubject("dr-a"), messages.ReportSubject("dr-a"),
 		messages.RouteSubject("px-a"), messages.KeepaliveSubject("px-a"),
 	} {
@@ -70,6 +71,12 @@ func badFields() (all []badInput) {
 	add(messages.SubjectTerminate, `{"backend_id":%s}`, wrongID...)
 	add(messages.SubjectTerminate, `{"backend_id":"held-1","hard":%s}`, `1`, `"yes"`)
 	add(messages.SubjectStatus, `{"backend_id":%s}`, wrongID...)
+	add(messages.SubjectRevoke, `{"user":"u","backend_id":%s}`, wrongID...)
+	add(messages.SubjectRevoke, `{"backend_id":"held-1","user":%s}`, append([]string{`null`}, wrongText...)...)
+	add(messages.SubjectRevoke, `{"backend_id":"held-1","token":%s}`, `""`, `"s.static"`, `"a\u0000"`, `1`, `"`+strings.Repeat("a", 65)+`"`)
+	for _, subject := range []string{messages.SubjectDrain, messages.SubjectUndrain} {
+		add(subject, `{"drone":%s}`, append([]string{`"dr-"`, `"px-a"`}, wrongID...)...)
+	}
 	add(messages.SubjectBackends, `{"drone":%s}`, optionalID...)
 	for _, subject := range []string{messages.SubjectBackends, messages.SubjectDrones} {
 		add(subject, `{"after":%s}`, optionalID...)

@@ -14,6 +14,10 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 	switch req.subject {
 	case messages.SubjectTerminate:
 		return w.terminate(ctx, req.data)
+	case messages.SubjectRevoke:
+		return w.revoke(ctx, req.data)
+	case messages.SubjectDrain, messages.SubjectUndrain:
+		return w.drain(ctx, req.data, req.subject == messages.SubjectUndrain)
 	case messages.SubjectStatus:
 		r, err := messages.Decode[messages.StatusRequest](req.data)
 		if err != nil {
@@ -61,6 +65,47 @@ func (w *worker) terminate(ctx context.Context, data []byte) (any, error) {
 	}
 	w.relay.Enqueue(rows)
 	return messages.Empty{}, nil
+}
+
+func (w *worker) revoke(ctx context.Context, data []byte) (any, error) {
+	r, err := messages.Decode[messages.RevokeRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	revoked, rows, ok, err := w.store.Revoke(ctx, &r)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, noBackend(r.BackendID)
+	}
+	// Who is told that tokens are revoked may count on the proxies having been told too.
+	if err := w.relay.Publish(ctx, rows); err != nil {
+		return nil, unavailable(err)
+	}
+	if revoked > 0 {
+		w.log.Info("tokens revoked", "backend_id", r.BackendID, "tokens", revoked)
+	}
+	return messages.RevokeResponse{Revoked: revoked}, nil
+}
+
+func (w *worker) drain(ctx context.Context, data []byte, off bool) (any, error) {
+	r, err := messages.Decode[messages.DrainRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	backends, rows, ok, err := w.store.Drain(ctx, r.Drone, off)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, messages.Errorf(messages.NotFound, "there is no drone %q", r.Drone)
+	}
+	if len(rows) > 0 {
+		w.log.Info("drone drains", "drone", r.Drone, "draining", !off, "backends", backends)
+	}
+	w.relay.Enqueue(rows)
+	return messages.DrainResponse{Backends: backends}, nil
 }
 
 func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {

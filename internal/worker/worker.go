@@ -253,6 +253,9 @@ func (w *worker) serve(stopped chan<- struct{}) (micro.Service, error) {
 	}{
 		{"connect", messages.SubjectConnect, w.lanes.connect},
 		{"terminate", messages.SubjectTerminate, w.lanes.operator},
+		{"revoke", messages.SubjectRevoke, w.lanes.operator},
+		{"drain", messages.SubjectDrain, w.lanes.operator},
+		{"undrain", messages.SubjectUndrain, w.lanes.operator},
 		{"status", messages.SubjectStatus, w.lanes.operator},
 		{"backends", messages.SubjectBackends, w.lanes.operator},
 		{"drones", messages.SubjectDrones, w.lanes.operator},

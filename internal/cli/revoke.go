@@ -1,0 +1,39 @@
+package cli
+
+import "github.com/jetway-project/jetway/messages"
+
+// revokeCmd is `jetway revoke`.
+type revokeCmd struct {
+	clientFlags
+	Backend string  `arg:"" help:"The backend's id."`
+	User    *string `placeholder:"NAME" help:"Revoke the tokens of this user; \"\" is the one of connects that named none."`
+	Token   string  `placeholder:"TOKEN" help:"Revoke this token."`
+}
+
+// Run revokes tokens.
+func (c *revokeCmd) Run(r *run) error {
+	if err := messages.CheckBackendID(c.Backend); err != nil {
+		return invalid(err)
+	}
+	if c.User == nil && c.Token == "" {
+		return usagef("--user or --token: say what to revoke")
+	}
+	nc, err := c.open(r)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	resp, err := ask[messages.RevokeResponse](r, &c.clientFlags, nc, messages.SubjectRevoke,
+		messages.RevokeRequest{BackendID: c.Backend, User: c.User, Token: c.Token})
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return r.printIndented(resp)
+	case resp.Revoked == 1:
+		r.printf("revoked 1 token of %s\n", c.Backend)
+	default:
+		r.printf("revoked %d tokens of %s\n", resp.Revoked, c.Backend)
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// revokeSQL deletes tokens and writes the event that says so, in one transaction.
+const revokeSQL = `
+with gone as (
+    delete from token t
+    where t.backend_id = $1 and ($2::text is null or t.username = $2) and ($3::bytea is null or t.hash = $3)
+    returning t.hash
+),
+published as (
+    insert into outbox (id, kind, backend_id, drone, body)
+    select n.id, 'token', $1, '', json_strip_nulls(json_build_object('type', $4::text, 'id', $1 || '.revoked.' || n.id,
+           'backend_id', $1, 'user', $2, 'token_sha256', encode($3, 'hex')))::text
+    from (select nextval('outbox_id') as id where exists (select from gone)) n
+    returning id, body, created_at
+)
+select (select count(*) from gone)::int4, coalesce(p.id, 0), coalesce(p.body, ''), coalesce(p.created_at, now())
+from backend b left join published p on true
+where b.id = $1`
+
+// Revoke deletes connection tokens. It gives how many there were and the event to
+// publish, if there were any. ok is false when there is no such backend.
+func (s *Store) Revoke(ctx context.Context, r *messages.RevokeRequest) (revoked int, rows []outbox.Row, ok bool, err error) {
+	var hash []byte
+	if r.Token != "" {
+		hash = lease.HashToken(r.Token)
+	}
+	event := outbox.Row{Kind: outbox.KindToken, BackendID: r.BackendID}
+	found, err := read(ctx, s, func(row pgx.CollectableRow) (n int, err error) {
+		var body string
+		err = row.Scan(&n, &event.ID, &body, &event.At)
+		event.Body = []byte(body)
+		return n, err
+	}, revokeSQL, r.BackendID, r.User, hash, messages.TypeTokenRevoked)
+	if err != nil || len(found) == 0 {
+		return 0, nil, false, wrap("revoke tokens", err)
+	}
+	if event.ID != 0 {
+		rows = append(rows, event)
+	}
+	return found[0], rows, true, nil
+}
