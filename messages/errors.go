@@ -25,6 +25,14 @@ const (
 	Internal               Kind = "Internal"
 )
 
+// Kinds are all of them, for those who count by kind.
+func Kinds() []Kind {
+	return []Kind{
+		BadRequest, NoClusterProvided, NotFound, KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy,
+		FailedToAcquireKey, NoDroneAvailable, Overloaded, Unavailable, Internal,
+	}
+}
+
 // Code is the HTTP-like number of the kind, as sent in Nats-Service-Error-Code.
 func (k Kind) Code() int {
 	switch k {

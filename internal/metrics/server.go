@@ -1,0 +1,160 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+const (
+	// readyFor is how long an answer about readiness is given again.
+	readyFor = 500 * time.Millisecond
+	// readyTimeout bounds the asking of Postgres and NATS.
+	readyTimeout = 2 * time.Second
+	// closeTimeout bounds the wait for requests under way when the server closes.
+	closeTimeout = time.Second
+)
+
+// Server serves /metrics, /healthz and /readyz of one worker.
+type Server struct {
+	// Worker is to be given to the worker, which shows itself through it.
+	Worker *Worker
+
+	listener net.Listener
+	http     http.Server
+	log      *slog.Logger
+	running  sync.WaitGroup
+	ready    readiness
+}
+
+// Start listens on addr, [host]:port, and serves until Close: the metrics of a
+// worker, of this process and of Go. Until the worker shows itself it is alive but
+// not ready.
+func Start(addr string, log *slog.Logger) (*Server, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics: %w", err)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s := &Server{Worker: NewWorker(reg), listener: listener, log: log}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		MaxRequestsInFlight: 4,
+		Timeout:             10 * time.Second,
+		ErrorHandling:       promhttp.ContinueOnError,
+	}))
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	s.http = http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      15 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	s.running.Go(func() {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics and health are no longer served", "err", err)
+		}
+	})
+	log.Info("serving metrics and health", "url", s.URL())
+	return s, nil
+}
+
+// URL is where the server is reached, without a path.
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Close stops serving and waits for it. It may be called on nil.
+func (s *Server) Close() {
+	if s == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close()
+	}
+	s.running.Wait()
+}
+
+// Metrics is what to give to a worker: nil, which shows nothing, on nil.
+func (s *Server) Metrics() *Worker {
+	if s == nil {
+		return nil
+	}
+	return s.Worker
+}
+
+// healthz says whether the worker should be left alone.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	var err error
+	if source := s.Worker.source.Load(); source != nil {
+		err = source.Alive()
+	}
+	answer(w, "alive", err)
+}
+
+// readyz says whether the worker answers requests.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	err, changed := s.ready.look(r.Context(), s.Worker.source.Load())
+	switch {
+	case changed && err != nil:
+		s.log.Warn("not ready", "err", err)
+	case changed:
+		s.log.Info("ready")
+	}
+	answer(w, "ready", err)
+}
+
+func answer(w http.ResponseWriter, fine string, err error) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	line := fine
+	if err != nil {
+		line = "not " + fine + ": " + strings.ReplaceAll(err.Error(), "\n", " ")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, _ = io.WriteString(w, line+"\n")
+}
+
+// readiness asks the worker once for all who want to know at about the same time.
+type readiness struct {
+	mu    sync.Mutex
+	known bool
+	at    time.Time
+	err   error
+}
+
+var errStarting = errors.New("starting: waiting for NATS")
+
+func (r *readiness) look(ctx context.Context, source *Source) (err error, changed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known && time.Since(r.at) < readyFor {
+		return r.err, false
+	}
+	err = errStarting
+	if source != nil {
+		// Not the asker's context: the answer is for others too.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+		defer cancel()
+		err = source.Ready(ctx)
+	}
+	changed = r.known && (err == nil) != (r.err == nil)
+	r.known, r.at, r.err = true, time.Now(), err
+	return err, changed
+}
