@@ -22,7 +22,9 @@ type Config struct {
 	DefaultCluster string
 	// Choices is how many random drones are compared for the least loaded. Default 2.
 	Choices int
-	Log     *slog.Logger
+	// OnTakeover is called, if set, for each expired lease that was taken over.
+	OnTakeover func()
+	Log        *slog.Logger
 }
 
 // Connector settles batches of connect requests. Safe for use by several goroutines.
@@ -293,6 +295,9 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 	case Held, Acquired:
 		if got.TookOver != "" {
 			b.cfg.Log.Warn("took an expired lease over", "key", g.key.Name, "backend_id", got.BackendID, "lost", got.TookOver)
+			if b.cfg.OnTakeover != nil {
+				b.cfg.OnTakeover()
+			}
 		}
 		for _, i := range g.members {
 			b.join(i, g, got)

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/tracing"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // Store is what the relay needs of the database.
@@ -29,14 +32,27 @@ type Publisher interface {
 	Send(msgs []*nats.Msg) error
 }
 
-// Config of a relay. All fields but HealEvery are required.
+// Counter counts what a relay does.
+type Counter interface {
+	// Published counts events that the bus has acknowledged, or actions that were
+	// sent, and those of which that failed.
+	Published(action bool, ok, failed int)
+	// Healed counts rows that were overdue.
+	Healed(rows int)
+}
+
+// Config of a relay. Store, Publisher, Deadlines and Log are required.
 type Config struct {
 	Store     Store
 	Publisher Publisher
 	Deadlines Deadlines
 	// HealEvery is how often it looks for what a crash left behind. Default 2 s.
 	HealEvery time.Duration
-	Log       *slog.Logger
+	// Counter, if not nil, is told what is published.
+	Counter Counter
+	// Tracer makes spans of actions, below what their rows carry; nil: none.
+	Tracer *tracing.Tracer
+	Log    *slog.Logger
 }
 
 // Relay publishes committed rows. [Relay.Run] does the work; rows given to it
@@ -186,22 +202,60 @@ func (r *Relay) flush(batch []submission) {
 	for row := range failed {
 		held[row.BackendID] = true
 	}
-	ready := make([]*nats.Msg, 0, len(actions))
+	ready := actions[:0]
 	for _, a := range actions {
 		if !held[a.row.BackendID] {
-			ready = append(ready, a.msg)
+			ready = append(ready, a)
 		}
 	}
-	// Nobody asks whether an action got into the stream: it stays on record until
-	// its drone has shown to have taken it, and is published again until then (I3).
-	if err := r.cfg.Publisher.Send(ready); err != nil {
-		r.cfg.Log.Warn("cannot publish actions; trying again", "actions", len(ready), "err", err)
+	r.send(ready)
+}
+
+// send publishes actions. Nobody asks whether one got into the stream: it stays on
+// record until its drone has shown to have taken it, and is published again until
+// then (I3).
+func (r *Relay) send(actions []outgoing) {
+	if len(actions) == 0 {
+		return
+	}
+	if r.cfg.Tracer.On() {
+		r.trace(actions)
+	}
+	sent, failed := len(actions), 0
+	err := r.cfg.Publisher.Send(messagesOf(actions))
+	if err != nil {
+		// The connection's error, so most likely that of all.
+		sent, failed = 0, len(actions)
+		r.cfg.Log.Warn("cannot publish actions; trying again", "actions", len(actions), "err", err)
+	}
+	for i := range actions {
+		actions[i].span.End(err)
+	}
+	if r.cfg.Counter != nil {
+		r.cfg.Counter.Published(true, sent, failed)
 	}
 }
 
 type outgoing struct {
-	row *Row
-	msg *nats.Msg
+	row  *Row
+	msg  *nats.Msg
+	span tracing.Span
+}
+
+// trace begins a span for each action that belongs to a trace, which its drone
+// continues.
+func (r *Relay) trace(actions []outgoing) {
+	now := time.Now()
+	for i := range actions {
+		a := &actions[i]
+		if a.row.Traceparent == "" {
+			continue
+		}
+		a.span = r.cfg.Tracer.Start(a.row.Traceparent, "publish "+string(a.row.Kind), tracing.Producer, now)
+		a.span.Set("messaging.destination.name", a.msg.Subject)
+		a.span.Set("jetway.backend_id", a.row.BackendID)
+		a.msg.Header[messages.HeaderTraceparent] = []string{a.span.Traceparent()}
+	}
 }
 
 func (r *Relay) split(batch []submission) (states, actions []outgoing) {
@@ -210,7 +264,7 @@ func (r *Relay) split(batch []submission) (states, actions []outgoing) {
 			row := &s.rows[i]
 			state, err := row.State()
 			if err == nil && state != nil {
-				states = append(states, outgoing{row, state})
+				states = append(states, outgoing{row: row, msg: state})
 			}
 			var action *nats.Msg
 			if err == nil {
@@ -219,24 +273,33 @@ func (r *Relay) split(batch []submission) (states, actions []outgoing) {
 			if err != nil {
 				r.cfg.Log.Error("an outbox row cannot be put as a message", "err", err)
 			} else if action != nil {
-				actions = append(actions, outgoing{row, action})
+				actions = append(actions, outgoing{row: row, msg: action})
 			}
 		}
 	}
 	return states, actions
 }
 
-// publish sends all in order, waits, and notes what failed.
-func (r *Relay) publish(ctx context.Context, out []outgoing, failed map[*Row]error) {
+func messagesOf(out []outgoing) []*nats.Msg {
 	msgs := make([]*nats.Msg, len(out))
 	for i := range out {
 		msgs[i] = out[i].msg
 	}
+	return msgs
+}
+
+// publish sends states in order, waits, and notes what failed.
+func (r *Relay) publish(ctx context.Context, out []outgoing, failed map[*Row]error) {
+	msgs, failures := messagesOf(out), 0
 	for i, err := range r.cfg.Publisher.Publish(msgs)(ctx) {
 		if err != nil {
 			failed[out[i].row] = err
+			failures++
 			r.cfg.Log.Warn("cannot publish a state; trying again", "subject", out[i].msg.Subject, "err", err)
 		}
+	}
+	if r.cfg.Counter != nil && len(out) > 0 {
+		r.cfg.Counter.Published(false, len(out)-failures, failures)
 	}
 }
 
@@ -283,6 +346,9 @@ func (r *Relay) healLoop(ctx context.Context) {
 				break
 			}
 			if len(rows) > 0 {
+				if r.cfg.Counter != nil {
+					r.cfg.Counter.Healed(len(rows))
+				}
 				r.cfg.Log.Info("publishing rows that were left behind", "rows", len(rows), "first", rows[0].Kind, "backend_id", rows[0].BackendID)
 				if err := r.Publish(ctx, rows); err != nil {
 					break // said where it failed; they fall due again

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -77,4 +78,32 @@ where id = any($1::int8[]) and set_config('synchronous_commit', 'off', true) is 
 func (s *Store) DeleteOutbox(ctx context.Context, ids []int64) error {
 	_, err := s.pool.Exec(ctx, deleteSQL, ids)
 	return wrap("delete outbox rows", err)
+}
+
+// The same pass over the table as claimSQL's, which comes more often.
+const backlogSQL = `
+select kind, count(*),
+       extract(epoch from max(now() - created_at))::float8,
+       extract(epoch from greatest(max(now() - due_at), interval '0'))::float8
+from outbox
+group by kind`
+
+// Backlog is what lies in the outbox of one kind.
+type Backlog struct {
+	Kind outbox.Kind
+	Rows int
+	// Oldest is the age of the oldest row; Overdue how far the most overdue is past
+	// the time at which it should have been published again.
+	Oldest, Overdue time.Duration
+}
+
+// Backlog says what lies in the outbox. Kinds without rows are left out.
+func (s *Store) Backlog(ctx context.Context) ([]Backlog, error) {
+	rows, err := read(ctx, s, func(row pgx.CollectableRow) (b Backlog, err error) {
+		var oldest, overdue float64
+		err = row.Scan(&b.Kind, &b.Rows, &oldest, &overdue)
+		b.Oldest, b.Overdue = time.Duration(oldest*float64(time.Second)), time.Duration(overdue*float64(time.Second))
+		return b, err
+	}, backlogSQL)
+	return rows, wrap("read the outbox's backlog", err)
 }

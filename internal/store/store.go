@@ -72,6 +72,26 @@ func (s *Store) Terms() lease.Terms { return s.terms }
 // Close closes the pool when its statements are done.
 func (s *Store) Close() { s.pool.Close() }
 
+// Ping asks the database for nothing.
+func (s *Store) Ping(ctx context.Context) error { return wrap("ping", s.pool.Ping(ctx)) }
+
+// Pool is the use of the connections.
+type Pool struct {
+	InUse, Idle, Limit int
+	// Waits are the statements that had to wait for a connection, Waited for how long.
+	Waits  int64
+	Waited time.Duration
+}
+
+// Pool gives the use of the connections now. It asks nobody.
+func (s *Store) Pool() Pool {
+	stat := s.pool.Stat()
+	return Pool{
+		InUse: int(stat.AcquiredConns()), Idle: int(stat.IdleConns()), Limit: int(stat.MaxConns()),
+		Waits: stat.EmptyAcquireCount(), Waited: stat.EmptyAcquireWaitTime(),
+	}
+}
+
 // SQLSTATE classes and codes that are branched on.
 const (
 	classConnection   = "08"

@@ -36,9 +36,15 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 	ctx, cancel := context.WithDeadline(ctx, latest)
 	defer cancel()
 	outcomes, rows := w.connector.Connect(ctx, reqs)
+	if w.cfg.Tracer.On() {
+		traceStatement(asking, outcomes, now)
+	}
 	for i, req := range asking {
 		switch out := &outcomes[i]; {
 		case out.Response != nil:
+			if out.Response.Spawned {
+				w.metrics.Spawned()
+			}
 			w.replies.ok(req, out.Response)
 		case out.Leaving != nil:
 			w.leaving.park(req, out.Leaving)
@@ -49,9 +55,13 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 	w.relay.Enqueue(rows)
 }
 
-// traceparent is the request's W3C trace context, if it is one: 55 characters
-// in version 00; nothing longer is carried on.
+// traceparent is the W3C trace context that what the request causes continues: its
+// span, or without one what the asker sent, if it is one: 55 characters in version
+// 00; nothing longer is carried on.
 func traceparent(req *request) string {
+	if own := req.span.Traceparent(); own != "" {
+		return own
+	}
 	tp := req.headers.Get(messages.HeaderTraceparent)
 	if len(tp) != 55 {
 		return ""

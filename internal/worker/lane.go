@@ -3,6 +3,10 @@ package worker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/metrics"
 )
 
 // lane is a bounded queue in front of a bounded number of runs.
@@ -12,6 +16,7 @@ import (
 // more; what is less gathers until then, or until the other has finished. So a
 // statement is not made for a handful when many are on their way.
 type lane struct {
+	name  string
 	queue chan *request
 	// again holds requests that waited for something; they were let in before.
 	again   chan *request
@@ -22,10 +27,15 @@ type lane struct {
 	ran     chan struct{} // a run has ended
 	stop    chan struct{}
 	wg      sync.WaitGroup
+	counts  *metrics.Lane // nil: batches are not counted
+	moved   progress
+	// gathered is how many were taken off the queue for a run that has not begun.
+	gathered atomic.Int32
 }
 
-func newLane(size, runners, batch int, run func(context.Context, []*request)) *lane {
+func newLane(name string, size, runners, batch int, run func(context.Context, []*request)) *lane {
 	return &lane{
+		name: name, moved: progress{began: time.Now()},
 		queue: make(chan *request, size), again: make(chan *request, maxParked),
 		runners: runners, batch: batch, enough: (batch + 3) / 4, run: run,
 		ran: make(chan struct{}, runners), stop: make(chan struct{}),
@@ -34,6 +44,9 @@ func newLane(size, runners, batch int, run func(context.Context, []*request)) *l
 
 // offer puts a request into the queue unless it is full.
 func (l *lane) offer(r *request) bool {
+	if l.waiting() == 0 {
+		l.moved.at(r.arrived)
+	}
 	select {
 	case l.queue <- r:
 		return true
@@ -41,6 +54,9 @@ func (l *lane) offer(r *request) bool {
 		return false
 	}
 }
+
+// waiting says how many requests no run has taken yet.
+func (l *lane) waiting() int { return len(l.queue) + int(l.gathered.Load()) }
 
 func (l *lane) start(ctx context.Context) {
 	l.wg.Go(func() { l.loop(ctx) })
@@ -74,13 +90,16 @@ func (l *lane) loop(ctx context.Context) {
 		batch = l.more(batch)
 		if len(batch) > 0 && (running == 0 || running < l.runners && len(batch) >= l.enough) {
 			running++
-			taken := batch
+			taken, began := batch, time.Now()
 			batch = nil
+			l.moved.at(began)
 			l.wg.Go(func() {
 				l.run(ctx, taken)
+				l.counts.Batch(len(taken), time.Since(began))
 				l.ran <- struct{}{}
 			})
 		}
+		l.gathered.Store(int32(len(batch)))
 		if stop == nil && running == 0 && len(batch) == 0 {
 			return
 		}

@@ -183,6 +183,13 @@ func (l *leaving) forget(backend string, w *wait) {
 	delete(l.waited, backend)
 }
 
+// count says how many requests are parked.
+func (l *leaving) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.parked)
+}
+
 // stop refuses what is parked and takes no more.
 func (l *leaving) stop() {
 	defer l.wg.Wait()

@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
+	"github.com/jetway-project/jetway/internal/metrics"
+	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -25,11 +27,14 @@ type request struct {
 	reply    string
 	data     []byte
 	headers  micro.Headers
+	arrived  time.Time
 	deadline time.Time
+	endpoint *metrics.Endpoint
+	span     tracing.Span
 }
 
-func newRequest(r micro.Request, now time.Time) (*request, error) {
-	req := &request{subject: r.Subject(), reply: r.Reply(), data: r.Data(), headers: r.Headers()}
+func newRequest(r micro.Request, endpoint *metrics.Endpoint, now time.Time) (*request, error) {
+	req := &request{subject: r.Subject(), reply: r.Reply(), data: r.Data(), headers: r.Headers(), arrived: now, endpoint: endpoint}
 	timeout := defaultTimeout
 	if text := req.headers.Get(messages.HeaderTimeout); text != "" {
 		d, err := time.ParseDuration(text)
@@ -42,6 +47,24 @@ func newRequest(r micro.Request, now time.Time) (*request, error) {
 	return req, nil
 }
 
+// settled counts the request, which is replied to now: before the reply, so that
+// who has it finds it counted.
+func (req *request) settled(kind messages.Kind, err error) {
+	req.endpoint.Done(kind, time.Since(req.arrived))
+	if !req.span.On() {
+		return
+	}
+	outcome := metrics.OK
+	if kind != "" {
+		outcome = string(kind)
+	}
+	req.span.Set("jetway.outcome", outcome)
+	if kind.Code() < 500 {
+		err = nil // the asker's doing
+	}
+	req.span.End(err)
+}
+
 // replier answers requests. micro's own Error is not used: it notes the error in
 // the request, which races with the service's statistics once the handler has
 // returned; so the service counts no errors, and the worker counts its own.
@@ -51,6 +74,7 @@ type replier struct {
 }
 
 func (r *replier) ok(req *request, payload any) {
+	req.settled("", nil)
 	r.send(req, &nats.Msg{Subject: req.reply, Data: messages.Encode(payload)})
 }
 
@@ -75,6 +99,7 @@ func (r *replier) fail(req *request, err error) {
 	if refusal.Kind == messages.Internal {
 		level = slog.LevelError
 	}
+	req.settled(refusal.Kind, err)
 	r.log.Log(context.Background(), level, "refused a request", "subject", req.subject, "id", refusal.ID, "kind", refusal.Kind, "err", err)
 	r.send(req, &nats.Msg{
 		Subject: req.reply,

@@ -19,8 +19,10 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -45,7 +47,11 @@ type Config struct {
 	StartWithin time.Duration
 	// OnReady is called once requests are answered.
 	OnReady func()
-	Log     *slog.Logger
+	// Metrics, if not nil, counts what the worker does and shows its state.
+	Metrics *metrics.Worker
+	// Tracer makes spans of requests; nil: none.
+	Tracer *tracing.Tracer
+	Log    *slog.Logger
 }
 
 // Validate fills in defaults and refuses what cannot work.
@@ -101,6 +107,9 @@ type worker struct {
 	leaving   *leaving
 	lanes     lanes
 	stopped   atomic.Bool // the service has, whoever stopped it
+	metrics   *metrics.Worker
+	phase     atomic.Int32 // for readiness
+	backlog   atomic.Pointer[[]metrics.Backlog]
 	log       *slog.Logger
 }
 
@@ -122,11 +131,17 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		return nil, err
 	}
 	log := cfg.Log.With("worker", cfg.Name)
+	counts := cfg.Metrics
+	if counts == nil {
+		counts = metrics.NewWorker(nil)
+	}
 	w := &worker{
-		cfg: cfg, nc: nc, js: js, store: st, log: log,
-		connector: lease.NewConnector(lease.Config{Store: st, DefaultCluster: cfg.DefaultCluster, Log: log}),
+		cfg: cfg, nc: nc, js: js, store: st, metrics: counts, log: log,
+		connector: lease.NewConnector(lease.Config{
+			Store: st, DefaultCluster: cfg.DefaultCluster, OnTakeover: counts.TookOver, Log: log,
+		}),
 		relay: outbox.NewRelay(outbox.Config{
-			Store: st, Publisher: publisher, Deadlines: st.Terms().Deadlines, Log: log,
+			Store: st, Publisher: publisher, Deadlines: st.Terms().Deadlines, Counter: counts, Tracer: cfg.Tracer, Log: log,
 		}),
 		replies: replier{nc: nc, log: log},
 	}
@@ -134,16 +149,21 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 	// reads the next batch.
 	connectRunners := max(2, runtime.GOMAXPROCS(0)/2)
 	w.lanes = lanes{
-		connect:  newLane(cfg.Queue, connectRunners, cfg.Batch, w.connectBatch),
-		drone:    newLane(cfg.Queue, 2, 1, w.each(w.droneRequest)),
-		route:    newLane(cfg.Queue, 1, cfg.Batch, w.routeBatch),
-		operator: newLane(cfg.Queue, 2, 1, w.each(w.operatorRequest)),
+		connect:  newLane("connect", cfg.Queue, connectRunners, cfg.Batch, w.connectBatch),
+		drone:    newLane("drone", cfg.Queue, 2, 1, w.each(w.droneRequest)),
+		route:    newLane("route", cfg.Queue, 1, cfg.Batch, w.routeBatch),
+		operator: newLane("operator", cfg.Queue, 2, 1, w.each(w.operatorRequest)),
 	}
+	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
 	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail)
 	return w, nil
 }
 
 func (w *worker) run(ctx context.Context) error {
+	if w.cfg.Metrics != nil {
+		w.show()
+	}
+	defer w.phase.Store(ended)
 	if err := w.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -154,6 +174,9 @@ func (w *worker) run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { w.relay.Run(relayCtx) })
 	background.Go(func() { w.watchBus(relayCtx) })
+	if w.cfg.Metrics != nil {
+		background.Go(func() { w.watchBacklog(relayCtx) })
+	}
 	defer func() { stopRelay(); background.Wait() }()
 
 	// It hands rows to the relay, so it ends first.
@@ -170,6 +193,7 @@ func (w *worker) run(ctx context.Context) error {
 	service, err := w.serve(stopped)
 	if err == nil {
 		w.relay.Heal(true)
+		w.phase.Store(answering)
 		w.log.Info("answering requests", "default_cluster", w.cfg.DefaultCluster)
 		if w.cfg.OnReady != nil {
 			w.cfg.OnReady()
@@ -181,6 +205,7 @@ func (w *worker) run(ctx context.Context) error {
 				err = errors.New("the NATS connection was closed")
 			}
 		}
+		w.phase.Store(stopping)
 		w.takeNoMore(service)
 	}
 	w.stopped.Store(true)
@@ -265,7 +290,7 @@ func (w *worker) serve(stopped chan<- struct{}) (micro.Service, error) {
 		{"route", messages.SubjectAnyRoute, w.lanes.route},
 		{"keepalive", messages.SubjectAnyKeepalive, w.lanes.operator},
 	} {
-		err := service.AddEndpoint(e.name, w.intake(e.lane),
+		err := service.AddEndpoint(e.name, w.intake(e.name, e.lane),
 			micro.WithEndpointSubject(e.subject),
 			// Far above what the lane takes: a slow consumer would stop the service.
 			micro.WithEndpointPendingLimits(1<<20, 1<<30))
@@ -289,9 +314,13 @@ func semantic(version string) string {
 
 // intake hands requests to a lane. It must not wait: micro calls the handler of an
 // endpoint for one request at a time.
-func (w *worker) intake(l *lane) micro.Handler {
+func (w *worker) intake(name string, l *lane) micro.Handler {
+	endpoint := w.metrics.Endpoint(name)
 	return micro.HandlerFunc(func(r micro.Request) {
-		req, err := newRequest(r, time.Now())
+		req, err := newRequest(r, endpoint, time.Now())
+		if w.cfg.Tracer.On() {
+			w.trace(req, name)
+		}
 		switch {
 		case err != nil:
 			w.replies.fail(req, err)
