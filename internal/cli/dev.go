@@ -27,6 +27,8 @@ type devCmd struct {
 	Runtime     string `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that may be run. Default: that of jetway itself."`
 	NoDemo      bool   `help:"Do not start the demo backend."`
+	metricsFlags
+	traceFlags
 }
 
 // Run runs everything until the command is stopped or a part fails.
@@ -36,6 +38,7 @@ func (c *devCmd) Run(r *run) error {
 		NATSHost: c.NATSHost, NATSPort: c.NATSPort,
 		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
 		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
+		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
 		Version:  version(),
 		Progress: func(line string) { r.printf("%s\n", line) },
 		Log:      r.log,
@@ -131,14 +134,18 @@ func (c *devCmd) help(r *run, stack *dev.Stack) {
 	if stack.NATSURL != defaultNATS {
 		server = " --nats " + stack.NATSURL
 	}
+	metrics := ""
+	if stack.MetricsURL != "" {
+		metrics = "\n  metrics     " + stack.MetricsURL + "/metrics"
+	}
 	r.printf(`
   another     jetway connect%s --key doc-1 --command room
   the bus     nats --server %s sub 'jetway.event.>'
   listings    jetway backends%s    jetway drones%s
-  data        %s
+  data        %s%s
   Ctrl-C stops all of it
 
-`, server, stack.NATSURL, server, server, c.Data)
+`, server, stack.NATSURL, server, server, c.Data, metrics)
 }
 
 // defaultNATS is where clients look when they are told nothing.

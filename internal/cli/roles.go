@@ -27,6 +27,8 @@ type workerCmd struct {
 	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once."`
 	Name           string `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
+	metricsFlags
+	traceFlags
 }
 
 // Run is a worker until the command is stopped.
@@ -47,6 +49,17 @@ func (c *workerCmd) Run(r *run) error {
 		return usagef("--postgres: %v", err)
 	}
 	defer st.Close()
+	tracer, err := c.open(r, "worker", c.Name)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
+	// Before NATS, so that a worker that waits for it can be seen to, and closed after it.
+	server, err := c.serve(r)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
 	nc, err := c.connect(r, c.Name, nil)
 	if err != nil {
 		return stopped(r, err)
@@ -56,6 +69,8 @@ func (c *workerCmd) Run(r *run) error {
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
 		Version:        version(),
+		Metrics:        server.Metrics(),
+		Tracer:         tracer,
 		Log:            r.log,
 	}, nc, st))
 }
@@ -71,6 +86,7 @@ type droneCmd struct {
 	MaxBackends    int           `placeholder:"N" help:"Most backends at once. Default: no limit."`
 	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
 	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take until it is ready."`
+	traceFlags
 }
 
 // Run is a drone until the command is stopped.
@@ -78,6 +94,11 @@ func (c *droneCmd) Run(r *run) (err error) {
 	if err := c.validate(); err != nil {
 		return err
 	}
+	tracer, err := c.open(r, "drone", c.Name)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
 	var rt runtime.Runtime = fake.New()
 	if c.Runtime == "process" {
 		if rt, err = process.New(process.Config{Root: c.ProcessRoot}); err != nil {
@@ -99,6 +120,7 @@ func (c *droneCmd) Run(r *run) (err error) {
 		StartupTimeout: c.StartupTimeout,
 		RuntimeName:    c.Runtime,
 		Version:        version(),
+		Tracer:         tracer,
 		Log:            r.log,
 	}, nc, rt))
 }

@@ -41,6 +41,10 @@ type Config struct {
 	ProcessRoot string
 	// Grace is how long a backend that is asked to end may take; 3 s.
 	Grace time.Duration
+	// MetricsAddr is where the worker's metrics and health are served; "": nowhere.
+	MetricsAddr string
+	// OTLPEndpoint is where traces go; "": nowhere (see package tracing).
+	OTLPEndpoint string
 	// Version is what the roles say of themselves.
 	Version string
 	// Progress is told, in lines for people, what takes long.

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
@@ -51,6 +52,9 @@ func (s *Stack) start(ctx context.Context) error {
 	s.Cluster = net.JoinHostPort(clusterHost(s.cfg.ProxyHost), strconv.Itoa(port))
 	s.ProxyURL = "http://" + s.Cluster
 
+	if err := s.startMetrics(); err != nil {
+		return err
+	}
 	for _, start := range []func(context.Context) error{s.startNATS, s.startPostgres, s.startWorker, s.startDrone} {
 		if err := start(ctx); err != nil {
 			return err
@@ -59,7 +63,23 @@ func (s *Stack) start(ctx context.Context) error {
 	return s.startProxy(ctx, listener)
 }
 
+func (s *Stack) startMetrics() (err error) {
+	if s.cfg.MetricsAddr == "" {
+		return nil
+	}
+	if s.metrics, err = metrics.Start(s.cfg.MetricsAddr, s.cfg.Log); err != nil {
+		return fmt.Errorf("--metrics-addr: %w", err)
+	}
+	s.MetricsURL = s.metrics.URL()
+	s.add("metrics", func(context.Context) error { s.metrics.Close(); return nil })
+	return nil
+}
+
 func (s *Stack) startWorker(ctx context.Context) error {
+	tracer, err := s.tracer(ctx, "worker", WorkerName)
+	if err != nil {
+		return err
+	}
 	return s.run(ctx, role{title: "worker", name: WorkerName, run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
 		st, err := store.Open(ctx, store.Config{DSN: s.PostgresDSN})
 		if err != nil {
@@ -71,6 +91,8 @@ func (s *Stack) startWorker(ctx context.Context) error {
 			DefaultCluster: s.Cluster,
 			Version:        s.cfg.Version,
 			OnReady:        ready,
+			Metrics:        s.metrics.Metrics(),
+			Tracer:         tracer,
 			Log:            s.cfg.Log,
 		}, nc, st)
 	}})
@@ -85,6 +107,10 @@ func (s *Stack) startDrone(ctx context.Context) error {
 		}
 	}
 	s.add("runtime", func(context.Context) error { return rt.Close() })
+	tracer, err := s.tracer(ctx, "drone", DroneName)
+	if err != nil {
+		return err
+	}
 	return s.run(ctx, role{
 		title: "drone", name: DroneName,
 		// Closing the runtime kills what it still runs.
@@ -98,6 +124,7 @@ func (s *Stack) startDrone(ctx context.Context) error {
 				Version:         s.cfg.Version,
 				RuntimeName:     s.cfg.Runtime,
 				OnReady:         ready,
+				Tracer:          tracer,
 				Log:             s.cfg.Log,
 			}, nc, rt)
 		},

@@ -11,16 +11,21 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/metrics"
+	"github.com/jetway-project/jetway/internal/tracing"
 )
 
 // Stack is all of Jetway, running. Make one with [Start].
 type Stack struct {
 	// NATSURL, PostgresDSN and ProxyURL are where the parts are reached.
 	NATSURL, PostgresDSN, ProxyURL string
+	// MetricsURL is where the worker's metrics are, without a path; "" if nowhere.
+	MetricsURL string
 	// Cluster is the one of the drone, and the worker's default.
 	Cluster string
 
-	cfg   Config
+	cfg     Config
+	metrics *metrics.Server // nil if there is none
 	parts []part            // in the order of their start
 	roles []<-chan struct{} // closed when a role has ended
 
@@ -115,6 +120,20 @@ func (s *Stack) fail(name string, err error) {
 		s.err = fmt.Errorf("the %s has ended: %w", name, err)
 		close(s.done)
 	}
+}
+
+// tracer gives the tracer of a role, closed after it.
+func (s *Stack) tracer(ctx context.Context, title, name string) (*tracing.Tracer, error) {
+	tracer, err := tracing.Open(ctx, tracing.Config{
+		Endpoint: s.cfg.OTLPEndpoint, Role: title, Name: name, Version: s.cfg.Version, Log: s.cfg.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--otlp-endpoint: %w", err)
+	}
+	if tracer.On() {
+		s.add("traces of the "+title, func(context.Context) error { tracer.Close(); return nil })
+	}
+	return tracer, nil
 }
 
 // add notes a part to stop.

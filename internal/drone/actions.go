@@ -2,9 +2,12 @@ package drone
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -16,7 +19,7 @@ func (a *agent) onAction(ctx context.Context, msg jetstream.Msg) {
 		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject(), "err", err)
 		err = msg.Term()
 	} else {
-		a.take(ctx, &action)
+		a.take(ctx, &action, msg.Headers().Get(messages.HeaderTraceparent))
 		err = msg.Ack()
 	}
 	if err != nil {
@@ -26,14 +29,17 @@ func (a *agent) onAction(ctx context.Context, msg jetstream.Msg) {
 }
 
 // take does what an action asks for, unless it was done before (I3).
-func (a *agent) take(ctx context.Context, action *messages.Action) {
+func (a *agent) take(ctx context.Context, action *messages.Action, traceparent string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	h := a.backends[action.BackendID]
 	switch {
 	case action.Spawn != nil && action.Type == messages.TypeSpawn:
 		if h == nil && !a.ended.has(action.BackendID) {
-			a.spawnLocked(ctx, action.BackendID, action.Spawn)
+			span := a.cfg.Tracer.Start(traceparent, "spawn", tracing.Consumer, time.Now())
+			span.Set("jetway.backend_id", action.BackendID)
+			span.Set("jetway.drone", a.cfg.Name)
+			a.spawnLocked(ctx, action.BackendID, action.Spawn, span)
 		}
 	case h != nil:
 		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})
@@ -49,25 +55,16 @@ func (a *agent) take(ctx context.Context, action *messages.Action) {
 }
 
 // spawnLocked takes a backend on, or says why not.
-func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn) {
+func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn, span tracing.Span) {
 	now := a.nowMS()
-	switch {
-	case spawn.Session != a.session.id:
-		a.refuseLocked(id, messages.State{Reason: messages.ReasonLost, Message: "it was placed on an earlier session of the drone"})
-		return
-	case now >= spawn.Deadlines.SoftTerminateAtMS, now >= spawn.Deadlines.HardTerminateAtMS:
-		a.refuseLocked(id, messages.State{Reason: messages.ReasonLost, Message: "its spawn reached the drone too late"})
-		return
-	case a.stopping:
-		a.refuseLocked(id, messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is shutting down"})
-		return
-	case a.cfg.MaxBackends > 0 && len(a.backends) >= a.cfg.MaxBackends:
-		a.refuseLocked(id, messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is full"})
+	if refusal := a.refusalLocked(spawn, now); refusal.Message != "" {
+		a.refuseLocked(id, refusal)
+		span.End(errors.New(refusal.Message))
 		return
 	}
 	start, abort := context.WithCancel(ctx)
 	h := &held{
-		id: id, abort: abort, lines: a.output.lines(id),
+		id: id, abort: abort, lines: a.output.lines(id), span: span,
 		softAtMS: spawn.Deadlines.SoftTerminateAtMS, hardAtMS: spawn.Deadlines.HardTerminateAtMS,
 		readyByMS: now + a.cfg.StartupTimeout.Milliseconds(),
 	}
@@ -76,6 +73,21 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	a.applyLocked(ctx, h, spawned{})
 	spec := specOf(h, spawn)
 	a.wg.Go(func() { a.runBackend(ctx, start, h, spec) })
+}
+
+// refusalLocked says why a spawn cannot be taken on; without a message it can.
+func (a *agent) refusalLocked(spawn *messages.Spawn, now int64) messages.State {
+	switch {
+	case spawn.Session != a.session.id:
+		return messages.State{Reason: messages.ReasonLost, Message: "it was placed on an earlier session of the drone"}
+	case now >= spawn.Deadlines.SoftTerminateAtMS, now >= spawn.Deadlines.HardTerminateAtMS:
+		return messages.State{Reason: messages.ReasonLost, Message: "its spawn reached the drone too late"}
+	case a.stopping:
+		return messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is shutting down"}
+	case a.cfg.MaxBackends > 0 && len(a.backends) >= a.cfg.MaxBackends:
+		return messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is full"}
+	}
+	return messages.State{}
 }
 
 // refuseLocked states that a backend ends without having begun.

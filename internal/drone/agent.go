@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -65,6 +66,8 @@ type held struct {
 	// abort ends the start and the probing.
 	abort context.CancelFunc
 	lines *lines
+	// span is that of the start: from the spawn until it is ready, or has failed.
+	span tracing.Span
 }
 
 // Run is the agent: it registers, takes actions and keeps leases until ctx ends,

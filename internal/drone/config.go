@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -36,6 +37,8 @@ type Config struct {
 	// consumed and a worker has heard that it takes spawns. Once; it must not wait
 	// for anything: the heartbeats wait for it.
 	OnReady func()
+	// Tracer makes spans of starts that continue the trace of their action; nil: none.
+	Tracer *tracing.Tracer
 	// Log is silent by default.
 	Log *slog.Logger
 }

@@ -2,6 +2,7 @@ package drone
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"strconv"
@@ -55,20 +56,16 @@ func (a *agent) awaitEnd(ctx context.Context, h *held, instance runtime.Instance
 	}
 }
 
-// startBackend gives the instance, ready or ending, or nil when there is none.
+// errEnded ends the span of a start that was given up.
+var errEnded = errors.New("the backend ended before it was ready")
+
+// startBackend gives the instance, ready or ending, or nil when there is none. Its
+// span ends with it: where the trace of a request that spawned ends too.
 func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.Spec) runtime.Instance {
-	if err := a.rt.Prepare(start, spec); err != nil {
-		a.apply(ctx, h, failed{message: err.Error()})
-		return nil
-	}
-	a.apply(ctx, h, prepared{})
-	if start.Err() != nil { // it was ended meanwhile; nothing runs yet
-		a.apply(ctx, h, failed{})
-		return nil
-	}
-	instance, err := a.rt.Start(start, spec)
+	instance, err := a.launch(ctx, start, h, spec)
 	if err != nil {
-		a.apply(ctx, h, failed{message: err.Error()})
+		a.apply(ctx, h, failed{message: failureText(err)})
+		h.span.End(err)
 		return nil
 	}
 	address := instance.Address()
@@ -76,10 +73,44 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 	h.instance, h.address = instance, address
 	a.applyLocked(ctx, h, started{address: address})
 	a.mu.Unlock()
-	if address != "" && a.probe(start, address, instance.Done()) {
+	waiting := h.span.Child("ready", time.Now())
+	switch {
+	case address == "": // nothing to probe
+	case a.probe(start, address, instance.Done()):
 		a.apply(ctx, h, answered{})
+	default:
+		err = errEnded
 	}
+	waiting.End(err)
+	h.span.End(err)
 	return instance
+}
+
+// failureText is what is reported of a start that failed: nothing of one that was
+// given up, for why is known.
+func failureText(err error) string {
+	if errors.Is(err, errEnded) {
+		return ""
+	}
+	return err.Error()
+}
+
+// launch prepares and starts what is to run.
+func (a *agent) launch(ctx, start context.Context, h *held, spec runtime.Spec) (runtime.Instance, error) {
+	preparing := h.span.Child("prepare", time.Now())
+	err := a.rt.Prepare(start, spec)
+	preparing.End(err)
+	if err != nil {
+		return nil, err
+	}
+	a.apply(ctx, h, prepared{})
+	if start.Err() != nil { // it was ended meanwhile; nothing runs yet
+		return nil, errEnded
+	}
+	starting := h.span.Child("start", time.Now())
+	instance, err := a.rt.Start(start, spec)
+	starting.End(err)
+	return instance, err
 }
 
 // probe asks until the address answers HTTP, which is true; false when ctx or the

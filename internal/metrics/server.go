@@ -28,9 +28,7 @@ const (
 
 // Server serves /metrics, /healthz and /readyz of one worker.
 type Server struct {
-	// Worker is to be given to the worker, which shows itself through it.
-	Worker *Worker
-
+	worker *Worker
 	listener net.Listener
 	http     http.Server
 	log      *slog.Logger
@@ -48,7 +46,7 @@ func Start(addr string, log *slog.Logger) (*Server, error) {
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s := &Server{Worker: NewWorker(reg), listener: listener, log: log}
+	s := &Server{worker: NewWorker(reg), listener: listener, log: log}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4,
@@ -91,18 +89,19 @@ func (s *Server) Close() {
 	s.running.Wait()
 }
 
-// Metrics is what to give to a worker: nil, which shows nothing, on nil.
+// Metrics are those to give to the worker, which shows itself through them. On nil
+// they are nil, and nothing is shown.
 func (s *Server) Metrics() *Worker {
 	if s == nil {
 		return nil
 	}
-	return s.Worker
+	return s.worker
 }
 
 // healthz says whether the worker should be left alone.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	var err error
-	if source := s.Worker.source.Load(); source != nil {
+	if source := s.worker.source.Load(); source != nil {
 		err = source.Alive()
 	}
 	answer(w, "alive", err)
@@ -110,7 +109,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says whether the worker answers requests.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	err, changed := s.ready.look(r.Context(), s.Worker.source.Load())
+	err, changed := s.ready.look(r.Context(), s.worker.source.Load())
 	switch {
 	case changed && err != nil:
 		s.log.Warn("not ready", "err", err)

@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"github.com/jetway-project/jetway/internal/metrics"
+	"github.com/jetway-project/jetway/internal/tracing"
+)
+
+// metricsFlags say where a worker shows its metrics and health.
+type metricsFlags struct {
+	MetricsAddr string `placeholder:"[HOST]:PORT" help:"Where to serve /metrics for Prometheus, /healthz and /readyz. Default: nowhere."`
+}
+
+// serve gives the server, nil when there is to be none. The caller closes.
+func (f *metricsFlags) serve(r *run) (*metrics.Server, error) {
+	if f.MetricsAddr == "" {
+		return nil, nil
+	}
+	server, err := metrics.Start(f.MetricsAddr, r.log)
+	if err != nil {
+		return nil, badFlag("--metrics-addr", err)
+	}
+	return server, nil
+}
+
+// traceFlags say where spans go.
+type traceFlags struct {
+	OTLPEndpoint string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"OpenTelemetry collector to send traces to, OTLP over HTTP, e.g. http://127.0.0.1:4318. Default: none."`
+}
+
+// open gives a tracer, nil when there is to be none. The caller closes.
+func (f *traceFlags) open(r *run, role, name string) (*tracing.Tracer, error) {
+	tracer, err := tracing.Open(r.ctx, tracing.Config{
+		Endpoint: f.OTLPEndpoint, Role: role, Name: name, Version: version(), Log: r.log,
+	})
+	if err != nil {
+		return nil, badFlag("--otlp-endpoint", err)
+	}
+	return tracer, nil
+}
