@@ -54,7 +54,7 @@ func (c *workerCmd) Run(r *run) error {
 		return err
 	}
 	defer tracer.Close()
-	// Before NATS, so that a worker that waits for it can be seen to, and closed after it.
+	// Around the connection: a worker that waits for NATS is seen waiting.
 	server, err := c.serve(r)
 	if err != nil {
 		return err
