@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,13 +38,17 @@ func TestDevAndClient(t *testing.T) {
 	stdout, stderr, code := newOutput(), newOutput(), make(chan int, 1)
 	go func() {
 		code <- Run(ctx, Process{
-			Args:   []string{"dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", root},
+			Args:   []string{"dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", root, "--metrics-addr", "127.0.0.1:0"},
 			Stdout: stdout, Stderr: stderr,
 		})
 	}()
 	stdout.await(t, `(?m)^open http://localhost:\d+/[\w-]{43}/$`)
 	nats := stdout.await(t, `nats --server (nats://\S+) sub 'jetway.event.>'`)[1]
+	metrics := stdout.await(t, `metrics +(http://\S+)/metrics`)[1]
 	stdout.await(t, `Ctrl-C stops all of it`)
+	if status, text := get(t, metrics+"/readyz"); status != http.StatusOK {
+		t.Errorf("the worker says %d %s", status, text)
+	}
 
 	connected, errs, exit := jetway(t, "connect", "--nats", nats, "--key", "doc-1", "--command", "room", "--json")
 	wantCode(t, exit, ExitOK)

@@ -25,9 +25,9 @@ type Stack struct {
 	Cluster string
 
 	cfg     Config
-	metrics *metrics.Server // nil if there is none
-	parts []part            // in the order of their start
-	roles []<-chan struct{} // closed when a role has ended
+	metrics *metrics.Server   // nil if there is none
+	parts   []part            // in the order of their start
+	roles   []<-chan struct{} // closed when a role has ended
 
 	done chan struct{}
 	mu   sync.Mutex

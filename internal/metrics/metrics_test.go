@@ -16,7 +16,6 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestCountingAllocatesNothing(t *testing.T) {
-	t.Parallel()
 	w := metrics.NewWorker(nil)
 	endpoint, lane := w.Endpoint("connect"), w.Lane("connect")
 	if n := testing.AllocsPerRun(1000, func() {

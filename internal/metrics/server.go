@@ -28,7 +28,7 @@ const (
 
 // Server serves /metrics, /healthz and /readyz of one worker.
 type Server struct {
-	worker *Worker
+	worker   *Worker
 	listener net.Listener
 	http     http.Server
 	log      *slog.Logger
