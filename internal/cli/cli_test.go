@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,7 +104,8 @@ func TestEveryFlagHasAnEnvironmentVariable(t *testing.T) {
 			if flag.Name == "help" {
 				continue
 			}
-			if len(flag.Envs) != 1 || !(strings.HasPrefix(flag.Envs[0], "JETWAY_") || strings.HasPrefix(flag.Envs[0], "NATS_")) {
+			kinds := []string{"JETWAY_", "NATS_", "OTEL_"}
+			if len(flag.Envs) != 1 || !slices.ContainsFunc(kinds, func(kind string) bool { return strings.HasPrefix(flag.Envs[0], kind) }) {
 				t.Errorf("--%s of %s: environment %v", flag.Name, node.Name, flag.Envs)
 			}
 			if flag.Help == "" {

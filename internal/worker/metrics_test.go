@@ -96,10 +96,20 @@ func TestMetricsCountEachRequestOnceByOutcome(t *testing.T) {
 		w.connect(spawnKey(fmt.Sprintf("doc-%d", i)))
 	}
 	backend := w.connect(spawnKey("doc-0")).BackendID
-	w.ask(messages.SubjectConnect, "{")
-	w.ask(messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "none"}})
-	w.ask(messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "doc-0", Tag: "red"}})
-	w.ask(messages.SubjectStatus, messages.StatusRequest{BackendID: "nobody"})
+	for _, c := range []struct {
+		subject string
+		payload any
+		kind    messages.Kind
+	}{
+		{messages.SubjectConnect, "{", messages.BadRequest},
+		{messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "none"}}, messages.KeyUnheldNoSpawnConfig},
+		{messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "doc-0", Tag: "red"}}, messages.KeyHeld},
+		{messages.SubjectStatus, messages.StatusRequest{BackendID: "nobody"}, messages.NotFound},
+	} {
+		if _, refusal := w.ask(c.subject, c.payload); refusal == nil || refusal.Kind != c.kind {
+			t.Errorf("%s was refused with %v, want %s", c.subject, refusal, c.kind)
+		}
+	}
 	p.report(backend, messages.Ready)
 	testkit.Eventually(t, patience, "the reported actions gone", func() bool { return w.count("outbox where backend_id = $1", backend) == 0 })
 
