@@ -48,8 +48,8 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 	}
 	spawned := counter("backends_spawned_total", "Backends that connects of this worker scheduled.")
 	takeovers := counter("lease_takeovers_total", "Expired leases that connects took over from a lost backend.")
-	events := counter("outbox_published_total", "Messages of the outbox that the bus acknowledged.", "kind")
-	failures := counter("outbox_publish_failures_total", "Messages of the outbox that the bus did not acknowledge; they are tried again.", "kind")
+	events := counter("outbox_published_total", "Events that the bus acknowledged, and actions that were sent.", "kind")
+	failures := counter("outbox_publish_failures_total", "Events that the bus did not acknowledge, and actions that could not be sent; they are tried again.", "kind")
 	healed := counter("outbox_healed_rows_total", "Outbox rows published again because they were overdue.")
 	w := &Worker{
 		requests:     counter("requests_total", "Requests replied to, by their outcome: ok, or the kind of the error.", "endpoint", "outcome"),
@@ -136,8 +136,8 @@ func (w *Worker) Swept(cause string, n int) {
 	}
 }
 
-// Published counts messages of the outbox: those that the bus acknowledged, and
-// those that it did not.
+// Published counts messages of the outbox: events that the bus acknowledged or
+// actions that were sent, and those of which that failed.
 func (w *Worker) Published(action bool, ok, failed int) {
 	p := &w.events
 	if action {
