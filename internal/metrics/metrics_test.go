@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
 	"github.com/jetway-project/jetway/internal/metrics"
@@ -26,6 +28,24 @@ func TestCountingAllocatesNothing(t *testing.T) {
 		w.Published(true, 1, 0)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestSweepsAreCountedByCause(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	w := metrics.NewWorker(reg)
+	w.Swept("idle", 3)
+	w.Swept("idle", 2)
+	w.Swept("lifetime", 1)
+	w.Swept("lost", 0)
+	want := `# HELP jetway_worker_sweeps_total Backends, drones and rows that sweeps acted on, by cause.
+# TYPE jetway_worker_sweeps_total counter
+jetway_worker_sweeps_total{cause="idle"} 5
+jetway_worker_sweeps_total{cause="lifetime"} 1
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "jetway_worker_sweeps_total"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -16,6 +16,11 @@
 // what is due and puts it off for the other workers, so that every backend ends (I6)
 // and each thing is done once. Nothing here runs per drone or per backend.
 //
+// What it does is counted, and where traces are on followed, in the replier and the
+// lanes: every reply passes there, so none is missed. Whether it is alive (its lanes
+// move) and ready (Postgres and NATS answer) is asked from outside, and changes
+// nothing of what it does.
+//
 // A worker keeps no state that another one would need. [Run] owns everything
 // that it starts, and ends in this order: take no more requests and sweep no more,
 // finish what was taken, flush the outbox. The caller owns the NATS connection and the store.
