@@ -35,14 +35,14 @@ func TestSweepsAreCountedByCause(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	w := metrics.NewWorker(reg)
-	w.Swept("idle", 3)
-	w.Swept("idle", 2)
-	w.Swept("lifetime", 1)
+	w.Swept("limit", 3)
+	w.Swept("limit", 2)
+	w.Swept("stuck", 1)
 	w.Swept("lost", 0)
 	want := `# HELP jetway_worker_sweeps_total Backends, drones and rows that sweeps acted on, by cause.
 # TYPE jetway_worker_sweeps_total counter
-jetway_worker_sweeps_total{cause="idle"} 5
-jetway_worker_sweeps_total{cause="lifetime"} 1
+jetway_worker_sweeps_total{cause="limit"} 5
+jetway_worker_sweeps_total{cause="stuck"} 1
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "jetway_worker_sweeps_total"); err != nil {
 		t.Error(err)

@@ -129,7 +129,7 @@ func (w *Worker) Spawned() { w.spawned.Inc() }
 func (w *Worker) TookOver() { w.takeovers.Inc() }
 
 // Swept counts n things that a sweep acted on for one cause: a short constant
-// word such as idle, lifetime, stuck or lost.
+// word such as limit or lost.
 func (w *Worker) Swept(cause string, n int) {
 	if n > 0 {
 		w.sweeps.WithLabelValues(cause).Add(float64(n))

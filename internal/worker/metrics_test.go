@@ -257,3 +257,20 @@ func TestI7ReadyzSaysStoppingUntilWhatWasTakenIsReplied(t *testing.T) {
 	<-stopped
 	s.awaitReady(http.StatusServiceUnavailable, "not ready: stopped\n")
 }
+
+func TestI6MetricsCountSweepsOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, change := show(t)
+	startWorker(t, w, "wo-a", options{change: func(c *worker.Config) {
+		change(c)
+		c.SweepEvery = 20 * time.Millisecond
+	}})
+	startDrone(t, w, "dr-a", w.url)
+	for i := range 3 {
+		id := w.connect(limited(fmt.Sprintf("doc-%d", i), 1, 0, nil)).BackendID
+		awaitEnd(t, w, id)
+	}
+	s.want(`sweeps_total{cause="limit"}`, 3)
+	s.want(`sweeps_total{cause="lost"}`, -1)
+}

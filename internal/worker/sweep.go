@@ -17,6 +17,8 @@ const (
 	sweepTimeout = 15 * time.Second
 	// sweepPause is the longest pause after looks that failed.
 	sweepPause = 15 * time.Second
+	// causeDrone is what the counter of sweeps calls a lost drone; the others are the store's.
+	causeDrone = "drone-lost"
 )
 
 // sweep does what time brings about, until ctx ends: backends that lost their lease,
@@ -58,6 +60,7 @@ func (w *worker) sweepOnce(ctx context.Context) (more bool, err error) {
 	// The drones first: for a lost one's backends no action is written.
 	lost, moreDrones, err := w.store.LostDrones(ctx)
 	w.relay.Enqueue(lost)
+	w.metrics.Swept(causeDrone, len(lost))
 	w.purgeActions(ctx, lost)
 	if err != nil {
 		return false, err
@@ -65,6 +68,7 @@ func (w *worker) sweepOnce(ctx context.Context) (more bool, err error) {
 	swept, err := w.store.Sweep(ctx, w.cfg.StartWithin)
 	w.relay.Enqueue(swept.Rows)
 	for i := range swept.Done {
+		w.metrics.Swept(string(swept.Done[i].Cause), 1)
 		w.logSwept(ctx, &swept.Done[i])
 	}
 	return moreDrones || swept.Full, err

@@ -106,18 +106,16 @@ func (r *receiver) tracer(t *testing.T, role string) *tracing.Tracer {
 	return tracer
 }
 
-// startDrone runs a real drone on the fake runtime and gives what ends it.
-func startDrone(t *testing.T, w *world, tracer *tracing.Tracer) (stop func()) {
+// startTracedDrone runs a real drone on the fake runtime and gives what ends it.
+func startTracedDrone(t *testing.T, w *world, tracer *tracing.Tracer) (stop func()) {
 	t.Helper()
 	rt := fake.New()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	nc := testkit.Conn(t, w.url)
-	go func() {
-		ended <- drone.Run(ctx, drone.Config{
-			Name: "dr-a", Cluster: cluster, Tracer: tracer, Log: testkit.Logger(t), OnReady: func() { close(ready) },
-		}, nc, rt)
-	}()
+	cfg := droneConfig("dr-a")
+	cfg.Tracer, cfg.Log, cfg.OnReady = tracer, testkit.Logger(t), func() { close(ready) }
+	go func() { ended <- drone.Run(ctx, cfg, nc, rt) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -158,7 +156,7 @@ func TestTraceFollowsASpawnFromTheWebTierToReady(t *testing.T) {
 	t.Cleanup(backend.Close)
 	workerTracer, droneTracer := r.tracer(t, "worker"), r.tracer(t, "drone")
 	stopWorker := startWorker(t, w, "wo-a", options{change: func(c *worker.Config) { c.Tracer = workerTracer }})
-	stopDrone := startDrone(t, w, droneTracer)
+	stopDrone := startTracedDrone(t, w, droneTracer)
 
 	req := spawnKey("doc")
 	req.SpawnConfig.Executable = fake.Script{Address: strings.TrimPrefix(backend.URL, "http://")}.Executable()
@@ -219,7 +217,7 @@ func TestTraceSaysWhereAStartFailed(t *testing.T) {
 	r := newReceiver(t)
 	workerTracer, droneTracer := r.tracer(t, "worker"), r.tracer(t, "drone")
 	startWorker(t, w, "wo-a", options{change: func(c *worker.Config) { c.Tracer = workerTracer }})
-	startDrone(t, w, droneTracer)
+	startTracedDrone(t, w, droneTracer)
 	req := spawnKey("doc")
 	req.SpawnConfig.Executable = fake.Script{StartError: "exec format error"}.Executable()
 	awaitStatus(t, w, w.connect(req).BackendID, messages.Terminated)
