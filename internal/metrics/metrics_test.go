@@ -42,6 +42,7 @@ func TestSweepsAreCountedByCause(t *testing.T) {
 	want := `# HELP jetway_worker_sweeps_total Backends, drones and rows that sweeps acted on, by cause.
 # TYPE jetway_worker_sweeps_total counter
 jetway_worker_sweeps_total{cause="limit"} 5
+jetway_worker_sweeps_total{cause="lost"} 0
 jetway_worker_sweeps_total{cause="stuck"} 1
 `
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "jetway_worker_sweeps_total"); err != nil {

@@ -129,11 +129,9 @@ func (w *Worker) Spawned() { w.spawned.Inc() }
 func (w *Worker) TookOver() { w.takeovers.Inc() }
 
 // Swept counts n things that a sweep acted on for one cause: a short constant
-// word such as limit or lost.
+// word such as limit or lost. With 0 the cause is shown before it has happened.
 func (w *Worker) Swept(cause string, n int) {
-	if n > 0 {
-		w.sweeps.WithLabelValues(cause).Add(float64(n))
-	}
+	w.sweeps.WithLabelValues(cause).Add(float64(n))
 }
 
 // Published counts messages of the outbox: events that the bus acknowledged or

@@ -154,6 +154,9 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		route:    newLane("route", cfg.Queue, 1, cfg.Batch, w.routeBatch),
 		operator: newLane("operator", cfg.Queue, 2, 1, w.each(w.operatorRequest)),
 	}
+	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLimit} {
+		counts.Swept(string(cause), 0)
+	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
 	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail)
 	return w, nil
