@@ -1,0 +1,348 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// guarded is a server that runs with the configuration of deploy/nats.
+type guarded struct {
+	t     *testing.T
+	url   string
+	ca    string
+	seeds map[string]string // files, by user
+}
+
+func newGuarded(t *testing.T) *guarded {
+	t.Helper()
+	tls := testkit.NewAuthority(t)
+	cert, key := tls.Server()
+	t.Setenv("JETWAY_NATS_STORE", t.TempDir())
+	t.Setenv("JETWAY_NATS_CERT", cert)
+	t.Setenv("JETWAY_NATS_KEY", key)
+	g := &guarded{t: t, ca: tls.CA, seeds: map[string]string{}}
+	for _, user := range []string{"worker", "proxy", "web", "operator", "dr-a", "dr-b"} {
+		seed, public := newNkey(t)
+		g.seeds[user] = seed
+		t.Setenv("JETWAY_NKEY_"+strings.ReplaceAll(strings.ToUpper(user), "-", "_"), public)
+	}
+	opts, err := server.ProcessConfigFile(filepath.Join("..", "..", "deploy", "nats", "nats-server.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.url = testkit.NATSConfigured(t, opts)
+	return g
+}
+
+// newNkey makes a user's nkey: the file of its seed, and its public part.
+func newNkey(t *testing.T) (file, public string) {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if public, err = pair.PublicKey(); err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "user.nk")
+	if err := os.WriteFile(file, seed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, public
+}
+
+// flags are those that make somebody one of the users.
+func (g *guarded) flags(user string) []string {
+	return []string{"--nats", g.url, "--nkey", g.seeds[user], "--tls-ca", g.ca}
+}
+
+// run runs a command of a user to its end, which must be a good one.
+func (g *guarded) run(user string, args ...string) string {
+	g.t.Helper()
+	args = append(args, g.flags(user)...)
+	if user == "web" {
+		args = append(args, "--inbox-prefix", "_INBOX.web")
+	}
+	stdout, stderr, code := jetway(g.t, args...)
+	if code != ExitOK || stderr != "" {
+		g.t.Fatalf("jetway %s: exit code %d, %s", strings.Join(args, " "), code, stderr)
+	}
+	return stdout
+}
+
+// role runs a role until the test ends. Its log must say nothing of permissions.
+func (g *guarded) role(user string, args ...string) *output {
+	g.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log, code := newOutput(), make(chan int, 1)
+	go func() {
+		code <- Run(ctx, Process{Args: append(args, g.flags(user)...), Stdout: newOutput(), Stderr: log})
+	}()
+	g.t.Cleanup(func() {
+		cancel()
+		wantCode(g.t, <-code, ExitOK)
+		if strings.Contains(strings.ToLower(log.String()), "permissions") {
+			g.t.Errorf("%s was refused something:\n%s", user, log)
+		}
+	})
+	return log
+}
+
+// conn connects as a user; what the server forbids it goes to forbidden.
+func (g *guarded) conn(user string) (nc *nats.Conn, forbidden chan error) {
+	g.t.Helper()
+	key, err := nats.NkeyOptionFromSeed(g.seeds[user])
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	forbidden = make(chan error, 64)
+	nc = testkit.Conn(g.t, g.url, key, nats.RootCAs(g.ca), nats.CustomInboxPrefix(messages.InboxPrefix(user)),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { forbidden <- err }))
+	return nc, forbidden
+}
+
+// The configuration in deploy/nats lets every role do its work, from the start of
+// a worker on an empty server to the end of a backend.
+func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
+	g := newGuarded(t)
+	worker := g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t), "--default-cluster", "jetway.test:80")
+	worker.await(t, "answering requests")
+	for _, name := range []string{"dr-a", "dr-b"} {
+		g.role(name, "drone", "--name", name, "--cluster", "jetway.test:80", "--pool", name, "--runtime", "fake", "--grace", "1s")
+	}
+	proxy := g.role("proxy", "proxy", "--name", "px-1", "--listen", "127.0.0.1:0")
+	address := proxy.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
+	testkit.Eventually(t, patience, "both drones take spawns", func() bool {
+		return strings.Count(g.run("operator", "drones"), " ready ") == 2
+	})
+
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("room")) }))
+	defer backend.Close()
+	said, _ := g.conn("operator")
+	lines, err := said.SubscribeSync(messages.SubjectAllLogs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := said.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	executable := `{"fake":{"address":"` + strings.TrimPrefix(backend.URL, "http://") + `","print":["hello"]}}`
+	out := g.run("web", "connect", "--id", "b1", "--key", "doc", "--pool", "dr-a", "--executable", executable)
+	url := regexp.MustCompile(`http://jetway\.test:80(/\S+)`).FindStringSubmatch(out)
+	if url == nil || !strings.Contains(out, "ready") {
+		t.Fatalf("connect printed %q", out)
+	}
+	if _, err := lines.NextMsg(patience); err != nil {
+		t.Error("no line of the backend's output: ", err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+url[1], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = "jetway.test:80"
+	reply, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = reply.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if reply.StatusCode != http.StatusOK {
+		t.Errorf("the proxy answers %s", reply.Status)
+	}
+
+	if out := g.run("operator", "backends"); !strings.Contains(out, "b1") {
+		t.Errorf("backends printed %q", out)
+	}
+	g.run("operator", "status", "b1")
+	g.run("web", "connect", "--id", "b2", "--pool", "dr-b", "--executable", `{}`)
+	for _, user := range []string{"web", "operator"} {
+		id := map[string]string{"web": "b1", "operator": "b2"}[user]
+		if out := g.run(user, "terminate", id); !strings.Contains(out, "terminated") {
+			t.Errorf("terminate by %s printed %q", user, out)
+		}
+		if out := g.run(user, "watch", id); !strings.Contains(out, "scheduled") || !strings.Contains(out, "terminated") {
+			t.Errorf("watch by %s printed %q", user, out)
+		}
+	}
+	g.nats(said)
+}
+
+// nats asks what the commands nats micro and nats stream ask.
+func (g *guarded) nats(nc *nats.Conn) {
+	g.t.Helper()
+	for subject, answer := range map[string]string{
+		"$SRV.PING": `"jetway"`, "$SRV.PING.jetway": `"jetway"`, "$SRV.INFO.jetway": "jetway.ctl.connect", "$SRV.STATS.jetway": "num_requests",
+		"$JS.API.INFO": `"streams":3`, "$JS.API.STREAM.NAMES": messages.StreamEvents, "$JS.API.STREAM.LIST": messages.StreamActions,
+		"$JS.API.STREAM.INFO." + messages.StreamLogs: `"state"`, "$JS.API.CONSUMER.NAMES." + messages.StreamActions: "dr-b",
+		"$JS.API.CONSUMER.LIST." + messages.StreamActions: "dr-a", "$JS.API.CONSUMER.INFO." + messages.StreamActions + ".dr-a": "num_pending",
+	} {
+		msg, err := nc.Request(subject, nil, patience)
+		if err != nil || !strings.Contains(string(msg.Data), answer) {
+			g.t.Errorf("%s is answered with %v %+v", subject, err, msg)
+		}
+	}
+}
+
+// verdict says whether the server lets somebody publish or listen there.
+func verdict(t *testing.T, nc *nats.Conn, forbidden chan error, do func() error) bool {
+	t.Helper()
+	if err := do(); err != nil {
+		t.Fatal(err)
+	}
+	// The server's refusal comes before its answer to this; both are read in order,
+	// and reported by one goroutine, behind which nothing else is due.
+	if err := nc.FlushTimeout(patience); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(nc.LastError(), nats.ErrPermissionViolation) {
+		return true
+	}
+	select {
+	case err := <-forbidden:
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			t.Fatal(err)
+		}
+		return false
+	case <-time.After(patience):
+		t.Fatal("the refusal is not reported")
+		return false
+	}
+}
+
+func (g *guarded) forbids(user, what string, do func(nc *nats.Conn) error) {
+	g.t.Helper()
+	nc, forbidden := g.conn(user) // a fresh one, whose last error is this one's
+	if verdict(g.t, nc, forbidden, func() error { return do(nc) }) {
+		g.t.Errorf("%s may %s", user, what)
+	}
+	nc.Close()
+}
+
+func (g *guarded) forbidsPublish(user string, subjects ...string) {
+	g.t.Helper()
+	for _, subject := range subjects {
+		g.forbids(user, "publish on "+subject, func(nc *nats.Conn) error {
+			return nc.PublishRequest(subject, messages.InboxPrefix(user)+".x", nil)
+		})
+	}
+}
+
+func (g *guarded) forbidsListen(user string, subjects ...string) {
+	g.t.Helper()
+	for _, subject := range subjects {
+		g.forbids(user, "listen on "+subject, func(nc *nats.Conn) error {
+			_, err := nc.SubscribeSync(subject)
+			return err
+		})
+		g.forbids(user, "share listening on "+subject, func(nc *nats.Conn) error {
+			_, err := nc.QueueSubscribeSync(subject, "q")
+			return err
+		})
+	}
+}
+
+// One drone cannot take, see or settle another's actions, nor speak for it.
+func TestPermissionsKeepDronesApart(t *testing.T) {
+	g := newGuarded(t)
+	for me, other := range map[string]string{"dr-a": "dr-b", "dr-b": "dr-a"} {
+		g.forbidsPublish(me,
+			messages.RegisterSubject(other), messages.HeartbeatSubject(other), messages.ReportSubject(other),
+			"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS."+other, "$JS.API.CONSUMER.INFO.JETWAY_ACTIONS."+other,
+			"$JS.ACK.JETWAY_ACTIONS."+other+".1.1.1.1.0",
+			"$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS."+other, "$JS.API.CONSUMER.PAUSE.JETWAY_ACTIONS."+other,
+			"$JS.API.CONSUMER.RESET.JETWAY_ACTIONS."+other, "$JS.API.CONSUMER.UNPIN.JETWAY_ACTIONS."+other,
+			"$JS.API.CONSUMER.CREATE.JETWAY_ACTIONS."+me, "$JS.API.CONSUMER.CREATE.JETWAY_ACTIONS",
+			"$JS.API.CONSUMER.CREATE.JETWAY_ACTIONS."+me+".jetway.action."+other,
+			"$JS.API.CONSUMER.DURABLE.CREATE.JETWAY_ACTIONS."+me, "$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS."+me,
+			"$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", "$JS.API.DIRECT.GET.JETWAY_ACTIONS",
+		)
+		g.forbidsListen(me, messages.ActionSubject(other), messages.ActionSubject(me), messages.SubjectAllActions,
+			"jetway.drone.*.report", "jetway.>", ">", messages.InboxPrefix(other)+".>", "_INBOX.>", "_INBOX.worker.*")
+	}
+}
+
+// Nobody but workers publishes actions and events, answers requests or manages
+// streams, and nobody hears another's replies.
+func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
+	g := newGuarded(t)
+	users := []string{"proxy", "web", "operator", "dr-a"}
+	var manage []string
+	for _, stream := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs, "OTHER"} {
+		for _, verb := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT"} {
+			manage = append(manage, "$JS.API.STREAM."+verb+"."+stream)
+		}
+		manage = append(manage, "$JS.API.CONSUMER.CREATE."+stream, "$JS.API.CONSUMER.DELETE."+stream+".dr-b")
+	}
+	for _, user := range users {
+		g.forbidsPublish(user, messages.ActionSubject("dr-a"), messages.BackendEventSubject("b"), messages.DroneEventSubject("dr-a"),
+			"jetway.event.token.b", "_INBOX.worker.x", "_INBOX.dr-b.x")
+		g.forbidsPublish(user, manage...)
+		for _, other := range append(users, "worker", "dr-b") {
+			if other != user {
+				g.forbidsListen(user, messages.InboxPrefix(other)+".>")
+			}
+		}
+		g.forbidsListen(user, "_INBOX.>", "_INBOX.*.*", ">", "$SRV.>")
+	}
+	control := []string{messages.SubjectConnect, messages.SubjectTerminate, messages.SubjectStatus, messages.SubjectBackends, messages.SubjectDrones, "$SRV.PING"}
+	asDrone := []string{messages.RegisterSubject("dr-a"), messages.HeartbeatSubject("dr-a"), messages.ReportSubject("dr-a"), messages.LogSubject("b")}
+	take := []string{"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", "$JS.ACK.JETWAY_ACTIONS.dr-a.1.1.1.1.0"}
+	asProxy := []string{messages.RouteSubject("px-1"), messages.KeepaliveSubject("px-1")}
+	for user, subjects := range map[string][][]string{
+		"dr-a":     {control, asProxy},
+		"proxy":    {control, asDrone, take},
+		"web":      {asDrone, take, asProxy, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
+		"operator": {asDrone, take, asProxy},
+	} {
+		for _, list := range subjects {
+			g.forbidsPublish(user, list...)
+		}
+	}
+	g.forbidsListen("web", "jetway.ctl.*", messages.SubjectAllActions, "jetway.drone.*.*", "jetway.proxy.*.*", messages.SubjectAllLogs)
+	g.forbidsListen("proxy", "jetway.ctl.*", messages.SubjectAllActions, messages.SubjectAllLogs, "jetway.proxy.*.*")
+	g.forbidsListen("dr-a", "jetway.ctl.*", messages.SubjectAllEvents, messages.SubjectAllLogs)
+	g.forbidsPublish("worker", "$JS.API.STREAM.DELETE.JETWAY_EVENTS", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.PURGE.JETWAY_EVENTS",
+		"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", messages.SubjectConnect, messages.ReportSubject("dr-a"))
+	g.forbidsListen("worker", "jetway.>", "_INBOX.>", messages.SubjectAllActions, messages.SubjectAllLogs)
+}
+
+// Whoever is nobody, or has no certificate's authority, does not get in.
+func TestPermissionsLetNobodyElseIn(t *testing.T) {
+	g := newGuarded(t)
+	stranger, _ := newNkey(t)
+	for want, args := range map[string][]string{
+		"does not let us in":  {"--nkey", stranger, "--tls-ca", g.ca},
+		"Authorization Viola": {"--tls-ca", g.ca},
+		"is not to be trust":  {"--nkey", g.seeds["operator"]},
+	} {
+		for _, command := range [][]string{
+			{"drones"},
+			{"drone", "--name", "dr-a", "--cluster", "a", "--runtime", "fake"},
+		} {
+			_, stderr, code := jetway(t, append(append(command, "--nats", g.url), args...)...)
+			if !strings.Contains(strings.ToLower(stderr), strings.ToLower(want)) || code != ExitFailed || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("jetway %s: exit code %d, %q", fmt.Sprint(command, args), code, stderr)
+			}
+		}
+	}
+}
