@@ -68,6 +68,10 @@ func LogSubject(backend string) string { return "jetway.log." + backend }
 // others from listening there. user is a role's name or the like: one token of a subject.
 func InboxPrefix(user string) string { return "_INBOX." + user }
 
+// DeliverSubject is where a drone's consumer delivers its actions: among the
+// drone's replies, where nobody else may listen.
+func DeliverSubject(drone string) string { return InboxPrefix(drone) + ".actions" }
+
 // MayReplyTo refuses reply subjects that mean something themselves: those of this
 // protocol and of the NATS server. A reply there would be a request in the name of
 // the one who replies, made by one who must not make it.

@@ -3,17 +3,17 @@ package drone
 import (
 	"context"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/messages"
 )
 
 // onAction takes one delivery of an action in and then acknowledges it. What is
 // not an action will never be one, so it is not delivered again.
-func (a *agent) onAction(ctx context.Context, msg jetstream.Msg) {
-	action, err := messages.Decode[messages.Action](msg.Data())
+func (a *agent) onAction(ctx context.Context, msg *nats.Msg) {
+	action, err := messages.Decode[messages.Action](msg.Data)
 	if err != nil {
-		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject(), "err", err)
+		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject, "err", err)
 		err = msg.Term()
 	} else {
 		a.take(ctx, &action)
