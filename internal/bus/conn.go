@@ -98,10 +98,9 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 // mayPass tells a server that is away from a mistake in what it was given.
 func mayPass(err error) bool {
 	var certErr *tls.CertificateVerificationError
-	var alert tls.AlertError // the server's word on our certificate
 	return !Unauthorized(err) && !errors.Is(err, nats.ErrInvalidArg) && !errors.Is(err, os.ErrNotExist) &&
 		!errors.Is(err, nats.ErrSecureConnRequired) && !errors.Is(err, nats.ErrSecureConnWanted) &&
-		!errors.As(err, &certErr) && !errors.As(err, &alert)
+		!errors.As(err, &certErr) && !RefusesTLS(err)
 }
 
 // reconnectDelay doubles from 50 ms to 2 s: quick enough that a drone's leases

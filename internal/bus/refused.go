@@ -2,6 +2,7 @@ package bus
 
 import (
 	"errors"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -20,6 +21,13 @@ func Unauthorized(err error) bool {
 		}
 	}
 	return false
+}
+
+// RefusesTLS says that the server does not go on with TLS, for what it thinks of our
+// certificate, mostly.
+func RefusesTLS(err error) bool {
+	var op *net.OpError // as package tls reports the other side's alert
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // Denied is one thing that the server does not let this user do.

@@ -17,11 +17,11 @@ import (
 type natsFlags struct {
 	NATS        string `name:"nats" env:"NATS_URL" placeholder:"URL" help:"NATS server, several separated by commas; may hold user:password@. Default: that of the context, else nats://127.0.0.1:4222."`
 	Context     string `env:"NATS_CONTEXT" placeholder:"NAME" help:"NATS context, as the nats command keeps them. Default: the selected one, unless --nats is given."`
-	Creds       string `type:"path" placeholder:"FILE" help:"NATS credentials file."`
-	Nkey        string `type:"path" placeholder:"FILE" help:"NATS nkey seed file."`
-	TLSCert     string `type:"path" placeholder:"FILE" help:"TLS client certificate."`
-	TLSKey      string `type:"path" placeholder:"FILE" help:"TLS client key."`
-	TLSCA       string `name:"tls-ca" type:"path" placeholder:"FILE" help:"TLS authorities to trust, instead of the system's."`
+	Creds       string `placeholder:"FILE" help:"NATS credentials file."`
+	Nkey        string `placeholder:"FILE" help:"NATS nkey seed file."`
+	TLSCert     string `placeholder:"FILE" help:"TLS client certificate."`
+	TLSKey      string `placeholder:"FILE" help:"TLS client key."`
+	TLSCA       string `name:"tls-ca" placeholder:"FILE" help:"TLS authorities to trust, instead of the system's."`
 	InboxPrefix string `placeholder:"SUBJECT" help:"Where replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else the drone's name, worker, proxy or operator."`
 }
 

@@ -90,20 +90,26 @@ func (g *guarded) run(user string, args ...string) string {
 	return stdout
 }
 
-// role runs a role until the test ends. Its log must say nothing of permissions.
+// role runs a role as a user until the test ends. It must be refused nothing.
 func (g *guarded) role(user string, args ...string) *output {
 	g.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	log, code := newOutput(), make(chan int, 1)
-	go func() {
-		code <- Run(ctx, Process{Args: append(args, g.flags(user)...), Stdout: newOutput(), Stderr: log})
-	}()
+	log := g.roleAs(g.flags(user), args...)
 	g.t.Cleanup(func() {
-		cancel()
-		wantCode(g.t, <-code, ExitOK)
 		if strings.Contains(strings.ToLower(log.String()), "permissions") {
 			g.t.Errorf("%s was refused something:\n%s", user, log)
 		}
+	})
+	return log
+}
+
+func (g *guarded) roleAs(flags []string, args ...string) *output {
+	g.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	log, code := newOutput(), make(chan int, 1)
+	go func() { code <- Run(ctx, Process{Args: append(args, flags...), Stdout: newOutput(), Stderr: log}) }()
+	g.t.Cleanup(func() {
+		cancel()
+		wantCode(g.t, <-code, ExitOK)
 	})
 	return log
 }
@@ -271,13 +277,15 @@ func TestPermissionsKeepDronesApart(t *testing.T) {
 			"$JS.ACK.JETWAY_ACTIONS."+other+".1.1.1.1.0",
 			"$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS."+other, "$JS.API.CONSUMER.PAUSE.JETWAY_ACTIONS."+other,
 			"$JS.API.CONSUMER.RESET.JETWAY_ACTIONS."+other, "$JS.API.CONSUMER.UNPIN.JETWAY_ACTIONS."+other,
+			// Its own consumer neither: see the configuration.
+			"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS."+me, "$JS.API.CONSUMER.INFO.JETWAY_ACTIONS."+me,
 			"$JS.API.CONSUMER.CREATE.JETWAY_ACTIONS."+me, "$JS.API.CONSUMER.CREATE.JETWAY_ACTIONS",
 			"$JS.API.CONSUMER.CREATE.JETWAY_ACTIONS."+me+".jetway.action."+other,
 			"$JS.API.CONSUMER.DURABLE.CREATE.JETWAY_ACTIONS."+me, "$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS."+me,
 			"$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", "$JS.API.DIRECT.GET.JETWAY_ACTIONS",
 		)
 		g.forbidsListen(me, messages.ActionSubject(other), messages.ActionSubject(me), messages.SubjectAllActions,
-			"jetway.drone.*.report", "jetway.>", ">", messages.InboxPrefix(other)+".>", "_INBOX.>", "_INBOX.worker.*")
+			"jetway.drone.*.report", "jetway.>", ">", messages.InboxPrefix(other)+".>", messages.DeliverSubject(other), "_INBOX.>", "_INBOX.worker.*")
 	}
 }
 
@@ -324,6 +332,45 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	g.forbidsPublish("worker", "$JS.API.STREAM.DELETE.JETWAY_EVENTS", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.PURGE.JETWAY_EVENTS",
 		"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", messages.SubjectConnect, messages.ReportSubject("dr-a"))
 	g.forbidsListen("worker", "jetway.>", "_INBOX.>", messages.SubjectAllActions, messages.SubjectAllLogs)
+}
+
+// Nobody makes a worker do in its name what he may not do himself, by naming another
+// request as the place of the reply.
+func TestPermissionsAreNotWidenedByReplySubjects(t *testing.T) {
+	g := newGuarded(t)
+	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t)).await(t, "answering requests")
+	operator, _ := g.conn("operator")
+	heard := make(chan *nats.Msg, 64)
+	for _, subject := range []string{messages.SubjectAllActions, messages.SubjectAllEvents} {
+		if _, err := operator.ChanSubscribe(subject, heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := operator.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for user, request := range map[string]string{"dr-a": messages.HeartbeatSubject("dr-a"), "proxy": messages.RouteSubject("px-1"), "web": messages.SubjectDrones} {
+		nc, _ := g.conn(user)
+		for _, reply := range []string{
+			"$JS.API.STREAM.PURGE.JETWAY_ACTIONS", "$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS.dr-b", "$SRV.PING",
+			messages.ActionSubject("dr-b"), messages.BackendEventSubject("b"), messages.ReportSubject("dr-b"), messages.SubjectConnect,
+		} {
+			if err := nc.PublishRequest(request, reply, []byte(`{"session":"s"}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Answered after those, if those were answered.
+		if _, err := nc.Request(request, []byte(`{"session":"s"}`), patience); err != nil {
+			t.Fatal(user, err)
+		}
+	}
+	if err := operator.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if len(heard) > 0 {
+		msg := <-heard
+		t.Errorf("the worker was made to publish on %s: %s", msg.Subject, msg.Data)
+	}
 }
 
 // Whoever is nobody, or has no certificate's authority, does not get in.

@@ -16,7 +16,6 @@ import (
 func connectError(server string, err error) error {
 	server = bus.Redact(server)
 	var cert *tls.CertificateVerificationError
-	var alert tls.AlertError
 	f := &failure{kind: "Unauthorized", code: ExitFailed, err: err}
 	why := strings.TrimPrefix(err.Error(), "connect to NATS at "+server+": ")
 	switch {
@@ -31,9 +30,9 @@ func connectError(server string, err error) error {
 	case errors.As(err, &cert):
 		f.what = "the certificate of the NATS server at " + server + " is not to be trusted: " + cert.Err.Error()
 		f.do = "name its authority with --tls-ca, and it as its certificate does with --nats"
-	case errors.As(err, &alert):
-		f.what = "the NATS server at " + server + " refuses our TLS certificate: " + alert.Error()
-		f.do = "give one that it trusts with --tls-cert and --tls-key"
+	case bus.RefusesTLS(err), errors.Is(err, nats.ErrTLS): // or it hangs up before its word gets here
+		f.what = "the NATS server at " + server + " refuses TLS with us: " + why
+		f.do = "give a certificate that it trusts with --tls-cert and --tls-key"
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		f.what = "the NATS server at " + server + " has no TLS"
 		f.do = "leave out --tls-ca, --tls-cert and tls://, if you trust the network"
