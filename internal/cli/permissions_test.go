@@ -139,7 +139,7 @@ func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
 	proxy := g.role("proxy", "proxy", "--name", "px-1", "--listen", "127.0.0.1:0")
 	address := proxy.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
 	testkit.Eventually(t, patience, "both drones take spawns", func() bool {
-		return strings.Count(g.run("operator", "drones"), " ready ") == 2
+		return len(regexp.MustCompile(`(?m)^dr-[ab] +ready`).FindAllString(g.run("operator", "drones"), -1)) == 2
 	})
 
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("room")) }))
@@ -332,6 +332,34 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	g.forbidsPublish("worker", "$JS.API.STREAM.DELETE.JETWAY_EVENTS", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.PURGE.JETWAY_EVENTS",
 		"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", messages.SubjectConnect, messages.ReportSubject("dr-a"))
 	g.forbidsListen("worker", "jetway.>", "_INBOX.>", messages.SubjectAllActions, messages.SubjectAllLogs)
+}
+
+// What no backend's ordinary life needs, but the roles do now and then.
+func TestPermissionsAllowWhatIsRare(t *testing.T) {
+	g := newGuarded(t)
+	for user, subjects := range map[string][]string{
+		"worker": {
+			"$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.PURGE.JETWAY_ACTIONS", "$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS.dr-a",
+			messages.DroneEventSubject("dr-a"), "jetway.event.token.b",
+		},
+		"dr-a": {"jetway.stats.b"},
+		"web":  {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "jetway.ctl.revoke"},
+	} {
+		for _, subject := range subjects {
+			nc, forbidden := g.conn(user)
+			if !verdict(t, nc, forbidden, func() error { return nc.PublishRequest(subject, messages.InboxPrefix(user)+".x", nil) }) {
+				t.Errorf("%s may not publish on %s", user, subject)
+			}
+		}
+	}
+	for user, subject := range map[string]string{
+		"proxy": "jetway.event.token.*", "web": messages.SubjectAllEvents, "operator": "jetway.>", "worker": "$SRV.>",
+	} {
+		nc, forbidden := g.conn(user)
+		if !verdict(t, nc, forbidden, func() error { _, err := nc.SubscribeSync(subject); return err }) {
+			t.Errorf("%s may not listen on %s", user, subject)
+		}
+	}
 }
 
 // Nobody makes a worker do in its name what he may not do himself, by naming another
