@@ -67,6 +67,9 @@ func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
 		t.Errorf("backends printed %q", out)
 	}
 	g.run("operator", "status", "b1")
+	g.run("operator", "drain", "dr-b")
+	g.run("operator", "undrain", "dr-b")
+	g.run("web", "revoke", "b1", "--user", "ann")
 	g.run("web", "connect", "--id", "b2", "--pool", "dr-b", "--executable", `{}`)
 	for _, user := range []string{"web", "operator"} {
 		id := map[string]string{"web": "b1", "operator": "b2"}[user]
