@@ -103,7 +103,8 @@ type RegisterRequest struct {
 	Backends []string `json:"backends,omitempty"`
 }
 
-// RegisterResponse tells the drone where its actions are and which of its
+// RegisterResponse tells the drone where its actions are (they are delivered to its
+// DeliverSubject) and which of its
 // backends it still holds.
 type RegisterResponse struct {
 	Stream              string `json:"stream"`

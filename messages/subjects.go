@@ -64,6 +64,21 @@ func TokenEventSubject(backend string) string { return "jetway.event.token." + b
 // LogSubject carries one backend's output lines.
 func LogSubject(backend string) string { return "jetway.log." + backend }
 
+// InboxPrefix is where the replies to one user's requests arrive; permissions keep
+// others from listening there. user is a role's name or the like: one token of a subject.
+func InboxPrefix(user string) string { return "_INBOX." + user }
+
+// DeliverSubject is where a drone's consumer delivers its actions: among the
+// drone's replies, where nobody else may listen.
+func DeliverSubject(drone string) string { return InboxPrefix(drone) + ".actions" }
+
+// MayReplyTo refuses reply subjects that mean something themselves: those of this
+// protocol and of the NATS server. A reply there would be a request in the name of
+// the one who replies, made by one who must not make it.
+func MayReplyTo(reply string) bool {
+	return !strings.HasPrefix(reply, "jetway.") && !strings.HasPrefix(reply, "$")
+}
+
 // SenderOf gives the drone or proxy that a request's subject speaks for, e.g.
 // "dr-a" for jetway.drone.dr-a.report, or an error when that is no such name.
 func SenderOf(subject string) (string, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -27,8 +28,10 @@ type Config struct {
 }
 
 // Connect connects, trying with backoff until ctx ends; from then on the
-// connection reconnects by itself, forever. Errors that waiting cannot mend
-// (bad URL, refused credentials) come back at once.
+// connection reconnects by itself, forever, also when it is refused then: who may
+// mend the credentials or the server need not start the role again as well.
+// Errors that waiting cannot mend (bad URL, refused credentials) come back at once.
+// No error and no log line holds what the URL has of passwords and tokens.
 func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 	log := cfg.Log
 	opts := append([]nats.Option{
@@ -41,6 +44,7 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 		nats.Timeout(5 * time.Second),
 		// What is asked while the server is away fails at once instead of piling up.
 		nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("lost the NATS server, reconnecting", "err", err)
@@ -57,7 +61,16 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 			if sub != nil {
 				subject = sub.Subject
 			}
-			log.Error("the NATS server or client reports", "subject", subject, "err", err)
+			denied, ok := AsDenied(err)
+			switch {
+			case ok:
+				log.Error("the NATS server forbids this user what it needs: compare its permissions with deploy/nats",
+					"subject", denied.Subject, "operation", denied.Operation)
+			case Unauthorized(err):
+				log.Error("the NATS server does not let us in any more, trying again: see its users and our credentials", "err", err)
+			default:
+				log.Error("the NATS server or client reports", "subject", subject, "err", err)
+			}
 		}),
 	}, cfg.Options...)
 
@@ -74,10 +87,10 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 		}
 		return err
 	}, backoff.WithContext(wait, ctx), func(err error, d time.Duration) {
-		log.Warn("cannot reach the NATS server, trying again", "url", cfg.URL, "in", d.Round(time.Millisecond), "err", err)
+		log.Warn("cannot reach the NATS server, trying again", "url", Redact(cfg.URL), "in", d.Round(time.Millisecond), "err", err)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), err)
 	}
 	return nc, nil
 }
@@ -85,9 +98,9 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 // mayPass tells a server that is away from a mistake in what it was given.
 func mayPass(err error) bool {
 	var certErr *tls.CertificateVerificationError
-	return !errors.Is(err, nats.ErrAuthorization) && !errors.Is(err, nats.ErrAuthExpired) &&
-		!errors.Is(err, nats.ErrInvalidArg) && !errors.Is(err, nats.ErrSecureConnRequired) &&
-		!errors.As(err, &certErr)
+	return !Unauthorized(err) && !errors.Is(err, nats.ErrInvalidArg) && !errors.Is(err, os.ErrNotExist) &&
+		!errors.Is(err, nats.ErrSecureConnRequired) && !errors.Is(err, nats.ErrSecureConnWanted) &&
+		!errors.As(err, &certErr) && !RefusesTLS(err)
 }
 
 // reconnectDelay doubles from 50 ms to 2 s: quick enough that a drone's leases

@@ -62,15 +62,37 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) er
 	return nil
 }
 
+const (
+	// MaxUnacknowledged bounds the actions that are under way to one drone (I8): at
+	// their largest some 40 MiB.
+	MaxUnacknowledged = 128
+	// ActionHeartbeat is how often a consumer without actions says that it is there.
+	ActionHeartbeat = 5 * time.Second
+)
+
 // EnsureConsumer makes the durable consumer of a drone's actions and gives its name.
+//
+// It delivers by itself to one subject that it has for good. A consumer that is
+// asked for each batch would deliver to wherever the one who asks says, with the rights
+// of the server and not his: a drone could delete streams with it.
 func EnsureConsumer(ctx context.Context, js jetstream.JetStream, drone string) (string, error) {
-	_, err := js.CreateOrUpdateConsumer(ctx, messages.StreamActions, jetstream.ConsumerConfig{
-		Durable:       drone,
-		FilterSubject: messages.ActionSubject(drone),
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       30 * time.Second,
-		MaxAckPending: 4096,
-	})
+	cfg := jetstream.ConsumerConfig{
+		Durable:        drone,
+		FilterSubject:  messages.ActionSubject(drone),
+		DeliverSubject: messages.DeliverSubject(drone),
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        30 * time.Second,
+		MaxAckPending:  MaxUnacknowledged,
+		IdleHeartbeat:  ActionHeartbeat,
+	}
+	_, err := js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
+	var refused *jetstream.APIError
+	if errors.As(err, &refused) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		// One of another kind is there. What it has not delivered is on record.
+		if js.DeleteConsumer(ctx, messages.StreamActions, drone) == nil {
+			_, err = js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
+		}
+	}
 	if err != nil {
 		return "", fmt.Errorf("make the consumer of %s: %w", drone, err)
 	}

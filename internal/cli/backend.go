@@ -84,7 +84,7 @@ func (c *watchCmd) Run(r *run) error {
 // stopped forgives the error of a command that shows things until the user has
 // seen enough.
 func stopped(r *run, err error) error {
-	if r.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if r.refused() == nil && r.ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err

@@ -41,7 +41,7 @@ func (c *benchConnectCmd) Run(r *run) error {
 		return usagef("%v", err)
 	}
 	dsn := c.Postgres
-	dial := func(name string) (*nats.Conn, error) { return c.connect(r, name, nil) }
+	dial := func(name string) (*nats.Conn, error) { return c.connect(r, name, "operator", nil) }
 	switch {
 	case c.Dev:
 		stack, remove, err := r.benchStack()

@@ -49,6 +49,8 @@ type grammar struct {
 
 // run is what every command's Run method is given.
 type run struct {
+	// ctx ends when the command is to stop, or when the NATS server refused what it
+	// needs: see refused.
 	ctx    context.Context
 	kill   <-chan struct{}
 	stdout io.Writer
@@ -96,7 +98,11 @@ func Run(ctx context.Context, p Process) (code int) {
 		return report(p.Stderr, err)
 	}
 	r := &run{ctx: ctx, kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now}
-	return report(p.Stderr, parsed.Run(r))
+	err = parsed.Run(r)
+	if refused := r.refused(); err != nil && refused != nil {
+		err = refused // what came of it says less
+	}
+	return report(p.Stderr, err)
 }
 
 func newParser(g *grammar, p Process) (*kong.Kong, error) {

@@ -2,8 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -16,20 +15,28 @@ import (
 
 // natsFlags say which NATS server, and as whom.
 type natsFlags struct {
-	NATS    string `name:"nats" env:"NATS_URL" placeholder:"URL" help:"NATS server, several separated by commas. Default: that of the context, else nats://127.0.0.1:4222."`
-	Context string `env:"NATS_CONTEXT" placeholder:"NAME" help:"NATS context, as the nats command keeps them. Default: the selected one, unless --nats is given."`
-	Creds   string `placeholder:"FILE" help:"NATS credentials file."`
-	Nkey    string `placeholder:"FILE" help:"NATS nkey seed file."`
-	TLSCert string `placeholder:"FILE" help:"TLS client certificate."`
-	TLSKey  string `placeholder:"FILE" help:"TLS client key."`
-	TLSCA   string `name:"tls-ca" placeholder:"FILE" help:"TLS authority to trust."`
+	NATS        string `name:"nats" env:"NATS_URL" placeholder:"URL" help:"NATS server, several separated by commas; may hold user:password@. Default: that of the context, else nats://127.0.0.1:4222."`
+	Context     string `env:"NATS_CONTEXT" placeholder:"NAME" help:"NATS context, as the nats command keeps them. Default: the selected one, unless --nats is given."`
+	Creds       string `placeholder:"FILE" help:"NATS credentials file."`
+	Nkey        string `placeholder:"FILE" help:"NATS nkey seed file."`
+	TLSCert     string `placeholder:"FILE" help:"TLS client certificate."`
+	TLSKey      string `placeholder:"FILE" help:"TLS client key."`
+	TLSCA       string `name:"tls-ca" placeholder:"FILE" help:"TLS authorities to trust, instead of the system's."`
+	InboxPrefix string `placeholder:"SUBJECT" help:"Where replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else the drone's name, worker, proxy or operator."`
 }
 
 // resolve gives the server and the options to connect to it. Flags overrule the
-// context.
-func (f *natsFlags) resolve() (string, []nats.Option, error) {
+// context. user is who it is where neither flags nor context name a user.
+func (f *natsFlags) resolve(user string) (string, []nats.Option, error) {
 	if (f.TLSCert == "") != (f.TLSKey == "") {
 		return "", nil, usagef("--tls-cert and --tls-key: give both or none")
+	}
+	if f.Creds != "" && f.Nkey != "" {
+		return "", nil, usagef("--creds and --nkey: give one of them, or one of JETWAY_CREDS and JETWAY_NKEY")
+	}
+	urlUser, err := usersOf("--nats", f.NATS)
+	if err != nil {
+		return "", nil, err
 	}
 	name := f.Context
 	if name == "" && f.NATS == "" {
@@ -37,28 +44,94 @@ func (f *natsFlags) resolve() (string, []nats.Option, error) {
 	}
 	nctx, err := natscontext.New(name, name != "",
 		natscontext.WithServerURL(f.NATS),
-		natscontext.WithCreds(f.Creds),
-		natscontext.WithNKey(f.Nkey),
 		natscontext.WithCertificate(f.TLSCert),
 		natscontext.WithKey(f.TLSKey),
-		natscontext.WithCA(f.TLSCA))
+		natscontext.WithCA(f.TLSCA),
+		natscontext.WithInboxPrefix(f.InboxPrefix))
 	if err != nil {
 		return "", nil, usagef("--context: %v", err)
 	}
+	if f.NATS == "" {
+		if urlUser, err = usersOf("the URL of context "+name, nctx.ServerURL()); err != nil {
+			return "", nil, err
+		}
+	}
+	if err := f.check(nctx, name); err != nil {
+		return "", nil, err
+	}
 	opts, err := nctx.NATSOptions()
 	if err != nil {
-		return "", nil, usagef("the credentials for NATS (--context %q, --creds, --nkey): %v", name, err)
+		return "", nil, usagef("the credentials of NATS context %q: %v", name, err)
+	}
+	switch {
+	case f.Creds != "":
+		opts = append(opts, asNobody, nats.UserCredentials(f.Creds))
+	case f.Nkey != "":
+		opt, err := nats.NkeyOptionFromSeed(f.Nkey)
+		if err != nil {
+			return "", nil, badFile("--nkey "+f.Nkey, err)
+		}
+		opts = append(opts, asNobody, opt)
+	case urlUser != "":
+		opts = append(opts, asNobody)
+	default:
+		urlUser = nctx.User()
+	}
+	if nctx.InboxPrefix() == "" {
+		if nameable.MatchString(urlUser) {
+			user = urlUser
+		}
+		opts = append(opts, nats.CustomInboxPrefix(messages.InboxPrefix(user)))
+	} else if !inboxable.MatchString(nctx.InboxPrefix()) {
+		return "", nil, usagef("--inbox-prefix: must be a subject without * and >, such as _INBOX.web")
 	}
 	return nctx.ServerURL(), opts, nil
 }
 
+var (
+	nameable  = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	inboxable = regexp.MustCompile(`^[^\s.*>]+(\.[^\s.*>]+)*$`)
+)
+
+// usersOf reads the servers and gives the user of the first that has one.
+func usersOf(what, servers string) (user string, err error) {
+	for server := range strings.SplitSeq(servers, ",") {
+		server = strings.TrimSpace(server)
+		if server == "" {
+			continue
+		}
+		u, err := bus.ParseServer(server)
+		if err != nil {
+			return "", usagef("%s: %v", what, err)
+		}
+		if user == "" && u.User != nil {
+			if user = u.User.Username(); user == "" {
+				return "", usagef("%s: has a password, but no user", what)
+			}
+		}
+	}
+	return user, nil
+}
+
+// asNobody forgets who a context says we are: somebody else was named.
+func asNobody(o *nats.Options) error {
+	o.User, o.Password, o.UserInfo = "", "", nil
+	o.Token, o.TokenHandler = "", nil
+	o.Nkey, o.UserJWT, o.SignatureCB = "", nil, nil
+	return nil
+}
+
 // dial connects for a command that wants an answer now: once. A connection that
-// is lost later comes back.
+// is lost later comes back. Should the server forbid something, or not let us in
+// again, r's context ends, with the reason as its cause: the command would
+// otherwise wait in vain.
 func (f *natsFlags) dial(r *run) (*nats.Conn, error) {
-	server, opts, err := f.resolve()
+	server, opts, err := f.resolve("operator")
 	if err != nil {
 		return nil, err
 	}
+	ctx, refuse := context.WithCancelCause(r.ctx)
+	r.ctx = ctx
 	opts = append([]nats.Option{
 		nats.Name("jetway"),
 		nats.Timeout(3 * time.Second),
@@ -70,6 +143,14 @@ func (f *natsFlags) dial(r *run) (*nats.Conn, error) {
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if denied, ok := bus.AsDenied(err); ok {
+				refuse(deniedError(server, denied))
+				return
+			}
+			if bus.Unauthorized(err) {
+				refuse(connectError(server, err))
+				return
+			}
 			r.log.Warn("the NATS server or client reports", "err", err)
 		}),
 	}, opts...)
@@ -80,10 +161,10 @@ func (f *natsFlags) dial(r *run) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// connect connects for a role: it tries until ctx ends. gap, if not nil, is told
-// when a lost connection is back.
-func (f *natsFlags) connect(r *run, name string, gap func()) (*nats.Conn, error) {
-	server, opts, err := f.resolve()
+// connect connects for a role: it tries until ctx ends. user is who it is by
+// default, gap, if not nil, is told when a lost connection is back.
+func (f *natsFlags) connect(r *run, name, user string, gap func()) (*nats.Conn, error) {
+	server, opts, err := f.resolve(user)
 	if err != nil {
 		return nil, err
 	}
@@ -92,34 +173,6 @@ func (f *natsFlags) connect(r *run, name string, gap func()) (*nats.Conn, error)
 		return nil, connectError(server, err)
 	}
 	return nc, err
-}
-
-func connectError(server string, err error) error {
-	server = redact(server)
-	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-		return &failure{
-			what: "the NATS server at " + server + " does not let us in: " + err.Error(), kind: "Unauthorized",
-			do: "give credentials with --creds, --nkey or --context", code: ExitFailed, err: err,
-		}
-	case errors.Is(err, context.Canceled):
-		return err
-	}
-	return &failure{
-		what: "cannot reach NATS at " + server + ": " + err.Error(), kind: string(messages.Unavailable),
-		do: "start one with jetway dev, or name it with --nats or --context", code: ExitUnavailable, err: err,
-	}
-}
-
-// redact hides passwords in a list of servers.
-func redact(servers string) string {
-	list := strings.Split(servers, ",")
-	for i, server := range list {
-		if u, err := url.Parse(strings.TrimSpace(server)); err == nil {
-			list[i] = u.Redacted()
-		}
-	}
-	return strings.Join(list, ",")
 }
 
 // clientFlags are those of the commands that ask a worker.

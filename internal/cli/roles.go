@@ -60,7 +60,7 @@ func (c *workerCmd) Run(r *run) error {
 		return err
 	}
 	defer server.Close()
-	nc, err := c.connect(r, c.Name, nil)
+	nc, err := c.connect(r, c.Name, "worker", nil)
 	if err != nil {
 		return stopped(r, err)
 	}
@@ -106,7 +106,7 @@ func (c *droneCmd) Run(r *run) (err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
-	nc, err := c.connect(r, c.Name, nil)
+	nc, err := c.connect(r, c.Name, c.Name, nil)
 	if err != nil {
 		return stopped(r, err)
 	}
@@ -181,7 +181,7 @@ func (c *proxyCmd) Run(r *run) error {
 	if err != nil {
 		return errors.Join(badFlag("--root-redirect", err), listener.Close())
 	}
-	nc, err := c.connect(r, c.Name, px.BusGap)
+	nc, err := c.connect(r, c.Name, "proxy", px.BusGap)
 	if err != nil {
 		_ = listener.Close()
 		return stopped(r, err)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
@@ -13,13 +13,13 @@ import (
 
 // onAction takes one delivery of an action in and then acknowledges it. What is
 // not an action will never be one, so it is not delivered again.
-func (a *agent) onAction(ctx context.Context, msg jetstream.Msg) {
-	action, err := messages.Decode[messages.Action](msg.Data())
+func (a *agent) onAction(ctx context.Context, msg *nats.Msg) {
+	action, err := messages.Decode[messages.Action](msg.Data)
 	if err != nil {
-		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject(), "err", err)
+		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject, "err", err)
 		err = msg.Term()
 	} else {
-		a.take(ctx, &action, msg.Headers().Get(messages.HeaderTraceparent))
+		a.take(ctx, &action, msg.Header.Get(messages.HeaderTraceparent))
 		err = msg.Ack()
 	}
 	if err != nil {

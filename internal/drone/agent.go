@@ -2,14 +2,12 @@ package drone
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/tracing"
@@ -21,7 +19,6 @@ type agent struct {
 	cfg     Config
 	log     *slog.Logger
 	nc      *nats.Conn
-	js      jetstream.JetStream
 	rt      runtime.Runtime
 	probes  *http.Client
 	reports *reporter
@@ -78,11 +75,8 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) err
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
-	}
-	a := newAgent(cfg.withDefaults(), nc, js, rt)
+	a := newAgent(cfg.withDefaults(), nc, rt)
+	var err error
 
 	// The end of ctx asks for a shutdown, for which all that follows is needed.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -106,9 +100,9 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) err
 	return err
 }
 
-func newAgent(cfg Config, nc *nats.Conn, js jetstream.JetStream, rt runtime.Runtime) *agent {
+func newAgent(cfg Config, nc *nats.Conn, rt runtime.Runtime) *agent {
 	a := &agent{
-		cfg: cfg, log: cfg.Log.With("drone", cfg.Name), nc: nc, js: js, rt: rt,
+		cfg: cfg, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
 		probes:     newProbes(),
 		output:     newPublisher(nc),
 		wake:       make(chan struct{}, 1),

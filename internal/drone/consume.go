@@ -8,16 +8,14 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/messages"
 )
 
-const (
-	// pullMessages bounds the actions that are under way to the agent (I8): at
-	// their largest some 40 MiB.
-	pullMessages = 128
-	// pullHeartbeat is how often a server with no actions says that it is there.
-	pullHeartbeat = 5 * time.Second
-)
+// actionSilence is how long a consumer that is there can be silent at most: two of its
+// heartbeats, and what a slow network adds.
+const actionSilence = 2*bus.ActionHeartbeat + time.Second
 
 // consume takes actions from the consumer that the newest registration named,
 // until ctx ends. A consumer or stream that vanished (a server lost its data) is made
@@ -49,58 +47,45 @@ func (a *agent) consume(ctx context.Context) {
 	}
 }
 
-// consumeFrom takes actions until ctx ends or the consumer is lost, and then gives
-// the reason. opened says that it was there.
+// consumeFrom takes actions until ctx ends or the consumer seems to be lost, and then
+// gives the reason. opened says that they could arrive.
 func (a *agent) consumeFrom(ctx context.Context, from registration) (opened bool, err error) {
-	look, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	consumer, err := a.js.Consumer(look, from.stream, from.consumer)
+	// Room for what the consumer delivers before it is acknowledged, and heartbeats.
+	arrived := make(chan *nats.Msg, 2*bus.MaxUnacknowledged)
+	back := a.nc.StatusChanged(nats.CONNECTED)
+	defer a.nc.RemoveStatusListener(back)
+	sub, err := a.nc.ChanSubscribe(messages.DeliverSubject(a.cfg.Name), arrived)
 	if err != nil {
-		return false, fmt.Errorf("open consumer %s of %s: %w", from.consumer, from.stream, err)
+		return false, fmt.Errorf("listen for actions: %w", err)
 	}
-	lost := make(chan error, 1)
-	consuming, err := consumer.Consume(func(msg jetstream.Msg) { a.onAction(ctx, msg) },
-		jetstream.PullMaxMessages(pullMessages),
-		jetstream.PullHeartbeat(pullHeartbeat),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			if !consumerLost(err) {
-				a.log.DebugContext(ctx, "consuming actions", "err", err)
-				return
-			}
-			select {
-			case lost <- err:
-			default:
-			}
-		}))
-	if err != nil {
-		return false, fmt.Errorf("consume from %s of %s: %w", from.consumer, from.stream, err)
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := a.nc.FlushTimeout(5 * time.Second); err != nil {
+		return false, fmt.Errorf("listen for actions: %w", err)
 	}
 	a.setConsuming(true)
-	for again := true; again; {
+	// Before the drone registers again nothing of this is under way any more.
+	defer a.setConsuming(false)
+	silence := time.NewTimer(actionSilence)
+	defer silence.Stop()
+	for {
 		select {
-		case newest := <-a.registered:
-			if again = newest == from; !again {
-				err = errors.New("the workers named another consumer")
+		case msg := <-arrived:
+			silence.Reset(actionSilence)
+			if msg.Header.Get("Status") == "" { // else a heartbeat
+				a.onAction(ctx, msg)
 			}
-		case err = <-lost:
-			again = false
-		case <-consuming.Closed():
-			again, err = false, errors.New("the consumer was closed")
+		case newest := <-a.registered:
+			if newest != from {
+				return true, errors.New("the workers named another consumer")
+			}
+		case <-back:
+			// Perhaps to a server that has lost it; and while it could not deliver, it
+			// may have thought better of it.
+			return true, errors.New("the NATS server was away, and its consumer may be gone")
+		case <-silence.C:
+			return true, fmt.Errorf("consumer %s of %s is silent: it seems to be gone", from.consumer, from.stream)
 		case <-ctx.Done():
-			again, err = false, ctx.Err()
+			return true, ctx.Err()
 		}
 	}
-	// Before the drone registers again nothing of this is under way any more.
-	a.setConsuming(false)
-	consuming.Stop()
-	<-consuming.Closed()
-	return true, err
-}
-
-// consumerLost tells what ends a consumer from what passes.
-func consumerLost(err error) bool {
-	return errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) ||
-		errors.Is(err, jetstream.ErrConsumerDoesNotExist) || errors.Is(err, jetstream.ErrStreamNotFound) ||
-		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrNoResponders) ||
-		errors.Is(err, jetstream.ErrBadRequest) || errors.Is(err, jetstream.ErrConnectionClosed)
 }

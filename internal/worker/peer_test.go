@@ -40,6 +40,9 @@ func startPeer(t *testing.T, w *world, name string) *peer {
 		t.Fatalf("register: %v", refusal)
 	}
 	p.where = as[messages.RegisterResponse](t, data)
+	if p.where.Stream != messages.StreamActions || p.where.Consumer != name {
+		t.Fatalf("register is answered %+v", p.where)
+	}
 	p.consume()
 	t.Cleanup(func() { p.stopConsuming() })
 	p.heartbeat()
@@ -50,12 +53,12 @@ func startPeer(t *testing.T, w *world, name string) *peer {
 func (p *peer) consume() {
 	t := p.w.t
 	t.Helper()
-	js, err := jetstream.New(testkit.Conn(t, p.w.url))
-	must(t, err)
-	consumer, err := js.Consumer(t.Context(), p.where.Stream, p.where.Consumer)
-	must(t, err)
-	consuming, err := consumer.Consume(func(msg jetstream.Msg) {
-		action, err := messages.Decode[messages.Action](msg.Data())
+	nc := testkit.Conn(t, p.w.url)
+	sub, err := nc.Subscribe(messages.DeliverSubject(p.name), func(msg *nats.Msg) {
+		if msg.Header.Get("Status") != "" {
+			return // a heartbeat
+		}
+		action, err := messages.Decode[messages.Action](msg.Data)
 		if err != nil {
 			t.Errorf("an action cannot be read: %v", err)
 		}
@@ -65,9 +68,10 @@ func (p *peer) consume() {
 		_ = msg.Ack()
 	})
 	must(t, err)
+	must(t, nc.Flush())
 	p.stopConsuming = sync.OnceFunc(func() {
-		consuming.Stop()
-		<-consuming.Closed()
+		_ = sub.Unsubscribe()
+		_ = nc.Flush()
 	})
 }
 

@@ -325,6 +325,10 @@ func (w *worker) intake(name string, l *lane) micro.Handler {
 			w.trace(req, name)
 		}
 		switch {
+		case !messages.MayReplyTo(req.reply):
+			// Who asks may listen there or not: the worker, which may do more, must not
+			// be made to speak for it.
+			w.log.Warn("ignored a request whose reply would be one itself", "subject", req.subject, "reply", req.reply)
 		case err != nil:
 			w.replies.fail(req, err)
 		case w.stopped.Load():

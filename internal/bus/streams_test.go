@@ -1,0 +1,63 @@
+package bus_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// A drone whose consumer is of another kind, as an earlier version made it, gets its
+// actions all the same.
+func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateConsumer(t.Context(), messages.StreamActions, jetstream.ConsumerConfig{
+		Durable: "dr-a", FilterSubject: messages.ActionSubject("dr-a"), AckPolicy: jetstream.AckExplicitPolicy,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), messages.ActionSubject("dr-a"), []byte("an action")); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := nc.SubscribeSync(messages.DeliverSubject("dr-a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds it as it should be
+		if _, err := bus.EnsureConsumer(t.Context(), js, "dr-a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	msg, err := sub.NextMsgWithContext(t.Context())
+	if err != nil || string(msg.Data) != "an action" {
+		t.Fatal(msg, err)
+	}
+}
+
+// Neither passwords nor tokens of a server's URL are shown.
+func TestRedactHidesWhatIsSecret(t *testing.T) {
+	t.Parallel()
+	for servers, shown := range map[string]string{
+		"nats://ann:secret@a:4222, b:4222":  "nats://ann:xxxxx@a:4222,b:4222",
+		"tls://secret@a":                    "tls://xxxxx@a",
+		"ann:secret@a:4222":                 "nats://ann:xxxxx@a:4222",
+		"nats://ann:sec,ret@a:4222":         "xxxxx,nats://xxxxx@a:4222",
+		"nats://ann:secret%@a":              "xxxxx",
+		"nats://127.0.0.1:4222,nats://h/ x": "nats://127.0.0.1:4222,nats://h/ x",
+	} {
+		if got := bus.Redact(servers); got != shown {
+			t.Errorf("%s is shown as %s, wanted %s", servers, got, shown)
+		}
+	}
+}
