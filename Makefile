@@ -38,7 +38,7 @@ compiler:
 	brew) do="brew install gcc" ;; \
 	*) echo "No C compiler is installed, which the race detector needs: install gcc or clang"; exit 1 ;; \
 	esac; \
-	echo "No C compiler is installed, which the race detector needs: installing gcc with $$tool"; \
+	echo "No C compiler is installed, which the race detector needs: installing gcc with $${sudo:+$$sudo }$$tool"; \
 	said=$$(sh -c "$$do" 2>&1) || { echo "$$said"; exit 1; }
 
 lint: ## Check style, imports and common mistakes

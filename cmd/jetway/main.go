@@ -41,7 +41,7 @@ func run() int {
 
 	code := make(chan int, 1)
 	go func() {
-		code <- cli.Run(ctx, cli.Process{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Kill: kill})
+		code <- cli.Run(ctx, cli.Process{Program: os.Args[0], Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Kill: kill})
 	}()
 	select {
 	case c := <-code:

@@ -64,8 +64,8 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) er
 
 const (
 	// MaxUnacknowledged bounds the actions that are under way to one drone (I8): at
-	// their largest some 40 MiB.
-	MaxUnacknowledged = 128
+	// their largest some 150 MiB, of the usual size less than one.
+	MaxUnacknowledged = 512
 	// ActionHeartbeat is how often a consumer without actions says that it is there.
 	ActionHeartbeat = 5 * time.Second
 )

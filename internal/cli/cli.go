@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -12,6 +14,8 @@ import (
 
 // Process is what a command has of the process it runs in.
 type Process struct {
+	// Program is how it was called, for hints to type. Default "jetway".
+	Program string
 	// Args are the arguments without the program's name.
 	Args           []string
 	Stdout, Stderr io.Writer
@@ -51,12 +55,13 @@ type grammar struct {
 type run struct {
 	// ctx ends when the command is to stop, or when the NATS server refused what it
 	// needs: see refused.
-	ctx    context.Context
-	kill   <-chan struct{}
-	stdout io.Writer
-	stderr io.Writer
-	log    *slog.Logger
-	now    func() time.Time
+	ctx     context.Context
+	program string
+	kill    <-chan struct{}
+	stdout  io.Writer
+	stderr  io.Writer
+	log     *slog.Logger
+	now     func() time.Time
 }
 
 // printf writes to standard output. That it cannot be written to is no error of
@@ -86,8 +91,13 @@ func Run(ctx context.Context, p Process) (code int) {
 		return report(p.Stderr, err)
 	}
 	args := p.Args
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case args[0] == "help":
+		args = append(slices.Clone(args[1:]), "--help")
+	case args[0] == "--version":
+		args = []string{"version"}
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
@@ -97,12 +107,12 @@ func Run(ctx context.Context, p Process) (code int) {
 	if err != nil {
 		return report(p.Stderr, err)
 	}
-	r := &run{ctx: ctx, kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now}
+	r := &run{ctx: ctx, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now}
 	err = parsed.Run(r)
 	if refused := r.refused(); err != nil && refused != nil {
 		err = refused // what came of it says less
 	}
-	return report(p.Stderr, err)
+	return report(p.Stderr, seeHelpOf(parsed.Selected().FullPath(), err))
 }
 
 func newParser(g *grammar, p Process) (*kong.Kong, error) {

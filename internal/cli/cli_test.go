@@ -21,7 +21,7 @@ func TestUsage(t *testing.T) {
 	for args, line := range map[string]string{
 		"connect":         "--key: give a key to join, or --command to start something, or both",
 		"connect --tag t": "--key: must not be empty",
-		"connect --key a --max-idle 1500ms --command x":                 "--max-idle: must be whole seconds, 1s at least, not 1.5s",
+		"connect --key a --max-idle 1500ms --command x":                 "--max-idle: must be whole seconds, 1s at least, not 1.5s (usage): see jetway connect --help",
 		"connect --key a --lifetime 1x --command x":                     "--lifetime: ",
 		"connect --key a --auth []":                                     "--auth: must be a JSON object",
 		"connect --key a --auth {":                                      "--auth: is not JSON",
@@ -36,7 +36,7 @@ func TestUsage(t *testing.T) {
 		"connect --key a --timeout 2m":                                  "--timeout: must be 1ms to 60s, not 2m0s",
 		"connect --key a --tls-key x":                                   "--tls-cert and --tls-key: give both or none",
 		"connect --key a --nkey /nowhere/x":                             "",
-		"status":                                                        `expected "<backend>"`,
+		"status":                                                        "BACKEND: is missing (usage): see jetway status --help",
 		"status a.b":                                                    "BACKEND: must have 1 to 45 characters",
 		"watch >":                                                       "BACKEND: must have 1 to 45 characters",
 		"terminate *":                                                   "BACKEND: must have 1 to 45 characters",
@@ -63,6 +63,7 @@ func TestUsage(t *testing.T) {
 		"dev --nats-port x":                                  "--nats-port: ",
 		"nothing":                                            "unexpected argument nothing",
 		"version --log-level loud":                           "--log-level must be one of",
+		"bench connect --nosuch":                             "see jetway bench connect --help",
 	} {
 		stdout, stderr, code := jetway(t, strings.Fields(args)...)
 		if stdout != "" || !strings.HasPrefix(stderr, "jetway: ") || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, line) {
@@ -79,15 +80,17 @@ func TestUsage(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{}, {"--help"}, {"connect", "--help"}, {"dev", "--help"}} {
+	for _, args := range [][]string{{}, {"--help"}, {"connect", "--help"}, {"dev", "--help"}, {"help"}, {"help", "connect"}} {
 		stdout, stderr, code := jetway(t, args...)
 		if !strings.HasPrefix(stdout, "Usage: jetway ") || stderr != "" || code != ExitOK {
 			t.Errorf("jetway %v: %q %q %d", args, stdout, stderr, code)
 		}
 	}
-	stdout, _, code := jetway(t, "version")
-	if !strings.HasPrefix(stdout, "jetway ") || code != ExitOK {
-		t.Errorf("version: %q %d", stdout, code)
+	for _, arg := range []string{"version", "--version"} {
+		stdout, _, code := jetway(t, arg)
+		if !strings.HasPrefix(stdout, "jetway ") || code != ExitOK {
+			t.Errorf("%s: %q %d", arg, stdout, code)
+		}
 	}
 }
 

@@ -139,13 +139,13 @@ func (c *devCmd) help(r *run, stack *dev.Stack) {
 		metrics = "\n  metrics     " + stack.MetricsURL + "/metrics"
 	}
 	r.printf(`
-  another     jetway connect%s --key doc-1 --command room
+  another     %s connect%s --key doc-1 --command room
   the bus     nats --server %s sub 'jetway.event.>'
-  listings    jetway backends%s    jetway drones%s
+  listings    %s backends%s    %s drones%s
   data        %s%s
   Ctrl-C stops all of it
 
-`, server, stack.NATSURL, server, server, c.Data, metrics)
+`, r.program, server, stack.NATSURL, r.program, server, r.program, server, c.Data, metrics)
 }
 
 // defaultNATS is where clients look when they are told nothing.

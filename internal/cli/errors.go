@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -35,16 +36,32 @@ func (f *failure) Unwrap() error { return f.err }
 
 // usagef is wrong use; format should name the flag.
 func usagef(format string, args ...any) error {
-	return &failure{what: fmt.Sprintf(format, args...), kind: "usage", do: "see jetway --help", code: ExitUsage}
+	return &failure{what: fmt.Sprintf(format, args...), kind: "usage", do: seeHelp, code: ExitUsage}
 }
+
+const seeHelp = "see jetway --help"
+
+// seeHelpOf makes of the advice of a wrong use that of its command.
+func seeHelpOf(command string, err error) error {
+	if f, ok := errors.AsType[*failure](err); ok && f.do == seeHelp {
+		f.do = "see " + command + " --help"
+	}
+	return err
+}
+
+// missing is how kong says that an argument is missing.
+var missing = regexp.MustCompile(`^expected "<(\S+)>"$`)
 
 // parseError is what kong refuses.
 func parseError(err error) error {
-	f := &failure{what: err.Error(), kind: "usage", do: "see jetway --help", code: ExitUsage, err: err}
+	f := &failure{what: err.Error(), kind: "usage", do: seeHelp, code: ExitUsage, err: err}
+	if m := missing.FindStringSubmatch(f.what); m != nil {
+		f.what = strings.ToUpper(m[1]) + ": is missing"
+	}
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		if node := parse.Context.Selected(); node != nil {
-			f.do = "see jetway " + node.Name + " --help"
+			f.do = "see " + node.FullPath() + " --help"
 		}
 	}
 	return f

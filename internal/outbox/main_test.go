@@ -107,6 +107,11 @@ func (r *rig) relay(url string) (relay *outbox.Relay, stop func()) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return r.relayOver(p)
+}
+
+func (r *rig) relayOver(p outbox.Publisher) (relay *outbox.Relay, stop func()) {
+	r.t.Helper()
 	relay = outbox.NewRelay(outbox.Config{
 		Store: r.Store, Publisher: p, Deadlines: r.Terms().Deadlines, HealEvery: time.Hour, Log: testkit.Logger(r.t),
 	})

@@ -179,17 +179,16 @@ func (r *Relay) gather(first submission) []submission {
 // follows the state before, and finds it published and gone from the outbox:
 // nothing is published twice unless something failed.
 func (r *Relay) flush(batch []submission) {
-	// Not the role's context: what is committed is finished also while stopping.
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
-	defer cancel()
-
 	states, actions := r.split(batch)
 	failed := make(map[*Row]error)
-	r.publish(ctx, states, failed)
-	if ids := published(states, failed); len(ids) > 0 {
+	held := make(map[string]bool)
+	if ids := done(r.publish(states, held, failed)); len(ids) > 0 {
+		// Not the role's context: what is committed is finished also while stopping.
+		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 		if err := r.cfg.Store.DeleteOutbox(ctx, ids); err != nil {
 			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(ids), "err", err)
 		}
+		cancel()
 	}
 	for _, s := range batch {
 		if s.published != nil {
@@ -198,10 +197,6 @@ func (r *Relay) flush(batch []submission) {
 	}
 
 	// An action whose backend's state is not out waits for the next round with it.
-	held := make(map[string]bool)
-	for row := range failed {
-		held[row.BackendID] = true
-	}
 	ready := actions[:0]
 	for _, a := range actions {
 		if !held[a.row.BackendID] {
@@ -286,44 +281,6 @@ func messagesOf(out []outgoing) []*nats.Msg {
 		msgs[i] = out[i].msg
 	}
 	return msgs
-}
-
-// publish sends states in order, waits, and notes what failed.
-func (r *Relay) publish(ctx context.Context, out []outgoing, failed map[*Row]error) {
-	msgs, failures := messagesOf(out), 0
-	for i, err := range r.cfg.Publisher.Publish(msgs)(ctx) {
-		if err != nil {
-			failed[out[i].row] = err
-			failures++
-			r.cfg.Log.Warn("cannot publish a state; trying again", "subject", out[i].msg.Subject, "err", err)
-		}
-	}
-	if r.cfg.Counter != nil && len(out) > 0 {
-		r.cfg.Counter.Published(false, len(out)-failures, failures)
-	}
-}
-
-// published gives the rows that are done with: states. Actions stay until taken.
-func published(states []outgoing, failed map[*Row]error) []int64 {
-	ids := make([]int64, 0, len(states))
-	for _, s := range states {
-		if s.row.Kind != KindSpawn && failed[s.row] == nil {
-			ids = append(ids, s.row.ID)
-		}
-	}
-	return ids
-}
-
-func firstFailure(rows []Row, failed map[*Row]error) error {
-	if len(failed) == 0 {
-		return nil
-	}
-	for i := range rows {
-		if err := failed[&rows[i]]; err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (r *Relay) healLoop(ctx context.Context) {

@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
 
 // What the tests of plans explain.
 const (
@@ -13,3 +17,7 @@ func (s *Store) SweepArgs(startWithin time.Duration) []any { return s.sweepArgs(
 
 // LostArgs are the arguments of LostDronesSQL.
 func (s *Store) LostArgs() []any { return s.lostArgs() }
+
+// WithPool is a store like s whose statements run on another pool: for tests that
+// set connections up in other ways.
+func WithPool(s *Store, pool *pgxpool.Pool) *Store { return &Store{pool: pool, terms: s.terms} }

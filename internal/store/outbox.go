@@ -10,7 +10,8 @@ import (
 )
 
 // claimSQL takes what is overdue ($1: all of it) off the hands of other workers for a while.
-// All rows of a backend go together, so that its states stay in order. Each try
+// All rows of a backend go together, so that its states stay in order: who has the
+// first of them has them all, and looks whether it is still due (I5). Each try
 // doubles the time until the next, up to a minute. Actions for what has ended are not
 // offered for ever: a drone that still runs it has learnt from its renewals that it must not.
 const claimSQL = `
@@ -34,10 +35,10 @@ due as (
     order by first
     limit $2
 ),
-locked as (
-    select o.id
+locked as materialized (
+    select o.backend_id
     from outbox o
-    where o.backend_id in (select backend_id from due) and not exists (select from outdated u where u.id = o.id)
+    where o.id in (select first from due) and ($1 or o.due_at <= now())
     order by o.id
     for update skip locked
 ),
@@ -45,7 +46,7 @@ claimed as (
     update outbox o
     set due_at = now() + make_interval(secs => least(60, 5 * (1 << least(o.attempts, 4)))), attempts = o.attempts + 1
     from locked
-    where o.id = locked.id
+    where o.backend_id = locked.backend_id and not exists (select from outdated u where u.id = o.id)
     returning ` + outboxColumns + `
 )
 select * from claimed order by id`
@@ -65,7 +66,11 @@ func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
 
 // ClaimOutbox takes overdue rows (outbox.Store). The limit counts backends.
 func (s *Store) ClaimOutbox(ctx context.Context, all bool, limit int) ([]outbox.Row, error) {
-	rows, err := read(ctx, s, scanOutbox, claimSQL, all, limit)
+	var rows []outbox.Row
+	err := again(ctx, func() (err error) {
+		rows, err = read(ctx, s, scanOutbox, claimSQL, all, limit)
+		return err
+	})
 	return rows, wrap("claim outbox rows", err)
 }
 
@@ -76,7 +81,10 @@ where id = any($1::int8[]) and set_config('synchronous_commit', 'off', true) is 
 
 // DeleteOutbox takes published states off (outbox.Store).
 func (s *Store) DeleteOutbox(ctx context.Context, ids []int64) error {
-	_, err := s.pool.Exec(ctx, deleteSQL, ids)
+	err := again(ctx, func() error {
+		_, err := s.pool.Exec(ctx, deleteSQL, ids)
+		return err
+	})
 	return wrap("delete outbox rows", err)
 }
 

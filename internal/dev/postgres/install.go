@@ -58,20 +58,20 @@ func install(ctx context.Context, out io.Writer) error {
 		if _, err := exec.LookPath(i.program); err != nil {
 			continue
 		}
-		argv := []string{"sh", "-ec", i.script}
+		argv, with := []string{"sh", "-ec", i.script}, i.program
 		if i.root && os.Geteuid() != 0 {
 			if _, err := exec.LookPath("sudo"); err != nil {
 				return fmt.Errorf("no Postgres server is installed, and without root or sudo it cannot be: install the package postgresql, %d or newer", MinVersion)
 			}
-			argv = append([]string{"sudo"}, argv...)
+			argv, with = append([]string{"sudo"}, argv...), "sudo "+i.program // it may ask for a password: say why
 		}
-		fmt.Fprintf(out, "No Postgres server is installed: installing it with %s …\n", i.program)
+		fmt.Fprintf(out, "No Postgres server is installed: installing it with %s …\n", with)
 		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 		cmd.Stdin = os.Stdin // sudo may ask
 		var said strings.Builder
 		cmd.Stdout, cmd.Stderr = &said, &said
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("install Postgres with %s: %w\n%s", i.program, err, tail(said.String(), 2000))
+			return fmt.Errorf("install Postgres with %s: %w; that failing, install the package postgresql, %d or newer, yourself\n%s", with, err, MinVersion, tail(said.String(), 2000))
 		}
 		return nil
 	}

@@ -1,0 +1,238 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// planned are the tables whose size counts backends, keys or connections. The
+// outbox is short but for hard times, the drones are few: those two may be read whole
+// by what looks for anything due or any drone, which is not said here.
+var planned = []string{"lease", "backend", "token"}
+
+const manyRows = 50_000
+
+// used makes a database in use: 20 drones; keys with backends, of which a tenth
+// live, and tokens.
+func (d *db) used(rows int) {
+	d.t.Helper()
+	for i := range 20 {
+		d.drone(fmt.Sprintf("dr-%d", i))
+	}
+	d.exec(`insert into lease (namespace, name, tag, backend_id, fencing_token, expires_at, released_at)
+		select '', 'k-late-' || i, '', 'o-' || i, i, now() + interval '1 minute', case when i % 10 > 0 then now() end
+		from generate_series(1, $1::int) i`, rows)
+	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at)
+		select 'o-' || i, '', 'k-late-' || i, '', 'c.test', '', 'dr-' || i % 20, 's-1',
+			case when i % 10 > 0 then 70 else 50 end, case when i % 10 > 0 then now() end
+		from generate_series(1, $1::int) i`, rows)
+	d.exec(`insert into token (hash, backend_id, username, auth, secret, expires_at)
+		select sha256(('t-' || i)::bytea), 'o-' || i, '', '{}', '', now() + interval '1 hour'
+		from generate_series(1, $1::int) i`, rows)
+}
+
+// notices collects the plans that a connection's auto_explain sends.
+type notices struct {
+	mu    sync.Mutex
+	plans []string
+}
+
+func (n *notices) add(_ *pgconn.PgConn, notice *pgconn.Notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.plans = append(n.plans, notice.Message)
+}
+
+// take gives the plans so far, and forgets them.
+func (n *notices) take() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	plans := n.plans
+	n.plans = nil
+	return plans
+}
+
+// hot runs every statement that a worker runs often, on keys and backends of its
+// own, in batches of the size that load makes.
+func (d *db) hot(s *store.Store, round string) {
+	d.t.Helper()
+	const batch = 64
+	ctx := d.t.Context()
+	check := func(what string, err error) {
+		d.t.Helper()
+		if err != nil {
+			d.t.Fatal(what, ": ", err)
+		}
+	}
+	var wants []lease.Want
+	var ids, tokens []string
+	var loading, ended []store.Change
+	for i := range batch {
+		id := fmt.Sprintf("b-%s-%d", round, i)
+		w := want("new-"+id, id, "dr-1")
+		switch i % 4 {
+		case 1: // join one of used's
+			w.Key.Name = fmt.Sprintf("k-%s-%d", round, 10*(1+i))
+		case 2: // acquire a released one
+			w.Key.Name = fmt.Sprintf("k-%s-%d", round, 10*(1+i)+1)
+		}
+		wants = append(wants, w)
+		tokens = append(tokens, "token-of-"+id, "s."+id)
+		if i%4 == 0 || i%4 == 3 {
+			ids = append(ids, id)
+			loading = append(loading, reported(id, messages.Loading), reported(id, messages.Ready))
+			ended = append(ended, store.Change{BackendID: id, Event: lifecycle.Reported{State: messages.State{Status: messages.Terminated}}})
+		}
+	}
+	_, _, err := s.Connect(ctx, wants)
+	check("connect", err)
+	joins := make([]lease.Want, 0, batch)
+	for _, w := range wants {
+		w.Spawn = nil
+		w.Tokens = []lease.Token{{Hash: lease.HashToken("joining-" + w.Key.Name), Auth: []byte("{}")}}
+		joins = append(joins, w)
+	}
+	_, _, err = s.Connect(ctx, joins)
+	check("join", err)
+	rows, err := s.ClaimOutbox(ctx, true, 100)
+	check("claim", err)
+	var published []int64
+	for _, r := range rows {
+		published = append(published, r.ID)
+	}
+	holder := &store.Holder{Drone: "dr-1", Session: session}
+	_, _, err = s.Transition(ctx, holder, loading)
+	check("transition", err)
+	_, err = s.Routes(ctx, tokens)
+	check("routes", err)
+	_, err = s.Heartbeat(ctx, "dr-1", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 5000, Ready: true, Renew: ids})
+	check("heartbeat", err)
+	check("keepalive", s.Keepalive(ctx, ids))
+	_, _, err = s.Backend(ctx, ids[0])
+	check("status", err)
+	_, _, err = s.Transition(ctx, holder, ended)
+	check("end", err)
+	check("delete", s.DeleteOutbox(ctx, published))
+}
+
+// planNode is what counts of a plan in JSON.
+type planNode struct {
+	Type     string     `json:"Node Type"`
+	Relation string     `json:"Relation Name"`
+	Index    string     `json:"Index Name"`
+	Cond     string     `json:"Index Cond"`
+	Plans    []planNode `json:"Plans"`
+}
+
+// walks says where a plan goes through a whole table: it reads it from end to end,
+// or an index of it without a condition.
+func (p planNode) walks() (bad []string) {
+	for _, table := range planned {
+		onTable := p.Relation == table || strings.HasPrefix(p.Index, table+"_")
+		if onTable && (p.Type == "Seq Scan" || p.Index != "" && p.Cond == "") {
+			bad = append(bad, fmt.Sprintf("%s on %s %s", p.Type, table, p.Index))
+		}
+	}
+	for _, child := range p.Plans {
+		bad = append(bad, child.walks()...)
+	}
+	return bad
+}
+
+// checkPlans fails for the plans that walk, and says how many there were.
+func (d *db) checkPlans(plans []string) (seen int) {
+	d.t.Helper()
+	for _, text := range plans {
+		_, body, ok := strings.Cut(text, "plan:\n")
+		if !ok {
+			continue
+		}
+		var explained struct {
+			Query string   `json:"Query Text"`
+			Plan  planNode `json:"Plan"`
+		}
+		if err := json.Unmarshal([]byte(body), &explained); err != nil {
+			d.t.Fatalf("a plan cannot be read: %v\n%s", err, body)
+		}
+		seen++
+		if bad := explained.Plan.walks(); len(bad) > 0 {
+			d.t.Errorf("%s in the plan of\n%s", strings.Join(bad, ", "), explained.Query)
+		}
+	}
+	return seen
+}
+
+// A plan is made once a connection and kept, so it must hold both when it was made
+// while the tables were empty and when it was made for full ones, with statistics
+// and without.
+func TestI8NoHotStatementReadsAWholeTable(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		mode     string // plan_cache_mode; custom plans know the values
+		before   bool   // plans are made while the tables are empty
+		analyzed bool
+	}{
+		{"plans made before the rows came", "force_generic_plan", true, false},
+		{"fresh rows, generic plans", "force_generic_plan", false, false},
+		{"fresh rows, custom plans", "force_custom_plan", false, false},
+		{"analyzed rows, generic plans", "force_generic_plan", false, true},
+		{"analyzed rows, custom plans", "force_custom_plan", false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDB(t)
+			d.drone("dr-1")
+			d.exec(`alter table lease set (autovacuum_enabled = off); alter table backend set (autovacuum_enabled = off); alter table token set (autovacuum_enabled = off)`)
+			said := new(notices)
+			s := store.WithPool(d.Store, d.explaining(said, c.mode))
+			if c.before {
+				d.hot(s, "early")
+			}
+			d.used(manyRows)
+			if c.analyzed {
+				d.exec(`analyze`)
+			}
+			said.take()
+			d.hot(s, "late")
+			if seen := d.checkPlans(said.take()); seen < 12 {
+				t.Errorf("only %d plans were seen", seen)
+			}
+		})
+	}
+}
+
+// explaining is a pool of one connection, set up as the store's are, that sends the
+// plan of each statement it runs.
+func (d *db) explaining(said *notices, mode string) *pgxpool.Pool {
+	d.t.Helper()
+	cfg := d.raw.Config()
+	cfg.MaxConns = 1
+	cfg.ConnConfig.OnNotice = said.add
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `load 'auto_explain';
+			set auto_explain.log_min_duration = 0; set auto_explain.log_format = 'json';
+			set auto_explain.log_level = 'notice'; set client_min_messages = 'notice';
+			set jit = off; set enable_seqscan = off; set plan_cache_mode = `+mode)
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(d.t.Context(), cfg)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(pool.Close)
+	return pool
+}
