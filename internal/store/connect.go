@@ -79,9 +79,11 @@ lost as (
 lost_rows as materialized (
     select l.*, nextval('outbox_id') as state_row, nextval('outbox_id') as terminate_row from lost l
 ),
--- Nobody may run it any more; published again, its "scheduled" would follow its end (I5).
+-- Nobody may run it any more. What is left of its spawn is the state that it stands
+-- for, which perhaps nobody has published yet (I5): keepScheduledSQL.
 withdrawn as (
-    delete from outbox o where o.backend_id = any(array(select l.id from lost l)) and o.kind = 'spawn'
+    update outbox o set kind = 'state', until_status = null, body = ''
+    where o.backend_id = any(array(select l.id from lost l)) and o.kind = 'spawn'
 ),
 tokens as (
     insert into token (hash, backend_id, username, auth, secret, expires_at)
@@ -102,19 +104,19 @@ published as (
     select nextval('outbox_id'), 'spawn', backend_id, drone, 10, 0, 20, body, drone_time_ms, traceparent from spawned
 )
 select 1 as result, ix, backend_id, tag, status, cluster, subdomain, static_token, fencing_token,
-       extract(epoch from expires_at - now())::float8 as expires_in, 0::int8 as drone_time_ms, now() as at, '' as drone, 0::int8 as state_row
+       extract(epoch from expires_at - now())::float8 as expires_in, 0::int8 as drone_time_ms, now() as at, '' as drone
 from held
 union all
-select 2, ix, backend_id, tag, 10, cluster, subdomain, static_token, 0, 0, drone_time_ms, now(), drone, 0
+select 2, ix, backend_id, tag, 10, cluster, subdomain, static_token, 0, 0, drone_time_ms, now(), drone
 from spawned
 union all
-select 3, 0, backend_id, coalesce(previous_backend_id, ''), 0, '', '', '', fencing_token, 0, 0, now(), '', 0
+select 3, 0, backend_id, coalesce(previous_backend_id, ''), 0, '', '', '', fencing_token, 0, 0, now(), ''
 from acquired
 union all
-select 4, 0, id, '', last_status, '', '', '', 0, 0, 0, now(), drone, state_row
+select 4, 0, id, '', last_status, '', '', '', 0, 0, 0, now(), drone
 from lost_rows
 union all
-select 5, w.ix, w.backend_id, '', 0, '', '', '', 0, 0, 0, now(), '', 0
+select 5, w.ix, w.backend_id, '', 0, '', '', '', 0, 0, 0, now(), ''
 from want w
 where w.id_given
   and exists (select from backend b where b.id = w.backend_id offset 0)
@@ -162,6 +164,7 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, [
 	args := connectArgs(wants, s.terms)
 	var got []lease.Got
 	var rows []outbox.Row
+	var lost []string
 	err := again(ctx, func() error {
 		result, err := s.pool.Query(ctx, connectSQL, args...)
 		if err != nil {
@@ -171,10 +174,12 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, [
 		if _, err = pgx.ForEachRow(result, answer.row.fields(), answer.add); err != nil {
 			return err
 		}
-		got, rows = answer.got, answer.outboxRows()
+		got, rows, lost = answer.got, answer.outboxRows(), answer.lostIDs()
 		return nil
 	})
 	switch {
+	case err == nil && len(lost) > 0:
+		return got, append(s.statesOf(ctx, lost), rows...), nil
 	case err == nil:
 		return got, rows, nil
 	case code(err) == codeUnique:
@@ -182,6 +187,16 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, [
 		return nil, nil, fmt.Errorf("connect %d keys: %w: %w", len(wants), lease.ErrRaced, err)
 	}
 	return nil, nil, wrap(fmt.Sprintf("connect %d keys", len(wants)), err)
+}
+
+// statesOf are the states of backends that are still to be published, the last one
+// included. Should they not be had, the rows fall due, all of them in order.
+func (s *Store) statesOf(ctx context.Context, backends []string) []outbox.Row {
+	rows, err := read(ctx, s, scanOutbox, unpublishedSQL, backends)
+	if err != nil {
+		return nil
+	}
+	return rows
 }
 
 func (s *Store) join(ctx context.Context, wants []lease.Want) ([]lease.Got, error) {
@@ -233,13 +248,12 @@ type connectRow struct {
 	droneTimeMS                     int64
 	at                              time.Time
 	drone                           string
-	stateRow                        int64
 }
 
 func (r *connectRow) fields() []any {
 	return []any{
 		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.cluster, &r.subdomain, &r.staticToken,
-		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.drone, &r.stateRow,
+		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.drone,
 	}
 }
 
@@ -285,17 +299,22 @@ func (a *connectAnswer) add() error {
 	return nil
 }
 
-// outboxRows are what is to be published: first of those that lost their key,
-// then of those that got it.
+// lostIDs are the backends that lost their key to another.
+func (a *connectAnswer) lostIDs() (ids []string) {
+	for i := range a.lost {
+		ids = append(ids, a.lost[i].backendID)
+	}
+	return ids
+}
+
+// outboxRows are the actions to publish: first of those that lost their key, then
+// of those that got it.
 func (a *connectAnswer) outboxRows() (rows []outbox.Row) {
 	ended := make(map[string]bool, len(a.lost))
 	for i := range a.lost {
 		r := &a.lost[i]
 		ended[r.backendID] = true
 		rows = append(rows, outbox.Row{
-			ID: r.stateRow, Kind: outbox.KindState, BackendID: r.backendID, Drone: r.drone,
-			Status: messages.Terminated, LastStatus: r.status, Body: []byte(lostBody), At: r.at,
-		}, outbox.Row{
 			Kind: outbox.KindTerminate, BackendID: r.backendID, Drone: r.drone, At: r.at,
 			Body: messages.Encode(messages.Terminate{Hard: true, Reason: messages.ReasonLost}),
 		})

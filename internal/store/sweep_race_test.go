@@ -50,7 +50,7 @@ func TestI6TwoWorkersThatSweepAtOnceDoEachThingOnce(t *testing.T) {
 		lost, idle = append(lost, fmt.Sprintf("b-lost-%d", i)), append(idle, fmt.Sprintf("b-idle-%d", i))
 		d.spawn(lost[i], lost[i], "dr-a")
 		d.limited(idle[i], 1, 0)
-		d.transition(reported(idle[i], messages.Ready))
+		d.transition(reported(lost[i], messages.Loading), reported(idle[i], messages.Ready))
 	}
 	d.exec(`update lease set expires_at = now() - interval '1 second' where name like 'b-lost-%'`)
 	d.exec(`update backend set lifetime_ends_at = now()`)

@@ -102,6 +102,13 @@ order by 1`
 const takenSQL = `
 delete from outbox o where o.backend_id = any($1::text[]) and o.until_status <= $2`
 
+// keepScheduledSQL leaves of spawns that nobody may take any more the state that they
+// stand for, which perhaps nobody has published yet (I5).
+const keepScheduledSQL = `
+update outbox o set kind = 'state', until_status = null, body = ''
+where o.backend_id = any($1::text[]) and o.kind = 'spawn'
+returning ` + outboxColumns
+
 // Transition applies events to backends by the rules of lifecycle: all of them,
 // or none where a backend does not exist or is not the holder's; those are the
 // foreign ones. The rows to publish begin with states of these backends that
@@ -200,6 +207,7 @@ type step struct {
 	asked   lifecycle.Asked
 	actions lifecycle.Actions
 	taken   messages.Status // up to where the drone's report shows its actions taken
+	givenUp bool            // nobody may take its spawn any more
 }
 
 // decide runs the rules. Several events of one backend (a drone reports in
@@ -226,10 +234,9 @@ func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
 			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
 			st.taken = e.State.Status
 		case lifecycle.Lost:
-			// Nobody may run it any more: its spawn is off the record. Published again,
-			// its "scheduled" would follow its end (I5). And what asked for its end
-			// before is outdone by the hard termination that comes with this.
-			st.taken = messages.HardTerminating
+			// Nobody may run it any more. What asked for its end before is outdone by
+			// the hard termination that comes with this.
+			st.taken, st.givenUp = messages.HardTerminating, true
 		}
 		saves[n] = append(saves[n], st)
 		if next.State != l.State || next.Asked != l.Asked {
@@ -252,6 +259,12 @@ func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, co
 		b := &pgx.Batch{}
 		seen := make(map[string]bool)
 		taken := make(map[string]messages.Status)
+		if ids := givenUp(saves); len(ids) > 0 {
+			b.Queue(keepScheduledSQL, ids).Query(func(r pgx.Rows) (err error) {
+				rows, err = pgx.CollectRows(r, scanOutbox)
+				return err
+			})
+		}
 		for _, steps := range saves {
 			args, wanted := saveArgs(steps, taken)
 			if len(wanted) == 0 {
@@ -279,6 +292,18 @@ func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, co
 		return s.pool.SendBatch(ctx, b).Close()
 	})
 	return rows, conflicted, wrap("write states", err)
+}
+
+// givenUp are the backends whose spawns nobody may take any more.
+func givenUp(saves [][]step) (ids []string) {
+	for _, steps := range saves {
+		for i := range steps {
+			if steps[i].givenUp && steps[i].from.Status == messages.Scheduled {
+				ids = append(ids, steps[i].from.id)
+			}
+		}
+	}
+	return ids
 }
 
 // savePiece is the most rows that one statement writes. Its plan, made for a few,

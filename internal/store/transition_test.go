@@ -41,6 +41,9 @@ type model struct {
 
 func (m *model) apply(e lifecycle.Event) {
 	next, actions := lifecycle.Step(m.Backend, e)
+	if _, lost := e.(lifecycle.Lost); lost && m.Status == messages.Scheduled {
+		m.states = append(m.states, messages.Scheduled) // perhaps nobody published it with the spawn
+	}
 	m.Backend = next
 	if actions.Publish {
 		m.states = append(m.states, next.Status)
@@ -310,4 +313,60 @@ func TestNoDeadlockBetweenConnectReportAndRenewal(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// I5: whoever made a backend may have died before its "scheduled" was published, or
+// any state after it. Given up, it ends with all of them, in order.
+func TestI5BackendThatIsGivenUpKeepsItsUnpublishedStates(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	for _, c := range []struct {
+		key  string
+		more []messages.Status
+		end  func(id string) []outbox.Row
+	}{
+		{"lost", nil, func(id string) []outbox.Row {
+			return d.transition(store.Change{BackendID: id, Event: lifecycle.Lost{}})
+		}},
+		{"lost-later", []messages.Status{messages.Loading, messages.Ready}, func(id string) []outbox.Row {
+			return d.transition(store.Change{BackendID: id, Event: lifecycle.Lost{}})
+		}},
+		{"taken", nil, func(id string) []outbox.Row {
+			d.expire(id)
+			_, rows := d.connect(want("taken", "taken-2", "dr-a"))
+			return rows
+		}},
+		{"taken-later", []messages.Status{messages.Loading, messages.Ready}, func(id string) []outbox.Row {
+			d.expire(id)
+			_, rows := d.connect(want("taken-later", "taken-later-2", "dr-a"))
+			return rows
+		}},
+	} {
+		id := c.key + "-1"
+		d.spawn(c.key, id, "dr-a")
+		expected := []messages.Status{messages.Scheduled, messages.Terminated}
+		for _, s := range c.more {
+			d.transition(reported(id, s))
+		}
+		if len(c.more) > 0 { // the report shows the spawn taken, so its state was published
+			expected = append(slices.Clone(c.more), messages.Terminated)
+		}
+		rows := c.end(id)
+		if got := statesOf(rows, id); !slices.Equal(got, expected) {
+			t.Errorf("%s: the states to publish are %v, want %v", c.key, got, expected)
+		}
+		var ids []int64
+		for _, r := range rows {
+			if r.Kind == outbox.KindState && r.BackendID == id {
+				ids = append(ids, r.ID)
+			}
+		}
+		if err := d.DeleteOutbox(t.Context(), ids); err != nil {
+			t.Fatal(err)
+		}
+		if n := one[int](d, `select count(*) from outbox where backend_id = $1 and kind <> 'terminate'`, id); n != 0 {
+			t.Errorf("%s: %d rows stay on record", c.key, n)
+		}
+	}
 }
