@@ -19,7 +19,15 @@ alter table backend
 
 create index backend_due on backend (due_at) where ended_at is null;
 create index backend_ended on backend (ended_at) where ended_at is not null;
+create index drone_lost on drone (lost_at) where lost_at is not null;
 create index lease_released on lease (released_at) where released_at is not null;
+
+-- By default a table is vacuumed once a fifth of it is dead. These turn over faster than they grow: the
+-- outbox is nearly empty however much goes through it, and retention deletes little by little.
+alter table outbox set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+alter table token set (autovacuum_vacuum_scale_factor = 0.05);
+alter table backend set (autovacuum_vacuum_scale_factor = 0.05);
+alter table lease set (autovacuum_vacuum_scale_factor = 0.05);
 
 -- A summary of block ranges stays as wide as it ever was once retention's space is reused.
 drop index token_by_expiry;
@@ -27,7 +35,12 @@ create index token_by_expiry on token (expires_at);
 
 ---- create above / drop below ----
 
-drop index token_by_expiry, lease_released, backend_ended, backend_due;
+alter table outbox reset (autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay);
+alter table token reset (autovacuum_vacuum_scale_factor);
+alter table backend reset (autovacuum_vacuum_scale_factor);
+alter table lease reset (autovacuum_vacuum_scale_factor);
+
+drop index token_by_expiry, lease_released, drone_lost, backend_ended, backend_due;
 create index token_by_expiry on token using brin (expires_at) with (autosummarize = on, pages_per_range = 32);
 alter table backend drop column asked_at, drop column due_at;
 alter table drone drop column due_at, drop column lost_at, drop column grace_ms;

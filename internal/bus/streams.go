@@ -16,6 +16,10 @@ import (
 // id. The ids take memory in the server, so it is short.
 const duplicateWindow = 20 * time.Second
 
+// consumerUnused is after how long the server deletes the consumer of a drone that it
+// does not hear from: one that a worker did not come to delete, or forgot with its database.
+const consumerUnused = 7 * 24 * time.Hour
+
 // streams are what carries actions, events and output lines. All are bounded.
 func streams(replicas int) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{{
@@ -84,6 +88,8 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, drone string) (
 		AckWait:        30 * time.Second,
 		MaxAckPending:  MaxUnacknowledged,
 		IdleHeartbeat:  ActionHeartbeat,
+		// A drone that is there listens. One that comes back later registers.
+		InactiveThreshold: consumerUnused,
 	}
 	_, err := js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
 	var refused *jetstream.APIError
@@ -97,6 +103,15 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, drone string) (
 		return "", fmt.Errorf("make the consumer of %s: %w", drone, err)
 	}
 	return drone, nil
+}
+
+// DeleteConsumer deletes the durable consumer of a drone's actions. None there, nothing to delete.
+func DeleteConsumer(ctx context.Context, js jetstream.JetStream, drone string) error {
+	err := js.DeleteConsumer(ctx, messages.StreamActions, drone)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete the consumer of %s: %w", drone, err)
+	}
+	return nil
 }
 
 // PurgeActions drops what waits in the stream for a drone. What it must still take

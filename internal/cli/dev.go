@@ -29,16 +29,21 @@ type devCmd struct {
 	NoDemo      bool   `help:"Do not start the demo backend."`
 	metricsFlags
 	traceFlags
+	retention
 }
 
 // Run runs everything until the command is stopped or a part fails.
 func (c *devCmd) Run(r *run) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
 	stack, err := dev.Start(r.ctx, dev.Config{
 		Data:     c.Data,
 		NATSHost: c.NATSHost, NATSPort: c.NATSPort,
 		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
 		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
 		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
+		Retain:   c.Retain,
 		Version:  version(),
 		Progress: func(line string) { r.printf("%s\n", line) },
 		Log:      r.log,

@@ -29,6 +29,19 @@ type workerCmd struct {
 	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
 	metricsFlags
 	traceFlags
+	retention
+}
+
+// retention is the flag of those that delete.
+type retention struct {
+	Retain time.Duration `default:"${retain}" help:"How long backends that have ended, and drones that are lost, are kept. Default: ${default}."`
+}
+
+func (c *retention) validate() error {
+	if c.Retain < worker.MinRetain {
+		return usagef("--retain: must be at least %s", worker.MinRetain)
+	}
+	return nil
 }
 
 // Run is a worker until the command is stopped.
@@ -43,6 +56,9 @@ func (c *workerCmd) Run(r *run) error {
 	}
 	if c.PostgresConns < 1 || c.PostgresConns > 1000 {
 		return usagef("--postgres-conns: must be 1 to 1000, not %d", c.PostgresConns)
+	}
+	if err := c.retention.validate(); err != nil {
+		return err
 	}
 	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns})
 	if err != nil {
@@ -68,6 +84,7 @@ func (c *workerCmd) Run(r *run) error {
 	return stopped(r, worker.Run(r.ctx, worker.Config{
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
+		Retain:         c.Retain,
 		Version:        version(),
 		Metrics:        server.Metrics(),
 		Tracer:         tracer,

@@ -45,6 +45,8 @@ type Config struct {
 	MetricsAddr string
 	// OTLPEndpoint is where traces go; "": nowhere (see package tracing).
 	OTLPEndpoint string
+	// Retain is how long the worker keeps what has ended; its default.
+	Retain time.Duration
 	// Version is what the roles say of themselves.
 	Version string
 	// Progress is told, in lines for people, what takes long.

@@ -89,6 +89,7 @@ func (s *Stack) startWorker(ctx context.Context) error {
 		return worker.Run(ctx, worker.Config{
 			Name:           WorkerName,
 			DefaultCluster: s.Cluster,
+			Retain:         s.cfg.Retain,
 			Version:        s.cfg.Version,
 			OnReady:        ready,
 			Metrics:        s.metrics.Metrics(),

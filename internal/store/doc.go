@@ -18,6 +18,8 @@
 // that may be due, while what it waits for may have been put off without touching it
 // (a renewed lease, a keepalive). Only a termination that a drone begins of its own
 // accord, and a bound of starts shorter than a lease, are seen as late as the lease's end.
+// Retention deletes by the same kind of walk, from the oldest on, in batches that are small enough for
+// nobody to wait for them; what is locked is left to the next.
 //
 // Errors that come out are messages.Error of kind Unavailable when Postgres cannot
 // be reached, and are never shown to a client otherwise. [Store.Close] closes the

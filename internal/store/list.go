@@ -26,8 +26,11 @@ func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
 
 const statusSQL = `select ` + backendColumns + ` from backend b ` + leaseOf + ` where b.id = $1`
 
-// leaseOf is the lease that a backend holds or was the last to hold.
-const leaseOf = `left join lateral (select l.fencing_token from lease l where l.backend_id = b.id offset 0) l on true`
+// leaseOf is the lease that a backend holds or was the last to hold. An earlier backend of the same id,
+// deleted since, may have left one.
+const leaseOf = `left join lateral (
+    select l.fencing_token from lease l where l.backend_id = b.id order by l.released_at desc nulls first limit 1
+) l on true`
 
 // Backend gives one backend; ok is false when there is none.
 func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendInfo, ok bool, err error) {

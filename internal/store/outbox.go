@@ -44,16 +44,17 @@ locked as materialized (
 ),
 claimed as (
     update outbox o
-    set due_at = now() + make_interval(secs => least(60, 5 * (1 << least(o.attempts, 4)))), attempts = o.attempts + 1
+    set due_at = now() + make_interval(secs => least(60, 5 * (1 << least(o.attempts, 4)))), attempts = least(o.attempts + 1, 100)
     from locked
     where o.backend_id = locked.backend_id and not exists (select from outdated u where u.id = o.id)
     returning ` + outboxColumns + `
 )
 select * from claimed order by id`
 
-// A spawn whose lease another has taken meanwhile has the fencing token 0.
+// A spawn whose lease another has taken meanwhile has the fencing token 0. A lease that was
+// released may be that of an earlier backend of the same id, which was deleted before its lease.
 const outboxColumns = `o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status,
-          o.body, coalesce((select l.fencing_token from lease l where l.backend_id = o.backend_id), 0), o.drone_time_ms,
+          o.body, coalesce((select max(l.fencing_token) from lease l where l.backend_id = o.backend_id and l.released_at is null), 0), o.drone_time_ms,
           o.traceparent, o.created_at`
 
 func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {

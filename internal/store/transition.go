@@ -71,7 +71,7 @@ changed as (
 released as (
     update lease l
     set released_at = now()
-    where l.backend_id = any(array(select c.id from changed c where c.release))
+    where l.backend_id = any(array(select c.id from changed c where c.release)) and l.released_at is null
 ),
 new_rows as materialized (
     select nextval('outbox_id') as id, 'state' as kind, c.id as backend_id, c.drone, c.status, c.last_status,

@@ -14,7 +14,8 @@
 //
 // What time brings about is swept ([Config.SweepEvery]): a statement of the store finds
 // what is due and puts it off for the other workers, so that every backend ends (I6)
-// and each thing is done once. Nothing here runs per drone or per backend.
+// and each thing is done once. Nothing here runs per drone or per backend. What has ended is
+// deleted in small batches once it is past [Config.Retain] (I8).
 //
 // What it does is counted, and where traces are on followed, in the replier and the
 // lanes: every reply passes there, so none is missed. Whether it is alive (its lanes

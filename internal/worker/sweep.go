@@ -3,60 +3,19 @@ package worker
 import (
 	"context"
 	"log/slog"
-	"time"
-
-	"github.com/cenkalti/backoff/v4"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 )
 
-const (
-	// sweepTimeout bounds one look at what is due.
-	sweepTimeout = 15 * time.Second
-	// sweepPause is the longest pause after looks that failed.
-	sweepPause = 15 * time.Second
-	// causeDrone is what the counter of sweeps calls a lost drone; the others are the store's.
-	causeDrone = "drone-lost"
-)
+// causeDrone is what the counter of sweeps calls a lost drone; the others are the store's.
+const causeDrone = "drone-lost"
 
-// sweep does what time brings about, until ctx ends: backends that lost their lease,
-// did not start, did not go or are past a limit (I6), and drones that are lost. All
-// workers do it, and none does what another has begun.
-func (w *worker) sweep(ctx context.Context) {
-	// Spread, so that workers that were started together take turns.
-	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(w.cfg.SweepEvery),
-		backoff.WithMaxInterval(max(w.cfg.SweepEvery, sweepPause)), backoff.WithMaxElapsedTime(0))
-	timer := time.NewTimer(pause.NextBackOff())
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		more, err := w.sweepOnce(ctx)
-		if err != nil {
-			w.log.Warn("cannot sweep, trying again", "err", err)
-		} else if pause.Reset(); more {
-			timer.Reset(0)
-			continue
-		}
-		timer.Reset(pause.NextBackOff())
-	}
-}
-
-// sweepOnce looks once at drones and at backends; more says that there were more of them
-// than one look takes. What it has begun is finished also while the worker stops.
-func (w *worker) sweepOnce(ctx context.Context) (more bool, err error) {
-	if !w.nc.IsConnected() {
-		// Nobody could renew by this worker nor hear of an end. A spawn withdrawn now could
-		// take a "scheduled" with it that is not published yet (I5).
-		return false, nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepTimeout)
-	defer cancel()
+// sweep does what time brings about, for drones and for backends: backends that lost their
+// lease, did not start, did not go or are past a limit (I6), and drones that are lost; more says that there
+// were more of them than one look takes. All workers do it, and none does what another has begun.
+func (w *worker) sweep(ctx context.Context) (more bool, err error) {
 	// The drones first: for a lost one's backends no action is written.
 	lost, moreDrones, err := w.store.LostDrones(ctx)
 	w.relay.Enqueue(lost)

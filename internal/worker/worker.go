@@ -26,6 +26,13 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
+// DefaultRetain is how long what has ended is kept, and MinRetain the least that an operator
+// may ask for: longer than any statement runs, and than what is under way when a backend ends.
+const (
+	DefaultRetain = 24 * time.Hour
+	MinRetain     = time.Minute
+)
+
 // Config of a worker. Name, NATS connection, store and log are required.
 type Config struct {
 	// Name is wo-….
@@ -45,6 +52,10 @@ type Config struct {
 	// StartWithin is how long a backend may take from its scheduling until it is ready
 	// before the worker ends it, should its drone not have done so. Default 10 min.
 	StartWithin time.Duration
+	// Retain is how long backends that have ended, and drones that are lost, are kept. Default 24 h.
+	Retain time.Duration
+	// RetainEvery is about how often it looks for what is past its time. Default 10 s.
+	RetainEvery time.Duration
 	// OnReady is called once requests are answered.
 	OnReady func()
 	// Metrics, if not nil, counts what the worker does and shows its state.
@@ -78,8 +89,10 @@ func (c *Config) Validate() error {
 	}
 	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
 	c.StartWithin = cmp.Or(c.StartWithin, 10*time.Minute)
-	if c.SweepEvery < 0 || c.StartWithin < 0 {
-		return errors.New("the sweep's interval and the bound of a start must be positive")
+	c.Retain = cmp.Or(c.Retain, DefaultRetain)
+	c.RetainEvery = cmp.Or(c.RetainEvery, 10*time.Second)
+	if min(c.SweepEvery, c.StartWithin, c.Retain, c.RetainEvery) < 0 {
+		return errors.New("intervals and bounds of time must be positive")
 	}
 	return nil
 }
@@ -185,7 +198,8 @@ func (w *worker) run(ctx context.Context) error {
 	// It hands rows to the relay, so it ends first.
 	var sweeping sync.WaitGroup
 	sweepCtx, stopSweeping := context.WithCancel(ctx)
-	sweeping.Go(func() { w.sweep(sweepCtx) })
+	sweeping.Go(func() { w.repeat(sweepCtx, "sweep", w.cfg.SweepEvery, w.sweep) })
+	sweeping.Go(func() { w.repeat(sweepCtx, "delete what is past its time", w.cfg.RetainEvery, w.retain) })
 	defer func() { stopSweeping(); sweeping.Wait() }()
 
 	// What was taken is finished also when ctx has ended; its own deadlines bound it.
