@@ -7,7 +7,9 @@ alter table drone
     -- Never later than when it may be lost: as the backends' below, so that heartbeats change no index.
     add column due_at   timestamptz not null default now() + interval '1 minute';
 
-create index drone_due on drone (due_at) where lost_at is null;
+-- That due_at is finite is said for the sweep alone to use the index: others, who ask for the drones that are
+-- not lost or the backends that have not ended, must not take it for a short way to all of them.
+create index drone_due on drone (due_at) where lost_at is null and due_at > '-infinity';
 
 alter table backend
     -- Never later than the first thing that may be due: the lease's end, a limit, the
@@ -17,7 +19,7 @@ alter table backend
     add column due_at   timestamptz not null default now() + interval '1 minute',
     add column asked_at timestamptz;                -- when the termination in "asked" was asked for
 
-create index backend_due on backend (due_at) where ended_at is null;
+create index backend_due on backend (due_at) where ended_at is null and due_at > '-infinity';
 create index backend_ended on backend (ended_at) where ended_at is not null;
 create index drone_lost on drone (lost_at) where lost_at is not null;
 create index lease_released on lease (released_at) where released_at is not null;

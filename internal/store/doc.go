@@ -13,7 +13,7 @@
 // statement that Postgres ends all the same (deadlock, serialization) did nothing
 // and is run again here.
 //
-// The sweeps do walk along an index: of what is due by when it is, as far as the
+// The sweeps do walk along an index, which none but them can use for it says that due_at is finite: of what is due by when it is, as far as the
 // present, skipping what others have locked. due_at is never later than the first thing
 // that may be due, while what it waits for may have been put off without touching it
 // (a renewed lease, a keepalive). Only a termination that a drone begins of its own

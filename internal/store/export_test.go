@@ -10,6 +10,10 @@ import (
 const (
 	SweepSQL      = sweepSQL
 	LostDronesSQL = lostDronesSQL
+	PlaceableSQL  = placeableSQL
+	DronesSQL     = dronesSQL
+	OrphansSQL    = orphansSQL
+	HeartbeatSQL  = heartbeatSQL
 )
 
 // SweepArgs are the arguments of SweepSQL.
@@ -21,3 +25,12 @@ func (s *Store) LostArgs() []any { return s.lostArgs() }
 // WithPool is a store like s whose statements run on another pool: for tests that
 // set connections up in other ways.
 func WithPool(s *Store, pool *pgxpool.Pool) *Store { return &Store{pool: pool, terms: s.terms} }
+
+// RetainSQL are the statements of retention by the index that each walks along.
+var RetainSQL = map[string]string{
+	"token_by_expiry": oldTokensSQL,
+	"backend_ended":   oldBackendsSQL,
+	"lease_released":  oldLeasesSQL,
+	"drone_lost":      oldDronesSQL,
+	"outbox_pkey":     oldOutboxSQL,
+}

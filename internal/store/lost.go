@@ -16,7 +16,7 @@ const lostDronesSQL = `
 with due as materialized (
     select d.name, d.heard_at <= now() - make_interval(secs => $1) as lost
     from drone d
-    where d.lost_at is null and d.due_at <= now()
+    where d.lost_at is null and d.due_at <= now() and d.due_at > '-infinity'
     order by d.due_at
     limit $2
     for no key update skip locked

@@ -180,6 +180,41 @@ func TestI8LostDronesAreFoundAlongTheIndexHoweverManyThereAre(t *testing.T) {
 	}
 }
 
+// What is asked of one drone must not look at the backends of all, by plans that were made
+// when there were none.
+func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sql  string
+		args []string
+		most float64
+	}{
+		"placeable": {store.PlaceableSQL, []string{"20"}, 2 * manyBackends},
+		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
+		"orphans":   {store.OrphansSQL, []string{"'dr-1'", "'s-2'"}, 20},
+		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1"}, 2},
+		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, 2 * manyBackends},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDB(t)
+			e := newExplainer(t, d, c.sql, len(c.args))
+			d.fill(manyDrones, manyBackends, 0)
+			d.exec(`update drone set ready = true, lost_at = case when $1 then now() - interval '1 day' end`, name == "forgotten")
+			p := e.explain(c.args...)
+			looked := 0.0
+			p.walk(func(n *plan) {
+				if n.Table != "" {
+					looked += (n.Rows + n.Removed) * n.Loops
+				}
+			})
+			if looked > c.most {
+				t.Errorf("it looks at %v rows, want at most %v:\n%s", looked, c.most, p)
+			}
+		})
+	}
+}
+
 // What a drone and its backends do while they live must not cost an index entry each time.
 func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 	t.Parallel()
