@@ -9,6 +9,8 @@ import (
 // What the tests of plans explain.
 const (
 	SweepSQL      = sweepSQL
+	ConnectSQL    = connectSQL
+	JoinSQL       = joinSQL
 	LostDronesSQL = lostDronesSQL
 	PlaceableSQL  = placeableSQL
 	DronesSQL     = dronesSQL

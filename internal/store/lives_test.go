@@ -1,0 +1,309 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/worker"
+	"github.com/jetway-project/jetway/messages"
+)
+
+const (
+	askers   = 128  // connects at the same moment
+	perWord  = 128  // backends in one report
+	openDocs = 200  // backends that live on
+	livesKey = "k-" // of those that come and go, each its own
+)
+
+// nation is two workers, and a drone that runs nothing, in a world where what has ended
+// is soon a day old.
+type nation struct {
+	*db
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	open  []string
+	clock int64
+	heard time.Time
+	// The statements of a spawn and of a join, prepared at the start.
+	spawn, join *explainer
+}
+
+// vitals are what must stay flat, by name.
+type vitals map[string]int
+
+// A hundred thousand backends live and end, and everything is as it was after twenty thousand: tables and
+// their indexes, streams, the workers' memory, and what a connect costs, in pages that its statement touches.
+func TestI8AHundredThousandLivesLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
+	rounds, lives := 10, 10_000
+	if testing.Short() {
+		lives = 1000
+	}
+	n := newNation(t, lives)
+	var after []vitals
+	for round := range rounds {
+		n.live(round*lives, lives)
+		n.quiet()
+		after = append(after, n.vitals())
+		t.Logf("after %d: %v", (round+1)*lives, after[round])
+	}
+	first, last := after[1], after[rounds-1]
+	for name, was := range first {
+		// A few pages or goroutines more or less are no trend, nor is what caches hold.
+		most := was + was/4 + map[string]int{"heap kB": 16 << 10, "goroutines": 20, "spawn pages": 10, "join pages": 10}[name]
+		if strings.HasSuffix(name, " kB") && name != "heap kB" {
+			most += 256
+		}
+		if last[name] > most {
+			t.Errorf("%s: %d after %d lives, and %d after %d", name, was, 2*lives, last[name], rounds*lives)
+		}
+	}
+}
+
+func newNation(t *testing.T, lives int) *nation {
+	t.Helper()
+	d := newDB(t)
+	server := testkit.NATS(t)
+	n := &nation{db: d, nc: testkit.Conn(t, server.URL()), clock: 1000}
+	var err error
+	if n.js, err = jetstream.New(n.nc); err != nil {
+		t.Fatal(err)
+	}
+	// Released leases are a day old at once, and every other token expires after a second.
+	d.exec(`
+create function release_earlier() returns trigger language plpgsql as $$
+begin new.released_at := new.released_at - interval '1 day'; return new; end $$;
+create trigger earlier before update on lease for each row
+    when (old.released_at is null and new.released_at is not null) execute function release_earlier();
+create function expire_earlier() returns trigger language plpgsql as $$
+begin new.expires_at := now() + interval '1 second'; return new; end $$;
+create trigger earlier before insert on token for each row
+    when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
+	n.spawn = newExplainer(t, d, store.ConnectSQL, 25)
+	n.join = newExplainer(t, d, store.JoinSQL, 9)
+	for _, name := range []string{"wo-a", "wo-b"} {
+		n.work(name, server.URL())
+	}
+	n.shortenStreams(lives)
+	n.ask(messages.RegisterSubject("dr-a"), messages.RegisterRequest{Session: session, Cluster: cluster, DroneTimeMS: n.clock}, nil)
+	n.take()
+	n.heartbeat()
+	for i := range openDocs {
+		n.open = append(n.open, n.connect(fmt.Sprintf("open-%d", i)))
+	}
+	n.report(messages.Ready, n.open...)
+	return n
+}
+
+// work runs a worker until the test ends.
+func (n *nation) work(name, url string) {
+	n.t.Helper()
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	conn := testkit.Conn(n.t, url)
+	go func() {
+		ended <- worker.Run(ctx, worker.Config{
+			Name: name, DefaultCluster: cluster, OnReady: func() { close(ready) }, Log: testkit.Logger(n.t),
+			Retain: time.Second, RetainEvery: 50 * time.Millisecond,
+		}, conn, n.Store)
+	}()
+	n.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			n.t.Error(err)
+		}
+	})
+	select {
+	case <-ready:
+	case <-time.After(soon):
+		n.t.Fatal("the worker does not become ready")
+	}
+}
+
+// shortenStreams makes a day pass sooner in the stream of events too: it is full after about
+// as many lives as a round has.
+func (n *nation) shortenStreams(lives int) {
+	n.t.Helper()
+	stream, err := n.js.Stream(n.t.Context(), messages.StreamEvents)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxBytes, cfg.Duplicates = int64(lives)*800, time.Second
+	if _, err := n.js.UpdateStream(n.t.Context(), cfg); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// take takes the drone's actions and does nothing about them.
+func (n *nation) take() {
+	n.t.Helper()
+	consumer, err := n.js.Consumer(n.t.Context(), messages.StreamActions, "dr-a")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	consuming, err := consumer.Consume(func(msg jetstream.Msg) { _ = msg.Ack() })
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { consuming.Stop(); <-consuming.Closed() })
+}
+
+func (n *nation) ask(subject string, request, response any) {
+	n.t.Helper()
+	msg, err := n.nc.Request(subject, messages.Encode(request), soon)
+	if err == nil && msg.Header.Get("Nats-Service-Error") != "" {
+		err = fmt.Errorf("%s", msg.Data)
+	}
+	if err == nil && response != nil {
+		err = json.Unmarshal(msg.Data, response)
+	}
+	if err != nil {
+		n.t.Errorf("%s: %v", subject, err)
+	}
+}
+
+func (n *nation) connect(key string) string {
+	var got messages.ConnectResponse
+	n.ask(messages.SubjectConnect, messages.ConnectRequest{
+		Key: &messages.Key{Name: key}, SpawnConfig: &messages.SpawnConfig{Executable: json.RawMessage(`{}`)},
+	}, &got)
+	return got.BackendID
+}
+
+// heartbeat keeps the drone and what it runs alive, when it is time.
+func (n *nation) heartbeat() {
+	if time.Since(n.heard) < 5*time.Second {
+		return
+	}
+	n.heard, n.clock = time.Now(), n.clock+1
+	n.ask(messages.HeartbeatSubject("dr-a"), messages.HeartbeatRequest{Session: session, DroneTimeMS: n.clock, Ready: true, Renew: n.open}, nil)
+}
+
+func (n *nation) report(status messages.Status, backends ...string) {
+	var reports []messages.Report
+	for _, id := range backends {
+		r := messages.Report{BackendID: id, State: messages.State{Status: status}}
+		if status == messages.Ready {
+			r.Address = "127.0.0.1:4000"
+		}
+		reports = append(reports, r)
+	}
+	n.ask(messages.ReportSubject("dr-a"), messages.ReportRequest{Session: session, Reports: reports}, nil)
+}
+
+// live has backends live, from their connect to their end.
+func (n *nation) live(from, lives int) {
+	keys, born := make(chan int), make(chan string, perWord)
+	var asking sync.WaitGroup
+	for range askers {
+		asking.Go(func() {
+			for i := range keys {
+				born <- n.connect(fmt.Sprint(livesKey, i))
+			}
+		})
+	}
+	go func() {
+		for i := range lives {
+			keys <- from + i
+		}
+		close(keys)
+		asking.Wait()
+		close(born)
+	}()
+	var batch []string
+	say := func() {
+		n.heartbeat()
+		n.report(messages.Ready, batch...)
+		n.report(messages.Terminated, batch...)
+		batch = batch[:0]
+	}
+	for id := range born {
+		if batch = append(batch, id); len(batch) == perWord || len(born) == 0 {
+			say()
+		}
+	}
+	if len(batch) > 0 {
+		say()
+	}
+}
+
+// quiet waits until all that has ended is deleted, and vacuums as Postgres does each minute.
+func (n *nation) quiet() {
+	n.t.Helper()
+	testkit.Eventually(n.t, soon, "all that has ended is deleted", func() bool {
+		n.heartbeat()
+		return one[int](n.db, `select (select count(*) from backend) + (select count(*) from lease)`) == 2*openDocs &&
+			one[int](n.db, `select (select count(*) from outbox) + (select count(*) from token t where not exists
+				(select from backend b where b.id = t.backend_id))`) == 0
+	})
+	n.exec(`vacuum analyze`)
+}
+
+func (n *nation) vitals() vitals {
+	n.t.Helper()
+	v := make(vitals)
+	for _, table := range []string{"lease", "backend", "token", "outbox", "drone"} {
+		v[table+" rows"] = one[int](n.db, `select count(*) from `+table)
+		v[table+" kB"] = one[int](n.db, `select pg_total_relation_size($1::text::regclass) / 1024`, table)
+	}
+	for _, name := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs} {
+		stream, err := n.js.Stream(n.t.Context(), name)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		info, err := stream.Info(n.t.Context(), jetstream.WithSubjectFilter(">"))
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		v[name+" kB"], v[name+" subjects"] = int(info.State.Bytes/1024), len(info.State.Subjects)
+	}
+	runtime.GC()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	v["heap kB"], v["goroutines"] = int(mem.HeapAlloc/1024), runtime.NumGoroutine()
+	v["spawn pages"] = n.pages(n.spawn, spawnArgs())
+	v["join pages"] = n.pages(n.join, joinArgs())
+	return v
+}
+
+// pages are those that a statement touches; what it did is undone.
+func (n *nation) pages(e *explainer, args []string) int {
+	e.exec("begin")
+	defer e.exec("rollback")
+	p := e.explain(args...)
+	var wrote bool
+	p.walk(func(node *plan) {
+		wrote = wrote || (node.Node == "ModifyTable" && node.Table == "token" && node.Hit > 0)
+	})
+	if !wrote {
+		n.t.Errorf("the connect that is measured made no token:\n%s", p)
+	}
+	return p.Hit + p.Read
+}
+
+// spawnArgs are those of a connect that spawns, and its one token, as the store gives them.
+func spawnArgs() []string {
+	return []string{
+		`'{""}'`, `'{k-new}'`, `'{""}'`, `'{b-new}'`, `'{f}'`, `'{` + cluster + `}'`, `'{""}'`, `'{dr-a}'`, `'{` + session + `}'`, `'{""}'`, `'{""}'`,
+		`'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`, `60`, `60`, `3600`, `'{}'`,
+		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`,
+	}
+}
+
+// joinArgs are those of a connect to a key that is held.
+func joinArgs() []string {
+	return slices.Concat([]string{`'{""}'`, `'{open-1}'`, `3600`}, spawnArgs()[19:])
+}
