@@ -20,7 +20,9 @@ const duplicateWindow = 20 * time.Second
 // does not hear from: one that a worker did not come to delete, or forgot with its database.
 const consumerUnused = 7 * 24 * time.Hour
 
-// streams are what carries actions, events and output lines. All are bounded.
+// streams are what carries actions, events and output lines. All are bounded (I8): by age for a day like
+// others, by size for a heavy one. A backend's life is 1 to 2 KiB of events in files; the server keeps some
+// 130 bytes of memory for its subject, and looks its events up by that, however many there are.
 func streams(replicas int) []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{{
 		Name:        messages.StreamActions,

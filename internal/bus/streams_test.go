@@ -1,7 +1,9 @@
 package bus_test
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -42,6 +44,55 @@ func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 	msg, err := sub.NextMsgWithContext(t.Context())
 	if err != nil || string(msg.Data) != "an action" {
 		t.Fatal(msg, err)
+	}
+}
+
+// Whatever comes, streams take no more than so much, nor do those who listen to one backend wait for it.
+func TestI8EveryStreamIsBounded(t *testing.T) {
+	t.Parallel()
+	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for info := range js.ListStreams(t.Context()).Info() {
+		found++
+		c := info.Config
+		if c.MaxAge <= 0 || c.MaxAge > 24*time.Hour || c.MaxBytes <= 0 || c.MaxBytes > 2<<30 || c.Duplicates > time.Minute {
+			t.Errorf("%s may keep %d bytes for %s, and ids for %s", c.Name, c.MaxBytes, c.MaxAge, c.Duplicates)
+		}
+		if c.Discard != jetstream.DiscardOld {
+			t.Errorf("%s refuses what is new when it is full", c.Name)
+		}
+		if c.Retention == jetstream.LimitsPolicy && (c.MaxMsgsPerSubject <= 0 || c.MaxMsgsPerSubject > 200) {
+			t.Errorf("%s may keep %d messages of one backend", c.Name, c.MaxMsgsPerSubject)
+		}
+	}
+	if found != 3 {
+		t.Errorf("there are %d streams", found)
+	}
+	// What a worker did not come to delete, the server does.
+	if _, err := bus.EnsureConsumer(t.Context(), js, "dr-a"); err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := js.PushConsumer(t.Context(), messages.StreamActions, "dr-a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if unused := consumer.CachedInfo().Config.InactiveThreshold; unused <= 0 {
+		t.Error("the consumer of a drone that never comes back stays for ever")
+	}
+	for range 2 { // also where there is none
+		if err := bus.DeleteConsumer(t.Context(), js, "dr-a"); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := js.PushConsumer(t.Context(), messages.StreamActions, "dr-a"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		t.Errorf("the deleted consumer: %v", err)
 	}
 }
 

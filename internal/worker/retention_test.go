@@ -27,7 +27,7 @@ func hasConsumer(t *testing.T, w *world, drone string) bool {
 	t.Helper()
 	js, err := jetstream.New(w.nc)
 	must(t, err)
-	_, err = js.Consumer(t.Context(), messages.StreamActions, drone)
+	_, err = js.PushConsumer(t.Context(), messages.StreamActions, drone)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		t.Error(err)
 	}
