@@ -65,8 +65,8 @@ func TestI8AHundredThousandLivesLeaveNothingBehind(t *testing.T) {
 	}
 	for name := range after[0] {
 		was, is := least(name, after[1:4]), least(name, after[rounds-3:])
-		// A few pages or goroutines more or less are no trend, nor is what caches hold.
-		most := was + was/4 + map[string]int{"heap kB": 8 << 10, "goroutines": 20, "spawn pages": 10, "join pages": 10}[name]
+		// A few pages or goroutines more or less are no trend, nor are the buffers of some 8 MiB that the NATS server keeps.
+		most := was + was/4 + map[string]int{"heap kB": 16 << 10, "goroutines": 20, "spawn pages": 10, "join pages": 10}[name]
 		if strings.HasSuffix(name, " kB") && name != "heap kB" {
 			most += 256
 		}
