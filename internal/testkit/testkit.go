@@ -155,10 +155,7 @@ func exec(t testing.TB, dsn, sql string) {
 // NATS gives a server with JetStream for this test.
 func NATS(t testing.TB) *natsd.Server {
 	t.Helper()
-	s, err := natsd.Start(natsd.Config{StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, _ := startNATS(t, t.TempDir())
 	t.Cleanup(s.Stop)
 	return s
 }
