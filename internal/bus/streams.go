@@ -58,10 +58,48 @@ func streams(replicas int) []jetstream.StreamConfig {
 	}}
 }
 
-// EnsureStreams makes the streams or brings them up to date.
+// EnsureStreams makes the streams or brings them up to date. It is for the start of
+// a worker: see [MakeMissingStreams].
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for _, cfg := range streams(replicas) {
-		if _, err := js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		_, err := js.CreateOrUpdateStream(ctx, cfg)
+		if movedStorage(ctx, js, cfg, err) {
+			err = remake(ctx, js, cfg)
+		}
+		if err != nil {
+			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// movedStorage says whether err is that the stream of actions, as an earlier version
+// made it, is stored elsewhere: the one thing that NATS never changes.
+func movedStorage(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig, err error) bool {
+	var refused *jetstream.APIError
+	if cfg.Name != messages.StreamActions || !errors.As(err, &refused) {
+		return false
+	}
+	stream, err := js.Stream(ctx, cfg.Name)
+	return err == nil && stream.CachedInfo().Config.Storage != cfg.Storage
+}
+
+// remake deletes a stream and makes it anew. Of actions nothing is lost: Postgres has
+// them, and the drones register again when they find their consumers gone.
+func remake(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
+	if err := js.DeleteStream(ctx, cfg.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete it to change its storage: %w", err)
+	}
+	_, err := js.CreateOrUpdateStream(ctx, cfg)
+	return err
+}
+
+// MakeMissingStreams makes the streams that are not there, as on a server that lost its
+// data, and leaves alone those that are: they may be of a newer worker than this.
+func MakeMissingStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
+	for _, cfg := range streams(replicas) {
+		// Of a stream that is there and the same, nothing comes of this.
+		if _, err := js.CreateStream(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
 		}
 	}

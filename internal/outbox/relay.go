@@ -17,7 +17,7 @@ import (
 type Store interface {
 	// ClaimOutbox gives rows that are overdue, in order, all of a backend's
 	// together, and puts them off so that no other worker takes them too.
-	// With all it gives what is not overdue as well.
+	// With all it makes what is not overdue so, first.
 	ClaimOutbox(ctx context.Context, all bool, limit int) ([]Row, error)
 	// DeleteOutbox takes published states off.
 	DeleteOutbox(ctx context.Context, ids []int64) error
@@ -311,9 +311,10 @@ func (r *Relay) healLoop(ctx context.Context) {
 					break // said where it failed; they fall due again
 				}
 			}
-			if all || len(rows) < claimLimit {
+			if len(rows) < claimLimit {
 				break
 			}
+			all = false // the rest is overdue by now
 		}
 	}
 }

@@ -9,7 +9,14 @@ import (
 	"github.com/jetway-project/jetway/internal/outbox"
 )
 
-// claimSQL takes what is overdue ($1: all of it) off the hands of other workers for a while.
+// dueNowSQL makes everything overdue but what somebody has in hand.
+const dueNowSQL = `
+with later as materialized (
+    select o.id from outbox o where o.due_at > now() order by o.id for update skip locked
+)
+update outbox o set due_at = now() where o.id = any(array(select l.id from later l))`
+
+// claimSQL takes what is overdue off the hands of other workers for a while.
 // All rows of a backend go together, so that its states stay in order: who has the
 // first of them has them all, and looks whether it is still due (I5). Each try
 // doubles the time until the next, up to a minute. Actions for what has ended are not
@@ -21,7 +28,7 @@ with outdated as materialized (
     where o.until_status is not null and o.due_at <= now() and o.created_at < now() - interval '10 minutes'
       and not exists (select from backend b where b.id = o.backend_id and b.status < 70 offset 0)
     order by o.id
-    limit $2
+    limit $1
     for update skip locked
 ),
 given_up as (
@@ -30,15 +37,15 @@ given_up as (
 due as (
     select backend_id, min(id) as first
     from outbox o
-    where ($1 or due_at <= now()) and not exists (select from outdated u where u.id = o.id)
+    where due_at <= now() and not exists (select from outdated u where u.id = o.id)
     group by backend_id
     order by first
-    limit $2
+    limit $1
 ),
 locked as materialized (
     select o.backend_id
     from outbox o
-    where o.id in (select first from due) and ($1 or o.due_at <= now())
+    where o.id in (select first from due) and o.due_at <= now()
     order by o.id
     for update skip locked
 ),
@@ -67,9 +74,18 @@ func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
 
 // ClaimOutbox takes overdue rows (outbox.Store). The limit counts backends.
 func (s *Store) ClaimOutbox(ctx context.Context, all bool, limit int) ([]outbox.Row, error) {
+	if all {
+		err := again(ctx, func() error {
+			_, err := s.pool.Exec(ctx, dueNowSQL)
+			return err
+		})
+		if err != nil {
+			return nil, wrap("make outbox rows due", err)
+		}
+	}
 	var rows []outbox.Row
 	err := again(ctx, func() (err error) {
-		rows, err = read(ctx, s, scanOutbox, claimSQL, all, limit)
+		rows, err = read(ctx, s, scanOutbox, claimSQL, limit)
 		return err
 	})
 	return rows, wrap("claim outbox rows", err)

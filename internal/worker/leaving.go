@@ -18,14 +18,16 @@ const maxParked = 4096
 // says that it has ended. No request polls: one subscription serves all that wait
 // for one backend.
 type leaving struct {
-	nc      *nats.Conn
-	again   chan<- *request // has room for maxParked
-	refuse  func(*request, error)
-	mu      sync.Mutex
-	parked  map[*request]*parking
-	waited  map[string]*wait // by backend id
-	stopped bool
-	wg      sync.WaitGroup // the looks-again under way
+	nc     *nats.Conn
+	again  chan<- *request // has room for maxParked
+	refuse func(*request, error)
+	// handBack takes what is parked when the worker stops.
+	handBack func(*request)
+	mu       sync.Mutex
+	parked   map[*request]*parking
+	waited   map[string]*wait // by backend id
+	stopped  bool
+	wg       sync.WaitGroup // the looks-again under way
 }
 
 // lingerFor is how long a subscription that woke everybody is kept for those that
@@ -44,8 +46,8 @@ type wait struct {
 	parked map[*request]struct{}
 }
 
-func newLeaving(nc *nats.Conn, again chan<- *request, refuse func(*request, error)) *leaving {
-	return &leaving{nc: nc, again: again, refuse: refuse, parked: make(map[*request]*parking), waited: make(map[string]*wait)}
+func newLeaving(nc *nats.Conn, again chan<- *request, refuse func(*request, error), handBack func(*request)) *leaving {
+	return &leaving{nc: nc, again: again, refuse: refuse, handBack: handBack, parked: make(map[*request]*parking), waited: make(map[string]*wait)}
 }
 
 // park takes a request over until the backend has ended, its lease has run out,
@@ -58,12 +60,12 @@ func (l *leaving) park(req *request, held *lease.Leaving) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped || len(l.parked) == maxParked {
-		kind, why := messages.Overloaded, "too many requests wait for a backend to leave"
-		if l.stopped {
-			kind, why = messages.Unavailable, "the worker is stopping; ask again"
-		}
-		l.refuse(req, messages.Errorf(kind, "%s", why))
+	if l.stopped {
+		l.handBack(req)
+		return
+	}
+	if len(l.parked) == maxParked {
+		l.refuse(req, messages.Errorf(messages.Overloaded, "too many requests wait for a backend to leave"))
 		return
 	}
 	w, fresh := l.waited[held.BackendID], false
@@ -190,7 +192,7 @@ func (l *leaving) count() int {
 	return len(l.parked)
 }
 
-// stop refuses what is parked and takes no more.
+// stop hands back what is parked and takes no more.
 func (l *leaving) stop() {
 	defer l.wg.Wait()
 	l.mu.Lock()
@@ -198,7 +200,7 @@ func (l *leaving) stop() {
 	l.stopped = true
 	for req, p := range l.parked {
 		p.timer.Stop()
-		l.refuse(req, messages.Errorf(messages.Unavailable, "the worker is stopping; ask again"))
+		l.handBack(req)
 	}
 	clear(l.parked)
 	for id, w := range l.waited {

@@ -119,11 +119,15 @@ type worker struct {
 	replies   replier
 	leaving   *leaving
 	lanes     lanes
-	stopped   atomic.Bool // the service has, whoever stopped it
 	metrics   *metrics.Worker
 	phase     atomic.Int32 // for readiness
 	backlog   atomic.Pointer[[]metrics.Backlog]
+	missing   <-chan struct{} // a stream is
 	log       *slog.Logger
+
+	intakeMu sync.RWMutex
+	stopped  bool // nothing is let into the lanes any more
+	heir     bool // then: another worker is there
 }
 
 // lanes are the queues, by who must not wait for whom.
@@ -144,17 +148,18 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		return nil, err
 	}
 	log := cfg.Log.With("worker", cfg.Name)
+	missing := make(chan struct{}, 1)
 	counts := cfg.Metrics
 	if counts == nil {
 		counts = metrics.NewWorker(nil)
 	}
 	w := &worker{
-		cfg: cfg, nc: nc, js: js, store: st, metrics: counts, log: log,
+		cfg: cfg, nc: nc, js: js, store: st, missing: missing, metrics: counts, log: log,
 		connector: lease.NewConnector(lease.Config{
 			Store: st, DefaultCluster: cfg.DefaultCluster, OnTakeover: counts.TookOver, Log: log,
 		}),
 		relay: outbox.NewRelay(outbox.Config{
-			Store: st, Publisher: publisher, Deadlines: st.Terms().Deadlines, Counter: counts, Tracer: cfg.Tracer, Log: log,
+			Store: st, Publisher: mending{publisher, missing}, Deadlines: st.Terms().Deadlines, Counter: counts, Tracer: cfg.Tracer, Log: log,
 		}),
 		replies: replier{nc: nc, log: log},
 	}
@@ -171,7 +176,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
-	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail)
+	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail, w.handBack)
 	return w, nil
 }
 
@@ -225,32 +230,13 @@ func (w *worker) run(ctx context.Context) error {
 		w.phase.Store(stopping)
 		w.takeNoMore(service)
 	}
-	w.stopped.Store(true)
+	w.closeIntake()
 	w.leaving.stop()
 	for _, l := range w.lanes.all() {
 		l.finish()
 	}
 	w.log.Info("stopped")
 	return err
-}
-
-// watchBus looks again at everything that waits for something to come over the
-// bus, whenever the connection was lost and is back.
-func (w *worker) watchBus(ctx context.Context) {
-	connected := w.nc.StatusChanged(nats.CONNECTED)
-	defer w.nc.RemoveStatusListener(connected)
-	for {
-		select {
-		case _, open := <-connected:
-			if !open {
-				return
-			}
-			w.relay.Heal(true)
-			w.leaving.wakeAll()
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // prepare waits for Postgres and NATS and makes what the worker needs in them.
@@ -273,11 +259,14 @@ func (w *worker) prepare(ctx context.Context) error {
 	}, backoff.WithContext(wait, ctx), notify)
 }
 
+// serviceName is what nats micro calls it.
+const serviceName = "jetway"
+
 // serve announces the service and its endpoints.
 func (w *worker) serve(stopped chan<- struct{}) (micro.Service, error) {
 	var once sync.Once
 	service, err := micro.AddService(w.nc, micro.Config{
-		Name:        "jetway",
+		Name:        serviceName,
 		Version:     semantic(w.cfg.Version),
 		Description: "Session backends: give a key, get the URL of the one process that owns it",
 		Metadata:    map[string]string{"worker": w.cfg.Name, "version": w.cfg.Version},
@@ -327,39 +316,6 @@ func semantic(version string) string {
 		return m[1]
 	}
 	return "0.0.0"
-}
-
-// intake hands requests to a lane. It must not wait: micro calls the handler of an
-// endpoint for one request at a time.
-func (w *worker) intake(name string, l *lane) micro.Handler {
-	endpoint := w.metrics.Endpoint(name)
-	return micro.HandlerFunc(func(r micro.Request) {
-		req, err := newRequest(r, endpoint, time.Now())
-		if w.cfg.Tracer.On() {
-			w.trace(req, name)
-		}
-		switch {
-		case !messages.MayReplyTo(req.reply):
-			// Who asks may listen there or not: the worker, which may do more, must not
-			// be made to speak for it.
-			w.log.Warn("ignored a request whose reply would be one itself", "subject", req.subject, "reply", req.reply)
-		case err != nil:
-			w.replies.fail(req, err)
-		case w.stopped.Load():
-			w.replies.fail(req, messages.Errorf(messages.Unavailable, "the worker is stopping; ask again"))
-		case !l.offer(req):
-			w.replies.fail(req, messages.Errorf(messages.Overloaded, "%d requests are waiting; ask again in a moment", cap(l.queue)))
-		}
-	})
-}
-
-// takeNoMore ends the subscriptions and waits until what they had received is in
-// the lanes.
-func (w *worker) takeNoMore(service micro.Service) {
-	if err := service.Stop(); err != nil && w.nc.IsConnected() {
-		w.log.Warn("cannot stop the service cleanly", "err", err)
-	}
-	_ = w.nc.FlushTimeout(time.Second)
 }
 
 // each runs the requests of a batch one by one, within their deadlines.

@@ -1,0 +1,98 @@
+package worker
+
+import (
+	"maps"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// heirTimeout bounds the question whether another worker is there.
+const heirTimeout = 500 * time.Millisecond
+
+// intake hands requests to a lane. It must not wait: micro calls the handler of an
+// endpoint for one request at a time.
+func (w *worker) intake(name string, l *lane) micro.Handler {
+	endpoint := w.metrics.Endpoint(name)
+	return micro.HandlerFunc(func(r micro.Request) {
+		req, err := newRequest(r, endpoint, time.Now())
+		if w.cfg.Tracer.On() {
+			w.trace(req, name)
+		}
+		switch {
+		case !messages.MayReplyTo(req.reply):
+			// Who asks may listen there or not: the worker, which may do more, must not
+			// be made to speak for it.
+			w.log.Warn("ignored a request whose reply would be one itself", "subject", req.subject, "reply", req.reply)
+		case err != nil:
+			w.replies.fail(req, err)
+		default:
+			w.letIn(l, req)
+		}
+	})
+}
+
+// letIn puts a request into a lane, if it has room and goes on.
+func (w *worker) letIn(l *lane, req *request) {
+	// Held until it is in the lane, which must not have finished by then (I7).
+	w.intakeMu.RLock()
+	stopped := w.stopped
+	taken := !stopped && l.offer(req)
+	w.intakeMu.RUnlock()
+	switch {
+	case stopped:
+		w.handBack(req)
+	case !taken:
+		w.replies.fail(req, messages.Errorf(messages.Overloaded, "%d requests are waiting; ask again in a moment", cap(l.queue)))
+	}
+}
+
+// takeNoMore ends the subscriptions and waits until what the server had sent until
+// then is here. What is not in the lanes soon is handed back.
+func (w *worker) takeNoMore(service micro.Service) {
+	if err := service.Stop(); err != nil && w.nc.IsConnected() {
+		w.log.Warn("cannot stop the service cleanly", "err", err)
+	}
+	_ = w.nc.FlushTimeout(time.Second)
+}
+
+// closeIntake lets nothing more into the lanes. It looks whether there is another worker
+// to take what this one cannot finish; its own service has stopped, so it does not
+// hear itself.
+func (w *worker) closeIntake() {
+	heir := false
+	if w.nc.IsConnected() {
+		_, err := w.nc.Request("$SRV.PING."+serviceName, nil, heirTimeout)
+		heir = err == nil
+	}
+	w.intakeMu.Lock()
+	defer w.intakeMu.Unlock()
+	w.stopped, w.heir = true, heir
+}
+
+// handBack gives a request that this worker will not finish to another one: as it
+// came, with the time that is left. The other one replies to who asked (I7). Without
+// another one it is refused.
+func (w *worker) handBack(req *request) {
+	w.intakeMu.RLock()
+	heir := w.heir
+	w.intakeMu.RUnlock()
+	left := time.Until(req.deadline)
+	if heir && left > 0 {
+		header := nats.Header(maps.Clone(req.headers))
+		if header == nil {
+			header = nats.Header{}
+		}
+		header.Set(messages.HeaderTimeout, left.String())
+		err := w.nc.PublishMsg(&nats.Msg{Subject: req.subject, Reply: req.reply, Header: header, Data: req.data})
+		if err == nil {
+			w.log.Debug("handed a request back", "subject", req.subject)
+			return
+		}
+		w.log.Warn("cannot hand a request back", "subject", req.subject, "err", err)
+	}
+	w.replies.fail(req, messages.Errorf(messages.Unavailable, "the worker is stopping; ask again"))
+}
