@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -19,8 +20,7 @@ import (
 const (
 	// A backend has at most one event per status; the rest of this is room for
 	// copies of them.
-	watchBuffer    = 64
-	watchAllBuffer = 8192
+	watchBuffer = 64
 	// historyLimit ends the reading of a subject that holds what it should not.
 	historyLimit = 128
 
@@ -32,6 +32,8 @@ const (
 	settleMax   = time.Second
 
 	readTimeout = 5 * time.Second
+	// unsurePause lies between the questions to workers of whom none has answered yet.
+	unsurePause = 3 * time.Second
 )
 
 // errNoStream is what direct get without anyone answering means.
@@ -42,10 +44,14 @@ var errNoStream = messages.Errorf(messages.Unavailable,
 // comes, ordered by number, none twice and none left out (I5), also when the
 // connection is lost and comes back meanwhile. It ends after terminated, or with
 // an error: that of ctx when ctx ends, Unavailable when the server or its stream
-// of events is not there at the start.
+// of events is not there at the start, NotFound when it comes back to workers that
+// know the backend no more.
+//
+// Where the stream does not have the past, because it is long ago or the server lost its
+// data, a worker is asked, and the current state is given in place of what led to it.
 //
 // It costs the server one core subscription and a few direct gets, and no
-// JetStream consumer.
+// JetStream consumer. A watch holds at most some 20 KiB, besides what the caller does.
 func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
 	return func(yield func(messages.StateEvent, error) bool) {
 		if err := messages.CheckBackendID(backend); err != nil {
@@ -60,62 +66,44 @@ func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[message
 }
 
 // History gives the events of a backend that the stream of events still holds,
-// ordered by number.
+// ordered by number; where the first ones are gone, with the current state, of a worker.
 func History(ctx context.Context, nc *nats.Conn, backend string) ([]messages.StateEvent, error) {
 	if err := messages.CheckBackendID(backend); err != nil {
 		return nil, err
 	}
 	events, _, err := readHistory(ctx, nc, backend, 1)
+	if err == nil && !slices.ContainsFunc(events, isFirst) {
+		var current messages.StateEvent
+		// That no worker answers, or none knows the backend, makes what there is no less.
+		if current, err = currentState(ctx, nc, backend); err == nil {
+			events = append(events, current)
+		} else if ctx.Err() == nil {
+			err = nil
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the history of %s: %w", backend, err)
 	}
-	slices.SortStableFunc(events, func(a, b messages.StateEvent) int { return a.Number - b.Number })
+	slices.SortStableFunc(events, byNumber)
 	return slices.CompactFunc(events, func(a, b messages.StateEvent) bool { return a.Number == b.Number }), nil
 }
 
-// WatchAll gives the events of all backends from now on, as they come: without
-// history, with copies, and without those of a time when the connection was
-// lost. It ends with an error: that of ctx, or that it could not keep up.
-func WatchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent, error] {
-	return func(yield func(messages.StateEvent, error) bool) {
-		if err := watchAll(ctx, nc, yield); err != nil && !errors.Is(err, errStopped) {
-			yield(messages.StateEvent{}, fmt.Errorf("watch all backends: %w", err))
-		}
+func byNumber(a, b messages.StateEvent) int { return a.Number - b.Number }
+
+// isFirst says whether an event is that with which a backend's history begins.
+func isFirst(e messages.StateEvent) bool { return e.Status == messages.Scheduled }
+
+// currentState asks a worker, and puts what it says as the event that led to it.
+func currentState(ctx context.Context, nc *nats.Conn, backend string) (messages.StateEvent, error) {
+	info, err := Request[messages.BackendInfo](ctx, nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
+	if err != nil {
+		return messages.StateEvent{}, err
 	}
+	return messages.NewStateEvent(backend, info.ChangedAt, info.State), nil
 }
 
 // errStopped says that the reader wants no more, or that there is no more.
 var errStopped = errors.New("stopped")
-
-func watchAll(ctx context.Context, nc *nats.Conn, yield func(messages.StateEvent, error) bool) error {
-	status := nc.StatusChanged(nats.CLOSED)
-	defer nc.RemoveStatusListener(status)
-	live := make(chan *nats.Msg, watchAllBuffer)
-	sub, err := nc.ChanSubscribe(messages.SubjectAnyBackendEvent, live)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-status:
-			return nats.ErrConnectionClosed
-		case msg := <-live:
-			if missed, _ := sub.Dropped(); missed > 0 {
-				return fmt.Errorf("could not keep up, %d events were missed", missed)
-			}
-			event, err := messages.Decode[messages.StateEvent](msg.Data)
-			if err != nil {
-				continue // of a newer version than this
-			}
-			if !yield(event, nil) {
-				return errStopped
-			}
-		}
-	}
-}
 
 // watcher is one run of [Watch]. It has no goroutine of its own.
 type watcher struct {
@@ -135,6 +123,13 @@ type watcher struct {
 	settled bool
 	reads   int
 	held    []messages.StateEvent
+
+	// sure says that nothing of the past is missing: the stream has the backend's first
+	// state, or a worker has told the current one. After a reconnect only the latter
+	// counts: a server that crashed may have lost its last events, and one that was
+	// replaced all of them.
+	sure     bool
+	rejoined bool
 }
 
 func (w *watcher) run(ctx context.Context) error {
@@ -161,6 +156,7 @@ func (w *watcher) run(ctx context.Context) error {
 			if s == nats.CLOSED {
 				return nats.ErrConnectionClosed
 			}
+			w.sure, w.rejoined = false, true
 			w.unsettle(timer)
 		case msg := <-w.live:
 			err = w.take(ctx, msg, timer)
@@ -194,16 +190,17 @@ func (w *watcher) take(ctx context.Context, msg *nats.Msg, timer *time.Timer) er
 	return nil
 }
 
-// unsettle makes the stream be read again, because live events may be missing.
+// unsettle makes the stream be read again from its start, for it may be another one, because
+// live events may be missing.
 func (w *watcher) unsettle(timer *time.Timer) {
-	w.settled, w.reads = false, 0
-	timer.Reset(0)
+	w.settled, w.reads, w.seq = false, 0, 0
+	timer.Reset(rand.N(settleFirst)) // not all of a connection's watchers at once
 }
 
 // settle reads the stream once more. After the last time it gives out what is
 // still held.
 func (w *watcher) settle(ctx context.Context, timer *time.Timer) error {
-	delay := min(settleFirst<<min(w.reads+1, 16), settleMax)
+	delay := spread(min(settleFirst<<min(w.reads+1, 16), settleMax))
 	switch err := w.read(ctx); {
 	case errors.Is(err, errStopped) || ctx.Err() != nil:
 		return err
@@ -212,18 +209,53 @@ func (w *watcher) settle(ctx context.Context, timer *time.Timer) error {
 		timer.Reset(max(delay, settleMax/4))
 		return nil //nolint:nilerr // looked at again when the timer fires
 	}
+	// After a reconnect, when all others ask too, only once the stream had some time.
+	if !w.sure && (!w.rejoined || w.reads >= settleReads-2) {
+		if err := w.ask(ctx); err != nil {
+			return err
+		}
+	}
 	if w.reads++; w.reads < settleReads {
 		timer.Reset(delay)
 		return nil
 	}
 	w.settled = true
-	slices.SortFunc(w.held, func(a, b messages.StateEvent) int { return a.Number - b.Number })
+	if !w.sure {
+		timer.Reset(spread(unsurePause))
+	}
+	slices.SortFunc(w.held, byNumber)
 	for _, event := range w.held {
 		if err := w.give(event); err != nil {
 			return err
 		}
 	}
 	w.held = nil
+	return nil
+}
+
+// spread keeps those that began at once from going on at once: d to one and a half of it.
+func spread(d time.Duration) time.Duration { return d + rand.N(d/2) }
+
+// ask asks a worker for the current state and holds it like an event that came live, so
+// that the stream has the word for a while: the state may be written, but not yet
+// published. That no worker answers is no error: it is asked again.
+func (w *watcher) ask(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	current, err := currentState(asking, w.nc, w.backend)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case messages.KindOf(err) == messages.NotFound:
+		if w.last > 0 {
+			return err // it ended long ago
+		}
+		w.sure = true // it is yet to come
+	case err == nil:
+		w.sure, w.settled = true, false
+		w.held = append(w.held, current)
+		w.reads = min(w.reads, settleReads-2)
+	}
 	return nil
 }
 
@@ -240,6 +272,9 @@ func (w *watcher) read(ctx context.Context) error {
 		return err
 	}
 	w.seq = max(w.seq, seq)
+	if !w.rejoined && slices.ContainsFunc(events, isFirst) {
+		w.sure = true
+	}
 	for _, event := range events {
 		if err := w.give(event); err != nil {
 			return err
@@ -287,32 +322,44 @@ func readHistory(ctx context.Context, nc *nats.Conn, backend string, from uint64
 // client library because that asks for the stream's configuration first, which
 // ten thousand watchers at once would queue for.
 func nextInStream(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64) (*nats.Msg, uint64, error) {
-	ask, err := json.Marshal(struct {
-		Seq     uint64 `json:"seq"`
-		Subject string `json:"next_by_subj"`
-	}{max(from, 1), subject})
-	if err != nil {
+	msg, err := getDirect(ctx, nc, stream, directGet{Seq: max(from, 1), NextBySubject: subject})
+	if err != nil || msg == nil {
 		return nil, 0, err
+	}
+	seq, err := placeOf(msg)
+	return msg, seq, err
+}
+
+// getDirect gets one message from a stream; nil when there is none.
+func getDirect(ctx context.Context, nc *nats.Conn, stream string, what directGet) (*nats.Msg, error) {
+	ask, err := json.Marshal(what)
+	if err != nil {
+		return nil, err
 	}
 	msg, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, ask)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, 0, errNoStream
+		return nil, errNoStream
 	case err != nil:
-		return nil, 0, unavailable(err)
+		return nil, unavailable(err)
 	}
 	switch code := msg.Header.Get("Status"); code {
 	case "":
+		return msg, nil
 	case "404":
-		return nil, 0, nil
+		return nil, nil
 	default:
-		return nil, 0, fmt.Errorf("get from the stream %s: %s %s", stream, code, msg.Header.Get("Description"))
+		return nil, fmt.Errorf("get from the stream %s: %s %s", stream, code, msg.Header.Get("Description"))
 	}
+}
+
+// placeOf gives the place in its stream of a message that came by direct get.
+func placeOf(msg *nats.Msg) (uint64, error) {
 	seq, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
 	if err != nil {
-		return nil, 0, fmt.Errorf("get from the stream %s: bad place in the reply: %w", stream, err)
+		return 0, fmt.Errorf("get from a stream: bad place in the reply: %w", err)
 	}
-	return msg, seq, nil
+	return seq, nil
 }
 
 // unavailable is a server that does not answer, or the end of the caller's ctx.

@@ -125,9 +125,19 @@ func (r *Relay) Publish(ctx context.Context, rows []Row) error {
 // Heal looks for unpublished rows now. With all also for those that are not
 // overdue: for when the bus is back.
 func (r *Relay) Heal(all bool) {
-	select {
-	case r.heal <- all:
-	default:
+	for {
+		select {
+		case r.heal <- all:
+			return
+		default:
+		}
+		if !all {
+			return
+		}
+		select { // what waits there may ask for less
+		case <-r.heal:
+		default:
+		}
 	}
 }
 

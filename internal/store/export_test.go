@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -35,4 +36,10 @@ var RetainSQL = map[string]string{
 	"lease_released":  oldLeasesSQL,
 	"drone_lost":      oldDronesSQL,
 	"outbox_pkey":     oldOutboxSQL,
+}
+
+// Sleep is a statement that takes its time.
+func (s *Store) Sleep(ctx context.Context, d time.Duration) error {
+	_, err := s.pool.Exec(ctx, "select pg_sleep($1)", d.Seconds())
+	return err
 }

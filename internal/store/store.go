@@ -31,6 +31,7 @@ type Config struct {
 // Store is the database.
 type Store struct {
 	pool  *pgxpool.Pool
+	link  *link
 	terms lease.Terms
 }
 
@@ -59,18 +60,24 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		"idle_in_transaction_session_timeout": "15s",
 		"timezone":                            "UTC",
 	})
+	link := newLink(pc.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open the Postgres pool: %w", err)
 	}
-	return &Store{pool: pool, terms: cfg.Terms}, nil
+	link.reset = pool.Reset
+	link.run()
+	return &Store{pool: pool, link: link, terms: cfg.Terms}, nil
 }
 
 // Terms are those of the leases that this store writes.
 func (s *Store) Terms() lease.Terms { return s.terms }
 
 // Close closes the pool when its statements are done.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.pool.Close()
+	s.link.close()
+}
 
 // Ping asks the database for nothing.
 func (s *Store) Ping(ctx context.Context) error { return wrap("ping", s.pool.Ping(ctx)) }
@@ -132,7 +139,7 @@ func away(err error) bool {
 	}
 	var connErr *pgconn.ConnectError
 	var netErr net.Error
-	return errors.As(err, &connErr) || errors.As(err, &netErr) || errors.Is(err, io.EOF) ||
+	return errors.As(err, &connErr) || errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, errAway) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) ||
 		strings.Contains(err.Error(), "conn closed")

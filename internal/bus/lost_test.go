@@ -1,0 +1,313 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/dev/natsd"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// server is a NATS server whose process, or whose data, goes and comes.
+type server struct {
+	t       *testing.T
+	url     string
+	port    int
+	dir     string
+	running *natsd.Server
+	runs    int
+}
+
+func startServer(t *testing.T) *server {
+	t.Helper()
+	s := &server{t: t, dir: t.TempDir()}
+	s.start()
+	s.url = s.running.URL()
+	u, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.port, err = strconv.Atoi(u.Port()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.running.Stop() })
+	return s
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	var err error
+	if s.running, err = natsd.Start(natsd.Config{Port: s.port, StoreDir: s.dir}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.runs++
+}
+
+// restart stops the server and starts it with what it had.
+func (s *server) restart() {
+	s.running.Stop()
+	s.start()
+}
+
+// replace puts an empty server in its place.
+func (s *server) replace() {
+	s.running.Stop()
+	s.dir = s.t.TempDir()
+	s.start()
+}
+
+// await waits until a connection is back.
+func (s *server) await(nc *nats.Conn) {
+	s.t.Helper()
+	testkit.Eventually(s.t, watchPatience, "the connection is back", func() bool { return nc.IsConnected() && nc.Flush() == nil })
+}
+
+// prepare makes the streams that are missing, as a worker does.
+func (s *server) prepare(js jetstream.JetStream) {
+	s.t.Helper()
+	testkit.Eventually(s.t, watchPatience, "JetStream works", func() bool {
+		return bus.MakeMissingStreams(s.t.Context(), js, 1) == nil
+	})
+}
+
+// truth answers for the state of one backend as a worker does; nobody before it is set.
+type truth struct {
+	mu    sync.Mutex
+	state *messages.State
+	asked int
+}
+
+func (tr *truth) set(state messages.State) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.state = &state
+}
+
+func (tr *truth) serve(t *testing.T, nc *nats.Conn) {
+	t.Helper()
+	_, err := nc.Subscribe(messages.SubjectStatus, func(m *nats.Msg) {
+		req, err := messages.Decode[messages.StatusRequest](m.Data)
+		if err != nil {
+			t.Errorf("asked %q: %v", m.Data, err)
+		}
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		tr.asked++
+		if tr.state == nil {
+			refusal := messages.Errorf(messages.NotFound, "there is no backend %q", req.BackendID)
+			_ = m.RespondMsg(&nats.Msg{Data: messages.Encode(refusal), Header: nats.Header{
+				messages.HeaderError: {refusal.Message}, messages.HeaderErrorCode: {refusal.CodeString()},
+			}})
+			return
+		}
+		_ = m.Respond(messages.Encode(messages.BackendInfo{BackendID: req.BackendID, State: *tr.state, Number: int(tr.state.Status), ChangedAt: time.Now()}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A backend whose events are gone has a state all the same.
+func TestWatchAndHistoryOfABackendWhoseEventsAreGone(t *testing.T) {
+	t.Parallel()
+	_, nc, js := withStreams(t)
+	var tr truth
+	tr.set(messages.State{Status: messages.Ready, Address: "h:1"})
+	tr.serve(t, nc)
+	seen, end := watching(t, nc, "b1")
+	expect(t, seen, messages.Ready)
+	publishStates(t, js, "b1", messages.Terminating)
+	expect(t, seen, messages.Terminating)
+	tr.set(messages.State{Status: messages.Terminated, Reason: messages.ReasonSwept})
+	publishStates(t, js, "b1", messages.Terminated)
+	expect(t, seen, messages.Terminated)
+	expectEnd(t, seen, end)
+
+	history, err := bus.History(t.Context(), nc, "ended-long-ago")
+	if err != nil || len(history) != 1 || history[0].Reason != messages.ReasonSwept || history[0].BackendID != "ended-long-ago" {
+		t.Errorf("the history is %+v, %v", history, err)
+	}
+	again, end := watching(t, nc, "ended-long-ago")
+	expect(t, again, messages.Terminated)
+	expectEnd(t, again, end)
+}
+
+// Nobody knows it yet, and nobody need.
+func TestWatchOfABackendThatIsYetToCome(t *testing.T) {
+	t.Parallel()
+	_, nc, js := withStreams(t)
+	var tr truth
+	tr.serve(t, nc)
+	seen, end := watching(t, nc, "b1")
+	testkit.Eventually(t, watchPatience, "a worker was asked", func() bool {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.asked > 0
+	})
+	publishStates(t, js, "b1", messages.Scheduled, messages.Terminated)
+	expect(t, seen, messages.Scheduled, messages.Terminated)
+	expectEnd(t, seen, end)
+}
+
+// I5: a watch goes on across restarts of the server, and when it comes back without its
+// data: with what is published again, and with what only Postgres knows.
+func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	nc, other := watchConn(t, s.url), watchConn(t, s.url)
+	js, err := jetstream.New(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.prepare(js)
+	var tr truth
+	tr.set(messages.State{Status: messages.Loading})
+	tr.serve(t, other)
+	publishStates(t, js, "pad", messages.Statuses...) // so that places in the new stream are lower
+	publishStates(t, js, "b1", messages.Scheduled, messages.Loading)
+	seen, end := watching(t, nc, "b1")
+	expect(t, seen, messages.Scheduled, messages.Loading)
+
+	s.restart()
+	s.await(other)
+	s.prepare(js)
+	publishStates(t, js, "b1", messages.Loading, messages.Starting)
+	expect(t, seen, messages.Starting)
+
+	// Published, and lost before the watcher heard of it.
+	tr.set(messages.State{Status: messages.Waiting, Address: "h:1"})
+	s.replace()
+	s.await(other)
+	s.prepare(js)
+	expect(t, seen, messages.Waiting)
+
+	// On record until it is published to the new server, perhaps before the watcher is back.
+	s.replace()
+	s.await(other)
+	s.prepare(js)
+	tr.set(messages.State{Status: messages.Ready, Address: "h:1"})
+	publishStates(t, js, "b1", messages.Ready)
+	expect(t, seen, messages.Ready)
+
+	s.replace()
+	s.await(other)
+	s.prepare(js)
+	tr.set(messages.State{Status: messages.Terminated})
+	expect(t, seen, messages.Terminated)
+	expectEnd(t, seen, end)
+}
+
+// A stream of actions that an earlier version made on disk is made anew in memory;
+// the others keep what they hold.
+func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	nc := watchConn(t, testkit.NATS(t).URL())
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: messages.StreamActions, Subjects: []string{messages.SubjectAllActions},
+		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, MaxAge: time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bus.EnsureConsumer(t.Context(), js, "dr-a"); err != nil {
+		t.Fatal(err)
+	}
+	// Who only mends leaves it alone.
+	if err := bus.MakeMissingStreams(t.Context(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	publishStates(t, js, "b1", messages.Scheduled)
+	for range 2 {
+		if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := js.Stream(t.Context(), messages.StreamActions)
+	if err != nil || stream.CachedInfo().Config.Storage != jetstream.MemoryStorage || stream.CachedInfo().State.Consumers != 0 {
+		t.Fatalf("the stream is %+v, %v", stream.CachedInfo(), err)
+	}
+	if history, err := bus.History(t.Context(), nc, "b1"); err != nil || len(history) != 1 {
+		t.Errorf("the history is %v, %v", history, err)
+	}
+}
+
+// I8: ten thousand who watch at once see all, and cost the server no consumer and
+// this process a bounded heap each.
+func TestI8TenThousandWatchersCostNoConsumer(t *testing.T) {
+	t.Parallel()
+	const watchers, conns, backends = 10_000, 4, 100
+	s := startServer(t)
+	js, err := jetstream.New(watchConn(t, s.url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.prepare(js)
+	for b := range backends {
+		publishStates(t, js, fmt.Sprintf("b%d", b), messages.Scheduled, messages.Loading)
+	}
+	before := heap()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var begun, ended sync.WaitGroup
+	begun.Add(watchers)
+	ready := make(chan struct{})
+	for c := range conns {
+		nc := watchConn(t, s.url)
+		for i := range watchers / conns {
+			ended.Go(func() {
+				var got []messages.Status
+				for event, err := range bus.Watch(ctx, nc, fmt.Sprintf("b%d", (c+i)%backends)) {
+					if err != nil {
+						t.Errorf("watch: %v", err)
+						break
+					}
+					if got = append(got, event.Status); len(got) == 2 {
+						begun.Done()
+						<-ready
+					}
+				}
+				if !slices.Equal(got, messages.Statuses) {
+					t.Errorf("saw %v", got)
+				}
+			})
+		}
+	}
+	begun.Wait()
+	wantNoConsumers(t, js)
+	if each := (heap() - before) / watchers; each > 20<<10 {
+		t.Errorf("a watcher takes %d bytes", each)
+	}
+	close(ready)
+	for b := range backends {
+		publishStates(t, js, fmt.Sprintf("b%d", b), messages.Statuses[2:]...)
+	}
+	ended.Wait()
+	wantNoConsumers(t, js)
+}
+
+// heap is what lives, in bytes, stacks included.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}

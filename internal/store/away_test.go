@@ -1,0 +1,94 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// linked gives a store whose way to its database can fail.
+func linked(t *testing.T) (*store.Store, *testkit.FaultProxy) {
+	t.Helper()
+	link := testkit.NewFaultProxy(t, testkit.Cluster(t).TCPAddr())
+	host, port, _ := strings.Cut(link.Addr(), ":")
+	// The last of a word counts.
+	dsn := fmt.Sprintf("%s host=%s port=%s sslmode=disable", testkit.Postgres(t), host, port)
+	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s, link
+}
+
+func asks(ctx context.Context, s *store.Store) error {
+	_, _, err := s.Backend(ctx, "nobody")
+	return err
+}
+
+// I8: a database that answers nothing any more, and refuses nothing, does not keep each
+// statement until its deadline.
+func TestI8HangingDatabaseIsUnavailableAtOnce(t *testing.T) {
+	t.Parallel()
+	s, link := linked(t)
+	var failed atomic.Int64
+	ctx, stop := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer stop()
+	for range 16 { // more than there are connections
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				// What would be waited for the deadline would be seen by the test's own.
+				asked, cancel := context.WithTimeout(ctx, time.Hour)
+				err := asks(asked, s)
+				cancel()
+				if err == nil || ctx.Err() != nil {
+					continue
+				}
+				if messages.KindOf(err) != messages.Unavailable {
+					t.Errorf("the error is %v", err)
+					return
+				}
+				failed.Add(1)
+			}
+		})
+	}
+	for _, fault := range []func(){link.Stall, link.Cut, link.Stall} {
+		before := failed.Load()
+		fault()
+		testkit.Eventually(t, soon, "statements fail, one after the other", func() bool { return failed.Load() > before+1000 })
+		link.Heal()
+		// None of the connections that were cut is left to fail: the first that
+		// succeeds is not the only one.
+		testkit.Eventually(t, soon, "the database is back", func() bool { return asks(ctx, s) == nil })
+		for range 50 {
+			if err := asks(ctx, s); err != nil {
+				t.Fatalf("after it came back: %v", err)
+			}
+		}
+	}
+}
+
+// A statement that takes its time, on a lock, is no sign of a database that is away.
+func TestSlowStatementIsNotCut(t *testing.T) {
+	t.Parallel()
+	s, link := linked(t)
+	link.Delay(200 * time.Millisecond)
+	for range 2 {
+		if err := s.Sleep(t.Context(), 3*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
