@@ -20,8 +20,8 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// server is a NATS server whose process, or whose data, goes and comes.
-type server struct {
+// natsServer is a NATS server whose process, or whose data, goes and comes.
+type natsServer struct {
 	t       *testing.T
 	url     string
 	port    int
@@ -30,9 +30,9 @@ type server struct {
 	runs    int
 }
 
-func startServer(t *testing.T) *server {
+func startServer(t *testing.T) *natsServer {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir()}
+	s := &natsServer{t: t, dir: t.TempDir()}
 	s.start()
 	s.url = s.running.URL()
 	u, err := url.Parse(s.url)
@@ -46,7 +46,7 @@ func startServer(t *testing.T) *server {
 	return s
 }
 
-func (s *server) start() {
+func (s *natsServer) start() {
 	s.t.Helper()
 	var err error
 	if s.running, err = natsd.Start(natsd.Config{Port: s.port, StoreDir: s.dir}); err != nil {
@@ -56,26 +56,26 @@ func (s *server) start() {
 }
 
 // restart stops the server and starts it with what it had.
-func (s *server) restart() {
+func (s *natsServer) restart() {
 	s.running.Stop()
 	s.start()
 }
 
 // replace puts an empty server in its place.
-func (s *server) replace() {
+func (s *natsServer) replace() {
 	s.running.Stop()
 	s.dir = s.t.TempDir()
 	s.start()
 }
 
 // await waits until a connection is back.
-func (s *server) await(nc *nats.Conn) {
+func (s *natsServer) await(nc *nats.Conn) {
 	s.t.Helper()
 	testkit.Eventually(s.t, watchPatience, "the connection is back", func() bool { return nc.IsConnected() && nc.Flush() == nil })
 }
 
 // prepare makes the streams that are missing, as a worker does.
-func (s *server) prepare(js jetstream.JetStream) {
+func (s *natsServer) prepare(js jetstream.JetStream) {
 	s.t.Helper()
 	testkit.Eventually(s.t, watchPatience, "JetStream works", func() bool {
 		return bus.MakeMissingStreams(s.t.Context(), js, 1) == nil
