@@ -3,10 +3,8 @@ package bus_test
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,70 +13,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/bus"
-	"github.com/jetway-project/jetway/internal/dev/natsd"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// natsServer is a NATS server whose process, or whose data, goes and comes.
-type natsServer struct {
-	t       *testing.T
-	url     string
-	port    int
-	dir     string
-	running *natsd.Server
-	runs    int
-}
-
-func startServer(t *testing.T) *natsServer {
+// awaitServer waits until a connection is back.
+func awaitServer(t *testing.T, nc *nats.Conn) {
 	t.Helper()
-	s := &natsServer{t: t, dir: t.TempDir()}
-	s.start()
-	s.url = s.running.URL()
-	u, err := url.Parse(s.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.port, err = strconv.Atoi(u.Port()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.running.Stop() })
-	return s
+	testkit.Eventually(t, watchPatience, "the connection is back", func() bool { return nc.IsConnected() && nc.Flush() == nil })
 }
 
-func (s *natsServer) start() {
-	s.t.Helper()
-	var err error
-	if s.running, err = natsd.Start(natsd.Config{Port: s.port, StoreDir: s.dir}); err != nil {
-		s.t.Fatal(err)
-	}
-	s.runs++
-}
-
-// restart stops the server and starts it with what it had.
-func (s *natsServer) restart() {
-	s.running.Stop()
-	s.start()
-}
-
-// replace puts an empty server in its place.
-func (s *natsServer) replace() {
-	s.running.Stop()
-	s.dir = s.t.TempDir()
-	s.start()
-}
-
-// await waits until a connection is back.
-func (s *natsServer) await(nc *nats.Conn) {
-	s.t.Helper()
-	testkit.Eventually(s.t, watchPatience, "the connection is back", func() bool { return nc.IsConnected() && nc.Flush() == nil })
-}
-
-// prepare makes the streams that are missing, as a worker does.
-func (s *natsServer) prepare(js jetstream.JetStream) {
-	s.t.Helper()
-	testkit.Eventually(s.t, watchPatience, "JetStream works", func() bool {
-		return bus.MakeMissingStreams(s.t.Context(), js, 1) == nil
+// prepareStreams makes the streams that are missing, as a worker does.
+func prepareStreams(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	testkit.Eventually(t, watchPatience, "JetStream works", func() bool {
+		return bus.MakeMissingStreams(t.Context(), js, 1) == nil
 	})
 }
 
@@ -168,13 +117,13 @@ func TestWatchOfABackendThatIsYetToCome(t *testing.T) {
 // data: with what is published again, and with what only Postgres knows.
 func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	nc, other := watchConn(t, s.url), watchConn(t, s.url)
+	s := testkit.OwnNATS(t)
+	nc, other := watchConn(t, s.URL()), watchConn(t, s.URL())
 	js, err := jetstream.New(other)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.prepare(js)
+	prepareStreams(t, js)
 	var tr truth
 	tr.set(messages.State{Status: messages.Loading})
 	tr.serve(t, other)
@@ -183,30 +132,30 @@ func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 	seen, end := watching(t, nc, "b1")
 	expect(t, seen, messages.Scheduled, messages.Loading)
 
-	s.restart()
-	s.await(other)
-	s.prepare(js)
+	s.Restart()
+	awaitServer(t, other)
+	prepareStreams(t, js)
 	publishStates(t, js, "b1", messages.Loading, messages.Starting)
 	expect(t, seen, messages.Starting)
 
 	// Published, and lost before the watcher heard of it.
 	tr.set(messages.State{Status: messages.Waiting, Address: "h:1"})
-	s.replace()
-	s.await(other)
-	s.prepare(js)
+	s.Replace()
+	awaitServer(t, other)
+	prepareStreams(t, js)
 	expect(t, seen, messages.Waiting)
 
 	// On record until it is published to the new server, perhaps before the watcher is back.
-	s.replace()
-	s.await(other)
-	s.prepare(js)
+	s.Replace()
+	awaitServer(t, other)
+	prepareStreams(t, js)
 	tr.set(messages.State{Status: messages.Ready, Address: "h:1"})
 	publishStates(t, js, "b1", messages.Ready)
 	expect(t, seen, messages.Ready)
 
-	s.replace()
-	s.await(other)
-	s.prepare(js)
+	s.Replace()
+	awaitServer(t, other)
+	prepareStreams(t, js)
 	tr.set(messages.State{Status: messages.Terminated})
 	expect(t, seen, messages.Terminated)
 	expectEnd(t, seen, end)
@@ -255,12 +204,12 @@ func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 func TestI8TenThousandWatchersCostNoConsumer(t *testing.T) {
 	t.Parallel()
 	const watchers, conns, backends = 10_000, 4, 100
-	s := startServer(t)
-	js, err := jetstream.New(watchConn(t, s.url))
+	s := testkit.OwnNATS(t)
+	js, err := jetstream.New(watchConn(t, s.URL()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.prepare(js)
+	prepareStreams(t, js)
 	for b := range backends {
 		publishStates(t, js, fmt.Sprintf("b%d", b), messages.Scheduled, messages.Loading)
 	}
@@ -271,7 +220,7 @@ func TestI8TenThousandWatchersCostNoConsumer(t *testing.T) {
 	begun.Add(watchers)
 	ready := make(chan struct{})
 	for c := range conns {
-		nc := watchConn(t, s.url)
+		nc := watchConn(t, s.URL())
 		for i := range watchers / conns {
 			ended.Go(func() {
 				var got []messages.Status

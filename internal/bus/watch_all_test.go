@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -115,24 +116,24 @@ func TestI5WatchAllKeepsUpWithAFlood(t *testing.T) {
 // server the same, restarted, or another one with nothing of the past.
 func TestI5WatchAllAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
-	nc := watchConn(t, s.url)
-	other := watchConn(t, s.url)
+	s := testkit.OwnNATS(t)
+	nc := watchConn(t, s.URL())
+	other := watchConn(t, s.URL())
 	js, err := jetstream.New(other)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.prepare(js)
+	prepareStreams(t, js)
 	seen := watchingAll(t, nc)
 	publishStates(t, js, "b1", messages.Scheduled, messages.Loading)
 	expectAll(t, seen, "b1/scheduled", "b1/loading")
-	for _, again := range []func(){s.restart, s.replace, s.restart, s.replace} {
+	for i, again := range []func(){s.Restart, s.Replace, s.Restart, s.Replace} {
 		again()
-		s.await(other)
-		s.prepare(js)
+		awaitServer(t, other)
+		prepareStreams(t, js)
 		// Old news first: what is on record is published again.
 		publishStates(t, js, "b1", messages.Loading)
-		backend := fmt.Sprintf("after-%d", s.runs)
+		backend := fmt.Sprintf("after-%d", i)
 		publishStates(t, js, backend, messages.Scheduled, messages.Ready)
 		expectAll(t, seen, backend+"/scheduled", backend+"/ready")
 	}

@@ -50,8 +50,14 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOf(t, testkit.NATS(t).URL(), testkit.Postgres(t))
+}
+
+// newWorldOf is newWorld with a server and a database that are the test's.
+func newWorldOf(t *testing.T, url, dsn string) *world {
+	t.Helper()
 	w := &world{
-		t: t, url: testkit.NATS(t).URL(), dsn: testkit.Postgres(t), inbox: nats.NewInbox(),
+		t: t, url: url, dsn: dsn, inbox: nats.NewInbox(),
 		replies: make(map[string]int), waiting: make(map[string]chan *nats.Msg),
 	}
 	w.nc = testkit.Conn(t, w.url)
@@ -101,7 +107,7 @@ func startWorker(t *testing.T, w *world, name string, o options) (stop func()) {
 	}
 	st, err := store.Open(t.Context(), store.Config{DSN: o.dsn, MaxConns: 4, Terms: lease.Terms{TTL: o.ttl}})
 	must(t, err)
-	nc := testkit.Conn(t, o.url)
+	nc := testkit.Conn(t, o.url, nats.ReconnectBufSize(-1))
 	ready := make(chan struct{})
 	cfg := worker.Config{Name: name, Version: "1.2.3", DefaultCluster: cluster, OnReady: func() { close(ready) }, Log: testkit.Logger(t)}
 	if o.change != nil {
