@@ -36,6 +36,9 @@ type batch struct {
 // errNotAcknowledged is of what has no acknowledgement yet.
 var errNotAcknowledged = errors.New("no acknowledgement came")
 
+// errCut is of what had none when the connection was lost: none will come.
+var errCut = fmt.Errorf("the connection was lost: %w", nats.ErrDisconnected)
+
 // NewPublisher makes a publisher. It lives as long as the connection.
 func NewPublisher(nc *nats.Conn) (*Publisher, error) {
 	p := &Publisher{nc: nc, prefix: nc.NewInbox() + ".", pending: make(map[uint64]*batch)}
@@ -49,8 +52,8 @@ func NewPublisher(nc *nats.Conn) (*Publisher, error) {
 
 // Publish sends all messages in order without waiting, and gives a function that
 // waits for the acknowledgements: one error each, nil where it is in the stream.
-// It has to be called once. What is not acknowledged when its context ends may
-// get into the stream all the same.
+// It has to be called once. What is not acknowledged when its context ends or the
+// connection is lost may have got, or get, into the stream all the same.
 func (p *Publisher) Publish(msgs []*nats.Msg) (acks func(context.Context) []error) {
 	b := &batch{errs: make([]error, len(msgs)), open: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{})}
 	if len(msgs) == 0 {
@@ -59,6 +62,7 @@ func (p *Publisher) Publish(msgs []*nats.Msg) (acks func(context.Context) []erro
 	for i := range b.errs {
 		b.errs[i], b.open[i] = errNotAcknowledged, true
 	}
+	lost := p.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	p.mu.Lock()
 	p.last++
 	id := p.last
@@ -72,9 +76,12 @@ func (p *Publisher) Publish(msgs []*nats.Msg) (acks func(context.Context) []erro
 		}
 	}
 	return func(ctx context.Context) []error {
+		defer p.nc.RemoveStatusListener(lost)
 		var late error
 		select {
 		case <-b.done:
+		case <-lost:
+			late = errCut
 		case <-ctx.Done():
 			late = ctx.Err()
 		}
