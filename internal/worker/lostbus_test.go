@@ -96,6 +96,32 @@ func listening(t *testing.T, key string) messages.ConnectRequest {
 	return req
 }
 
+// listen hears the states of all backends, and gives what wants each to have been heard of
+// for the first time in order (I5): copies may come, and what nobody could hear is missing.
+func listen(t *testing.T, w *world) (wantOrder func()) {
+	t.Helper()
+	var mu sync.Mutex
+	heard := map[string][]messages.Status{}
+	_, err := w.nc.Subscribe(messages.SubjectAnyBackendEvent, func(msg *nats.Msg) {
+		event := as[messages.StateEvent](t, msg.Data)
+		mu.Lock()
+		defer mu.Unlock()
+		if !slices.Contains(heard[event.BackendID], event.Status) {
+			heard[event.BackendID] = append(heard[event.BackendID], event.Status)
+		}
+	})
+	must(t, err)
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for backend, states := range heard {
+			if !slices.IsSorted(states) {
+				t.Errorf("the states of %s came as %v", backend, states)
+			}
+		}
+	}
+}
+
 // I3 and I5: NATS comes back empty, twice, and then its streams are deleted, while
 // backends are being started. Nobody is restarted, and every connect that was granted
 // gets its backend, whose states only go up.
@@ -113,19 +139,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 		t.Fatalf("a visit: %d %q", code, body)
 	}
 
-	// Its states in the order in which each is first heard of.
-	var mu sync.Mutex
-	heard := map[string][]messages.Status{}
-	_, err := w.nc.Subscribe(messages.SubjectAnyBackendEvent, func(msg *nats.Msg) {
-		event := as[messages.StateEvent](t, msg.Data)
-		mu.Lock()
-		defer mu.Unlock()
-		if !slices.Contains(heard[event.BackendID], event.Status) {
-			heard[event.BackendID] = append(heard[event.BackendID], event.Status)
-		}
-	})
-	must(t, err)
-
+	wantOrder := listen(t, w)
 	const keys, askers = 400, 16
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -175,13 +189,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 		})
 	}
 	watching.Wait()
-	mu.Lock()
-	for backend, states := range heard {
-		if !slices.IsSorted(states) {
-			t.Errorf("the states of %s came as %v", backend, states)
-		}
-	}
-	mu.Unlock()
+	wantOrder()
 
 	// Of what was ready all the time no event is left, and it is served all the same.
 	history, err := bus.History(ctx, asker, early.BackendID)
