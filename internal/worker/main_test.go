@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(droneEnv); url != "" {
 		playDrone(url)
 	}
+	if env := os.Getenv(workerEnv); env != "" {
+		playWorker(env)
+	}
 	testkit.Main(m)
 }
 

@@ -1,0 +1,227 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/worker"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// workerEnv makes a child of the test binary a worker of another version: name,
+// NATS URL and DSN as JSON.
+const workerEnv = "JETWAY_TEST_WORKER"
+
+const otherVersion = "0.9.0-other"
+
+func playWorker(env string) {
+	var as [3]string
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	err := json.Unmarshal([]byte(env), &as)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	var nc *nats.Conn
+	if err == nil {
+		nc, err = bus.Connect(ctx, bus.Config{URL: as[1], Name: as[0], Log: log})
+	}
+	var st *store.Store
+	if err == nil {
+		st, err = store.Open(ctx, store.Config{DSN: as[2]})
+	}
+	if err == nil {
+		err = worker.Run(ctx, worker.Config{Name: as[0], Version: otherVersion, DefaultCluster: cluster, Log: log}, nc, st)
+		bus.Drain(nc, 3*time.Second)
+		st.Close()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the worker ended:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// process starts a worker's process and waits until it answers. What it gives ends it
+// as an upgrade does and wants it to end well.
+func process(t *testing.T, w *world, name string, cmd *exec.Cmd) (terminate func()) {
+	t.Helper()
+	cmd.Stderr = t.Output()
+	must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	terminate = sync.OnceFunc(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%s ended with %v", name, err)
+			}
+		case <-time.After(patience):
+			_ = cmd.Process.Kill()
+			t.Errorf("%s does not end: %v", name, <-ended)
+		}
+	})
+	t.Cleanup(terminate)
+	testkit.Eventually(t, patience, name+" answers", func() bool { return versions(t, w)[name] != "" })
+	return terminate
+}
+
+// versions are those of the workers that answer, by name.
+func versions(t *testing.T, w *world) map[string]string {
+	t.Helper()
+	inbox, found := w.nc.NewInbox(), map[string]string{}
+	sub, err := w.nc.SubscribeSync(inbox)
+	must(t, err)
+	defer func() { _ = sub.Unsubscribe() }()
+	must(t, w.nc.PublishRequest("$SRV.PING.jetway", inbox, nil))
+	for {
+		msg, err := sub.NextMsg(100 * time.Millisecond)
+		if err != nil {
+			return found
+		}
+		ping := as[micro.Ping](t, msg.Data)
+		found[ping.Metadata["worker"]] = ping.Metadata["version"]
+	}
+}
+
+func otherWorker(t *testing.T, w *world, name string) (terminate func()) {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), workerEnv+"="+string(messages.Encode([3]string{name, w.url, w.dsn})))
+	return process(t, w, name, cmd)
+}
+
+func builtWorker(t *testing.T, w *world, name string) (terminate func()) {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "jetway")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/jetway-project/jetway/cmd/jetway").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build jetway: %v\n%s", err, out)
+	}
+	return process(t, w, name, exec.Command(binary, "worker", "--nats", w.url, "--postgres", w.dsn, "--name", name, "--default-cluster", cluster))
+}
+
+// flood keeps connects in flight until it is stopped, and wants none to be refused.
+type flood struct {
+	done atomic.Int64
+	stop func()
+}
+
+func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
+	t.Helper()
+	f := &flood{}
+	stopping := make(chan struct{})
+	var asking sync.WaitGroup
+	for a := range inFlight {
+		asking.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stopping:
+					return
+				default:
+				}
+				// Every other one joins.
+				_, refusal := w.awaitConnect(w.sendConnect(spawnKey(fmt.Sprintf("%s-%d-%d", name, a, i/2)), patience))
+				if refusal != nil {
+					t.Errorf("a connect: %v", refusal)
+				}
+				f.done.Add(1)
+			}
+		})
+	}
+	f.stop = sync.OnceFunc(func() {
+		close(stopping)
+		asking.Wait()
+	})
+	t.Cleanup(f.stop)
+	return f
+}
+
+func (f *flood) await(t *testing.T, more int64) {
+	t.Helper()
+	until := f.done.Load() + more
+	testkit.Eventually(t, patience, "connects are settled", func() bool { return f.done.Load() >= until })
+}
+
+// I7: workers of two versions take turns under load, as real processes that get SIGTERM.
+// Each of hundreds of requests in flight, and each that waits for a backend to leave, gets
+// one reply, and none an error.
+func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	terminateNew := builtWorker(t, w, "wo-new")
+	terminateOld := otherWorker(t, w, "wo-old")
+	if v := versions(t, w); v["wo-old"] != otherVersion || v["wo-new"] == otherVersion || v["wo-new"] == "" {
+		t.Errorf("the versions are %v", v)
+	}
+	p := startPeer(t, w, "dr-a")
+	f := startFlood(t, w, "doc", 300)
+	upgrade := func(key string, terminate func()) {
+		t.Helper()
+		first := w.connect(spawnKey(key))
+		p.report(first.BackendID, messages.Loading, messages.Ready, messages.Terminating)
+		parked := make([]<-chan *nats.Msg, 100)
+		for i := range parked {
+			parked[i] = w.sendConnect(spawnKey(key), time.Minute)
+		}
+		f.await(t, 600) // those parked were taken before
+		terminate()
+		f.await(t, 600)
+		p.report(first.BackendID, messages.Terminated)
+		spawned, next := 0, ""
+		for _, reply := range parked {
+			resp, refusal := w.awaitConnect(reply)
+			if refusal != nil {
+				t.Errorf("a connect that waited: %v", refusal)
+				continue
+			}
+			if resp.Spawned {
+				spawned, next = spawned+1, resp.BackendID
+			}
+		}
+		if spawned != 1 || next == first.BackendID {
+			t.Errorf("%d spawned, %s after %s", spawned, next, first.BackendID)
+		}
+		p.heartbeat()
+	}
+	upgrade("leaving-1", terminateOld)
+	otherWorker(t, w, "wo-old-again")
+	upgrade("leaving-2", terminateNew)
+	f.stop()
+}
+
+// Without another worker the asker is told at once.
+func TestI7LastWorkerRefusesWhatWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop := startWorker(t, w, "wo-a", options{})
+	p := startPeer(t, w, "dr-a")
+	first := w.connect(spawnKey("doc"))
+	p.report(first.BackendID, messages.Ready, messages.Terminating)
+	waiting := w.sendConnect(spawnKey("doc"), time.Minute)
+	p.marker() // it was taken before
+	stop()
+	if _, refusal := w.awaitConnect(waiting); refusal == nil || refusal.Kind != messages.Unavailable {
+		t.Errorf("the refusal is %v", refusal)
+	}
+}
