@@ -87,8 +87,11 @@ func movedStorage(ctx context.Context, js jetstream.JetStream, cfg jetstream.Str
 // remake deletes a stream and makes it anew. Of actions nothing is lost: Postgres has
 // them, and the drones register again when they find their consumers gone.
 func remake(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
-	if err := js.DeleteStream(ctx, cfg.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("delete it to change its storage: %w", err)
+	// Who may not delete it gets no answer.
+	deleting, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := js.DeleteStream(deleting, cfg.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("it is of an earlier version and must be deleted, if need be by hand (nats stream rm %s): %w", cfg.Name, err)
 	}
 	_, err := js.CreateOrUpdateStream(ctx, cfg)
 	return err

@@ -22,6 +22,10 @@
 // nobody to wait for them; what is locked is left to the next.
 //
 // Errors that come out are messages.Error of kind Unavailable when Postgres cannot
-// be reached, and are never shown to a client otherwise. [Store.Close] closes the
-// pool; the caller owns it.
+// be reached, and are never shown to a client otherwise. They come at once and not when
+// each statement's time is over: below the pool a link doubts a database that is
+// silent for a second, and one that does not answer a fresh connection either has all
+// its connections cut, until it does (I8). What was being written then is decided by
+// Postgres alone: it may be committed although the error says Unavailable.
+// [Store.Close] closes the pool and the link; the caller owns it.
 package store

@@ -24,5 +24,11 @@
 //
 // A worker keeps no state that another one would need. [Run] owns everything
 // that it starts, and ends in this order: take no more requests and sweep no more,
-// finish what was taken, flush the outbox. The caller owns the NATS connection and the store.
+// hand back what waits and what still comes in, finish what was taken, flush the outbox.
+// Handed back is to another worker, if one answers: the request goes to the same subject
+// once more, with the asker's reply subject and the time that is left.
+//
+// What the bus loses is made again from Postgres: see worker.watchBus. What Postgres cannot
+// do, for it is away, is refused at once: see package store. The caller owns the NATS
+// connection and the store.
 package worker
