@@ -118,7 +118,8 @@ func TestWatchOfABackendThatIsYetToCome(t *testing.T) {
 func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
 	s := testkit.OwnNATS(t)
-	nc, other := watchConn(t, s.URL()), watchConn(t, s.URL())
+	wire := new(cable)
+	nc, other := watchConn(t, s.URL(), nats.SetCustomDialer(wire)), watchConn(t, s.URL())
 	js, err := jetstream.New(other)
 	if err != nil {
 		t.Fatal(err)
@@ -145,13 +146,15 @@ func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 	prepareStreams(t, js)
 	expect(t, seen, messages.Waiting)
 
-	// On record until it is published to the new server, perhaps before the watcher is back.
+	// Published to the new server before the watcher is back, at places that it had passed.
+	wire.cut.Store(true)
 	s.Replace()
 	awaitServer(t, other)
 	prepareStreams(t, js)
-	tr.set(messages.State{Status: messages.Ready, Address: "h:1"})
-	publishStates(t, js, "b1", messages.Ready)
-	expect(t, seen, messages.Ready)
+	tr.set(messages.State{Status: messages.Terminating})
+	publishStates(t, js, "b1", messages.Ready, messages.Terminating)
+	wire.cut.Store(false)
+	expect(t, seen, messages.Ready, messages.Terminating)
 
 	s.Replace()
 	awaitServer(t, other)

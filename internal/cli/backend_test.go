@@ -185,3 +185,21 @@ func TestWatchAllBackends(t *testing.T) {
 	cancel()
 	wantCode(t, <-code, ExitOK)
 }
+
+// A NATS server that lost its data knows nothing of it, a worker does.
+func TestWatchOfABackendWhoseEventsAreGone(t *testing.T) {
+	t.Parallel()
+	w := newFakeWorker(t, map[string]func([]byte) any{
+		messages.SubjectStatus: func([]byte) any {
+			return infoOf("b1", messages.State{Status: messages.Ready, Address: "h:1"})
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	out, code := newOutput(), make(chan int, 1)
+	go func() {
+		code <- Run(ctx, Process{Args: []string{"watch", "--nats", w.url, "b1"}, Stdout: out, Stderr: newOutput()})
+	}()
+	out.await(t, `ready +at h:1\n`)
+	cancel()
+	wantCode(t, <-code, ExitOK)
+}

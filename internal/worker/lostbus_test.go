@@ -219,3 +219,37 @@ func deleteStreams(t *testing.T, w *world) {
 		return true
 	})
 }
+
+// I3 and I5: the streams are made again also where no drone asks for it: when the server
+// is replaced, and when one is missed. What was committed meanwhile is published.
+func TestI3I5MissingStreamsAreMadeAgainWithoutADrone(t *testing.T) {
+	t.Parallel()
+	s := testkit.OwnNATS(t)
+	w := newWorldOf(t, s.URL(), testkit.Postgres(t))
+	startWorker(t, w, "wo-a", options{})
+	p := startPeer(t, w, "dr-a")
+	p.stopConsuming()
+	js, err := jetstream.New(w.nc)
+	must(t, err)
+
+	must(t, js.DeleteStream(t.Context(), messages.StreamEvents))
+	must(t, js.DeleteStream(t.Context(), messages.StreamActions))
+	first := w.connect(spawnKey("doc-1"))
+	awaitStream := func(name string, published uint64) {
+		t.Helper()
+		testkit.Eventually(t, patience, name+" has what is on record", func() bool {
+			stream, err := js.Stream(t.Context(), name)
+			return err == nil && stream.CachedInfo().State.Msgs >= published
+		})
+	}
+	awaitStream(messages.StreamEvents, 1)
+	awaitStream(messages.StreamActions, 1)
+	wantNumbers(t, w, first.BackendID, messages.Scheduled)
+
+	s.Replace()
+	for _, name := range []string{messages.StreamActions, messages.StreamEvents} {
+		awaitStream(name, 1)
+	}
+	awaitStream(messages.StreamLogs, 0)
+	wantNumbers(t, w, first.BackendID, messages.Scheduled)
+}
