@@ -194,7 +194,7 @@ func (w *watcher) take(ctx context.Context, msg *nats.Msg, timer *time.Timer) er
 // live events may be missing.
 func (w *watcher) unsettle(timer *time.Timer) {
 	w.settled, w.reads, w.seq = false, 0, 0
-	timer.Reset(rand.N(settleFirst)) // not all of a connection's watchers at once
+	timer.Reset(spread(settleFirst)) // not all of a connection's watchers at once
 }
 
 // settle reads the stream once more. After the last time it gives out what is
@@ -234,7 +234,9 @@ func (w *watcher) settle(ctx context.Context, timer *time.Timer) error {
 }
 
 // spread keeps those that began at once from going on at once: d to one and a half of it.
-func spread(d time.Duration) time.Duration { return d + rand.N(d/2) }
+func spread(d time.Duration) time.Duration {
+	return d + rand.N(d/2) //nolint:gosec // nobody gains from guessing it
+}
 
 // ask asks a worker for the current state and holds it like an event that came live, so
 // that the stream has the word for a while: the state may be written, but not yet
