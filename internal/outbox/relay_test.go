@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"syscall"
 	"testing"
 
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -147,5 +149,32 @@ func TestStoppedRelayRefusesAndLeavesRows(t *testing.T) {
 	relay.Enqueue(rows) // returns
 	if left := r.left(); !slices.Equal(left, []string{"state b-1 20"}) {
 		t.Errorf("on record: %v, want the state", left)
+	}
+}
+
+// I3: all that is on record is published again when the bus is back, also when it is more than
+// is taken at once, and when something less was asked for just before.
+func TestI3HealPublishesAllHoweverMuch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const batches, each = 25, 100
+	for b := range batches {
+		wants := make([]lease.Want, each)
+		for i := range wants {
+			name := fmt.Sprintf("b-%d-%d", b, i)
+			wants[i] = want(name, name)
+		}
+		if _, rows, err := r.Connect(t.Context(), wants); err != nil || len(rows) != each {
+			t.Fatalf("connect: %d rows, %v", len(rows), err)
+		}
+	}
+	relay, _ := r.relay(r.url)
+	relay.Heal(false)
+	relay.Heal(true)
+	for _, name := range []string{messages.StreamEvents, messages.StreamActions} {
+		testkit.Eventually(t, soon, name+" has everything", func() bool {
+			stream, err := r.js.Stream(t.Context(), name)
+			return err == nil && stream.CachedInfo().State.Msgs == batches*each
+		})
 	}
 }
