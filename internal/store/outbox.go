@@ -9,6 +9,10 @@ import (
 	"github.com/jetway-project/jetway/internal/outbox"
 )
 
+// oneClaimsAllSQL has those who claim everything, as all workers do when the bus is back,
+// wait for each other instead of for each other's rows.
+const oneClaimsAllSQL = `select pg_advisory_xact_lock(hashtext('outbox'))`
+
 // dueNowSQL makes everything overdue but what somebody has in hand.
 const dueNowSQL = `
 with later as materialized (
@@ -74,19 +78,25 @@ func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
 
 // ClaimOutbox takes overdue rows (outbox.Store). The limit counts backends.
 func (s *Store) ClaimOutbox(ctx context.Context, all bool, limit int) ([]outbox.Row, error) {
-	if all {
-		err := again(ctx, func() error {
-			_, err := s.pool.Exec(ctx, dueNowSQL)
-			return err
-		})
-		if err != nil {
-			return nil, wrap("make outbox rows due", err)
-		}
-	}
 	var rows []outbox.Row
 	err := again(ctx, func() (err error) {
-		rows, err = read(ctx, s, scanOutbox, claimSQL, limit)
-		return err
+		if !all {
+			rows, err = read(ctx, s, scanOutbox, claimSQL, limit)
+			return err
+		}
+		// In one transaction: what is made overdue here is taken here.
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			for _, sql := range []string{oneClaimsAllSQL, dueNowSQL} {
+				if _, err := tx.Exec(ctx, sql); err != nil {
+					return err
+				}
+			}
+			claimed, err := tx.Query(ctx, claimSQL, limit)
+			if err == nil {
+				rows, err = pgx.CollectRows(claimed, scanOutbox)
+			}
+			return err
+		})
 	})
 	return rows, wrap("claim outbox rows", err)
 }
