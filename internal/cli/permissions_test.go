@@ -162,7 +162,7 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	g.forbidsListen("proxy", "jetway.ctl.*", messages.SubjectAllActions, messages.SubjectAllLogs, "jetway.proxy.*.*")
 	g.forbidsListen("dr-a", "jetway.ctl.*", messages.SubjectAllEvents, messages.SubjectAllLogs)
 	g.forbidsPublish("worker", "$JS.API.STREAM.DELETE.JETWAY_EVENTS", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.PURGE.JETWAY_EVENTS",
-		"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", messages.SubjectConnect, messages.ReportSubject("dr-a"))
+		"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", "$JS.API.STREAM.DELETE.JETWAY_LOGS")
 	g.forbidsListen("worker", "jetway.>", "_INBOX.>", messages.SubjectAllActions, messages.SubjectAllLogs)
 }
 
@@ -172,7 +172,9 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 	for user, subjects := range map[string][]string{
 		"worker": {
 			"$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.PURGE.JETWAY_ACTIONS", "$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS.dr-a",
-			messages.DroneEventSubject("dr-a"), "jetway.event.token.b",
+			messages.DroneEventSubject("dr-a"), "jetway.event.token.b", "$JS.API.STREAM.DELETE.JETWAY_ACTIONS",
+			// What a worker that stops hands to another one.
+			"$SRV.PING.jetway", messages.SubjectConnect, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
 		"dr-a": {"jetway.stats.b"},
 		"web":  {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "jetway.ctl.revoke"},

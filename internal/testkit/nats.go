@@ -1,8 +1,6 @@
 package testkit
 
 import (
-	"net/url"
-	"strconv"
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/dev/natsd"
@@ -21,14 +19,7 @@ type NATSServer struct {
 func OwnNATS(t testing.TB) *NATSServer {
 	t.Helper()
 	s := &NATSServer{t: t, dir: t.TempDir()}
-	s.Start()
-	u, err := url.Parse(s.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.port, err = strconv.Atoi(u.Port()); err != nil {
-		t.Fatal(err)
-	}
+	s.running, s.port = startNATS(t, s.dir)
 	t.Cleanup(func() { s.running.Stop() })
 	return s
 }
