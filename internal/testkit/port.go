@@ -14,7 +14,7 @@ func startNATS(t testing.TB, dir string) (*natsd.Server, int) {
 	t.Helper()
 	var err error
 	for range 50 {
-		port := 20000 + rand.IntN(12000)
+		port := 20000 + rand.IntN(12000) //nolint:gosec // nobody must be kept from guessing it
 		var s *natsd.Server
 		if s, err = natsd.Start(natsd.Config{Port: port, StoreDir: dir}); err == nil {
 			return s, port
