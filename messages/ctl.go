@@ -103,6 +103,8 @@ type DroneInfo struct {
 	Backends int `json:"backends"`
 	// HeardMSAgo is how long ago the drone was last heard from, by the database's clock.
 	HeardMSAgo int64 `json:"heard_ms_ago"`
+	// Lost says that it has not been heard from for as long as a lease lives.
+	Lost bool `json:"lost,omitempty"`
 }
 
 func (r *TerminateRequest) validate() *Error { return checkID("backend_id", r.BackendID) }

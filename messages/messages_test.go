@@ -103,7 +103,7 @@ var golden = map[string]any{
 	"drones_request":   &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
 	"drones_response": &messages.DronesResponse{Drones: []messages.DroneInfo{{
 		Drone: "dr-a", Cluster: "localhost:9090", Pool: "gpu", Session: "s1", Runtime: "process", Version: "1.2.3",
-		Ready: true, Draining: true, MaxBackends: 10, Backends: 1, HeardMSAgo: 5,
+		Ready: true, Draining: true, MaxBackends: 10, Backends: 1, HeardMSAgo: 5, Lost: true,
 	}}, Next: "dr-a"},
 }
 

@@ -244,13 +244,9 @@ func (c *dronesCmd) Run(r *run) error {
 	return nil
 }
 
-// lostAfter is the life of a lease without a word: after it a drone is lost
-// (design, section 6).
-const lostAfter = time.Minute
-
 func droneState(d *messages.DroneInfo) string {
 	switch {
-	case time.Duration(d.HeardMSAgo)*time.Millisecond > lostAfter:
+	case d.Lost:
 		return "lost"
 	case d.Draining:
 		return "draining"

@@ -29,12 +29,13 @@ type devCmd struct {
 	NoDemo      bool   `help:"Do not start the demo backend."`
 	metricsFlags
 	traceFlags
+	leaseFlags
 	retention
 }
 
 // Run runs everything until the command is stopped or a part fails.
 func (c *devCmd) Run(r *run) error {
-	if err := c.validate(); err != nil {
+	if err := errors.Join(c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
 	stack, err := dev.Start(r.ctx, dev.Config{
@@ -44,6 +45,7 @@ func (c *devCmd) Run(r *run) error {
 		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
 		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
 		Retain:   c.Retain,
+		Terms:    c.terms(),
 		Version:  version(),
 		Progress: func(line string) { r.printf("%s\n", line) },
 		Log:      r.log,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
@@ -29,8 +30,26 @@ type workerCmd struct {
 	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
 	metricsFlags
 	traceFlags
+	leaseFlags
 	retention
 }
+
+// leaseFlags say for how long leases are given.
+type leaseFlags struct {
+	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, the same for all workers. An outage of the database or of NATS that is shorter than two thirds of it ends no backend; a key whose drone has died is blocked for all of it. Default: ${default}."`
+}
+
+func (c *leaseFlags) validate() error {
+	if c.LeaseTTL < minLeaseTTL || c.LeaseTTL > time.Hour {
+		return usagef("--lease-ttl: must be %s to 1h", minLeaseTTL)
+	}
+	return nil
+}
+
+func (c *leaseFlags) terms() lease.Terms { return lease.Terms{TTL: c.LeaseTTL} }
+
+// minLeaseTTL leaves a few seconds for a lost heartbeat to be sent again.
+const minLeaseTTL = 15 * time.Second
 
 // retention is the flag of those that delete.
 type retention struct {
@@ -57,10 +76,10 @@ func (c *workerCmd) Run(r *run) error {
 	if c.PostgresConns < 1 || c.PostgresConns > 1000 {
 		return usagef("--postgres-conns: must be 1 to 1000, not %d", c.PostgresConns)
 	}
-	if err := c.retention.validate(); err != nil {
+	if err := errors.Join(c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
-	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns})
+	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns, Terms: c.terms()})
 	if err != nil {
 		return usagef("--postgres: %v", err)
 	}

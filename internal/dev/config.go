@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/jetway-project/jetway/internal/lease"
 )
 
 // Names of the roles of a stack.
@@ -47,6 +49,8 @@ type Config struct {
 	OTLPEndpoint string
 	// Retain is how long the worker keeps what has ended; its default.
 	Retain time.Duration
+	// Terms are those of leases; lease.DefaultTerms.
+	Terms lease.Terms
 	// Version is what the roles say of themselves.
 	Version string
 	// Progress is told, in lines for people, what takes long.

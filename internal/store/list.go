@@ -63,7 +63,7 @@ func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (mess
 const dronesSQL = `
 select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, d.ready, d.draining, d.max_backends,
        (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4,
-       (extract(epoch from now() - d.heard_at) * 1000)::int8
+       (extract(epoch from now() - d.heard_at) * 1000)::int8, d.lost_at is not null
 from drone d
 where d.name > $1
 order by d.name
@@ -73,7 +73,7 @@ limit $2`
 func (s *Store) Drones(ctx context.Context, r *messages.DronesRequest) (messages.DronesResponse, error) {
 	list, err := read(ctx, s, func(row pgx.CollectableRow) (d messages.DroneInfo, err error) {
 		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.Draining,
-			&d.MaxBackends, &d.Backends, &d.HeardMSAgo)
+			&d.MaxBackends, &d.Backends, &d.HeardMSAgo, &d.Lost)
 		return d, err
 	}, dronesSQL, r.After, r.Limit+1)
 	resp := messages.DronesResponse{Drones: list}
