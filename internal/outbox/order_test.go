@@ -77,6 +77,13 @@ func (l *lossy) pass(msgs []*nats.Msg) (pass []*nats.Msg, at []int, errs []error
 	return pass, at, errs
 }
 
+// failing has the next n publications of a message fail.
+func (l *lossy) failing(id string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fail[id] = n
+}
+
 func (l *lossy) wasSent(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +122,7 @@ func TestI5StatesAfterOneThatFailedWaitForItAndThoseOfOthersDoNot(t *testing.T) 
 		}
 		rows = append(rows, r.report(id, wholeLife...)...)
 	}
-	p.fail["b-2.30"] = 1
+	p.failing("b-2.30", 1)
 	if err := relay.Publish(t.Context(), rows); !errors.Is(err, errLost) {
 		t.Fatalf("one state failed: %v", err)
 	}
@@ -155,7 +162,7 @@ func TestI5I3ManyBackendsOfWhichSomeFail(t *testing.T) {
 	name := func(i int) string { return fmt.Sprintf("b-%d", i) }
 	for i := 0; i < backends; i += 3 {
 		for n, id := range append(statesOf(name(i), messages.Scheduled, messages.Loading, messages.Waiting, messages.Terminated), name(i)+".spawn") {
-			p.fail[id] = 1 + (i+n)%3
+			p.failing(id, 1+(i+n)%3)
 		}
 	}
 	// overdue makes what is left of one backend fall due, as time would, for a relay to find.
