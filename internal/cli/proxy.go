@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/proxy"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// proxyCmd is `jetway proxy`.
+type proxyCmd struct {
+	natsFlags    `group:"NATS server:"`
+	Listen       string        `default:":9090" placeholder:"[HOST]:PORT" help:"Where browsers connect. Default: ${default}."`
+	Name         string        `default:"${proxy_name}" help:"Name of this proxy (px-…); no other may have it."`
+	RootRedirect string        `placeholder:"URL" help:"Where / leads. Default: nowhere."`
+	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
+}
+
+// Run is a proxy until the command is stopped.
+func (c *proxyCmd) Run(r *run) error {
+	if err := messages.CheckProxyName(c.Name); err != nil {
+		return badFlag("--name", err)
+	}
+	if c.ReadyTimeout <= 0 {
+		return usagef("--ready-timeout: must be more than 0")
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return badFlag("--listen", err)
+	}
+	px, err := proxy.New(proxy.Config{
+		Name:         c.Name,
+		Listener:     listener,
+		RootRedirect: c.RootRedirect,
+		ReadyTimeout: c.ReadyTimeout,
+		Log:          r.log,
+	})
+	if err != nil {
+		return errors.Join(badFlag("--root-redirect", err), listener.Close())
+	}
+	nc, err := c.connect(r, c.Name, "proxy", px.BusGap)
+	if err != nil {
+		_ = listener.Close()
+		return stopped(r, err)
+	}
+	defer bus.Drain(nc, drainTimeout)
+	return stopped(r, px.Run(r.ctx, nc))
+}
