@@ -90,17 +90,17 @@ type DronesResponse struct {
 
 // DroneInfo is what Postgres knows of a drone.
 type DroneInfo struct {
-	Drone       string `json:"drone"`
-	Cluster     string `json:"cluster"`
-	Pool        string `json:"pool,omitempty"`
-	Session     string `json:"session"`
-	Runtime     string `json:"runtime,omitempty"`
-	Version     string `json:"version,omitempty"`
-	Ready       bool   `json:"ready"`
-	Draining    bool   `json:"draining"`
-	MaxBackends int    `json:"max_backends,omitempty"`
-	// Backends is how many are not yet ended.
-	Backends int `json:"backends"`
+	Drone    string `json:"drone"`
+	Cluster  string `json:"cluster"`
+	Pool     string `json:"pool,omitempty"`
+	Session  string `json:"session"`
+	Runtime  string `json:"runtime,omitempty"`
+	Version  string `json:"version,omitempty"`
+	Ready    bool   `json:"ready"`
+	Draining bool   `json:"draining"`
+	Capacity
+	// Load counts the backends that have not ended, and what the drone said of the rest.
+	Load
 	// HeardMSAgo is how long ago the drone was last heard from, by the database's clock.
 	HeardMSAgo int64 `json:"heard_ms_ago"`
 	// Lost says that it has not been heard from for as long as a lease lives.

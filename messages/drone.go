@@ -91,8 +91,8 @@ type RegisterRequest struct {
 	Pool    string `json:"pool,omitempty"`
 	Version string `json:"version,omitempty"`
 	Runtime string `json:"runtime,omitempty"`
-	// MaxBackends is how many backends the drone takes; 0: no limit.
-	MaxBackends int `json:"max_backends,omitempty"`
+	// Capacity is what the drone takes at most.
+	Capacity
 	// GraceMS is how long the drone lets a backend that was asked to end go on before it
 	// kills it; up to MaxGrace. 0: 10 s.
 	GraceMS int64 `json:"grace_ms,omitempty"`
@@ -101,6 +101,15 @@ type RegisterRequest struct {
 	// Backends are all that still run on the drone. What else the workers know
 	// of it has ended, and is ended as lost.
 	Backends []string `json:"backends,omitempty"`
+}
+
+// Capacity is what a drone takes at most: backends, and what they may promise
+// themselves of its memory and processors. 0 of any: no limit.
+type Capacity struct {
+	MaxBackends    int   `json:"max_backends,omitempty"`
+	MaxMemoryBytes int64 `json:"max_memory_bytes,omitempty"`
+	// MaxCPUMillis is in thousandths of a processor.
+	MaxCPUMillis int64 `json:"max_cpu_millis,omitempty"`
 }
 
 // RegisterResponse tells the drone where its actions are (they are delivered to its
@@ -124,9 +133,12 @@ type HeartbeatRequest struct {
 	Renew []string `json:"renew,omitempty"`
 }
 
-// Load is how busy a drone is.
+// Load is how busy a drone is: its backends, and what was promised to them.
 type Load struct {
-	Backends int `json:"backends"`
+	Backends    int   `json:"backends"`
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	// CPUMillis is in thousandths of a processor.
+	CPUMillis int64 `json:"cpu_millis,omitempty"`
 }
 
 // HeartbeatResponse says which leases were renewed and until when.
@@ -152,6 +164,10 @@ type ReportRequest struct {
 // Report is a backend's new state.
 type Report struct {
 	BackendID string `json:"backend_id"`
+	// Refused says, with status terminated, that the drone has not taken the spawn on
+	// for want of room: the workers may place the backend on another drone instead of
+	// ending it.
+	Refused bool `json:"refused,omitempty"`
 	State
 }
 
@@ -174,8 +190,8 @@ func (r *RegisterRequest) validate() *Error {
 	if err := checkText("runtime", r.Runtime, MaxName); err != nil {
 		return err
 	}
-	if r.MaxBackends < 0 || r.MaxBackends > 1e9 {
-		return badField("max_backends", "must be 0 (no limit) to 1000000000")
+	if err := r.Capacity.validate(); err != nil {
+		return err
 	}
 	if r.GraceMS < 0 || r.GraceMS > MaxGrace.Milliseconds() {
 		return badField("grace_ms", "must be 0 (10 s) to %d", MaxGrace.Milliseconds())
@@ -193,10 +209,38 @@ func (r *HeartbeatRequest) validate() *Error {
 	if err := checkDroneTime(r.DroneTimeMS); err != nil {
 		return err
 	}
-	if r.Load.Backends < 0 || r.Load.Backends > 1e9 {
-		return badField("load.backends", "must be 0 to 1000000000")
+	if err := r.Load.validate(); err != nil {
+		return err
 	}
 	return checkIDs("renew", r.Renew, MaxRenewals)
+}
+
+// maxPromise bounds bytes and thousandths of processors, far above what there is,
+// so that sums of them do not overflow.
+const maxPromise = 1 << 50
+
+func (c *Capacity) validate() *Error {
+	switch {
+	case c.MaxBackends < 0 || c.MaxBackends > 1e9:
+		return badField("max_backends", "must be 0 (no limit) to 1000000000")
+	case c.MaxMemoryBytes < 0 || c.MaxMemoryBytes > maxPromise:
+		return badField("max_memory_bytes", "must be 0 (no limit) to %d", int64(maxPromise))
+	case c.MaxCPUMillis < 0 || c.MaxCPUMillis > maxPromise:
+		return badField("max_cpu_millis", "must be 0 (no limit) to %d", int64(maxPromise))
+	}
+	return nil
+}
+
+func (l *Load) validate() *Error {
+	switch {
+	case l.Backends < 0 || l.Backends > 1e9:
+		return badField("load.backends", "must be 0 to 1000000000")
+	case l.MemoryBytes < 0 || l.MemoryBytes > maxPromise:
+		return badField("load.memory_bytes", "must be 0 to %d", int64(maxPromise))
+	case l.CPUMillis < 0 || l.CPUMillis > maxPromise:
+		return badField("load.cpu_millis", "must be 0 to %d", int64(maxPromise))
+	}
+	return nil
 }
 
 func (r *ReportRequest) validate() *Error {
@@ -212,6 +256,9 @@ func (r *ReportRequest) validate() *Error {
 		}
 		if err := r.Reports[i].State.validate(); err != nil {
 			return err
+		}
+		if r.Reports[i].Refused && r.Reports[i].Status != Terminated {
+			return badField("reports.refused", "goes with status terminated")
 		}
 		if r.Reports[i].Status == Scheduled {
 			return badField("reports.status", "scheduled is the worker's to say")

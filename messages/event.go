@@ -95,6 +95,26 @@ type LogLine struct {
 	Line   string `json:"line"`
 }
 
+// Stats is what one backend uses of its machine ([StatsSubject]), every 10 s. The
+// fields are named as in Plane; memory is in bytes, 0 where the runtime cannot tell.
+type Stats struct {
+	BackendID string    `json:"backend_id"`
+	Time      time.Time `json:"time"`
+	// MemUsed is what counts against the limit, without file cache that is not in use.
+	MemUsed        uint64 `json:"mem_used"`
+	MemActive      uint64 `json:"mem_active"`
+	MemInactive    uint64 `json:"mem_inactive"`
+	MemUnevictable uint64 `json:"mem_unevictable"`
+	// MemLimit is 0 where there is none.
+	MemLimit uint64 `json:"mem_limit"`
+	// CPUUsed and SysCPU are processor time in nanoseconds since the last message: of
+	// the backend, and of all that ran on the machine.
+	CPUUsed uint64 `json:"cpu_used"`
+	SysCPU  uint64 `json:"sys_cpu"`
+}
+
+func (s *Stats) validate() *Error { return checkID("backend_id", s.BackendID) }
+
 func (e *TokenEvent) validate() *Error {
 	if e.Type != TypeTokenRevoked {
 		return badField("type", "%.60q is not of a token", e.Type)

@@ -42,7 +42,7 @@ var golden = map[string]any{
 	"error": &messages.Error{ID: "1", Kind: messages.NotFound, Message: "no", Backends: []string{"b"}},
 	"register_request": &messages.RegisterRequest{
 		Session: "s1", Cluster: "localhost:9090", Pool: "gpu", Version: "1.2.3", Runtime: "process",
-		MaxBackends: 10, GraceMS: 10000, DroneTimeMS: 5000, Backends: []string{"b"},
+		Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000}, GraceMS: 10000, DroneTimeMS: 5000, Backends: []string{"b"},
 	},
 	"register_response": &messages.RegisterResponse{
 		Stream: "JETWAY_ACTIONS", Consumer: "dr-a", HeartbeatIntervalMS: 10000,
@@ -103,7 +103,8 @@ var golden = map[string]any{
 	"drones_request":   &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
 	"drones_response": &messages.DronesResponse{Drones: []messages.DroneInfo{{
 		Drone: "dr-a", Cluster: "localhost:9090", Pool: "gpu", Session: "s1", Runtime: "process", Version: "1.2.3",
-		Ready: true, Draining: true, MaxBackends: 10, Backends: 1, HeardMSAgo: 5, Lost: true,
+		Ready: true, Draining: true, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000},
+		Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500}, HeardMSAgo: 5, Lost: true,
 	}}, Next: "dr-a"},
 }
 

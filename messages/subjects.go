@@ -22,6 +22,7 @@ const (
 	SubjectAllActions = "jetway.action.*"
 	SubjectAllEvents  = "jetway.event.>"
 	SubjectAllLogs    = "jetway.log.*"
+	SubjectAllStats   = "jetway.stats.*"
 
 	SubjectAnyBackendEvent = "jetway.event.backend.*"
 	SubjectAnyTokenEvent   = "jetway.event.token.*"
@@ -63,6 +64,9 @@ func TokenEventSubject(backend string) string { return "jetway.event.token." + b
 
 // LogSubject carries one backend's output lines.
 func LogSubject(backend string) string { return "jetway.log." + backend }
+
+// StatsSubject carries what one backend uses of its machine.
+func StatsSubject(backend string) string { return "jetway.stats." + backend }
 
 // InboxPrefix is where the replies to one user's requests arrive; permissions keep
 // others from listening there. user is a role's name or the like: one token of a subject.

@@ -67,7 +67,7 @@ func TestListings(t *testing.T) {
 		},
 		messages.SubjectDrones: func([]byte) any {
 			return messages.DronesResponse{Drones: []messages.DroneInfo{
-				{Drone: "dr-a", Cluster: "localhost:9090", Runtime: "process", Version: "v1", Ready: true, Backends: 2, MaxBackends: 10, HeardMSAgo: 3400},
+				{Drone: "dr-a", Cluster: "localhost:9090", Runtime: "process", Version: "v1", Ready: true, Load: messages.Load{Backends: 2}, Capacity: messages.Capacity{MaxBackends: 10}, HeardMSAgo: 3400},
 				{Drone: "dr-b", Cluster: "c", Pool: "p", Ready: true, Draining: true, HeardMSAgo: 1},
 				{Drone: "dr-c", Cluster: "c", Ready: true, HeardMSAgo: 61000, Lost: true},
 				{Drone: "dr-d", Cluster: "c"},

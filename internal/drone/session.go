@@ -131,7 +131,7 @@ func (a *agent) register(ctx context.Context) error {
 	defer cancel()
 	resp, err := bus.Request[messages.RegisterResponse](request, a.nc, messages.RegisterSubject(a.cfg.Name), messages.RegisterRequest{
 		Session: id, Cluster: a.cfg.Cluster, Pool: a.cfg.Pool, Version: a.cfg.Version, Runtime: a.cfg.RuntimeName,
-		MaxBackends: a.cfg.MaxBackends, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,
+		Capacity: messages.Capacity{MaxBackends: a.cfg.MaxBackends}, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,
 	})
 	if err != nil {
 		return err

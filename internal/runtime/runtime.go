@@ -1,6 +1,6 @@
 // Package runtime declares what the drone asks of the thing that runs its
 // backends: the small interface that the packages below it implement, `process`
-// for executables of the machine and `fake` for tests.
+// for executables of the machine, `docker` for containers and `fake` for tests.
 //
 // What holds for every implementation:
 //
@@ -16,13 +16,11 @@
 //     instance, and nothing to clean up.
 //
 // Who closes what: who makes a Runtime closes it, after the drone has stopped
-// using it. Close ends what still runs and waits for it. An Instance needs no
-// closing: when Done is closed it holds nothing.
+// using it. An Instance needs no closing: when Done is closed it holds nothing.
 //
 // All that the drone has to remember of a running instance is text: its backend
-// id, its address, and what the runtime itself needs to find it again. So a
-// runtime whose instances outlive the agent can offer a handle to be journalled
-// and a way to adopt it, without a change to what is here.
+// id and a handle, by which the runtime finds it again. A runtime whose instances
+// outlive the agent is an [Adopter]: a later run of the agent takes them over.
 package runtime
 
 import (
@@ -45,15 +43,47 @@ type Runtime interface {
 	// Start starts the backend and returns without waiting for it to answer. ctx
 	// bounds the start alone: its end later does not end the instance.
 	Start(ctx context.Context, spec Spec) (Instance, error)
-	// Close hard-terminates every instance, waits for their end and frees what
-	// the runtime holds. It may be called twice.
+	// Demands is what an executable promises itself of the machine; nothing where it
+	// names no limits, or is wrong in a way that Prepare tells.
+	Demands(executable json.RawMessage) Demands
+	// Close frees what the runtime holds. Instances that still run go on where the
+	// runtime is an Adopter; any other hard-terminates them and waits for their end.
+	// It may be called twice.
 	Close() error
+}
+
+// Adopter is a Runtime whose instances outlive the agent.
+type Adopter interface {
+	Runtime
+	// Adopt takes an instance over that an earlier run of the agent started, by the
+	// handle that it had, or by the backend's id where handle is "" (the agent died
+	// before it noted it). One that has ended, or was never started, comes with Done
+	// closed; Exit then says what is still known. An error says that the runtime
+	// cannot tell now: ask again.
+	Adopt(ctx context.Context, spec Spec, handle string) (Instance, error)
+	// Find lists the backends of this drone of which anything is left on the
+	// machine, running or not, whoever remembers them: by the labels that they were
+	// started with.
+	Find(ctx context.Context) (backendIDs []string, err error)
+	// WithoutSecrets is the executable as it may be written to a disk: without
+	// credentials.
+	WithoutSecrets(executable json.RawMessage) json.RawMessage
+}
+
+// Demands is what a backend promises itself of the machine; 0: not said.
+type Demands struct {
+	MemoryBytes int64
+	// CPUMillis is in thousandths of a processor.
+	CPUMillis int64
 }
 
 // Spec is what a runtime is asked to run: one backend.
 type Spec struct {
 	// BackendID names the backend, for logs and for names of containers.
 	BackendID string
+	// Namespace and Key are what the backend is run for; files that are kept for
+	// a key are named after them.
+	Namespace, Key string
 	// Executable is the `executable` of the connect request. Only the runtime
 	// knows its form.
 	Executable json.RawMessage
@@ -64,6 +94,9 @@ type Spec struct {
 	// from several goroutines at once, and must not block for long: the backend's
 	// own writes wait for it. It is not called after Done.
 	Log func(Line)
+	// Progress takes what Prepare is at, in words for people ("pulling …: 12 of
+	// 80 MB"); nil drops it. It must not block.
+	Progress func(text string)
 }
 
 // Instance is one backend that was started. Its methods may be called from
@@ -73,6 +106,14 @@ type Instance interface {
 	// that there is nothing to connect to or to probe: such an instance counts as
 	// ready as soon as it is started.
 	Address() string
+	// Handle is what Adopt finds the instance by; it does not change. "" where the
+	// runtime is no Adopter.
+	Handle() string
+	// PID is the process on this machine whose end is the instance's, which leads a
+	// process group where there is more than one; 0 where there is none.
+	PID() int
+	// Usage is what the instance uses of the machine now.
+	Usage(ctx context.Context) (Usage, error)
 	// Terminate asks the backend to end (SIGTERM), or with hard set ends it
 	// (SIGKILL). It does not wait for the end; Done tells. On an instance that
 	// has ended it does nothing and returns nil.
@@ -81,6 +122,16 @@ type Instance interface {
 	Done() <-chan struct{}
 	// Exit says how it ended. It means something only after Done is closed.
 	Exit() Exit
+}
+
+// Usage is what an instance uses, memory in bytes; 0 where the runtime cannot tell.
+type Usage struct {
+	// CPU is the processor time used since the instance started.
+	CPU time.Duration
+	// MemUsed is what counts against the limit, without file cache that is not in use.
+	MemUsed, MemActive, MemInactive, MemUnevictable uint64
+	// MemLimit is 0 where there is none.
+	MemLimit uint64
 }
 
 // Exit is how an instance ended.

@@ -154,7 +154,7 @@ func TestDroneThatRegistersAnewIsTakenAsItIsNow(t *testing.T) {
 	d.silence("dr-a", 61*time.Second)
 	d.lostDrones()
 	_, _, _, err := d.Register(t.Context(), "dr-a", &messages.RegisterRequest{
-		Session: "s-2", Cluster: "elsewhere.test", Pool: "gpu", Version: "2", MaxBackends: 3, GraceMS: 2000, DroneTimeMS: 7,
+		Session: "s-2", Cluster: "elsewhere.test", Pool: "gpu", Version: "2", Capacity: messages.Capacity{MaxBackends: 3}, GraceMS: 2000, DroneTimeMS: 7,
 	})
 	if err != nil {
 		t.Fatal(err)

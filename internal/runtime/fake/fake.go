@@ -4,7 +4,7 @@
 //	{"fake": {"prepare_error": "no such image", "start_error": "exec format error",
 //	          "prepare_for": "1s", "run_for": "1s", "exit_code": 3,
 //	          "ignore_term": true, "term_for": "1s", "address": "127.0.0.1:9999",
-//	          "print": ["hello"]}}
+//	          "memory_bytes": 1000000, "cpu_millis": 500, "print": ["hello"]}}
 //
 // All fields are optional; `{}` runs until it is terminated. Durations are Go's.
 // The address is empty unless one is given, which by the contract of package
@@ -44,6 +44,9 @@ type Script struct {
 	TermFor Duration `json:"term_for,omitzero"`
 	// Address is where the instance claims to listen.
 	Address string `json:"address,omitempty"`
+	// MemoryBytes and CPUMillis are what it demands of the drone.
+	MemoryBytes int64 `json:"memory_bytes,omitempty"`
+	CPUMillis   int64 `json:"cpu_millis,omitempty"`
 	// Print holds lines that go to Spec.Log during Start.
 	Print []string `json:"print,omitempty"`
 }
@@ -141,6 +144,15 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 		instance.endAfter(time.Duration(script.RunFor), runtime.Exit{Code: script.ExitCode})
 	}
 	return instance, nil
+}
+
+// Demands is what the script says.
+func (r *Runtime) Demands(executable json.RawMessage) runtime.Demands {
+	script, err := parse(executable)
+	if err != nil {
+		return runtime.Demands{}
+	}
+	return runtime.Demands{MemoryBytes: script.MemoryBytes, CPUMillis: script.CPUMillis}
 }
 
 // Close ends every instance.

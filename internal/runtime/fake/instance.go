@@ -29,6 +29,15 @@ var _ runtime.Instance = (*Instance)(nil)
 // Address is the script's address, by default empty: ready at once.
 func (i *Instance) Address() string { return i.script.Address }
 
+// Handle is empty: what is not there cannot be adopted.
+func (i *Instance) Handle() string { return "" }
+
+// PID is 0: there is no process.
+func (i *Instance) PID() int { return 0 }
+
+// Usage is nothing.
+func (i *Instance) Usage(context.Context) (runtime.Usage, error) { return runtime.Usage{}, nil }
+
 // BackendID is the id it was started with.
 func (i *Instance) BackendID() string { return i.backendID }
 

@@ -38,6 +38,12 @@ func (i *Instance) Address() string { return i.address }
 // PID is the process id, which is also the number of its group.
 func (i *Instance) PID() int { return i.cmd.Process.Pid }
 
+// Handle is empty so far.
+func (i *Instance) Handle() string { return "" }
+
+// Usage is nothing so far.
+func (i *Instance) Usage(context.Context) (runtime.Usage, error) { return runtime.Usage{}, nil }
+
 // Terminate sends SIGTERM, or with hard set SIGKILL, to the whole group.
 func (i *Instance) Terminate(_ context.Context, hard bool) error {
 	i.mu.Lock()

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -185,6 +186,9 @@ func (r *Runtime) ended(instance *Instance) {
 	r.mu.Unlock()
 	r.ports.release(instance.port, true)
 }
+
+// Demands is nothing: a process names no limits.
+func (r *Runtime) Demands(json.RawMessage) runtime.Demands { return runtime.Demands{} }
 
 // Close kills every process and waits for its end. Starts that are under way end
 // first; later ones get runtime.ErrClosed.
