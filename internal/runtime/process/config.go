@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/jetway-project/jetway/internal/runtime/output"
 )
 
 // Config is what the operator decides. Only Root has no default.
@@ -94,8 +96,8 @@ func (c Config) Validate() error {
 	if err := listener.Close(); err != nil {
 		return fmt.Errorf("process host %q: %w", c.Host, err)
 	}
-	if c.LogLines < 0 || c.LogBytes < maxLine || c.PortRest < 0 || c.OutputGrace < 0 {
-		return fmt.Errorf("process limits: must not be negative, and log bytes at least %d", maxLine)
+	if c.LogLines < 0 || c.LogBytes < output.MaxLine || c.PortRest < 0 || c.OutputGrace < 0 {
+		return fmt.Errorf("process limits: must not be negative, and log bytes at least %d", output.MaxLine)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ type Instance struct {
 	port    int
 	address string
 	pidfd   int // -1 where there is none
-	outputs []*output
+	outputs []*stream
 	reading sync.WaitGroup
 	done    chan struct{}
 	exit    runtime.Exit // written before done is closed

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/output"
 )
 
 // Runtime runs executables below one directory. Make it with New.
@@ -157,23 +158,20 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, port int) []str
 
 // openOutputs makes a pipe per stream and returns the ends that the process gets.
 func (i *Instance) openOutputs(log func(runtime.Line)) ([]*os.File, error) {
-	if log == nil {
-		log = func(runtime.Line) {}
-	}
 	var writers []*os.File
-	for _, stream := range []runtime.Stream{runtime.Stdout, runtime.Stderr} {
+	for _, name := range []runtime.Stream{runtime.Stdout, runtime.Stderr} {
 		reader, writer, err := os.Pipe()
 		if err != nil {
-			for n, output := range i.outputs {
-				output.pipe.Close()
+			for n, opened := range i.outputs {
+				opened.pipe.Close()
 				writers[n].Close()
 			}
-			return nil, fmt.Errorf("open a pipe for %s: %w", stream, err)
+			return nil, fmt.Errorf("open a pipe for %s: %w", name, err)
 		}
 		writers = append(writers, writer)
-		i.outputs = append(i.outputs, &output{
-			pipe: reader, stream: stream, log: log,
-			maxLines: i.owner.config.LogLines, bytes: i.owner.config.LogBytes,
+		i.outputs = append(i.outputs, &stream{
+			pipe:  reader,
+			lines: output.New(name, log, i.owner.config.LogLines, i.owner.config.LogBytes),
 		})
 	}
 	return writers, nil

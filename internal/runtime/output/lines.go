@@ -1,0 +1,148 @@
+// Package output cuts what a backend writes into lines and passes them on, within
+// limits, for every runtime alike.
+//
+// What holds for each [Lines]:
+//
+//   - It costs one buffer of [MaxLine] bytes, whatever is written to it (I8).
+//   - What is over the limit of a second is dropped, counted, and told in a notice
+//     once that second is over. The writer is never held up.
+//   - Lines come in order; a longer one comes as several, none of which ends within
+//     a character.
+//
+// A Lines belongs to one goroutine, starts none, and needs no closing.
+package output
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+)
+
+// MaxLine is the length in bytes at which a line is split.
+const MaxLine = 8 << 10
+
+// window is the time over which output is limited.
+const window = time.Second
+
+// Lines takes one stream of a backend.
+type Lines struct {
+	stream          runtime.Stream
+	log             func(runtime.Line)
+	maxLines, bytes int // per window
+
+	buffer        []byte // the beginning of a line
+	windowEnd     time.Time
+	lines, volume int // passed on in this window
+	droppedLines  int // since the last notice
+	droppedBytes  int
+}
+
+// New passes the lines of a stream to log (nil drops them), at most maxLines of them
+// and maxBytes per second.
+func New(stream runtime.Stream, log func(runtime.Line), maxLines, maxBytes int) *Lines {
+	if log == nil {
+		log = func(runtime.Line) {}
+	}
+	return &Lines{stream: stream, log: log, maxLines: maxLines, bytes: maxBytes, buffer: make([]byte, 0, MaxLine)}
+}
+
+// Space is where to read the next bytes to, before Read is told how many came. It is
+// never empty.
+func (l *Lines) Space() []byte { return l.buffer[len(l.buffer):cap(l.buffer)] }
+
+// Read passes on the lines that the first n bytes of Space complete.
+func (l *Lines) Read(n int) { l.emit(l.buffer[:len(l.buffer)+n]) }
+
+// Write is Space and Read for bytes that lie elsewhere.
+func (l *Lines) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := copy(l.Space(), rest)
+		l.Read(n)
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// End passes on a last line without an end, and the last notice.
+func (l *Lines) End() {
+	if len(l.buffer) > 0 {
+		l.line(l.buffer)
+		l.buffer = l.buffer[:0]
+	}
+	l.Notify(time.Now().Add(window))
+}
+
+// NoticeAt is when a notice is due, the zero time if none is.
+func (l *Lines) NoticeAt() time.Time {
+	if l.droppedLines == 0 {
+		return time.Time{}
+	}
+	return l.windowEnd
+}
+
+// Notify passes on how much was dropped, once its window is over.
+func (l *Lines) Notify(now time.Time) {
+	if l.droppedLines == 0 || now.Before(l.windowEnd) {
+		return
+	}
+	l.log(runtime.Line{Time: time.Now(), Stream: runtime.Notice, Text: fmt.Sprintf(
+		"%d lines (%d bytes) of %s were dropped: over the limit of %d lines or %d bytes per second",
+		l.droppedLines, l.droppedBytes, l.stream, l.maxLines, l.bytes)})
+	l.droppedLines, l.droppedBytes = 0, 0
+}
+
+// emit passes the complete lines of the buffer on and keeps the rest, moved to its
+// beginning. A full buffer without an end of line is passed on as it is.
+func (l *Lines) emit(buffer []byte) {
+	rest := buffer
+	for {
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			break
+		}
+		l.line(rest[:end])
+		rest = rest[end+1:]
+	}
+	if len(rest) == cap(buffer) {
+		cut := wholeRunes(rest)
+		l.line(rest[:cut])
+		rest = rest[cut:]
+	}
+	l.buffer = buffer[:copy(buffer[:cap(buffer)], rest)]
+}
+
+// wholeRunes returns the length of b without a character that its end cuts.
+func wholeRunes(b []byte) int {
+	for back := 1; back <= utf8.UTFMax && back < len(b); back++ {
+		if start := len(b) - back; utf8.RuneStart(b[start]) {
+			if !utf8.FullRune(b[start:]) {
+				return start
+			}
+			break
+		}
+	}
+	return len(b)
+}
+
+// line passes one line on, or counts it if the window is used up.
+func (l *Lines) line(raw []byte) {
+	now := time.Now()
+	if !now.Before(l.windowEnd) {
+		l.Notify(now)
+		l.windowEnd, l.lines, l.volume = now.Add(window), 0, 0
+	}
+	if l.lines >= l.maxLines || l.volume+len(raw) > l.bytes {
+		l.lines = l.maxLines // a shorter line must not overtake a dropped one
+		l.droppedLines++
+		l.droppedBytes += len(raw)
+		return
+	}
+	l.lines++
+	l.volume += len(raw)
+	text := strings.ToValidUTF8(string(bytes.TrimSuffix(raw, []byte("\r"))), "\uFFFD")
+	l.log(runtime.Line{Time: now, Stream: l.stream, Text: text})
+}
