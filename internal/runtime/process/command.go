@@ -1,110 +1,58 @@
 package process
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-)
 
-// Limits of one executable. The kernel has its own, further up; these keep an
-// absurd request from reaching it.
-const (
-	maxWords     = 256
-	maxWordBytes = 32 << 10
-	maxBytes     = 128 << 10 // of command and env together
+	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
 
 // command is the executable of a request, after checks that need no disk.
 type command struct {
-	Command []text        `json:"command"`
-	Env     map[text]text `json:"env"`
-}
-
-// text is a JSON string and nothing else; encoding/json alone takes null for "".
-type text string
-
-// UnmarshalJSON refuses everything that is not a string.
-func (t *text) UnmarshalJSON(raw []byte) error {
-	if len(raw) == 0 || raw[0] != '"' {
-		return fmt.Errorf("got %.20s where a string is wanted", raw)
-	}
-	return json.Unmarshal(raw, (*string)(t))
+	Command []executable.Text                   `json:"command"`
+	Env     map[executable.Text]executable.Text `json:"env"`
 }
 
 const wanted = `want {"command": ["program", "argument"], "env": {"NAME": "value"}}`
 
 // parse reads an executable and checks what can be told from its text.
-func parse(executable json.RawMessage) (command, error) {
+func parse(raw json.RawMessage) (command, error) {
 	var c command
-	decoder := json.NewDecoder(bytes.NewReader(executable))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&c); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errors.New("it is empty")
-		}
-		return c, fmt.Errorf("executable: %w; %s", err, wanted)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return c, fmt.Errorf("executable: there is more after the JSON object; %s", wanted)
+	if err := executable.Decode(raw, &c, wanted); err != nil {
+		return c, err
 	}
 	if len(c.Command) == 0 {
 		return c, fmt.Errorf("executable: command is empty; %s", wanted)
 	}
-	if len(c.Command) > maxWords || len(c.Env) > maxWords {
+	if len(c.Command) > executable.MaxWords || len(c.Env) > executable.MaxWords {
 		return c, fmt.Errorf("executable: %d words in command and %d variables in env; at most %d each are allowed",
-			len(c.Command), len(c.Env), maxWords)
+			len(c.Command), len(c.Env), executable.MaxWords)
 	}
-	total := 0
+	total, err := executable.CheckEnv(c.Env)
+	if err != nil {
+		return c, err
+	}
+	for name := range c.Env {
+		// They make the linker load code from anywhere, not only from below Root.
+		if strings.HasPrefix(string(name), "LD_") || strings.HasPrefix(string(name), "DYLD_") {
+			return c, fmt.Errorf("executable: env %.80q steers the dynamic linker and is not allowed; link the program so that it needs none", name)
+		}
+	}
 	for i, word := range c.Command {
-		if err := checkText(string(word)); err != nil {
+		if err := executable.CheckText(string(word)); err != nil {
 			return c, fmt.Errorf("executable: command[%d] %w", i, err)
 		}
 		total += len(word)
 	}
-	for name, value := range c.Env {
-		if err := checkName(string(name)); err != nil {
-			return c, fmt.Errorf("executable: env %.80q %w", name, err)
-		}
-		if err := checkText(string(value)); err != nil {
-			return c, fmt.Errorf("executable: env %.80q %w", name, err)
-		}
-		total += len(name) + len(value)
-	}
-	if total > maxBytes {
-		return c, fmt.Errorf("executable: command and env hold %d bytes; at most %d are allowed", total, maxBytes)
+	if total > executable.MaxBytes {
+		return c, fmt.Errorf("executable: command and env hold %d bytes; at most %d are allowed", total, executable.MaxBytes)
 	}
 	return c, checkPath(string(c.Command[0]))
-}
-
-func checkText(s string) error {
-	if len(s) > maxWordBytes {
-		return fmt.Errorf("is %d bytes long; at most %d are allowed", len(s), maxWordBytes)
-	}
-	if strings.IndexByte(s, 0) >= 0 {
-		return errors.New("contains a NUL byte, which no process can receive; remove it")
-	}
-	return nil
-}
-
-func checkName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("has an empty name; give it one")
-	case strings.ContainsAny(name, "=\x00"):
-		return errors.New("has `=` or a NUL byte in its name; remove it")
-	case name == "PORT" || strings.HasPrefix(name, "SESSION_"):
-		return errors.New("is set by the drone and cannot be overridden; choose another name")
-	case strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "DYLD_"):
-		// They make the linker load code from anywhere, not only from below Root.
-		return errors.New("steers the dynamic linker and is not allowed; link the program so that it needs none")
-	}
-	return checkText(name)
 }
 
 // checkPath says whether a path stays below the root by its text alone.

@@ -1,0 +1,94 @@
+// Package executable reads the `executable` of a connect request, as far as its form
+// is the same for every runtime: strict JSON, and rules for the environment.
+//
+// What holds: its errors are text for the person who made the request. They begin
+// with "executable:", name the field, say what is wrong and what to do, and are short
+// whatever was sent.
+//
+// The package is pure; there is nothing to close.
+package executable
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Limits of one executable. The kernel has its own, further up; these keep an
+// absurd request from reaching it.
+const (
+	// MaxWords bounds the words of a command, and the variables of an environment.
+	MaxWords = 256
+	// MaxBytes bounds, in bytes, all words and variables together.
+	MaxBytes     = 128 << 10
+	maxWordBytes = 32 << 10
+)
+
+// Text is a JSON string and nothing else; encoding/json alone takes null for "".
+type Text string
+
+// UnmarshalJSON refuses everything that is not a string.
+func (t *Text) UnmarshalJSON(raw []byte) error {
+	if len(raw) == 0 || raw[0] != '"' {
+		return fmt.Errorf("got %.20s where a string is wanted", raw)
+	}
+	return json.Unmarshal(raw, (*string)(t))
+}
+
+// Decode reads one JSON object into a struct that has all fields there may be. wanted
+// ends its errors: it shows what is wanted instead.
+func Decode(executable json.RawMessage, into any, wanted string) error {
+	decoder := json.NewDecoder(bytes.NewReader(executable))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("it is empty")
+		}
+		return fmt.Errorf("executable: %w; %s", err, wanted)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("executable: there is more after the JSON object; %s", wanted)
+	}
+	return nil
+}
+
+// CheckText says whether a process can receive s.
+func CheckText(s string) error {
+	if len(s) > maxWordBytes {
+		return fmt.Errorf("is %d bytes long; at most %d are allowed", len(s), maxWordBytes)
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		return errors.New("contains a NUL byte, which no process can receive; remove it")
+	}
+	return nil
+}
+
+// CheckEnv says whether a process can receive the variables, and may: what the drone
+// sets nobody else does. It returns how many bytes they hold.
+func CheckEnv(env map[Text]Text) (size int, err error) {
+	for name, value := range env {
+		if err := checkName(string(name)); err != nil {
+			return 0, fmt.Errorf("executable: env %.80q %w", name, err)
+		}
+		if err := CheckText(string(value)); err != nil {
+			return 0, fmt.Errorf("executable: env %.80q %w", name, err)
+		}
+		size += len(name) + len(value)
+	}
+	return size, nil
+}
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("has an empty name; give it one")
+	case strings.ContainsAny(name, "=\x00"):
+		return errors.New("has `=` or a NUL byte in its name; remove it")
+	case name == "PORT" || strings.HasPrefix(name, "SESSION_") || strings.HasPrefix(name, "JETWAY_"):
+		return errors.New("is set by the drone and cannot be overridden; choose another name")
+	}
+	return CheckText(name)
+}
