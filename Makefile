@@ -51,8 +51,9 @@ fuzz: ## Fuzz every target for FUZZTIME (10s)
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package; \
 	done
 
-bench: build ## Measure connects beside their ceilings (ARGS='--help')
+bench: build ## Measure connects and the proxy beside their ceilings (ARGS='--duration 1s')
 	@./bin/jetway bench connect --dev $(ARGS)
+	@./bin/jetway bench proxy --dev $(ARGS)
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin

@@ -12,8 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/drone"
-	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -93,7 +91,7 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 	}
 	defer nc.Close()
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
-	stop, err := startDrone(ctx, &cfg, "dr-bench-"+run, cluster(run))
+	stop, err := startDrone(ctx, cfg.Dial, cfg.Log, "dr-bench-"+run, cluster(run))
 	if err != nil {
 		return nil, err
 	}
@@ -146,44 +144,6 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 	}
 	cfg.Progress("ending what was spawned")
 	return r, ctx.Err()
-}
-
-func cluster(run string) string { return "bench-" + run + ".invalid" }
-
-// startDrone brings a drone that runs nothing and waits until it takes backends.
-func startDrone(ctx context.Context, cfg *ConnectConfig, name, cluster string) (stop func(), err error) {
-	nc, err := cfg.Dial(name)
-	if err != nil {
-		return nil, err
-	}
-	ready := make(chan struct{})
-	ended := make(chan error, 1)
-	droneCtx, cancel := context.WithCancel(ctx)
-	go func() {
-		ended <- drone.Run(droneCtx, drone.Config{
-			Name: name, Cluster: cluster, RuntimeName: "fake", Log: cfg.Log,
-			ShutdownTimeout: time.Minute, // there is much to report
-			OnReady:         func() { close(ready) },
-		}, nc, fake.New())
-	}()
-	stop = func() {
-		cancel()
-		if err := <-ended; err != nil {
-			cfg.Log.Warn("the drone of the bench did not end cleanly", "err", err)
-		}
-		nc.Close()
-	}
-	select {
-	case <-ready:
-		return stop, nil
-	case err := <-ended:
-		cancel()
-		nc.Close()
-		return nil, fmt.Errorf("start the drone of the bench: %w", err)
-	case <-time.After(15 * time.Second):
-		stop()
-		return nil, errors.New("no worker has registered the drone of the bench within 15 s")
-	}
 }
 
 // ceiling1 is an echo on another connection.

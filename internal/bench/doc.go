@@ -1,8 +1,23 @@
-// Package bench measures a running stack beside two ceilings of the same run, so
-// that the figures mean something on any machine:
+// Package bench measures a running stack beside ceilings of the same run, so that
+// the figures mean something on any machine.
+//
+// [Connect] measures the connect path beside:
 //
 //   - C1: NATS request and reply, 300 bytes, as many in flight as the connects.
 //   - C2: the rows of a spawn, written by one bare multi-row statement.
+//
+// [Proxy] measures the data path: the same load on the same backend directly,
+// through nginx and through Jetway's proxy. Backend, nginx and proxy are processes
+// of their own. The load is made by this process, with the same code for all three:
+// blocking reads and writes of ready-made bytes on plain connections, and a
+// response's head scanned for its status and length, without an allocation. Per
+// request this costs one write, mostly two reads (the first finds nothing yet) and
+// two switches of goroutines: together with the like of the backend less than half
+// of what a proxy, which does all that twice, can cost. Load and backend do share
+// the machine's cores with the proxy, which flatters the slower proxy a little; so
+// the CPU time that the proxy itself spent for one request is measured as well.
+// Loads are taken in short rounds that alternate between the three, so that what
+// else the machine does meets all of them.
 //
 // It brings a drone of its own with the fake runtime, in a cluster of its own, so
 // that spawns measure the control plane and no other backend is touched. What it

@@ -23,51 +23,74 @@ type Figures struct {
 }
 
 // load calls do from `inFlight` goroutines until `duration` has passed. n numbers
-// the calls. A call does `weight` operations.
+// the calls: those of one goroutine are equal modulo inFlight. A call does `weight`
+// operations.
 func load(ctx context.Context, name string, inFlight int, duration time.Duration, weight int, do func(ctx context.Context, n int) error) Figures {
-	type result struct {
-		took   []time.Duration
-		failed int
-		err    error
+	s := take(ctx, inFlight, duration, do)
+	f := figures(name, s.took, s.elapsed, weight)
+	f.Failed = s.failed
+	if s.err != nil {
+		f.Error = s.err.Error()
 	}
-	results := make([]result, inFlight)
+	return f
+}
+
+// sample is what calls took.
+type sample struct {
+	took    []time.Duration
+	elapsed time.Duration
+	failed  int
+	err     error // the first one
+}
+
+// add takes in what more calls of the same kind took.
+func (s *sample) add(more sample) {
+	s.took = append(s.took, more.took...)
+	s.elapsed += more.elapsed
+	s.failed += more.failed
+	if s.err == nil {
+		s.err = more.err
+	}
+}
+
+// giveUp is after how many failures in a row a goroutine calls no more: what has
+// broken for good would only be counted fast.
+const giveUp = 1000
+
+// take is load, before anything is reckoned.
+func take(ctx context.Context, inFlight int, duration time.Duration, do func(ctx context.Context, n int) error) (all sample) {
+	results := make([]sample, inFlight)
 	start := time.Now()
 	end := start.Add(duration)
 	var wg sync.WaitGroup
 	for g := range inFlight {
 		wg.Go(func() {
-			r := &results[g]
-			for n := g; ctx.Err() == nil; n += inFlight {
+			r, inARow := &results[g], 0
+			for n := g; ctx.Err() == nil && inARow < giveUp; n += inFlight {
 				began := time.Now()
 				if began.After(end) {
 					return
 				}
 				if err := do(ctx, n); err != nil {
+					inARow++
 					r.failed++
 					if r.err == nil {
 						r.err = err
 					}
 					continue
 				}
+				inARow = 0
 				r.took = append(r.took, time.Since(began))
 			}
 		})
 	}
 	wg.Wait()
 	elapsed := time.Since(start)
-
-	var all []time.Duration
-	failed, first := 0, ""
 	for _, r := range results {
-		all = append(all, r.took...)
-		failed += r.failed
-		if first == "" && r.err != nil {
-			first = r.err.Error()
-		}
+		all.add(r)
 	}
-	f := figures(name, all, elapsed, weight)
-	f.Failed, f.Error = failed, first
-	return f
+	all.elapsed = elapsed
+	return all
 }
 
 // figures sums up how long operations took; each call did weight of them.

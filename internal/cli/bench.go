@@ -18,6 +18,11 @@ import (
 // benchCmd is `jetway bench`.
 type benchCmd struct {
 	Connect benchConnectCmd `cmd:"" help:"Measure joins and spawns of a running stack beside what its NATS and its Postgres can do."`
+	Proxy   benchProxyCmd   `cmd:"" help:"Measure requests and WebSockets through a proxy of a running stack beside nginx and no proxy."`
+
+	// What `jetway bench proxy` runs as processes of their own.
+	Backend      benchBackendCmd      `cmd:"" hidden:"" help:"Be the backend of jetway bench proxy until standard input ends."`
+	ProxyProcess benchProxyProcessCmd `cmd:"" hidden:"" help:"Be the proxy of jetway bench proxy until standard input ends."`
 }
 
 // benchConnectCmd is `jetway bench connect`.

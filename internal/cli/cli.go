@@ -103,7 +103,7 @@ func Run(ctx context.Context, p Process) (code int) {
 	if err != nil {
 		return report(p.Stderr, parseError(err))
 	}
-	log, err := g.Log.logger(p.Stderr, parsed.Selected().Name)
+	log, err := g.Log.logger(p.Stderr, parsed.Command())
 	if err != nil {
 		return report(p.Stderr, err)
 	}

@@ -68,6 +68,8 @@ func TestUsage(t *testing.T) {
 		"nothing":                                            "unexpected argument nothing",
 		"version --log-level loud":                           "--log-level must be one of",
 		"bench connect --nosuch":                             "see jetway bench connect --help",
+		"bench proxy --loads all":                            "loads must be of memory, request, small,",
+		"bench proxy --procs=-1":                             "procs must be 0 to 1024",
 	} {
 		stdout, stderr, code := jetway(t, strings.Fields(args)...)
 		if stdout != "" || !strings.HasPrefix(stderr, "jetway: ") || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, line) {

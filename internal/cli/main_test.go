@@ -3,9 +3,13 @@ package cli
 import (
 	"bytes"
 	"context"
+	"os"
+	"os/signal"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +21,16 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+// TestMain is jetway itself where a command runs its own program.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		code := Run(ctx, Process{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr})
+		stop()
+		os.Exit(code)
+	}
+	testkit.Main(m)
+}
 
 // patience is far more than anything here takes.
 const patience = 20 * time.Second

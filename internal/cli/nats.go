@@ -196,3 +196,11 @@ func ask[Resp any](r *run, f *clientFlags, nc *nats.Conn, subject string, req an
 	defer cancel()
 	return bus.Request[Resp](ctx, nc, subject, req)
 }
+
+// environ gives the flags to a child, where nobody else of the machine sees them.
+func (f *natsFlags) environ() []string {
+	return []string{
+		"NATS_URL=" + f.NATS, "NATS_CONTEXT=" + f.Context, "JETWAY_CREDS=" + f.Creds, "JETWAY_NKEY=" + f.Nkey,
+		"JETWAY_TLS_CERT=" + f.TLSCert, "JETWAY_TLS_KEY=" + f.TLSKey, "JETWAY_TLS_CA=" + f.TLSCA, "JETWAY_INBOX_PREFIX=" + f.InboxPrefix,
+	}
+}

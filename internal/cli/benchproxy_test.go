@@ -1,0 +1,43 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/jetway-project/jetway/internal/bench"
+)
+
+// The proxy's bench measures all that it names, with processes of their own, and
+// every request comes through. What it measures here, beside other tests, means nothing.
+func TestBenchProxy(t *testing.T) {
+	stdout, stderr, code := jetway(t, "bench", "proxy", "--dev", "--duration", "100ms", "--sockets", "20", "--concurrency", "4", "--json")
+	if code != ExitOK {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	var r bench.ProxyResult
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	ways := []string{bench.ViaDirect, bench.ViaNginx, bench.ViaJetway}
+	if r.Without != "" {
+		ways = []string{bench.ViaDirect, bench.ViaJetway}
+		if !strings.Contains(stderr, r.Without) {
+			t.Errorf("there is no nginx, and it says %s", stderr)
+		}
+	}
+	if len(r.Memory) != len(ways)-1 {
+		t.Errorf("the memory is %+v", r.Memory)
+	}
+	seen := make(map[string]bool)
+	for _, f := range r.Loads {
+		seen[f.Load+" "+f.Via] = f.Count > 0 && f.Failed == 0 && f.Rate > 0
+	}
+	for _, load := range bench.ProxyLoads() {
+		for _, way := range ways {
+			if load != "memory" && !seen[load+" "+way] {
+				t.Errorf("%s, %s: not measured", load, way)
+			}
+		}
+	}
+}
