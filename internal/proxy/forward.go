@@ -135,7 +135,7 @@ func (x *exchange) beginUpload() {
 // readHead reads responses until the final one, and passes interim ones on.
 func (x *exchange) readHead() error {
 	for range interims {
-		resp, err := http.ReadResponse(x.conn.in, x.r)
+		resp, err := http.ReadResponse(x.conn.in, x.r) //nolint:bodyclose // the connection is what is given back or closed
 		if err != nil {
 			return err
 		}

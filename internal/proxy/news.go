@@ -111,11 +111,11 @@ func (n *news) eachLocked(mark uint64, backend string, do func(*fact)) (complete
 func (n *news) watch(mark uint64, backend string) (woken <-chan struct{}, leave func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	any := false
-	if complete := n.eachLocked(mark, backend, func(*fact) { any = true }); !complete || any {
-		already := make(chan struct{})
-		close(already)
-		return already, func() {}
+	already := false
+	if complete := n.eachLocked(mark, backend, func(*fact) { already = true }); !complete || already {
+		now := make(chan struct{})
+		close(now)
+		return now, func() {}
 	}
 	w := n.waiting[backend]
 	if w == nil {
