@@ -47,6 +47,9 @@ type grammar struct {
 	Drone  droneCmd  `cmd:"" help:"Run a drone, which runs backends on this machine."`
 	Proxy  proxyCmd  `cmd:"" help:"Run a proxy, which leads browsers to backends."`
 
+	// Started by drones only.
+	Guard guardCmd `cmd:"" hidden:"" help:"End the backends of a drone past their leases, also while its agent is gone."`
+
 	Bench   benchCmd   `cmd:"" help:"Measure a stack."`
 	Version versionCmd `cmd:"" help:"Show the version."`
 }

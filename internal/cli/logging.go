@@ -24,7 +24,7 @@ func (f *logFlags) logger(w io.Writer, command string) (*slog.Logger, error) {
 		if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
 			return nil, usagef("--log-level: %v", err)
 		}
-	case command == "worker" || command == "drone" || command == "proxy":
+	case command == "worker" || command == "drone" || command == "proxy" || command == "guard":
 		level = slog.LevelInfo
 	}
 	onTerminal := isTerminal(w)

@@ -1,14 +1,12 @@
 package proxy
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"strings"
 )
 
@@ -61,25 +59,24 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
 	if why.route != nil {
 		h.Set(headerBackendID, why.route.backend)
 	}
-	switch why.status {
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+	if why.status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", "1")
 	}
-	body := new(bytes.Buffer)
-	switch accept := strings.ToLower(strings.Join(r.Header["Accept"], ",")); {
+	accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
+	switch {
 	case strings.Contains(accept, "text/html"):
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		_ = pageTemplate.Execute(body, pg) // nothing in it fails
+		w.WriteHeader(why.status)
+		_ = pageTemplate.Execute(w, pg) // the client may be gone
 	case strings.Contains(accept, "json"):
 		h.Set("Content-Type", "application/json")
-		_ = json.NewEncoder(body).Encode(pg)
+		w.WriteHeader(why.status)
+		_ = json.NewEncoder(w).Encode(pg)
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = fmt.Fprintf(body, "%d %s\n%s\n%s\n", pg.Status, pg.Title, pg.Message, pg.ID)
+		w.WriteHeader(why.status)
+		_, _ = fmt.Fprintf(w, "%d %s\n%s\n%s\n", pg.Status, pg.Title, pg.Message, pg.ID)
 	}
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	w.WriteHeader(why.status)
-	_, _ = body.WriteTo(w) // the client may be gone
 }
 
 // logRefusal leaves the path out: it holds the token.

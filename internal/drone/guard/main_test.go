@@ -1,0 +1,172 @@
+package guard
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/runtime"
+)
+
+const (
+	patience = 30 * time.Second // how long a test waits for what must happen
+)
+
+// droneOf is a drone's name that no other test has, on this machine: what carries the
+// name of a drone and the id of a backend is killed, whoever started it.
+func droneOf(dir string) string {
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(dir))
+	return fmt.Sprintf("dr-%x", sum.Sum64())
+}
+
+// The test binary is also the guard, the agent and the backends of the tests: with a
+// first argument "as=…" it plays that part.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		if part, ok := strings.CutPrefix(os.Args[1], "as="); ok {
+			play(part, os.Args[2:])
+			os.Exit(0)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func play(part string, args []string) {
+	switch part {
+	case "guard": // --dir DIR
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		must(Run(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil)), args[1]))
+	case "backend": // ignores SIGTERM, as do its children: one in its group, one that left
+		signal.Ignore(syscall.SIGTERM)
+		for _, kind := range args {
+			child := exec.Command(os.Args[0], "as=backend")
+			child.SysProcAttr = &syscall.SysProcAttr{Setsid: kind == "leaver"}
+			must(child.Start())
+			fmt.Println(kind, child.Process.Pid)
+		}
+		fmt.Println("pid", os.Getpid())
+		select {}
+	case "agent": // DIR TTL RENEWALS: runs one backend, and renews it so often
+		agent(args[0], args[1], args[2])
+	}
+}
+
+func agent(dir, ttlText, renewalsText string) {
+	ttl, err := time.ParseDuration(ttlText)
+	must(err)
+	renewals, err := strconv.Atoi(renewalsText)
+	must(err)
+	ledger, err := Open(dir, droneOf(dir))
+	must(err)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	post := Start(context.Background(), log, []string{os.Args[0], "as=guard"}, dir)
+	must(post.Await(context.Background()))
+
+	lease := Lease{BackendID: "b", HardAtMS: (boottime.Now() + ttl).Milliseconds()}
+	must(ledger.Put(lease))
+	cmd := backendCommand(os.Args[0], "b", droneOf(dir), "child", "leaver")
+	cmd.Stdout = os.Stdout
+	must(cmd.Start())
+	lease.PID = cmd.Process.Pid
+	must(ledger.Put(lease))
+	tick := time.NewTicker(ttl / 4)
+	for range renewals {
+		<-tick.C
+		lease.HardAtMS = (boottime.Now() + ttl).Milliseconds()
+		must(ledger.Renew([]Lease{lease}))
+	}
+	fmt.Println("deadline", lease.HardAtMS)
+	select {}
+}
+
+// backendCommand is a process with the labels of a backend, which leads a group.
+func backendCommand(self, id, drone string, children ...string) *exec.Cmd {
+	cmd := exec.Command(self, append([]string{"as=backend"}, children...)...)
+	cmd.Env = []string{runtime.EnvBackendID + "=" + id}
+	if drone != "" {
+		cmd.Env = append(cmd.Env, runtime.EnvDrone+"="+drone)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(99)
+	}
+}
+
+// said reads lines "name number" of a process of the tests.
+type said struct {
+	t     *testing.T
+	lines *bufio.Scanner
+	got   map[string]int
+}
+
+func listen(t *testing.T, cmd *exec.Cmd) *said {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return &said{t: t, lines: bufio.NewScanner(out), got: map[string]int{}}
+}
+
+func (s *said) number(name string) int {
+	s.t.Helper()
+	for s.got[name] == 0 {
+		if !s.lines.Scan() {
+			s.t.Fatalf("no line %q came: %v", name, s.lines.Err())
+		}
+		word, number, _ := strings.Cut(s.lines.Text(), " ")
+		s.got[word], _ = strconv.Atoi(number)
+	}
+	return s.got[name]
+}
+
+func self(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func newLedger(t *testing.T) (ledger *Ledger, dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "data")
+	ledger, err := Open(dir, droneOf(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ledger.Close() })
+	return ledger, dir
+}

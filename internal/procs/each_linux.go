@@ -1,0 +1,108 @@
+package procs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+)
+
+// maxEnviron bounds how much of an environment is looked at, in bytes. The kernel's
+// own limit for one start is of this order.
+const maxEnviron = 2 << 20
+
+// Env is the environment that a process was started with, as /proc has it.
+type Env []byte
+
+// Get returns the value of a variable and whether it is there.
+func (e Env) Get(name string) (value string, ok bool) {
+	for rest := []byte(e); len(rest) > 0; {
+		var entry []byte
+		entry, rest, _ = bytes.Cut(rest, []byte{0})
+		if len(entry) > len(name) && entry[len(name)] == '=' && string(entry[:len(name)]) == name {
+			return string(entry[len(name)+1:]), true
+		}
+	}
+	return "", false
+}
+
+// Has says whether a variable has a value.
+func (e Env) Has(name, value string) bool {
+	got, ok := e.Get(name)
+	return ok && got == value
+}
+
+// Each calls visit for every process that runs and whose environment satisfies match,
+// as far as this process may read it. The Env is valid during the call only.
+func Each(match func(Env) bool, visit func(ID, Env)) error {
+	var buffer []byte
+	return eachPID(func(pid int) {
+		if buffer = environ(buffer, pid); len(buffer) == 0 || !match(buffer) {
+			return
+		}
+		// The environment once more, after the ID: so that it is not that of another
+		// process which had the number before.
+		id, err := Identify(pid)
+		if err != nil {
+			return
+		}
+		if buffer = environ(buffer, pid); len(buffer) > 0 && match(buffer) {
+			visit(id, buffer)
+		}
+	})
+}
+
+// EachStat calls visit for every process of the machine that this one can see.
+func EachStat(visit func(Stat)) error {
+	return eachPID(func(pid int) {
+		if stat, err := Read(pid); err == nil {
+			visit(stat)
+		}
+	})
+}
+
+func eachPID(visit func(pid int)) error {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	defer dir.Close()
+	for {
+		names, err := dir.Readdirnames(256)
+		for _, name := range names {
+			if pid, err := strconv.Atoi(name); err == nil {
+				visit(pid)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("list processes: %w", err)
+		}
+	}
+}
+
+// environ reads into the buffer, and returns it empty where there is nothing to read:
+// zombies and threads of the kernel have none.
+func environ(buffer []byte, pid int) []byte {
+	buffer = buffer[:0]
+	file, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return buffer
+	}
+	defer file.Close()
+	for len(buffer) < maxEnviron {
+		if cap(buffer)-len(buffer) < 4096 {
+			buffer = append(buffer, make([]byte, max(4096, cap(buffer)))...)[:len(buffer)]
+		}
+		n, err := file.Read(buffer[len(buffer):cap(buffer)])
+		buffer = buffer[:len(buffer)+n]
+		if err != nil {
+			return buffer
+		}
+	}
+	return buffer
+}

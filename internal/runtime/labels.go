@@ -1,0 +1,10 @@
+package runtime
+
+// Labels in the environment of everything that a runtime starts. Who has lost track
+// of a backend (a new agent, the guard) finds its processes by them.
+const (
+	// EnvBackendID has the backend's id. The drone puts it into Spec.Env.
+	EnvBackendID = "SESSION_BACKEND_ID"
+	// EnvDrone has the name of the drone.
+	EnvDrone = "JETWAY_DRONE"
+)
