@@ -53,8 +53,17 @@ func StatusOfEvent(id string) (status Status, ok bool) {
 	return Status(n), err == nil
 }
 
-// SpawnID is the id of the one action that spawns a backend.
+// SpawnID is the id of the action that spawns a backend.
 func SpawnID(backend string) string { return backend + ".spawn" }
+
+// SpawnAgainID is the id of the action that spawns a backend on another drone, after
+// so many did not take it: one that JETWAY_ACTIONS does not take for a copy.
+func SpawnAgainID(backend string, refusals int) string {
+	if refusals == 0 {
+		return SpawnID(backend)
+	}
+	return SpawnID(backend) + "-" + strconv.Itoa(refusals+1)
+}
 
 // TerminateID is the id of the action that ends a backend softly or hard.
 func TerminateID(backend string, hard bool) string {
@@ -87,16 +96,39 @@ type TokenEvent struct {
 	TokenSHA256 string `json:"token_sha256,omitempty"`
 }
 
+// The streams of output lines.
+const (
+	StreamStdout = "stdout"
+	StreamStderr = "stderr"
+	StreamDrone  = "drone" // what the drone itself has to say
+)
+
 // LogLine is one line of a backend's output ([LogSubject]).
 type LogLine struct {
 	Time time.Time `json:"time"`
-	// Stream is stdout, stderr, or drone for what the drone itself has to say.
+	// Stream is stdout, stderr or drone.
 	Stream string `json:"stream"`
-	Line   string `json:"line"`
+	// Line is without its end; at most MaxLine bytes. It may hold control characters.
+	Line string `json:"line"`
 }
 
-// Stats is what one backend uses of its machine ([StatsSubject]), every 10 s. The
-// fields are named as in Plane; memory is in bytes, 0 where the runtime cannot tell.
+func (l *LogLine) validate() *Error {
+	switch l.Stream {
+	case StreamStdout, StreamStderr, StreamDrone:
+	default:
+		return badField("stream", "must be stdout, stderr or drone")
+	}
+	if len(l.Line) > MaxLine {
+		return badField("line", "is %d bytes long, at most %d are allowed", len(l.Line), MaxLine)
+	}
+	return nil
+}
+
+// StatsEvery is how often a drone says what its backends use.
+const StatsEvery = 10 * time.Second
+
+// Stats is what one backend uses of its machine ([StatsSubject]), every [StatsEvery].
+// The fields are named as in Plane; memory is in bytes, 0 where the runtime cannot tell.
 type Stats struct {
 	BackendID string    `json:"backend_id"`
 	Time      time.Time `json:"time"`

@@ -49,7 +49,7 @@ var golden = map[string]any{
 		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Renewed: []string{"a"}, Lost: []string{"b"}},
 	},
 	"heartbeat_request": &messages.HeartbeatRequest{
-		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1}, Renew: []string{"b"},
+		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500}, Renew: []string{"b"},
 	},
 	"heartbeat_response": &messages.HeartbeatResponse{
 		Draining: true,
@@ -60,6 +60,9 @@ var golden = map[string]any{
 		{BackendID: "c", State: messages.State{
 			Status: messages.Terminated, LastStatus: messages.Ready, Kind: messages.Soft,
 			Reason: messages.ReasonExternal, Message: "asked", ExitCode: &exit,
+		}},
+		{BackendID: "d", Refused: true, State: messages.State{
+			Status: messages.Terminated, Reason: messages.ReasonStartFailed, Message: "the drone is full: 10 backends",
 		}},
 	}},
 	"action_spawn": &messages.Action{
@@ -78,7 +81,11 @@ var golden = map[string]any{
 	"event_drone": &messages.DroneEvent{
 		Type: messages.TypeDroneRegistered, ID: "dr-a.s1", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090", Pool: "gpu",
 	},
-	"log_line":      &messages.LogLine{Time: at, Stream: "stdout", Line: "hello"},
+	"log_line": &messages.LogLine{Time: at, Stream: messages.StreamStdout, Line: "hello"},
+	"stats": &messages.Stats{
+		BackendID: "b", Time: at, MemUsed: 64 << 20, MemActive: 48 << 20, MemInactive: 8 << 20, MemUnevictable: 1 << 20,
+		MemLimit: 256 << 20, CPUUsed: 2_500_000_000, SysCPU: 8_000_000_000,
+	},
 	"route_request": &messages.RouteRequest{Token: "T"},
 	"route_response": &messages.RouteResponse{
 		BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", Subdomain: "doc",
@@ -168,6 +175,8 @@ var decoders = []decoder{
 	{"revoke_request", decoderOf(messages.Decode[messages.RevokeRequest])},
 	{"drain_request", decoderOf(messages.Decode[messages.DrainRequest])},
 	{"event_token", decoderOf(messages.Decode[messages.TokenEvent])},
+	{"stats", decoderOf(messages.Decode[messages.Stats])},
+	{"log_line", decoderOf(messages.Decode[messages.LogLine])},
 }
 
 func TestGoldenRequestsAreValid(t *testing.T) {
@@ -233,6 +242,38 @@ func TestBadInputNamesTheField(t *testing.T) {
 		{spawn(`,"use_static_token":"yes"`), "use_static_token"},
 	} {
 		_, err := messages.Decode[messages.ConnectRequest]([]byte(c.payload))
+		if messages.KindOf(err) != messages.BadRequest || !strings.Contains(err.Error(), c.field) {
+			t.Errorf("%.80s: got %v, want BadRequest naming %q", c.payload, err, c.field)
+		}
+	}
+}
+
+// What drones say of their room, and of refusals, is as bounded as the rest.
+func TestBadInputOfDronesNamesTheField(t *testing.T) {
+	register := func(extra string) string {
+		return `{"session":"s","cluster":"c","drone_time_ms":1,` + extra + `}`
+	}
+	for _, c := range []struct {
+		decode         func([]byte) error
+		payload, field string
+	}{
+		{decoders[1].decode, register(`"max_backends":-1`), "max_backends"},
+		{decoders[1].decode, register(`"max_memory_bytes":-1`), "max_memory_bytes"},
+		{decoders[1].decode, register(`"max_memory_bytes":1125899906842625`), "max_memory_bytes"},
+		{decoders[1].decode, register(`"max_cpu_millis":0.5`), "max_cpu_millis"},
+		{decoders[1].decode, register(`"max_cpu_millis":9223372036854775807`), "max_cpu_millis"},
+		{decoders[2].decode, `{"session":"s","load":{"backends":-1}}`, "load.backends"},
+		{decoders[2].decode, `{"session":"s","load":{"memory_bytes":-1}}`, "load.memory_bytes"},
+		{decoders[2].decode, `{"session":"s","load":{"cpu_millis":1125899906842625}}`, "load.cpu_millis"},
+		{decoders[3].decode, `{"session":"s","reports":[{"backend_id":"b","refused":true,"status":"ready"}]}`, "reports.refused"},
+		{decoders[15].decode, `{"backend_id":"b c"}`, "backend_id"},
+		{decoders[15].decode, `{"backend_id":"b","mem_used":-1}`, "mem_used"},
+		{decoders[15].decode, `{"backend_id":"b","cpu_used":18446744073709551616}`, "cpu_used"},
+		{decoders[16].decode, `{"stream":"stdin","line":""}`, "stream"},
+		{decoders[16].decode, `{"stream":"stdout","line":"` + strings.Repeat("x", 64<<10+1) + `"}`, "line"},
+		{decoders[16].decode, `{"stream":"stdout","line":"","time":"yesterday"}`, "time"},
+	} {
+		err := c.decode([]byte(c.payload))
 		if messages.KindOf(err) != messages.BadRequest || !strings.Contains(err.Error(), c.field) {
 			t.Errorf("%.80s: got %v, want BadRequest naming %q", c.payload, err, c.field)
 		}
@@ -352,6 +393,8 @@ func FuzzStateEvent(f *testing.F)       { fuzz(f, decoders[11].name, decoders[11
 func FuzzRevokeRequest(f *testing.F)    { fuzz(f, decoders[12].name, decoders[12].decode) }
 func FuzzDrainRequest(f *testing.F)     { fuzz(f, decoders[13].name, decoders[13].decode) }
 func FuzzTokenEvent(f *testing.F)       { fuzz(f, decoders[14].name, decoders[14].decode) }
+func FuzzStats(f *testing.F)            { fuzz(f, decoders[15].name, decoders[15].decode) }
+func FuzzLogLine(f *testing.F)          { fuzz(f, decoders[16].name, decoders[16].decode) }
 
 // A valid connect request stays valid when written again, and what may become
 // part of a subject holds nothing that means something to NATS.

@@ -15,7 +15,8 @@ const (
 	MaxAuth       = 64 << 10
 	MaxName       = 255 // key names, namespaces, tags, users
 	MaxBackendID  = 45
-	MaxText       = 4 << 10 // a message for people
+	MaxText       = 4 << 10  // a message for people
+	MaxLine       = 64 << 10 // a line of output
 	MaxSeconds    = 10 * 365 * 24 * 3600
 	MaxRenewals   = 8000 // backends in one heartbeat
 	MaxReports    = 1000 // states in one report

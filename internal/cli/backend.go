@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -205,55 +204,6 @@ func (c *backendsCmd) Run(r *run) error {
 	}
 	r.table([]string{"BACKEND", "KEY", "STATUS", "AGE", "DRONE", "CLUSTER", ""}, rows)
 	return nil
-}
-
-// dronesCmd is `jetway drones`.
-type dronesCmd struct{ clientFlags }
-
-// Run lists drones.
-func (c *dronesCmd) Run(r *run) error {
-	nc, err := c.open(r)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	list, err := pages(func(after string) ([]messages.DroneInfo, string, error) {
-		resp, err := ask[messages.DronesResponse](r, &c.clientFlags, nc, messages.SubjectDrones,
-			messages.DronesRequest{Page: messages.Page{After: after}})
-		return resp.Drones, resp.Next, err
-	})
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return r.printIndented(list)
-	}
-	rows := make([][]string, 0, len(list))
-	for i := range list {
-		d := &list[i]
-		backends := strconv.Itoa(d.Backends)
-		if d.MaxBackends > 0 {
-			backends += "/" + strconv.Itoa(d.MaxBackends)
-		}
-		rows = append(rows, []string{
-			d.Drone, droneState(d), backends, d.Cluster, d.Pool, d.Runtime,
-			age(time.Duration(d.HeardMSAgo)*time.Millisecond) + " ago", d.Version,
-		})
-	}
-	r.table([]string{"DRONE", "STATE", "BACKENDS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION"}, rows)
-	return nil
-}
-
-func droneState(d *messages.DroneInfo) string {
-	switch {
-	case d.Lost:
-		return "lost"
-	case d.Draining:
-		return "draining"
-	case d.Ready:
-		return "ready"
-	}
-	return "not ready"
 }
 
 // pages follows a listing to its end.

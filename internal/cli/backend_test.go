@@ -67,8 +67,8 @@ func TestListings(t *testing.T) {
 		},
 		messages.SubjectDrones: func([]byte) any {
 			return messages.DronesResponse{Drones: []messages.DroneInfo{
-				{Drone: "dr-a", Cluster: "localhost:9090", Runtime: "process", Version: "v1", Ready: true, Load: messages.Load{Backends: 2}, Capacity: messages.Capacity{MaxBackends: 10}, HeardMSAgo: 3400},
-				{Drone: "dr-b", Cluster: "c", Pool: "p", Ready: true, Draining: true, HeardMSAgo: 1},
+				{Drone: "dr-a", Cluster: "localhost:9090", Runtime: "process", Version: "v1", Ready: true, Load: messages.Load{Backends: 2, MemoryBytes: 1536 << 20, CPUMillis: 2500}, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000}, HeardMSAgo: 3400},
+				{Drone: "dr-b", Cluster: "c", Pool: "p", Ready: true, Draining: true, Load: messages.Load{MemoryBytes: 1000 << 10}, HeardMSAgo: 1},
 				{Drone: "dr-c", Cluster: "c", Ready: true, HeardMSAgo: 61000, Lost: true},
 				{Drone: "dr-d", Cluster: "c"},
 			}}
@@ -81,11 +81,11 @@ b2        n/doc-1:t   terminated   3m12s   dr-a    localhost:9090   by itself, e
 `)
 	wantCode(t, code, ExitOK)
 	stdout, _, code = jetway(t, "drones", "--nats", w.url)
-	want(t, "stdout", stdout, `DRONE   STATE       BACKENDS   CLUSTER          POOL   RUNTIME   HEARD      VERSION
-dr-a    ready       2/10       localhost:9090          process   3s ago     v1
-dr-b    draining    0          c                p                0s ago     
-dr-c    lost        0          c                                 1m1s ago   
-dr-d    not ready   0          c                                 0s ago     
+	want(t, "stdout", stdout, `DRONE   STATE       BACKENDS   MEMORY     CPUS     CLUSTER          POOL   RUNTIME   HEARD      VERSION
+dr-a    ready       2/10       1.5G/64G   2.5/16   localhost:9090          process   3s ago     v1
+dr-b    draining    0          1M                  c                p                0s ago     
+dr-c    lost        0                              c                                 1m1s ago   
+dr-d    not ready   0                              c                                 0s ago     
 `)
 	wantCode(t, code, ExitOK)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -54,6 +55,20 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh%dm", s/3600, s%3600/60)
 	}
 	return fmt.Sprintf("%dd%dh", s/86400, s%86400/3600)
+}
+
+// bytesText is a size in units of 1024 to three digits: 512M, 1.5G, 0.
+func bytesText(n int64) string {
+	const units = "KMGTPE"
+	size, unit := float64(n), ""
+	for i := 0; size >= 1000 && i < len(units); i++ {
+		size, unit = size/1024, units[i:i+1]
+	}
+	digits := 0
+	if unit != "" && size < 9.95 {
+		digits = 1
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(size, 'f', digits, 64), ".0") + unit
 }
 
 // keyText is a key in one word: namespace/name:tag, without what is empty.

@@ -10,14 +10,27 @@ type Drone struct {
 	Session string
 	Cluster string
 	Pool    string
-	// MaxBackends is how many it takes; 0: no limit.
-	MaxBackends int
-	// Backends is how many it has that have not ended.
-	Backends int
+	// MaxBackends, MaxMemoryBytes and MaxCPUMillis are what it takes at most; 0: no limit.
+	MaxBackends    int
+	MaxMemoryBytes int64
+	MaxCPUMillis   int64
+	// Backends is how many it has that have not ended; MemoryBytes and CPUMillis are
+	// what it said to have promised to its backends. What one more demands only the
+	// drone knows.
+	Backends    int
+	MemoryBytes int64
+	CPUMillis   int64
+	// Refused says that it had no room for a backend, and has not spoken since.
+	Refused bool
 }
 
 // Full says that the drone takes no more.
-func (d *Drone) Full() bool { return d.MaxBackends > 0 && d.Backends >= d.MaxBackends }
+func (d *Drone) Full() bool {
+	return d.Refused ||
+		d.MaxBackends > 0 && d.Backends >= d.MaxBackends ||
+		d.MaxMemoryBytes > 0 && d.MemoryBytes >= d.MaxMemoryBytes ||
+		d.MaxCPUMillis > 0 && d.CPUMillis >= d.MaxCPUMillis
+}
 
 // Snapshot is the drones that qualify, by cluster and pool. It counts what it
 // hands out. Not safe for use by several goroutines.

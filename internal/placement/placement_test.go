@@ -9,6 +9,13 @@ import (
 	"github.com/jetway-project/jetway/internal/placement"
 )
 
+// hasRoom says once more, in other words, what Full says.
+func hasRoom(d placement.Drone) bool {
+	below := func(used, limit int64) bool { return limit == 0 || used < limit }
+	return !d.Refused && below(int64(d.Backends), int64(d.MaxBackends)) &&
+		below(d.MemoryBytes, d.MaxMemoryBytes) && below(d.CPUMillis, d.MaxCPUMillis)
+}
+
 // A pick is always of the asked cluster and pool and under its capacity; none is
 // found only when there is none; every pick is counted.
 func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
@@ -22,6 +29,12 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 				Pool:        rapid.SampledFrom([]string{"", "gpu"}).Draw(t, "pool"),
 				MaxBackends: rapid.IntRange(0, 5).Draw(t, "max"),
 				Backends:    rapid.IntRange(0, 6).Draw(t, "backends"),
+
+				MaxMemoryBytes: rapid.Int64Range(0, 3).Draw(t, "max memory"),
+				MemoryBytes:    rapid.Int64Range(0, 4).Draw(t, "memory"),
+				MaxCPUMillis:   rapid.Int64Range(0, 3).Draw(t, "max cpu"),
+				CPUMillis:      rapid.Int64Range(0, 4).Draw(t, "cpu"),
+				Refused:        rapid.IntRange(0, 4).Draw(t, "refused") == 0,
 			}
 		}
 		s := placement.NewSnapshot(drones)
@@ -30,7 +43,7 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 		for range rapid.IntRange(1, 30).Draw(t, "picks") {
 			room := 0
 			for i := range drones {
-				if d := &drones[i]; d.Cluster == "a" && d.Pool == "gpu" && !d.Full() {
+				if d := &drones[i]; d.Cluster == "a" && d.Pool == "gpu" && hasRoom(*d) {
 					room++
 				}
 			}
@@ -45,7 +58,9 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 			if !ok {
 				return
 			}
-			if d.Cluster != "a" || d.Pool != "gpu" || (d.MaxBackends > 0 && d.Backends > d.MaxBackends) {
+			picked := *d
+			picked.Backends-- // it was counted
+			if d.Cluster != "a" || d.Pool != "gpu" || !hasRoom(picked) {
 				t.Fatalf("picked %+v", *d)
 			}
 			for i := range drones {

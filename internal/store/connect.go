@@ -10,7 +10,6 @@ import (
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/outbox"
-	"github.com/jetway-project/jetway/internal/placement"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -29,6 +28,9 @@ with want as materialized (
                 session, subdomain, static_token, lifetime_seconds, max_idle_seconds, body, traceparent, ix)
 ),
 ` + heldCTE + `,
+full_drones as materialized (
+    select d.name from drone d where d.name = any($8::text[]) and ` + isFull + `
+),
 -- May be spawned, should nobody hold the key: the drone that was picked still
 -- qualifies in the session that was picked, and the id is free.
 placed as materialized (
@@ -36,6 +38,7 @@ placed as materialized (
     from want w
     join drone d on d.name = w.drone and d.session = w.session
     where d.ready and not d.draining and d.heard_at > now() - make_interval(secs => $17)
+      and not exists (select from full_drones f where f.name = w.drone)
       and not exists (select from held h where h.ix = w.ix)
       and not exists (select from backend b where b.id = w.backend_id offset 0)
 ),
@@ -378,19 +381,4 @@ func tokenArgs(wants []lease.Want) []any {
 		}
 	}
 	return []any{ixs, tags, hashes, users, auths, secrets}
-}
-
-const placeableSQL = `
-select d.name, d.session, d.cluster, d.pool, d.max_backends,
-       (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4
-from drone d
-where d.ready and not d.draining and d.heard_at > now() - make_interval(secs => $1)`
-
-// PlaceableDrones are those that may be given a backend now (lease.Store).
-func (s *Store) PlaceableDrones(ctx context.Context) ([]placement.Drone, error) {
-	drones, err := read(ctx, s, func(row pgx.CollectableRow) (d placement.Drone, err error) {
-		err = row.Scan(&d.Name, &d.Session, &d.Cluster, &d.Pool, &d.MaxBackends, &d.Backends)
-		return d, err
-	}, placeableSQL, s.terms.FreshWithin().Seconds())
-	return drones, wrap("read the drones", err)
 }

@@ -13,12 +13,17 @@ import (
 )
 
 const registerSQL = `
-insert into drone as d (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms, grace_ms, due_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10))
+insert into drone as d (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms, grace_ms, due_at,
+                        max_memory_bytes, max_cpu_millis)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10), $11, $12)
 on conflict (name) do update set
     cluster = excluded.cluster, pool = excluded.pool, runtime = excluded.runtime, version = excluded.version,
-    max_backends = excluded.max_backends, drone_time_ms = excluded.drone_time_ms, grace_ms = excluded.grace_ms,
-    heard_at = now(), lost_at = null,
+    max_backends = excluded.max_backends, max_memory_bytes = excluded.max_memory_bytes, max_cpu_millis = excluded.max_cpu_millis,
+    drone_time_ms = excluded.drone_time_ms, grace_ms = excluded.grace_ms, heard_at = now(), lost_at = null,
+    -- What is promised and refused in another session is said anew with its first heartbeat.
+    load_memory_bytes = case when d.session = excluded.session then d.load_memory_bytes else 0 end,
+    load_cpu_millis = case when d.session = excluded.session then d.load_cpu_millis else 0 end,
+    refused = d.refused and d.session = excluded.session,
     ready = d.ready and d.session = excluded.session,
     registered_at = case when d.session = excluded.session then d.registered_at else now() end,
     session = excluded.session`
@@ -77,7 +82,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 		// One round trip; a batch is one transaction.
 		b := &pgx.Batch{}
 		b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends, r.DroneTimeMS,
-			cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), s.terms.TTL.Seconds())
+			cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), s.terms.TTL.Seconds(), r.MaxMemoryBytes, r.MaxCPUMillis)
 		b.Queue(adoptSQL, drone, r.Session, r.Backends)
 		b.Queue(renewSQL, drone, r.Session, r.Backends, s.terms.TTL.Seconds()).Query(collectInto(&held))
 		b.Queue(orphansSQL, drone, r.Session).Query(collectInto(&orphans))
@@ -92,10 +97,11 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 // defaultGrace is that of drones which do not state theirs (design, section 7).
 const defaultGrace = 10 * time.Second
 
-// heartbeatSQL notes that a drone lives that is not lost.
+// heartbeatSQL notes that a drone lives that is not lost, and what it has promised.
 const heartbeatSQL = `
 update drone
-set heard_at = now(), ready = $3, drone_time_ms = greatest(drone_time_ms, $4)
+set heard_at = now(), ready = $3, drone_time_ms = greatest(drone_time_ms, $4),
+    load_memory_bytes = $5, load_cpu_millis = $6, refused = false
 where name = $1 and session = $2 and lost_at is null
 returning draining`
 
@@ -106,7 +112,8 @@ with before as materialized (
 ),
 heard as (
     update drone d
-    set heard_at = now(), ready = $3, drone_time_ms = greatest(d.drone_time_ms, $4), lost_at = null
+    set heard_at = now(), ready = $3, drone_time_ms = greatest(d.drone_time_ms, $4), lost_at = null,
+        load_memory_bytes = $5, load_cpu_millis = $6, refused = false
     from before
     where d.name = $1 and d.session = $2
     returning d.name, d.session, d.cluster, d.pool, d.draining, before.lost
@@ -114,7 +121,7 @@ heard as (
 back as (
     insert into outbox (id, kind, backend_id, drone, body)
     select n.id, 'drone', n.name, n.name, ` + droneEventBody + `
-    from (select nextval('outbox_id') as id, $5::text as type, h.* from heard h where h.lost offset 0) n
+    from (select nextval('outbox_id') as id, $7::text as type, h.* from heard h where h.lost offset 0) n
     returning id, body, created_at
 )
 select h.draining, coalesce(b.id, 0), coalesce(b.body, ''), coalesce(b.created_at, now())
@@ -142,7 +149,7 @@ func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.Heartbe
 	err = again(ctx, func() error {
 		heard = Heard{Known: true}
 		b := &pgx.Batch{}
-		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS).QueryRow(func(row pgx.Row) error {
+		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, r.Load.MemoryBytes, r.Load.CPUMillis).QueryRow(func(row pgx.Row) error {
 			err := row.Scan(&heard.Draining)
 			if errors.Is(err, pgx.ErrNoRows) {
 				heard.Known = false
@@ -165,7 +172,7 @@ func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.Heartbe
 func (s *Store) back(ctx context.Context, drone string, r *messages.HeartbeatRequest, heard *Heard) error {
 	back := outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone}
 	var body string
-	err := s.pool.QueryRow(ctx, backSQL, drone, r.Session, r.Ready, r.DroneTimeMS, messages.TypeDroneRegistered).
+	err := s.pool.QueryRow(ctx, backSQL, drone, r.Session, r.Ready, r.DroneTimeMS, r.Load.MemoryBytes, r.Load.CPUMillis, messages.TypeDroneRegistered).
 		Scan(&heard.Draining, &back.ID, &body, &back.At)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil

@@ -62,7 +62,8 @@ func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (mess
 
 const dronesSQL = `
 select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, d.ready, d.draining, d.max_backends,
-       (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4,
+       d.max_memory_bytes, d.max_cpu_millis,
+       (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4, d.load_memory_bytes, d.load_cpu_millis,
        (extract(epoch from now() - d.heard_at) * 1000)::int8, d.lost_at is not null
 from drone d
 where d.name > $1
@@ -73,7 +74,7 @@ limit $2`
 func (s *Store) Drones(ctx context.Context, r *messages.DronesRequest) (messages.DronesResponse, error) {
 	list, err := read(ctx, s, func(row pgx.CollectableRow) (d messages.DroneInfo, err error) {
 		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.Draining,
-			&d.MaxBackends, &d.Backends, &d.HeardMSAgo, &d.Lost)
+			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost)
 		return d, err
 	}, dronesSQL, r.After, r.Limit+1)
 	resp := messages.DronesResponse{Drones: list}

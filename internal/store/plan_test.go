@@ -192,7 +192,7 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 		"placeable": {store.PlaceableSQL, []string{"20"}, 2 * manyBackends},
 		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
 		"orphans":   {store.OrphansSQL, []string{"'dr-1'", "'s-2'"}, 20},
-		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1"}, 2},
+		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3"}, 2},
 		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, 2 * manyBackends},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// dronesCmd is `jetway drones`.
+type dronesCmd struct{ clientFlags }
+
+// Run lists drones.
+func (c *dronesCmd) Run(r *run) error {
+	nc, err := c.open(r)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	list, err := pages(func(after string) ([]messages.DroneInfo, string, error) {
+		resp, err := ask[messages.DronesResponse](r, &c.clientFlags, nc, messages.SubjectDrones,
+			messages.DronesRequest{Page: messages.Page{After: after}})
+		return resp.Drones, resp.Next, err
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return r.printIndented(list)
+	}
+	rows := make([][]string, 0, len(list))
+	for i := range list {
+		d := &list[i]
+		backends := strconv.Itoa(d.Backends)
+		if d.MaxBackends > 0 {
+			backends += "/" + strconv.Itoa(d.MaxBackends)
+		}
+		rows = append(rows, []string{
+			d.Drone, droneState(d), backends,
+			promised(d.MemoryBytes, d.MaxMemoryBytes, bytesText), promised(d.CPUMillis, d.MaxCPUMillis, cpusText), d.Cluster, d.Pool, d.Runtime,
+			age(time.Duration(d.HeardMSAgo)*time.Millisecond) + " ago", d.Version,
+		})
+	}
+	r.table([]string{"DRONE", "STATE", "BACKENDS", "MEMORY", "CPUS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION"}, rows)
+	return nil
+}
+
+// promised shows what a drone has promised of what it has; nothing where neither is said.
+func promised(used, most int64, text func(int64) string) string {
+	switch {
+	case most > 0:
+		return text(used) + "/" + text(most)
+	case used > 0:
+		return text(used)
+	}
+	return ""
+}
+
+// cpusText is thousandths of processors as processors.
+func cpusText(millis int64) string { return strconv.FormatFloat(float64(millis)/1000, 'f', -1, 64) }
+
+func droneState(d *messages.DroneInfo) string {
+	switch {
+	case d.Lost:
+		return "lost"
+	case d.Draining:
+		return "draining"
+	case d.Ready:
+		return "ready"
+	}
+	return "not ready"
+}
