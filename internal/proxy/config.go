@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,9 @@ type Config struct {
 	Name string
 	// Listener is where browsers connect. Required. Run closes it.
 	Listener net.Listener
+	// TLS, if set, is what browsers are met with: HTTP/2 and HTTP/1.1 over TLS. nil:
+	// plain HTTP/1.1. The certificates in it are the caller's.
+	TLS *tls.Config
 	// RootRedirect is where / leads; "": / is refused.
 	RootRedirect string
 
@@ -27,7 +31,10 @@ type Config struct {
 	LookupTimeout time.Duration
 	// DialTimeout is how long connecting to a backend may take; 5 s.
 	DialTimeout time.Duration
-	// DrainTimeout is how long what is open when Run is to end may go on; then
+	// DrainDelay is how long new requests are still served when Run is to end, while
+	// /ready already says 503; 0: not at all.
+	DrainDelay time.Duration
+	// DrainTimeout is how long what is open after that may go on; then
 	// it is cut. 5 s; negative: cut at once.
 	DrainTimeout time.Duration
 	// KeepaliveInterval is how often workers are told who is connected; 10 s. Who comes
@@ -36,6 +43,9 @@ type Config struct {
 	// RouteBytes bounds the remembered routes; 64 MiB, some 100,000 routes
 	// without much auth data.
 	RouteBytes int
+
+	// MaxHeld is the most requests that wait for backends to get ready; 8192.
+	MaxHeld int
 
 	// OnReady is called once, if set, when requests are served.
 	OnReady func()
@@ -50,6 +60,7 @@ func (c *Config) setDefaults() {
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
 	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 10*time.Second)
 	c.RouteBytes = cmp.Or(c.RouteBytes, 64<<20)
+	c.MaxHeld = cmp.Or(c.MaxHeld, 8192)
 	c.Log = cmp.Or(c.Log, slog.Default())
 	if c.OnReady == nil {
 		c.OnReady = func() {}
@@ -71,7 +82,7 @@ func (c *Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"ready timeout": c.ReadyTimeout, "lookup timeout": c.LookupTimeout,
-		"dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval,
+		"dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval, "drain delay": c.DrainDelay,
 	} {
 		if d < 0 {
 			return fmt.Errorf("proxy: the %s %v is negative", name, d)
@@ -79,6 +90,9 @@ func (c *Config) Validate() error {
 	}
 	if c.RouteBytes < 0 {
 		return fmt.Errorf("proxy: %d bytes for routes is negative", c.RouteBytes)
+	}
+	if c.MaxHeld < 0 {
+		return fmt.Errorf("proxy: %d requests that wait is negative", c.MaxHeld)
 	}
 	return nil
 }

@@ -12,15 +12,30 @@
 //     token, and only through the host that the route names.
 //   - What a backend reads in x-verified-* comes from the worker, never from
 //     the client, in whatever spelling the client tries, trailers included.
-//   - A remembered route is dropped when its token runs out or its backend ends;
-//     an answer that crosses the event of the end on the bus is not remembered.
+//   - The backend gets each request in one framing only, said anew by the proxy. Where a
+//     client's body was not read to its end, its connection ends with the response.
+//   - A remembered route is dropped when its token runs out or is revoked, or its backend
+//     ends; an answer that crosses such an event on the bus is not used.
 //     When events may have been missed ([Proxy.BusGap]) all routes are dropped.
-//   - What is remembered is bounded in bytes, and no body is ever held whole (I8).
+//   - A revocation cuts what is open with the token. Who begins meanwhile is either found by
+//     it or sees it: see heardRevoked.
+//   - What is remembered, and who may wait or ask, is bounded; no body is ever held
+//     whole, and what is idle holds no buffer (I8).
 //   - A request for a backend that is not ready waits for the event, without
 //     asking again and again.
 //   - Every goroutine here is waited for by Run.
 //
+// Requests and responses are passed on by a small engine on net/http's server (forward.go)
+// instead of httputil.ReverseProxy and http.Transport, whose three goroutines a request
+// cost more than the work itself: here a request, its response and its connection to the
+// backend belong to one goroutine. Only a request's body has another one.
+//
+// Who closes what: a backend's connection belongs to the exchange that uses it, which gives
+// it back (upstream.go) or closes it; a passage closes it in its stead when it is cut
+// (passage.go). An upgraded connection, both ends of it, belongs to its two goroutines (upgrade.go).
+//
 // The way of a request, file by file: handler.go, target.go (the path), host.go,
-// routes.go and ask.go (where to), news.go and hold.go (waiting), forward.go and
-// headers.go (there and back), page.go (refusals).
+// strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
+// forward.go, request.go, upload.go, relay.go, upgrade.go (there and back),
+// page.go (refusals).
 package proxy

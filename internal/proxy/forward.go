@@ -3,139 +3,251 @@ package proxy
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// passage is what belongs to one request on its way to a backend.
-type passage struct {
-	route   *route
-	target  target
-	bodyErr atomic.Pointer[error] // what went wrong with reading the client's body
-}
-
-type (
-	passageKey struct{}
-	connKey    struct{}
+const (
+	// interims is the most interim (1xx) responses to one request.
+	interims = 256
+	// lingerTimeout is for a client that still sends its request when the response is
+	// over: closing on it at once could cost it the response.
+	lingerTimeout = 500 * time.Millisecond
+	// settleTimeout is for a request that was sent, until the goroutine that sent it says so.
+	settleTimeout = 50 * time.Millisecond
 )
 
-// passageOf gives the passage of a request that forward passes on.
-func passageOf(ctx context.Context) *passage { return ctx.Value(passageKey{}).(*passage) }
+var (
+	errInterims  = errors.New("too many interim responses")
+	errSwitching = errors.New("the backend changed to a protocol that the client did not ask for")
+	errStatus    = errors.New("not a status that a response may have")
+)
 
-// keepConn lets forward find the client's connection.
-func keepConn(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, conn)
+// exchange is one request and its response. All of it happens in the goroutine of
+// the request, but for the request's body.
+type exchange struct {
+	p    *Proxy
+	w    http.ResponseWriter
+	r    *http.Request
+	out  outgoing
+	ps   *passage
+	conn *backendConn
+	up   *upload // nil: the request has no body
+	// proceed is to be closed when the client may send its body; nil: it need not be told.
+	proceed   chan struct{}
+	resp      *http.Response
+	buffer    *[bufferSize]byte // nil: none is needed now
+	announced map[string]bool   // trailers of the response
+	// begun says that the response to the client has begun.
+	begun bool
 }
 
-// forward passes the request on and returns when both ways are done, for an
-// upgraded connection as well.
+// forward passes the request on and returns when both ways are done, or when the
+// connection was upgraded and goes on by itself.
 func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, rt *route, t target) {
-	p.activity.opened(rt.backend)
-	defer p.activity.closed(rt.backend)
-	if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && isUpgrade(r) {
-		// The server no longer knows an upgraded connection, so it cannot close it.
-		defer context.AfterFunc(p.serving, func() { _ = conn.Close() })()
+	x := &exchange{p: p, w: w, r: r, out: newOutgoing(r, t, rt)}
+	x.ps = &passage{route: rt, control: http.NewResponseController(w)}
+	p.activity.enter(x.ps)
+	goesOn := false
+	defer func() {
+		if !goesOn {
+			x.ps.end()
+			p.activity.leave(x.ps)
+		}
+	}()
+	// From here on a revocation cuts the passage; one that came before is seen here.
+	if p.revoked(rt) {
+		p.refuse(w, r, goneAt(rt))
+		return
 	}
-	if r.ContentLength != 0 {
-		// Else HTTP/1 gives no response before the request's body is at its end.
-		_ = http.NewResponseController(w).EnableFullDuplex()
+	defer context.AfterFunc(r.Context(), x.ps.abort)()
+	if err := x.ask(); err != nil {
+		x.failed(err)
+		return
 	}
-	ctx := context.WithValue(r.Context(), passageKey{}, &passage{route: rt, target: t})
-	p.reverse.ServeHTTP(w, r.WithContext(ctx))
-}
-
-func isUpgrade(r *http.Request) bool { return r.Header.Get("Upgrade") != "" }
-
-func (p *Proxy) newReverseProxy() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		ModifyResponse: modifyResponse,
-		ErrorHandler:   p.forwardFailed,
-		Transport:      p.transport,
-		FlushInterval:  -1,
-		BufferPool:     new(buffers),
-		// A copy that breaks off is a client or a backend that went away.
-		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	if x.resp.StatusCode == http.StatusSwitchingProtocols {
+		if err := x.switchProtocols(); err != nil {
+			x.failed(err)
+			return
+		}
+		goesOn = true
+		return
 	}
-}
-
-func rewrite(pr *httputil.ProxyRequest) {
-	ps := passageOf(pr.In.Context())
-	pr.Out.URL = backendURL(ps.route.address, ps.target.rest, pr.In.URL.RawQuery)
-	pr.Out.URL.ForceQuery = pr.In.URL.ForceQuery
-	// The Host stays the browser's: backends compare it with Origin.
-	pr.SetXForwarded()
-	setVerified(pr.Out.Header, ps.route, ps.target.whole)
-	dropVerified(pr.Out.Trailer)
-	if pr.Out.Body != nil {
-		pr.Out.Body = &clientBody{ReadCloser: pr.Out.Body, from: pr.In, trailer: pr.Out.Trailer, passage: ps}
+	if err := x.relay(); err != nil {
+		x.failed(err)
 	}
 }
 
-func modifyResponse(resp *http.Response) error {
-	setGeneral(resp.Header)
-	resp.Header.Set(headerBackendID, passageOf(resp.Request.Context()).route.backend)
-	return nil
+// heads are for the heads of requests.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
+
+// ask sends the request and reads the head of the response, on another connection
+// should the backend have closed the one at hand just then.
+func (x *exchange) ask() error {
+	head := heads.Get().(*[]byte)
+	defer heads.Put(head)
+	*head = x.out.appendHead((*head)[:0])
+	for {
+		conn, err := x.p.upstream.get(x.r.Context(), x.out.route.address)
+		if err != nil {
+			return err
+		}
+		x.conn = conn
+		if !x.ps.through(conn.Conn) {
+			return net.ErrClosed
+		}
+		sent, err := conn.Write(*head)
+		if err == nil {
+			x.beginUpload()
+			err = x.readHead()
+		}
+		if err == nil {
+			return nil
+		}
+		again := conn.reused && !conn.heard && x.up == nil && (sent == 0 || x.out.replayable())
+		if !again || x.ps.wasCut() {
+			return err
+		}
+		_ = conn.Close()
+	}
 }
 
-// forwardFailed answers for a backend that gave no answer.
-func (p *Proxy) forwardFailed(w http.ResponseWriter, r *http.Request, err error) {
-	ps := passageOf(r.Context())
-	if r.Context().Err() != nil {
-		p.abort(r)
+func (x *exchange) beginUpload() {
+	if x.out.length == 0 {
+		return
 	}
+	// Else HTTP/1 gives no response before the request's body is at its end.
+	_ = x.ps.control.EnableFullDuplex()
+	x.up = &upload{
+		from: x.r.Body, to: x.conn, length: x.out.length, trailer: x.r.Trailer, announce: x.out.trailers,
+		over: make(chan struct{}), done: make(chan struct{}),
+	}
+	if x.out.expects {
+		x.proceed = make(chan struct{})
+		x.up.proceed = x.proceed
+	}
+	go x.up.run() // waited for by settle and failed
+}
+
+// readHead reads responses until the final one, and passes interim ones on.
+func (x *exchange) readHead() error {
+	for range interims {
+		resp, err := http.ReadResponse(x.conn.in, x.r) //nolint:bodyclose // the connection is what is given back or closed
+		if err != nil {
+			return err
+		}
+		x.resp = resp
+		switch code := resp.StatusCode; {
+		case code == http.StatusContinue:
+			if x.proceed != nil {
+				close(x.proceed)
+				x.proceed = nil
+			}
+		case code == http.StatusSwitchingProtocols:
+			if x.out.upgrade == "" || !lists(resp.Header["Connection"], "upgrade") {
+				return errSwitching
+			}
+			x.conn.headLeft = -1
+			return nil
+		case code < 100:
+			return fmt.Errorf("%d: %w", code, errStatus)
+		case code < 200:
+			x.relayInterim()
+		default:
+			x.conn.headLeft = -1
+			return nil
+		}
+	}
+	return errInterims
+}
+
+// failed ends the exchange where it broke off: with a page if it still can.
+func (x *exchange) failed(err error) {
+	if x.conn != nil {
+		_ = x.conn.Close()
+	}
+	if x.begun || x.ps.wasCut() || x.r.Context().Err() != nil {
+		x.stopUpload(longAgo)
+		if x.begun {
+			_ = x.ps.control.Flush() // what came of it is the client's
+		}
+		x.p.abort(x.r, err)
+	}
+	why := refusal{status: http.StatusBadGateway, reason: "The session's backend gave no proper answer.", route: x.out.route, err: err}
 	var dial *net.OpError
-	switch bodyErr := ps.bodyErr.Load(); {
-	case bodyErr != nil && errors.Is(err, *bodyErr):
-		p.refuse(w, r, refusal{status: http.StatusBadRequest, reason: "The request's body broke off or is malformed.", route: ps.route, err: err})
-	case errors.As(err, &dial) && dial.Op == "dial":
+	if x.conn == nil && errors.As(err, &dial) {
 		// Perhaps the backend is elsewhere, or gone: the next one asks.
-		p.routes.drop(ps.route)
-		p.refuse(w, r, refusal{status: http.StatusBadGateway, reason: "The session's backend cannot be reached.", route: ps.route, err: err})
-	default:
-		p.refuse(w, r, refusal{status: http.StatusBadGateway, reason: "The session's backend gave no proper answer.", route: ps.route, err: err})
+		x.p.routes.drop(x.out.route)
+		why.reason = "The session's backend cannot be reached."
 	}
+	if x.up != nil {
+		if fault := x.up.fault.Load(); fault != nil {
+			why.status, why.reason, why.err = http.StatusBadRequest, "The request's body broke off or is malformed.", *fault
+		}
+		x.closeAfter()
+	}
+	x.p.refuse(x.w, x.r, why)
+	x.linger()
 }
 
 // abort ends a request whose client is gone, or that is cut, without a response:
 // returning would send an empty 200.
-func (p *Proxy) abort(r *http.Request) {
-	p.log.DebugContext(r.Context(), "request abandoned", "method", r.Method, "host", r.Host, "err", context.Cause(r.Context()))
+func (p *Proxy) abort(r *http.Request, err error) {
+	p.log.DebugContext(r.Context(), "request abandoned", "method", r.Method, "host", r.Host, "err", err)
 	panic(http.ErrAbortHandler)
 }
 
-func newTransport(dialTimeout time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout}
-	return &http.Transport{
-		// No proxy from the environment: backends are addressed directly.
-		DialContext:         dialer.DialContext,
-		DisableCompression:  true, // what the backend encodes, the browser decodes
-		MaxIdleConns:        4096,
-		MaxIdleConnsPerHost: 128,
-		// Below the 5 s after which a Node.js backend closes an idle connection:
-		// a request sent just then would be lost.
-		IdleConnTimeout:        4 * time.Second,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: 1 << 20,
+// closeAfter has the client's connection closed after the response if the request is
+// not read to its end: the rest must not be taken for another request. It must
+// be called before the response begins.
+func (x *exchange) closeAfter() {
+	if x.up != nil && !x.up.taken.Load() && x.r.ProtoMajor == 1 {
+		x.w.Header().Set("Connection", "close")
 	}
 }
 
-// bufferSize is what one direction of a body takes in memory.
-const bufferSize = 32 << 10
-
-// buffers are those that bodies are copied through.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if buf, ok := b.pool.Get().(*[bufferSize]byte); ok {
-		return buf[:]
+// settle ends the request's body after the response, and says whether all of it went to the
+// backend, so that the connection can be used again.
+func (x *exchange) settle() bool {
+	if x.up == nil {
+		return true
 	}
-	return make([]byte, bufferSize)
+	if x.up.taken.Load() {
+		timer := time.NewTimer(settleTimeout)
+		defer timer.Stop()
+		select {
+		case <-x.up.done:
+			return x.up.sent
+		case <-timer.C:
+		}
+	}
+	_ = x.conn.Close() // the backend has answered without it
+	x.linger()
+	return false
 }
 
-func (b *buffers) Put(buf []byte) { b.pool.Put((*[bufferSize]byte)(buf)) }
+// linger lets a client that is still sending its request see that the response is there.
+func (x *exchange) linger() {
+	if x.up == nil {
+		return
+	}
+	if x.r.ProtoMajor != 1 {
+		x.stopUpload(longAgo) // HTTP/2 has a word for it
+		return
+	}
+	_ = x.ps.control.Flush()
+	x.stopUpload(time.Now().Add(lingerTimeout))
+}
+
+// stopUpload waits until nobody reads the request's body any more, until then at most.
+func (x *exchange) stopUpload(then time.Time) {
+	if x.up == nil {
+		return
+	}
+	close(x.up.over)
+	_ = x.ps.control.SetReadDeadline(then)
+	<-x.up.done
+}

@@ -27,11 +27,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		p.serveRoot(w, r, t)
 	case !tokenShaped(t.token):
 		p.refuse(w, r, gone)
-	case t.bare && !isStatic(t.token) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !isUpgrade(r):
+	case t.bare && !isStatic(t.token) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && upgradeOf(r) == "":
 		// Relative links on the page need the slash. Those who do not follow
 		// redirects (WebSockets, POST) are served as if it were there.
 		setGeneral(w.Header())
-		http.Redirect(w, r, withQuery(t.whole+"/", r), http.StatusTemporaryRedirect)
+		http.Redirect(w, r, t.whole+"/"+t.query, http.StatusTemporaryRedirect)
 	default:
 		p.serveToken(w, r, t)
 	}
@@ -46,17 +46,10 @@ func (p *Proxy) serveRoot(w http.ResponseWriter, r *http.Request, t target) {
 	http.Redirect(w, r, p.cfg.RootRedirect, http.StatusMovedPermanently)
 }
 
-func withQuery(path string, r *http.Request) string {
-	if r.URL.RawQuery != "" {
-		path += "?" + r.URL.RawQuery
-	}
-	return path
-}
-
 // serveToken finds out where the token leads, waits there if it must, and passes
 // the request on.
 func (p *Proxy) serveToken(w http.ResponseWriter, r *http.Request, t target) {
-	rt, err := p.find(r.Context(), t.token)
+	rt, err := p.lookup(r, t.token)
 	switch {
 	case err != nil:
 		p.refuseUnfound(w, r, nil, err)
@@ -97,7 +90,11 @@ func (p *Proxy) refuseUnfound(w http.ResponseWriter, r *http.Request, rt *route,
 	why := refusal{route: rt, err: err}
 	switch kind := messages.KindOf(err); {
 	case r.Context().Err() != nil:
-		p.abort(r)
+		p.abort(r, err)
+	case errors.Is(err, errStranger):
+		why.status, why.reason = http.StatusTooManyRequests, "Too many links from your address lead nowhere. Try again in a moment."
+	case errors.Is(err, errCrowded):
+		why.status, why.reason = http.StatusServiceUnavailable, "Too many sessions are starting. Try again in a moment."
 	case errors.Is(err, errNotReady):
 		why.status, why.reason = http.StatusGatewayTimeout, "The session is still starting. Try again in a moment."
 	case kind == messages.NotFound, kind == messages.BadRequest:

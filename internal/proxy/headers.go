@@ -3,8 +3,6 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"unicode/utf16"
@@ -26,35 +24,37 @@ const (
 	serverName      = "Jetway"
 )
 
-// isVerified says that only the proxy may set a header of this name. Underscores
-// count as dashes: to many a backend (CGI, WSGI, PHP) they are the same.
+// isVerified says that only the proxy may set a header of this name.
 func isVerified(name string) bool {
-	const prefix = "x-verified-"
-	return len(name) >= len(prefix) && strings.EqualFold(strings.ReplaceAll(name[:len(prefix)], "_", "-"), prefix)
+	return startsWith(name, "x-verified-")
 }
 
-func dropVerified(h http.Header) {
-	for name := range h {
-		if isVerified(name) {
-			delete(h, name)
+// startsWith compares without regard to letter case, in which underscores are
+// dashes: to many a backend (CGI, WSGI, PHP) they are the same. prefix is in small letters.
+func startsWith(name, prefix string) bool {
+	if len(name) < len(prefix) || name[0]|0x20 != prefix[0] {
+		return false
+	}
+	for i := range len(prefix) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c |= 0x20
+		case c == '_':
+			c = '-'
+		}
+		if c != prefix[i] {
+			return false
 		}
 	}
+	return true
 }
 
-// setVerified says to the backend what the worker said of the token.
-func setVerified(h http.Header, r *route, path string) {
-	dropVerified(h)
-	if r.user != "" {
-		h.Set(headerUsername, headerText(r.user))
-	}
-	if r.userData != "" {
-		h.Set(headerUserData, r.userData)
-	}
-	if r.secret != "" {
-		h.Set(headerSecret, r.secret)
-	}
-	h.Set(headerPath, path)
-	h.Set(headerBackend, r.backend)
+// isForwarded says that a field tells of the way of the request up to here, which
+// only the proxy can vouch for.
+func isForwarded(name string) bool {
+	const prefix = "x-forwarded-"
+	return name == "Forwarded" || startsWith(name, prefix)
 }
 
 // asciiJSON is raw without spaces and with everything but ASCII escaped, so that
@@ -111,28 +111,4 @@ func setGeneral(h http.Header) {
 		h.Set(headers, "*, Authorization") // * does not cover Authorization
 	}
 	h.Set("Server", serverName)
-}
-
-// clientBody passes on a request's body and, after it, the trailers that were
-// announced. It tells the passage when the client, not the backend, broke off.
-type clientBody struct {
-	io.ReadCloser
-	from    *http.Request
-	trailer http.Header // of the request to the backend
-	passage *passage
-}
-
-func (b *clientBody) Read(buf []byte) (int, error) {
-	n, err := b.ReadCloser.Read(buf)
-	switch {
-	case err == nil:
-	case errors.Is(err, io.EOF):
-		for name := range b.trailer {
-			b.trailer[name] = b.from.Trailer[name]
-		}
-	default:
-		failed := err // err itself would be moved to the heap on every read
-		b.passage.bodyErr.Store(&failed)
-	}
-	return n, err
 }

@@ -8,7 +8,10 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-var errNotReady = errors.New("the backend did not get ready in time")
+var (
+	errNotReady = errors.New("the backend did not get ready in time")
+	errCrowded  = errors.New("too many requests wait for their backends")
+)
 
 // Pauses between questions when a backend got ready but no worker answers.
 const (
@@ -18,10 +21,15 @@ const (
 
 // hold waits until the backend of r, which is not ready, gets ready, and gives
 // the route then. It waits for the event and asks once it came, or may have been
-// missed. The error is errNotReady past the ready timeout; else as for find.
+// missed. The error is errNotReady past the ready timeout, errCrowded when too many
+// wait; else as for find.
 func (p *Proxy) hold(ctx context.Context, r *route) (*route, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.ReadyTimeout, errNotReady)
 	defer cancel()
+	defer p.held.Add(-1)
+	if p.held.Add(1) > int64(p.cfg.MaxHeld) {
+		return nil, errCrowded
+	}
 	// Somebody is here, although nothing is connected to the backend yet.
 	p.activity.opened(r.backend)
 	defer p.activity.closed(r.backend)

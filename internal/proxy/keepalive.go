@@ -18,7 +18,7 @@ const arrivalRest = 250 * time.Millisecond
 // last told to the workers.
 type activity struct {
 	mu    sync.Mutex
-	open  map[string]int
+	here  map[string]*presence
 	ended map[string]uint64 // when something last closed, by count
 	count uint64
 	// known are the backends of the last full report and those that arrived since;
@@ -28,9 +28,15 @@ type activity struct {
 	arrival chan struct{}
 }
 
+// presence is who is at one backend.
+type presence struct {
+	open  int      // who waits for it included
+	first *passage // of a list of those under way
+}
+
 func newActivity() *activity {
 	return &activity{
-		open: make(map[string]int), ended: make(map[string]uint64),
+		here: make(map[string]*presence), ended: make(map[string]uint64),
 		known: make(map[string]struct{}), fresh: make(map[string]struct{}), arrival: make(chan struct{}, 1),
 	}
 }
@@ -38,33 +44,100 @@ func newActivity() *activity {
 func (a *activity) opened(backend string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.open[backend]++
+	a.openedLocked(backend)
+}
+
+func (a *activity) openedLocked(backend string) *presence {
+	at := a.here[backend]
+	if at == nil {
+		at = new(presence)
+		a.here[backend] = at
+	}
+	at.open++
 	if _, known := a.known[backend]; known {
-		return
+		return at
 	}
 	a.known[backend], a.fresh[backend] = struct{}{}, struct{}{}
 	select {
 	case a.arrival <- struct{}{}:
 	default:
 	}
+	return at
 }
 
 func (a *activity) closed(backend string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.open[backend]--; a.open[backend] == 0 {
-		delete(a.open, backend)
+	a.closedLocked(backend)
+}
+
+func (a *activity) closedLocked(backend string) {
+	at := a.here[backend]
+	if at.open--; at.open == 0 {
+		delete(a.here, backend)
 	}
 	a.count++
 	a.ended[backend] = a.count
+}
+
+// enter is opened for a passage, which can be found from now on.
+func (a *activity) enter(ps *passage) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at := a.openedLocked(ps.route.backend)
+	if ps.next = at.first; ps.next != nil {
+		ps.next.prev = ps
+	}
+	at.first = ps
+}
+
+func (a *activity) leave(ps *passage) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ps.next != nil {
+		ps.next.prev = ps.prev
+	}
+	if ps.prev != nil {
+		ps.prev.next = ps.next
+	} else {
+		a.here[ps.route.backend].first = ps.next
+	}
+	a.closedLocked(ps.route.backend)
+}
+
+// passages gives those that are under way to backend.
+func (a *activity) passages(backend string) (list []*passage) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if at := a.here[backend]; at != nil {
+		list = at.appendTo(nil)
+	}
+	return list
+}
+
+// allPassages gives all that are under way.
+func (a *activity) allPassages() (list []*passage) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, at := range a.here {
+		list = at.appendTo(list)
+	}
+	return list
+}
+
+func (at *presence) appendTo(list []*passage) []*passage {
+	for ps := at.first; ps != nil; ps = ps.next {
+		list = append(list, ps)
+	}
+	return list
 }
 
 // connected names the backends to report, in order, and a mark for told.
 func (a *activity) connected() (backends []string, mark uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	names := make(map[string]struct{}, len(a.open)+len(a.ended))
-	for backend := range a.open {
+	names := make(map[string]struct{}, len(a.here)+len(a.ended))
+	for backend := range a.here {
 		names[backend] = struct{}{}
 	}
 	for backend := range a.ended {

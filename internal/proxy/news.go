@@ -11,7 +11,7 @@ import (
 const newsKept = 4096
 
 // news is what the bus lately said of backends: which got ready, which are
-// leaving. It settles the race between an answer and an event that cross: who
+// leaving, whose tokens were revoked. It settles the race between an answer and an event that cross: who
 // asks takes a mark before, and sees after what was heard since.
 //
 // It is bounded (I8). What fell out of it is not forgotten silently: since says
@@ -25,7 +25,8 @@ type news struct {
 
 type fact struct {
 	backend string
-	status  messages.Status
+	status  messages.Status      // 0: none
+	revoked *messages.TokenEvent // nil: none
 }
 
 // watch is one backend's waiters.
@@ -45,16 +46,25 @@ func (n *news) mark() uint64 {
 
 // note takes in that backend reached status, and wakes who waits for it.
 func (n *news) note(backend string, status messages.Status) {
-	if status < messages.Ready {
-		return
+	if status >= messages.Ready {
+		n.add(fact{backend: backend, status: status})
 	}
+}
+
+// noteRevoked takes in that tokens were revoked. Who waits for the backend may have
+// one of them.
+func (n *news) noteRevoked(event *messages.TokenEvent) {
+	n.add(fact{backend: event.BackendID, revoked: event})
+}
+
+func (n *news) add(f fact) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.ring[n.heard%newsKept] = fact{backend, status}
+	n.ring[n.heard%newsKept] = f
 	n.heard++
-	if w := n.waiting[backend]; w != nil {
+	if w := n.waiting[f.backend]; w != nil {
 		close(w.woken)
-		delete(n.waiting, backend)
+		delete(n.waiting, f.backend)
 	}
 }
 
@@ -70,35 +80,42 @@ func (n *news) gap() {
 	clear(n.waiting)
 }
 
-// since gives the highest status of backend heard since mark, 0 for none, and
-// whether nothing was missed.
-func (n *news) since(mark uint64, backend string) (status messages.Status, complete bool) {
+// since gives what was heard of the route's backend and token since it was asked for: the
+// highest status, 0 for none; whether the token was revoked; and whether nothing was missed.
+func (n *news) since(r *route) (status messages.Status, revoked, complete bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.sinceLocked(mark, backend)
+	complete = n.eachLocked(r.askedMark, r.backend, func(f *fact) {
+		status = max(status, f.status)
+		revoked = revoked || f.revoked != nil && r.revokedBy(f.revoked)
+	})
+	return status, revoked, complete
 }
 
-func (n *news) sinceLocked(mark uint64, backend string) (status messages.Status, complete bool) {
+// eachLocked calls do for what was heard of backend since mark, or says that
+// some of it is missing.
+func (n *news) eachLocked(mark uint64, backend string, do func(*fact)) (complete bool) {
 	if n.heard-mark > newsKept {
-		return 0, false
+		return false
 	}
 	for i := mark; i < n.heard; i++ {
 		if f := &n.ring[i%newsKept]; f.backend == backend {
-			status = max(status, f.status)
+			do(f)
 		}
 	}
-	return status, true
+	return true
 }
 
-// watch gives a channel that is closed once backend got ready or left after
-// mark, or may have. Call leave when done with it.
+// watch gives a channel that is closed once something was heard of backend after
+// mark, or may have been. Call leave when done with it.
 func (n *news) watch(mark uint64, backend string) (woken <-chan struct{}, leave func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if status, complete := n.sinceLocked(mark, backend); !complete || status != 0 {
-		already := make(chan struct{})
-		close(already)
-		return already, func() {}
+	already := false
+	if complete := n.eachLocked(mark, backend, func(*fact) { already = true }); !complete || already {
+		now := make(chan struct{})
+		close(now)
+		return now, func() {}
 	}
 	w := n.waiting[backend]
 	if w == nil {

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -59,24 +61,25 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
 	if why.route != nil {
 		h.Set(headerBackendID, why.route.backend)
 	}
-	if why.status == http.StatusServiceUnavailable {
+	switch why.status {
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", "1")
 	}
-	accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
-	switch {
+	body := new(bytes.Buffer)
+	switch accept := strings.ToLower(strings.Join(r.Header["Accept"], ",")); {
 	case strings.Contains(accept, "text/html"):
 		h.Set("Content-Type", "text/html; charset=utf-8")
-		w.WriteHeader(why.status)
-		_ = pageTemplate.Execute(w, pg) // the client may be gone
+		_ = pageTemplate.Execute(body, pg) // nothing in it fails
 	case strings.Contains(accept, "json"):
 		h.Set("Content-Type", "application/json")
-		w.WriteHeader(why.status)
-		_ = json.NewEncoder(w).Encode(pg)
+		_ = json.NewEncoder(body).Encode(pg)
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
-		w.WriteHeader(why.status)
-		_, _ = fmt.Fprintf(w, "%d %s\n%s\n%s\n", pg.Status, pg.Title, pg.Message, pg.ID)
+		_, _ = fmt.Fprintf(body, "%d %s\n%s\n%s\n", pg.Status, pg.Title, pg.Message, pg.ID)
 	}
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(why.status)
+	_, _ = body.WriteTo(w) // the client may be gone
 }
 
 // logRefusal leaves the path out: it holds the token.

@@ -6,19 +6,19 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-
-	"github.com/jetway-project/jetway/messages"
 )
 
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
+	// endedGrace is for what a backend left on its connections when it ended.
+	endedGrace = 2 * time.Second
 	// flushGrace is for what the last requests left to be sent.
 	flushGrace = 500 * time.Millisecond
 	// goodbyeTimeout bounds the last word to the workers.
@@ -40,15 +40,23 @@ type Proxy struct {
 	activity  *activity
 	gate      *gate
 	readiness readiness
-	transport *http.Transport
-	reverse   *httputil.ReverseProxy
+	strangers *strangers
+	upstream  *upstream
 	asks      sync.WaitGroup
+	splices   sync.WaitGroup
+	held      atomic.Int64 // requests that wait for backends
+	draining  atomic.Bool
+	gapped    chan struct{} // events may have been missed since it was last looked at
+
+	endedMu sync.Mutex
+	ended   map[string]time.Time // backends to which something is still open, and until when it may
 
 	// Set by Run before anything is served.
 	nc      *nats.Conn
 	serving context.Context // ends when what is still open is to be cut
 
-	dropped int // events that the NATS client threw away; the subscription's own
+	// Events that the NATS client threw away; each its subscription's own.
+	dropped, droppedRevoked int
 }
 
 // New makes a proxy. It listens to nobody before [Proxy.Run].
@@ -64,78 +72,95 @@ func New(cfg Config) (*Proxy, error) {
 		news:      newNews(),
 		activity:  newActivity(),
 		gate:      newGate(),
-		transport: newTransport(cfg.DialTimeout),
+		strangers: newStrangers(),
+		upstream:  newUpstream(cfg.DialTimeout),
+		gapped:    make(chan struct{}, 1),
+		ended:     make(map[string]time.Time),
 	}
-	p.reverse = p.newReverseProxy()
 	return p, nil
 }
 
-// BusGap says that events may have been missed: all routes are forgotten, and
-// who waits for a backend asks again. For bus.Config.OnReconnect.
-func (p *Proxy) BusGap() {
-	p.news.gap()
-	p.routes.clear()
-}
-
-// Run serves until ctx ends. Then the listener is closed and new requests are
-// refused; what is open may go on for the drain timeout and is cut after it,
-// upgraded connections included. Run returns when nothing is left, nil unless it
-// could not serve. It is called once; nc stays open and is the caller's.
+// Run serves until ctx ends. Then /ready says 503, and after the drain delay the
+// listener is closed and new requests are refused; what is open may go on for the
+// drain timeout and is cut after it, upgraded connections included. Run returns when
+// nothing is left, nil unless it could not serve. It is called once; nc stays open
+// and is the caller's.
 func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	defer func() { _ = p.cfg.Listener.Close() }()
 	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	p.nc, p.serving = nc, serving
-
-	// Before the first question, so that no event after an answer is missed.
-	events, err := nc.Subscribe(messages.SubjectAnyBackendEvent, p.heard)
+	deaf, err := p.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("subscribe to the events of backends: %w", err)
+		return err
 	}
-	defer func() { _ = events.Unsubscribe() }()
-	revoked, err := nc.Subscribe(messages.SubjectAnyTokenEvent, p.heardRevoked)
-	if err != nil {
-		return fmt.Errorf("subscribe to the events of tokens: %w", err)
-	}
-	defer func() { _ = revoked.Unsubscribe() }()
-	if err := nc.FlushTimeout(p.cfg.LookupTimeout); err != nil {
-		// The client subscribes again when the server is back, and tells of the gap.
-		p.log.WarnContext(ctx, "cannot reach the NATS server yet", "err", err)
-	}
+	defer deaf()
 
-	var reporting sync.WaitGroup
-	defer reporting.Wait()
-	reportCtx, stopReporting := context.WithCancel(serving)
-	defer stopReporting()
-	reporting.Go(func() { p.reportKeepalives(reportCtx) })
+	var chores sync.WaitGroup
+	defer chores.Wait()
+	choreCtx, stopChores := context.WithCancel(serving)
+	defer stopChores()
+	chores.Go(func() { p.reportKeepalives(choreCtx) })
+	chores.Go(func() { p.keepHouse(choreCtx) })
+	chores.Go(func() { p.confirmAfterGaps(choreCtx) })
 
-	server := &http.Server{
-		Handler:           http.HandlerFunc(p.serve),
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		BaseContext:       func(net.Listener) context.Context { return serving },
-		ConnContext:       keepConn,
-		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
-	}
+	server := p.newServer()
 	served := make(chan error, 1)
 	var serveLoop sync.WaitGroup
-	serveLoop.Go(func() { served <- server.Serve(p.cfg.Listener) })
-	p.log.InfoContext(ctx, "serving", "address", p.cfg.Listener.Addr().String())
+	serveLoop.Go(func() { served <- p.serveOn(server) })
+	p.log.InfoContext(ctx, "serving", "address", p.cfg.Listener.Addr().String(), "tls", p.cfg.TLS != nil)
 	p.cfg.OnReady()
 
 	select {
 	case <-ctx.Done():
 		err = nil
+		p.lameDuck(server, served)
 	case err = <-served:
 		err = fmt.Errorf("serve on %s: %w", p.cfg.Listener.Addr(), err)
 	}
 	p.drain(server, cut)
 	serveLoop.Wait()
-	stopReporting()
-	reporting.Wait()
+	stopChores()
+	chores.Wait()
 	p.sayGoodbye(ctx)
 	return err
+}
+
+func (p *Proxy) newServer() *http.Server {
+	return &http.Server{
+		Handler:           http.HandlerFunc(p.serve),
+		TLSConfig:         p.cfg.TLS.Clone(),
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return p.serving },
+		// What clients do wrong in their handshakes and requests is no news.
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (p *Proxy) serveOn(server *http.Server) error {
+	if p.cfg.TLS != nil {
+		return server.ServeTLS(p.cfg.Listener, "", "")
+	}
+	return server.Serve(p.cfg.Listener)
+}
+
+// lameDuck serves a moment longer, so that who sends browsers here has time to see
+// that /ready is 503. Connections end with their next response.
+func (p *Proxy) lameDuck(server *http.Server, served <-chan error) {
+	p.draining.Store(true)
+	if p.cfg.DrainDelay <= 0 || p.cfg.DrainTimeout < 0 {
+		return
+	}
+	p.log.Info("draining: new requests are still served for a moment", "moment", p.cfg.DrainDelay)
+	server.SetKeepAlivesEnabled(false)
+	timer := time.NewTimer(p.cfg.DrainDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-served:
+	}
 }
 
 // drain ends what is open: by itself within the drain timeout, else by force.
@@ -161,10 +186,14 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 	cancel()
 	<-shut
 	cut()
+	for _, ps := range p.activity.allPassages() {
+		ps.abort()
+	}
 	_ = server.Close()
 	<-p.gate.empty
+	p.splices.Wait()
 	p.asks.Wait()
-	p.transport.CloseIdleConnections()
+	p.upstream.close()
 }
 
 // sayGoodbye reports the last connections, so that idle limits count from their end.
@@ -174,42 +203,18 @@ func (p *Proxy) sayGoodbye(ctx context.Context) {
 	p.tell(ctx, p.activity.connected)
 }
 
-// heard takes in an event of a backend. The NATS client calls it for one event
-// after the other.
-func (p *Proxy) heard(msg *nats.Msg) {
-	if dropped, err := msg.Sub.Dropped(); err == nil && dropped != p.dropped {
-		// More came than could be taken in. What was thrown away came before what
-		// was still queued then, so some event after it gets here.
-		p.dropped = dropped
-		p.log.Warn("events of backends were lost, all routes are forgotten", "dropped", dropped)
-		p.BusGap()
+// keepHouse closes what has been idle for too long, and what is left of backends that
+// have ended, until ctx ends.
+func (p *Proxy) keepHouse(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			p.upstream.sweep(now.Add(-idleConnTimeout))
+			p.cutEnded(now)
+		case <-ctx.Done():
+			return
+		}
 	}
-	if status, ok := messages.StatusOfEvent(msg.Header.Get(messages.HeaderMessageID)); ok && status < messages.Ready {
-		return // nobody here waits for it
-	}
-	event, err := messages.Decode[messages.StateEvent](msg.Data)
-	if err != nil {
-		p.log.Debug("event ignored", "subject", msg.Subject, "err", err)
-		return
-	}
-	// The news first: see answered.
-	p.news.note(event.BackendID, event.Status)
-	if event.Status == messages.Terminated {
-		p.routes.dropBackend(event.BackendID)
-	}
-}
-
-// heardRevoked takes in that tokens of a backend were revoked. An answer that is on
-// its way may be from before: the gap keeps it from being remembered.
-func (p *Proxy) heardRevoked(msg *nats.Msg) {
-	if dropped, err := msg.Sub.Dropped(); err == nil && dropped != 0 {
-		p.BusGap() // some such event was lost; they are rare, and so is this
-	}
-	event, err := messages.Decode[messages.TokenEvent](msg.Data)
-	if err != nil {
-		p.log.Debug("event ignored", "subject", msg.Subject, "err", err)
-		return
-	}
-	p.news.gap()
-	p.routes.dropRevoked(&event)
 }

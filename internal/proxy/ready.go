@@ -27,8 +27,12 @@ type readiness struct {
 	reached bool
 }
 
-// serveReady answers 200 when a worker can be reached.
+// serveReady answers 200 when a worker can be reached and the proxy is to stay.
 func (p *Proxy) serveReady(w http.ResponseWriter, r *http.Request) {
+	if p.draining.Load() {
+		p.refuse(w, r, stopping)
+		return
+	}
 	if !p.reachesWorker() {
 		p.refuse(w, r, refusal{status: http.StatusServiceUnavailable, reason: "No worker can be reached."})
 		return

@@ -4,12 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jetway-project/jetway/messages"
 )
 
-// route is where a token leads. It does not change once made.
+// route is where a token leads. But for dead it does not change once it is shared.
 type route struct {
 	token     string
 	backend   string
@@ -21,6 +22,9 @@ type route struct {
 	secret    string
 	expires   time.Time // by the monotonic clock; zero: with its backend
 	askedMark uint64    // where the news stood when the worker was asked
+
+	kept bool        // remembered: events find it
+	dead atomic.Bool // revoked after it was remembered
 }
 
 // routeOverhead is what a remembered route takes beside its texts, in bytes.
@@ -56,6 +60,18 @@ func (r *route) ended() bool {
 
 func (r *route) expired(now time.Time) bool { return !r.expires.IsZero() && !now.Before(r.expires) }
 
+// revokedBy says that the event means this token. Static ones cannot be revoked.
+func (r *route) revokedBy(event *messages.TokenEvent) bool {
+	if event.User != nil && *event.User != r.user || isStatic(r.token) {
+		return false
+	}
+	if event.TokenSHA256 == "" {
+		return true
+	}
+	sum := sha256.Sum256([]byte(r.token))
+	return event.TokenSHA256 == hex.EncodeToString(sum[:])
+}
+
 func (r *route) size() int {
 	return routeOverhead + len(r.token) + len(r.host) + len(r.user) + len(r.userData) + len(r.secret)
 }
@@ -70,6 +86,7 @@ type routes struct {
 	byBackend map[string]map[string]struct{} // tokens
 	bytes     int
 	asking    map[string]*question // by token
+	unknown   *unknown
 }
 
 func newRoutes(limit int) *routes {
@@ -78,19 +95,24 @@ func newRoutes(limit int) *routes {
 		known:     make(map[string]*route),
 		byBackend: make(map[string]map[string]struct{}),
 		asking:    make(map[string]*question),
+		unknown:   newUnknown(unknownKept, unknownFor),
 	}
 }
 
-// get gives the remembered route of token, or nil.
-func (s *routes) get(token string) *route {
+// get gives the remembered route of token, or nil; and whether it is remembered that the
+// token leads nowhere.
+func (s *routes) get(token string) (r *route, unknown bool) {
+	now := time.Now()
 	s.mu.RLock()
-	r := s.known[token]
-	s.mu.RUnlock()
-	if r == nil || !r.expired(time.Now()) {
-		return r
+	if r = s.known[token]; r == nil {
+		unknown = s.unknown.has(token, now)
 	}
-	s.drop(r)
-	return nil
+	s.mu.RUnlock()
+	if r != nil && r.expired(now) {
+		s.drop(r)
+		r = nil
+	}
+	return r, unknown
 }
 
 // putLocked remembers r.
@@ -141,14 +163,14 @@ func (s *routes) dropBackend(backend string) {
 	}
 }
 
-// dropRevoked forgets the routes of tokens that were revoked.
+// dropRevoked forgets the routes of tokens that were revoked. Who is about to use one
+// sees that it is dead.
 func (s *routes) dropRevoked(event *messages.TokenEvent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for token := range s.byBackend[event.BackendID] {
-		r := s.known[token]
-		sum := sha256.Sum256([]byte(token))
-		if (event.User == nil || *event.User == r.user) && (event.TokenSHA256 == "" || event.TokenSHA256 == hex.EncodeToString(sum[:])) && !isStatic(token) {
+		if r := s.known[token]; r.revokedBy(event) {
+			r.dead.Store(true)
 			s.dropLocked(r)
 		}
 	}

@@ -41,7 +41,7 @@ func TestKeepaliveNamesWhoIsConnected(t *testing.T) {
 	eventually(t, "the last close to be told", func() bool {
 		w.proxy.activity.mu.Lock()
 		defer w.proxy.activity.mu.Unlock()
-		return len(w.proxy.activity.open) == 0 && len(w.proxy.activity.ended) == 0
+		return len(w.proxy.activity.here) == 0 && len(w.proxy.activity.ended) == 0
 	})
 }
 
@@ -101,7 +101,7 @@ func TestActivityKeepsWhatClosesWhileTelling(t *testing.T) {
 	equal(t, "told again", strings.Join(again, " "), "be-a")
 	a.told(again, mark)
 	last, _ := a.connected()
-	equal(t, "left to tell", len(last)+len(a.open), 0)
+	equal(t, "left to tell", len(last)+len(a.here), 0)
 }
 
 func TestRunEndsWithOpenRequestsServed(t *testing.T) {

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/jetway-project/jetway/messages"
@@ -18,13 +17,19 @@ type target struct {
 	// whole is the path as the client sent it, rest what the backend gets to see
 	// of it; both keep every escape and begin with a slash.
 	whole, rest string
+	// query is what follows, with its question mark; "" without one.
+	query string
 	// bare says that nothing follows the token, not even a slash.
 	bare bool
 }
 
-// targetOf reads the path of r, or says that it has none: for CONNECT and "*".
+// targetOf reads the path of r, or says that it has none that can be passed on: for
+// CONNECT and "*", and for what would break a request line, as HTTP/2 lets it.
 func targetOf(r *http.Request) (target, bool) {
 	path := r.RequestURI
+	if !fitsLine(path) || !fitsLine(r.Method) {
+		return target{}, false
+	}
 	if !strings.HasPrefix(path, "/") {
 		// A client may send a whole URL; its host is in r.Host then.
 		scheme, after, ok := strings.Cut(path, "://")
@@ -39,8 +44,23 @@ func targetOf(r *http.Request) (target, bool) {
 			path = "/" + path
 		}
 	}
-	path, _, _ = strings.Cut(path, "?")
-	return splitPath(path), true
+	mark := strings.IndexByte(path, '?')
+	if mark < 0 {
+		return splitPath(path), true
+	}
+	t := splitPath(path[:mark])
+	t.query = path[mark:]
+	return t, true
+}
+
+// fitsLine says that s has no space or control character.
+func fitsLine(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // splitPath takes apart a path that begins with a slash.
@@ -75,43 +95,4 @@ func tokenShaped(token string) bool {
 
 func isBase64URL(c byte) bool {
 	return ('a' <= c && c <= 'z') || ('A' <= c && c <= 'Z') || ('0' <= c && c <= '9') || c == '-' || c == '_'
-}
-
-// backendURL is the URL whose request line holds path and query exactly as they
-// are. Paths that begin with two slashes and also hold bytes that no URI may
-// hold get those bytes escaped: net/http offers no way to send them as they are.
-func backendURL(address, path, query string) *url.URL {
-	u := &url.URL{Scheme: "http", Host: address, RawQuery: query}
-	if setPath(u, path); u.EscapedPath() == path {
-		return u
-	}
-	if !strings.HasPrefix(path, "//") {
-		u.Opaque = path
-		return u
-	}
-	setPath(u, escapeIllegal(path))
-	return u
-}
-
-func setPath(u *url.URL, raw string) {
-	decoded, err := url.PathUnescape(raw)
-	if err != nil {
-		decoded = "" // EscapedPath differs then
-	}
-	u.Path, u.RawPath = decoded, raw
-}
-
-// escapeIllegal escapes what must not stand in a URI's path, and nothing else.
-func escapeIllegal(path string) string {
-	const legal = "-._~!$&'()*+,;=:@/%[]"
-	const hex = "0123456789ABCDEF"
-	var out strings.Builder
-	for i := range len(path) {
-		if c := path[i]; isBase64URL(c) || strings.IndexByte(legal, c) >= 0 {
-			out.WriteByte(c)
-		} else {
-			out.Write([]byte{'%', hex[c>>4], hex[c&15]})
-		}
-	}
-	return out.String()
 }

@@ -1,0 +1,175 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// listen subscribes to what the bus says of backends and tokens: before the first
+// question, so that no event after an answer is missed.
+func (p *Proxy) listen(ctx context.Context) (deaf func(), err error) {
+	events, err := p.nc.Subscribe(messages.SubjectAnyBackendEvent, p.heard)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to the events of backends: %w", err)
+	}
+	revoked, err := p.nc.Subscribe(messages.SubjectAnyTokenEvent, p.heardRevoked)
+	if err != nil {
+		_ = events.Unsubscribe()
+		return nil, fmt.Errorf("subscribe to the events of tokens: %w", err)
+	}
+	if err := p.nc.FlushTimeout(p.cfg.LookupTimeout); err != nil {
+		// The client subscribes again when the server is back, and tells of the gap.
+		p.log.WarnContext(ctx, "cannot reach the NATS server yet", "err", err)
+	}
+	return func() {
+		_ = events.Unsubscribe()
+		_ = revoked.Unsubscribe()
+	}, nil
+}
+
+// heard takes in an event of a backend. The NATS client calls it for one event
+// after the other.
+func (p *Proxy) heard(msg *nats.Msg) {
+	if dropped, err := msg.Sub.Dropped(); err == nil && dropped != p.dropped {
+		// More came than could be taken in. What was thrown away came before what
+		// was still queued then, so some event after it gets here.
+		p.dropped = dropped
+		p.log.Warn("events of backends were lost, all routes are forgotten", "dropped", dropped)
+		p.BusGap()
+	}
+	if status, ok := messages.StatusOfEvent(msg.Header.Get(messages.HeaderMessageID)); ok && status < messages.Ready {
+		return // nobody here waits for it
+	}
+	event, err := messages.Decode[messages.StateEvent](msg.Data)
+	if err != nil {
+		p.log.Debug("event ignored", "subject", msg.Subject, "err", err)
+		return
+	}
+	// The news first: see settledLocked.
+	p.news.note(event.BackendID, event.Status)
+	if event.Status == messages.Terminated {
+		p.routes.dropBackend(event.BackendID)
+		p.backendEnded(event.BackendID)
+	}
+}
+
+// heardRevoked takes in that tokens of a backend were revoked: they are refused from
+// here on, and what is under way with them is cut.
+func (p *Proxy) heardRevoked(msg *nats.Msg) {
+	if dropped, err := msg.Sub.Dropped(); err == nil && dropped != p.droppedRevoked {
+		p.droppedRevoked = dropped
+		p.log.Warn("revocations were lost, all routes are forgotten", "dropped", dropped)
+		p.BusGap()
+	}
+	event, err := messages.Decode[messages.TokenEvent](msg.Data)
+	if err != nil {
+		p.log.Debug("event ignored", "subject", msg.Subject, "err", err)
+		return
+	}
+	// In this order: who asks now sees the news; who has a remembered route sees that it
+	// is dead; and who has looked at both before is under way by now.
+	p.news.noteRevoked(&event)
+	p.routes.dropRevoked(&event)
+	cut := 0
+	for _, ps := range p.activity.passages(event.BackendID) {
+		if ps.route.revokedBy(&event) {
+			ps.abort()
+			cut++
+		}
+	}
+	p.log.Info("tokens revoked", "backend_id", event.BackendID, "cut", cut)
+}
+
+// BusGap says that events may have been missed: all routes are forgotten, who
+// waits for a backend asks again, and the tokens of what is open are looked up
+// once more. For bus.Config.OnReconnect.
+func (p *Proxy) BusGap() {
+	p.news.gap()
+	p.routes.clear()
+	select {
+	case p.gapped <- struct{}{}:
+	default:
+	}
+}
+
+// confirmers is how many tokens are looked up at once after a gap.
+const confirmers = 32
+
+// confirmAfterGaps cuts what is open with a token that was revoked, or to a backend that
+// ended, while nobody here heard it. It returns when ctx ends.
+func (p *Proxy) confirmAfterGaps(ctx context.Context) {
+	for {
+		select {
+		case <-p.gapped:
+			p.confirm(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *Proxy) confirm(ctx context.Context) {
+	// A token that has run out since leads nowhere for that reason, and what was
+	// opened with it may stay.
+	open := make(map[string][]*passage)
+	for _, ps := range p.activity.allPassages() {
+		if !ps.route.expired(time.Now()) {
+			open[ps.route.token] = append(open[ps.route.token], ps)
+		}
+	}
+	tokens := make(chan string)
+	var all sync.WaitGroup
+	for range min(confirmers, len(open)) {
+		all.Go(func() {
+			for token := range tokens {
+				if _, err := p.findPatiently(ctx, token); messages.KindOf(err) == messages.NotFound {
+					for _, ps := range open[token] {
+						if !ps.route.expired(time.Now()) {
+							ps.abort()
+						}
+					}
+				}
+			}
+		})
+	}
+	for token := range open {
+		select {
+		case tokens <- token:
+		case <-ctx.Done():
+		}
+	}
+	close(tokens)
+	all.Wait()
+}
+
+// backendEnded notes that what is open to a backend is to end by itself, as it does
+// unless the backend's machine is gone, or to be cut.
+func (p *Proxy) backendEnded(backend string) {
+	if len(p.activity.passages(backend)) == 0 {
+		return
+	}
+	p.endedMu.Lock()
+	defer p.endedMu.Unlock()
+	p.ended[backend] = time.Now().Add(endedGrace)
+}
+
+// cutEnded cuts what is still open to backends that ended a while ago.
+func (p *Proxy) cutEnded(now time.Time) {
+	p.endedMu.Lock()
+	defer p.endedMu.Unlock()
+	for backend, until := range p.ended {
+		if now.Before(until) {
+			continue
+		}
+		delete(p.ended, backend)
+		for _, ps := range p.activity.passages(backend) {
+			ps.abort()
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// longAgo as a deadline ends what is being read or written at once.
+var longAgo = time.Unix(1, 0)
+
+// passage is a request under way to a backend, or the upgraded connection that
+// became of it: what is cut when its token is revoked, its client leaves, or the
+// proxy ends.
+type passage struct {
+	route   *route
+	control *http.ResponseController
+
+	mu      sync.Mutex
+	cut     bool
+	over    bool     // nothing here is the passage's any more
+	backend net.Conn // nil: none yet
+	client  net.Conn // once upgraded
+
+	next, prev *passage // in activity, by its lock
+}
+
+// through takes in the connection to the backend. It says false, and closes it,
+// when the passage has been cut.
+func (ps *passage) through(conn net.Conn) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.cut {
+		_ = conn.Close()
+		return false
+	}
+	ps.backend = conn
+	return true
+}
+
+// upgraded takes in the client's connection, which the HTTP server no longer knows.
+func (ps *passage) upgraded(conn net.Conn) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.control, ps.client = nil, conn
+	return !ps.cut
+}
+
+// end is the last that the passage's owner does with it: its connections and its
+// request may be another's from now on.
+func (ps *passage) end() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.over, ps.backend, ps.client, ps.control = true, nil, nil, nil
+}
+
+// abort cuts the passage: whoever reads or writes for it fails at once.
+func (ps *passage) abort() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.cut || ps.over {
+		return
+	}
+	ps.cut = true
+	if ps.backend != nil {
+		_ = ps.backend.Close()
+	}
+	if ps.client != nil {
+		_ = underTLS(ps.client).Close()
+	}
+	if ps.control != nil {
+		_ = ps.control.SetReadDeadline(longAgo)
+		_ = ps.control.SetWriteDeadline(longAgo)
+	}
+}
+
+func (ps *passage) wasCut() bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.cut
+}
+
+// underTLS gives the connection below TLS, if there is any: closing that does not wait
+// for a client that takes nothing in.
+func underTLS(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return conn
+}

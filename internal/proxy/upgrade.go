@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// halfOpenTimeout is for how long one direction of an upgraded connection may be
+// silent once the other has ended.
+const halfOpenTimeout = time.Minute
+
+// switchProtocols lets the upgraded connection go on by itself: from here on bytes
+// pass unchanged, in two goroutines, until both sides have ended or one failed.
+// The goroutine of the request ends, and with it goes what the HTTP server held for it.
+func (x *exchange) switchProtocols() error {
+	client, rw, err := x.ps.control.Hijack()
+	if err != nil {
+		return err
+	}
+	x.begun = true
+	if !x.ps.upgraded(client) {
+		_ = client.Close()
+		return net.ErrClosed
+	}
+	if err := x.answerSwitch(client, rw.Reader); err != nil {
+		_ = client.Close()
+		return err
+	}
+	s := &splice{p: x.p, ps: x.ps, client: client, backend: x.conn.Conn}
+	s.p.gate.stay()
+	s.ways.Store(2)
+	s.p.splices.Add(2)
+	go s.run(s.backend, s.client)
+	go s.run(s.client, s.backend)
+	return nil
+}
+
+// answerSwitch writes the response with which the protocol changes, and what either
+// side has already said in the new one.
+func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) error {
+	h := make(http.Header, len(x.resp.Header)+8)
+	copyFields(h, x.resp.Header)
+	setGeneral(h)
+	h.Set(headerBackendID, x.out.route.backend)
+	h.Set("Connection", "Upgrade")
+	h["Upgrade"] = x.resp.Header["Upgrade"]
+
+	var answer bytes.Buffer
+	answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(&answer)
+	answer.WriteString("\r\n")
+	late, err := x.conn.in.Peek(x.conn.in.Buffered())
+	if err != nil {
+		return err
+	}
+	answer.Write(late)
+	if _, err := client.Write(answer.Bytes()); err != nil {
+		return err
+	}
+	early, err := from.Peek(from.Buffered())
+	if err != nil || len(early) == 0 {
+		return err
+	}
+	_, err = x.conn.Conn.Write(early)
+	return err
+}
+
+// splice is an upgraded connection.
+type splice struct {
+	p               *Proxy
+	ps              *passage
+	client, backend net.Conn
+	ways            atomic.Int32 // that go on
+	half            atomic.Bool  // one way has ended
+}
+
+// run is one way. The last to end clears up.
+func (s *splice) run(to, from net.Conn) {
+	defer s.p.splices.Done()
+	err := s.flow(to, from)
+	if err == nil {
+		err = closeWrite(to)
+	}
+	if err == nil {
+		s.half.Store(true)
+		err = to.SetReadDeadline(time.Now().Add(halfOpenTimeout))
+	}
+	if err != nil {
+		s.ps.abort() // the other way too
+	}
+	if s.ways.Add(-1) == 0 {
+		s.ps.abort()
+		s.ps.end()
+		s.p.activity.leave(s.ps)
+		s.p.gate.leave()
+	}
+}
+
+// flow copies until from ends, nil then, or something fails.
+func (s *splice) flow(to, from net.Conn) error {
+	in := newSource(from)
+	for {
+		bytes, err := in.read()
+		if len(bytes) > 0 {
+			if _, err := to.Write(bytes); err != nil {
+				in.release()
+				return err
+			}
+		}
+		in.release()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case s.half.Load():
+			if err := from.SetReadDeadline(time.Now().Add(halfOpenTimeout)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func closeWrite(conn net.Conn) error {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return conn.Close()
+}

@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// idleConnTimeout is below the 5 s after which a Node.js backend closes an idle
+	// connection: a request sent just then would be lost.
+	idleConnTimeout = 4 * time.Second
+	// idleConnsPerBackend and idleConns bound the connections that wait for a request.
+	idleConnsPerBackend = 128
+	idleConns           = 4096
+	// headBytes bounds the heads of one response, interim ones included.
+	headBytes = 256 << 10
+)
+
+var errHeadTooLarge = errors.New("the head of the response is too large")
+
+// backendConn is an HTTP/1.1 connection to a backend. One request at a time uses it.
+type backendConn struct {
+	net.Conn
+	address string
+	raw     syscall.RawConn
+	in      *bufio.Reader // reads the connection through Read
+
+	headLeft int  // bytes that the head may still have; negative: none is being read
+	heard    bool // something came since the request was begun
+	reused   bool
+	idle     time.Time // since when
+
+	// What looks at the socket without taking anything. The functions are allocated once.
+	peeked      [1]byte
+	found       error
+	waits       bool
+	peek, await func(fd uintptr) bool
+}
+
+func newBackendConn(conn net.Conn, address string) (*backendConn, error) {
+	c := &backendConn{Conn: conn, address: address, headLeft: -1}
+	sys, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("not a connection of the system")
+	}
+	var err error
+	if c.raw, err = sys.SyscallConn(); err != nil {
+		return nil, err
+	}
+	c.in = bufio.NewReaderSize(c, 4<<10)
+	c.peek = func(fd uintptr) bool {
+		var n int
+		if n, _, c.found = syscall.Recvfrom(int(fd), c.peeked[:], syscall.MSG_PEEK); n == 0 && c.found == nil {
+			c.found = io.EOF
+		}
+		return true
+	}
+	c.await = func(fd uintptr) bool {
+		if c.waits {
+			return true // woken
+		}
+		c.waits = true
+		return c.peek(fd) && !errors.Is(c.found, syscall.EAGAIN)
+	}
+	return c, nil
+}
+
+// Read is for c.in.
+func (c *backendConn) Read(p []byte) (int, error) {
+	if c.headLeft == 0 {
+		return 0, errHeadTooLarge
+	}
+	if c.headLeft > 0 && len(p) > c.headLeft {
+		p = p[:c.headLeft]
+	}
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard = true
+		if c.headLeft > 0 {
+			c.headLeft -= n
+		}
+	}
+	return n, err
+}
+
+// silent says that reading would have to wait now: no bytes are there, no end and no error.
+func (c *backendConn) silent() bool {
+	return c.in.Buffered() == 0 && c.raw.Read(c.peek) == nil && errors.Is(c.found, syscall.EAGAIN)
+}
+
+// wait returns when reading need not wait.
+func (c *backendConn) wait() {
+	c.waits = false
+	_ = c.raw.Read(c.await) // reading says what is wrong
+}
+
+// upstream owns the connections to backends that wait for a request. Those in use
+// belong to who uses them.
+type upstream struct {
+	dialer net.Dialer
+
+	mu    sync.Mutex
+	idle  map[string][]*backendConn // by address, the latest last
+	count int
+	shut  bool
+}
+
+func newUpstream(dialTimeout time.Duration) *upstream {
+	return &upstream{dialer: net.Dialer{Timeout: dialTimeout}, idle: make(map[string][]*backendConn)}
+}
+
+// get gives an idle connection to address, else a new one. The error of a failed
+// dial is a *net.OpError.
+func (u *upstream) get(ctx context.Context, address string) (*backendConn, error) {
+	for c := u.take(address); c != nil; c = u.take(address) {
+		// What has been closed, or said something unasked, is of no use.
+		if c.silent() {
+			c.reused, c.heard, c.headLeft = true, false, headBytes
+			return c, nil
+		}
+		_ = c.Close()
+	}
+	return u.dial(ctx, address)
+}
+
+func (u *upstream) dial(ctx context.Context, address string) (*backendConn, error) {
+	conn, err := u.dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newBackendConn(conn, address)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	c.headLeft = headBytes
+	return c, nil
+}
+
+func (u *upstream) take(address string) *backendConn {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	list := u.idle[address]
+	if len(list) == 0 {
+		return nil
+	}
+	last := len(list) - 1
+	c := list[last]
+	list[last] = nil
+	u.idle[address] = list[:last]
+	u.count--
+	return c
+}
+
+// put takes back a connection on which a response has ended.
+func (u *upstream) put(c *backendConn) {
+	c.idle = time.Now()
+	u.mu.Lock()
+	list := u.idle[c.address]
+	full := u.shut || u.count >= idleConns || len(list) >= idleConnsPerBackend
+	if !full {
+		u.idle[c.address] = append(list, c)
+		u.count++
+	}
+	u.mu.Unlock()
+	if full {
+		_ = c.Close()
+	}
+}
+
+// sweep closes what has been idle since before.
+func (u *upstream) sweep(before time.Time) {
+	var old []*backendConn
+	u.mu.Lock()
+	for address, list := range u.idle {
+		n := 0
+		for n < len(list) && list[n].idle.Before(before) {
+			n++
+		}
+		old = append(old, list[:n]...)
+		u.count -= n
+		if n == len(list) {
+			delete(u.idle, address)
+		} else if n > 0 {
+			u.idle[address] = append([]*backendConn(nil), list[n:]...)
+		}
+	}
+	u.mu.Unlock()
+	for _, c := range old {
+		_ = c.Close()
+	}
+}
+
+// close closes what is idle, and what gets idle from now on.
+func (u *upstream) close() {
+	u.mu.Lock()
+	u.shut = true
+	u.mu.Unlock()
+	u.sweep(time.Now().Add(time.Hour))
+}
