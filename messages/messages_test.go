@@ -92,6 +92,8 @@ var golden = map[string]any{
 		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), SecretToken: "S", ValidForMS: 1000,
 	},
 	"keepalive_request": &messages.KeepaliveRequest{Backends: []string{"b"}},
+	"dns_challenge":     &messages.Challenge{Domain: "rooms.example.com", Value: "V"},
+	"dns_presented":     &messages.Presented{Server: "ns-a"},
 	"terminate_request": &messages.TerminateRequest{BackendID: "b", Hard: true},
 	"revoke_request":    &messages.RevokeRequest{BackendID: "b", User: new("ada"), Token: "T"},
 	"revoke_response":   &messages.RevokeResponse{Revoked: 2},
@@ -177,6 +179,7 @@ var decoders = []decoder{
 	{"event_token", decoderOf(messages.Decode[messages.TokenEvent])},
 	{"stats", decoderOf(messages.Decode[messages.Stats])},
 	{"log_line", decoderOf(messages.Decode[messages.LogLine])},
+	{"dns_challenge", decoderOf(messages.Decode[messages.Challenge])},
 }
 
 func TestGoldenRequestsAreValid(t *testing.T) {
@@ -312,6 +315,29 @@ func TestClusters(t *testing.T) {
 	for _, bad := range []string{"", ":80", "a:", "a:b", "a..b", "*.b", "a>b", "http://a", "a:80:80", "a:+5", strings.Repeat("a.", 200) + "b"} {
 		if messages.CheckCluster(bad) == nil {
 			t.Errorf("%q was taken for a cluster", bad)
+		}
+	}
+}
+
+func TestDomains(t *testing.T) {
+	for _, ok := range []string{"localhost", "a.b.example", "xn--caf-dma.example", "1.example"} {
+		if err := messages.CheckDomain(ok); err != nil {
+			t.Errorf("%q: %v", ok, err)
+		}
+	}
+	for _, bad := range []string{"", "a.", "a:80", "127.0.0.1", "[::1]", "::1", "*.b", "A.example", "_acme-challenge.a", strings.Repeat("a.", 120) + "b"} {
+		if messages.CheckDomain(bad) == nil {
+			t.Errorf("%q was taken for a domain", bad)
+		}
+	}
+}
+
+// A value becomes a DNS record: nothing but what an authority asks for can.
+func TestChallengeValues(t *testing.T) {
+	for _, bad := range []string{"", "a b", "a\\u0000", "é", "a.b", strings.Repeat("x", messages.MaxChallengeValue+1)} {
+		_, err := messages.Decode[messages.Challenge]([]byte(`{"domain":"a.example","value":"` + bad + `"}`))
+		if messages.KindOf(err) != messages.BadRequest || !strings.Contains(err.Error(), "value") {
+			t.Errorf("%q: got %v", bad, err)
 		}
 	}
 }

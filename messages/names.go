@@ -54,6 +54,12 @@ func CheckDroneName(name string) error { return asError(checkPrefixed("drone", "
 // CheckProxyName refuses what is not a proxy's name (px-…).
 func CheckProxyName(name string) error { return asError(checkPrefixed("proxy", "px-", name)) }
 
+// CheckDNSName refuses what is not a DNS server's name (ns-…).
+func CheckDNSName(name string) error { return asError(checkPrefixed("dns", "ns-", name)) }
+
+// CheckDomain refuses what is not a hostname in lower case; an IP address is none.
+func CheckDomain(domain string) error { return asError(checkDomain("domain", domain)) }
+
 // CheckWorkerName refuses what is not a worker's name (wo-…).
 func CheckWorkerName(name string) error { return asError(checkPrefixed("worker", "wo-", name)) }
 
@@ -123,6 +129,27 @@ func checkCluster(field, s string) *Error {
 		return bad()
 	}
 	for label := range strings.SplitSeq(host, ".") {
+		if checkLabel(field, label) != nil {
+			return bad()
+		}
+	}
+	return nil
+}
+
+// maxDomain leaves room for the label before it under which challenges are answered.
+const maxDomain = 253 - len("_acme-challenge.")
+
+func checkDomain(field, s string) *Error {
+	bad := func() *Error {
+		return badField(field, "must be a hostname of a-z, 0-9, '-' and dots, %d characters at most, without a port", maxDomain)
+	}
+	if len(s) > maxDomain {
+		return bad()
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return bad()
+	}
+	for label := range strings.SplitSeq(s, ".") {
 		if checkLabel(field, label) != nil {
 			return bad()
 		}

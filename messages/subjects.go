@@ -26,6 +26,10 @@ const (
 
 	SubjectAnyBackendEvent = "jetway.event.backend.*"
 	SubjectAnyTokenEvent   = "jetway.event.token.*"
+
+	SubjectDNSPresent = "jetway.dns.present"
+	SubjectDNSRemove  = "jetway.dns.remove"
+	SubjectDNSStarted = "jetway.dns.started"
 )
 
 // Streams; the workers make them.
@@ -33,7 +37,18 @@ const (
 	StreamActions = "JETWAY_ACTIONS"
 	StreamEvents  = "JETWAY_EVENTS"
 	StreamLogs    = "JETWAY_LOGS"
+	StreamCerts   = "KV_" + BucketCerts
 )
+
+// BucketCerts is the key-value bucket in which proxies share certificates, their
+// private keys, and the locks under which one of them renews.
+const BucketCerts = "JETWAY_CERTS"
+
+// SubjectAllCerts is what the bucket of certificates holds.
+const SubjectAllCerts = "$KV." + BucketCerts + ".>"
+
+// CertsSubject is where what is written to one key of the bucket is heard.
+func CertsSubject(key string) string { return "$KV." + BucketCerts + "." + key }
 
 // RegisterSubject is where a drone registers.
 func RegisterSubject(drone string) string { return "jetway.drone." + drone + ".register" }

@@ -20,7 +20,7 @@ const duplicateWindow = 20 * time.Second
 // does not hear from: one that a worker did not come to delete, or forgot with its database.
 const consumerUnused = 7 * 24 * time.Hour
 
-// streams are what carries actions, events and output lines. All are bounded (I8): by age for a day like
+// streams are what carries actions, events and output lines, and keeps certificates. All are bounded (I8): by age for a day like
 // others, by size for a heavy one. A backend's life is 1 to 2 KiB of events in files; the server keeps some
 // 130 bytes of memory for its subject, and looks its events up by that, however many there are.
 func streams(replicas int) []jetstream.StreamConfig {
@@ -55,6 +55,20 @@ func streams(replicas int) []jetstream.StreamConfig {
 		NoAck:             true, // lines are published without waiting
 		Replicas:          replicas,
 		Duplicates:        time.Second,
+	}, {
+		// A key-value bucket, as clients know it, but for direct get: that would deliver
+		// what a proxy has written to any subject (see deploy/nats).
+		Name:              messages.StreamCerts,
+		Description:       "Certificates that proxies share, with their private keys",
+		Subjects:          []string{messages.SubjectAllCerts},
+		MaxMsgsPerSubject: 1,
+		MaxMsgSize:        256 << 10,
+		MaxBytes:          64 << 20, // an authority's certificate with its key takes some 8 KiB
+		Discard:           jetstream.DiscardNew,
+		DenyDelete:        true,
+		AllowRollup:       true,
+		Replicas:          replicas,
+		Duplicates:        duplicateWindow,
 	}}
 }
 

@@ -46,6 +46,7 @@ type grammar struct {
 	Worker workerCmd `cmd:"" help:"Run a worker, which answers requests."`
 	Drone  droneCmd  `cmd:"" help:"Run a drone, which runs backends on this machine."`
 	Proxy  proxyCmd  `cmd:"" help:"Run a proxy, which leads browsers to backends."`
+	DNS    dnsCmd    `cmd:"" name:"dns" help:"Run a DNS server, which gets proxies their wildcard certificates."`
 
 	// Started by drones only.
 	Guard guardCmd `cmd:"" hidden:"" help:"End the backends of a drone past their leases, also while its agent is gone."`
@@ -126,6 +127,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s"},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s"},
 	)
 }

@@ -33,7 +33,7 @@ func newGuarded(t *testing.T) *guarded {
 	t.Setenv("JETWAY_NATS_CERT", cert)
 	t.Setenv("JETWAY_NATS_KEY", key)
 	g := &guarded{t: t, ca: tls.CA, seeds: map[string]string{}}
-	for _, user := range []string{"worker", "proxy", "web", "operator", "dr-a", "dr-b"} {
+	for _, user := range []string{"worker", "proxy", "dns", "web", "operator", "dr-a", "dr-b"} {
 		seed, public := newNkey(t)
 		g.seeds[user] = seed
 		t.Setenv("JETWAY_NKEY_"+strings.ReplaceAll(strings.ToUpper(user), "-", "_"), public)

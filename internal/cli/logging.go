@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -12,7 +13,7 @@ import (
 
 // logFlags say what is logged, to standard error.
 type logFlags struct {
-	LogLevel  string `help:"What to log: ${enum}. auto is info for worker, drone and proxy, else warn." enum:"auto,debug,info,warn,error" default:"auto"`
+	LogLevel  string `help:"What to log: ${enum}. auto is info for roles (worker, drone, …), else warn." enum:"auto,debug,info,warn,error" default:"auto"`
 	LogFormat string `help:"How: ${enum}. auto is text on a terminal, else json." enum:"auto,text,json" default:"auto"`
 }
 
@@ -24,7 +25,7 @@ func (f *logFlags) logger(w io.Writer, command string) (*slog.Logger, error) {
 		if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
 			return nil, usagef("--log-level: %v", err)
 		}
-	case command == "worker" || command == "drone" || command == "proxy" || command == "guard":
+	case slices.Contains([]string{"worker", "drone", "guard", "proxy", "dns"}, command):
 		level = slog.LevelInfo
 	}
 	onTerminal := isTerminal(w)

@@ -88,7 +88,7 @@ func (g *guarded) nats(nc *nats.Conn) {
 	g.t.Helper()
 	for subject, answer := range map[string]string{
 		"$SRV.PING": `"jetway"`, "$SRV.PING.jetway": `"jetway"`, "$SRV.INFO.jetway": "jetway.ctl.connect", "$SRV.STATS.jetway": "num_requests",
-		"$JS.API.INFO": `"streams":3`, "$JS.API.STREAM.NAMES": messages.StreamEvents, "$JS.API.STREAM.LIST": messages.StreamActions,
+		"$JS.API.INFO": `"streams":4`, "$JS.API.STREAM.NAMES": messages.StreamEvents, "$JS.API.STREAM.LIST": messages.StreamActions,
 		"$JS.API.STREAM.INFO." + messages.StreamLogs: `"state"`, "$JS.API.CONSUMER.NAMES." + messages.StreamActions: "dr-b",
 		"$JS.API.CONSUMER.LIST." + messages.StreamActions: "dr-a", "$JS.API.CONSUMER.INFO." + messages.StreamActions + ".dr-a": "num_pending",
 	} {
@@ -125,9 +125,9 @@ func TestPermissionsKeepDronesApart(t *testing.T) {
 // streams, and nobody hears another's replies.
 func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	g := newGuarded(t)
-	users := []string{"proxy", "web", "operator", "dr-a"}
+	users := []string{"proxy", "dns", "web", "operator", "dr-a"}
 	var manage []string
-	for _, stream := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs, "OTHER"} {
+	for _, stream := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs, messages.StreamCerts, "OTHER"} {
 		for _, verb := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT"} {
 			manage = append(manage, "$JS.API.STREAM."+verb+"."+stream)
 		}
@@ -148,11 +148,16 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	asDrone := []string{messages.RegisterSubject("dr-a"), messages.HeartbeatSubject("dr-a"), messages.ReportSubject("dr-a"), messages.LogSubject("b")}
 	take := []string{"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", "$JS.ACK.JETWAY_ACTIONS.dr-a.1.1.1.1.0"}
 	asProxy := []string{messages.RouteSubject("px-1"), messages.KeepaliveSubject("px-1")}
+	// Private keys of certificates are for proxies only, and so is what wildcard certificates are given for.
+	certs := []string{messages.CertsSubject("x"), "$JS.API.STREAM.MSG.GET.KV_JETWAY_CERTS", "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.CONSUMER.CREATE.KV_JETWAY_CERTS"}
+	forDNS := []string{messages.SubjectDNSPresent, messages.SubjectDNSRemove}
 	for user, subjects := range map[string][][]string{
-		"dr-a":     {control, asProxy},
-		"proxy":    {control, asDrone, take},
-		"web":      {asDrone, take, asProxy, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
-		"operator": {asDrone, take, asProxy},
+		"dr-a":     {control, asProxy, certs, forDNS},
+		"proxy":    {control, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
+		"dns":      {control, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
+		"web":      {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
+		"operator": {asDrone, take, asProxy, certs, forDNS},
+		"worker":   {certs, forDNS},
 	} {
 		for _, list := range subjects {
 			g.forbidsPublish(user, list...)
@@ -160,6 +165,10 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	}
 	g.forbidsListen("web", "jetway.ctl.*", messages.SubjectAllActions, "jetway.drone.*.*", "jetway.proxy.*.*", messages.SubjectAllLogs)
 	g.forbidsListen("proxy", "jetway.ctl.*", messages.SubjectAllActions, messages.SubjectAllLogs, "jetway.proxy.*.*")
+	for _, user := range []string{"worker", "dns", "web", "operator", "dr-a"} {
+		g.forbidsListen(user, messages.SubjectAllCerts, messages.CertsSubject("locks/x"))
+	}
+	g.forbidsListen("dns", "jetway.>", "jetway.dns.>", "jetway.ctl.*", messages.SubjectAllEvents, "jetway.proxy.*.*")
 	g.forbidsListen("dr-a", "jetway.ctl.*", messages.SubjectAllEvents, messages.SubjectAllLogs)
 	g.forbidsPublish("worker", "$JS.API.STREAM.DELETE.JETWAY_EVENTS", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.PURGE.JETWAY_EVENTS",
 		"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", "$JS.API.STREAM.DELETE.JETWAY_LOGS")
