@@ -1,0 +1,346 @@
+package journal_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const drone = "dr-1"
+
+func open(tb testing.TB, dir string) (*journal.Journal, journal.Contents) {
+	tb.Helper()
+	j, contents, err := journal.Open(journal.Config{Dir: dir, Drone: drone, Log: testkit.Logger(tb)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = j.Close(context.Background()) })
+	return j, contents
+}
+
+func wait(tb testing.TB, j *journal.Journal, mark journal.Mark) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := j.Wait(ctx, mark); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func shut(tb testing.TB, j *journal.Journal) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := j.Close(ctx); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// quickDir gives a directory in memory where there is one: what is tested many
+// times over does not wait for a disk.
+func quickDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "jetway-test-journal-")
+	if err != nil {
+		return tb.TempDir()
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// crashed gives the directory as the machine would find it after a crash now.
+func crashed(tb testing.TB, dir string) string {
+	tb.Helper()
+	after := tb.TempDir()
+	file, err := os.ReadFile(filepath.Join(dir, "journal.db"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(after, "journal.db"), file, 0o600)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return after
+}
+
+func spawnOf(id string) *messages.Spawn {
+	return &messages.Spawn{
+		Session: "s", Key: messages.Key{Name: "doc-" + id}, FencingToken: 7,
+		Deadlines: messages.Deadlines{SoftTerminateAtMS: 1, HardTerminateAtMS: 2}, Executable: []byte(`{"command":["room"]}`),
+	}
+}
+
+func reportOf(id string, status messages.Status) *messages.Report {
+	return &messages.Report{BackendID: id, State: messages.State{Status: status, Message: "of " + id}}
+}
+
+// model is what a journal is to have.
+type model struct {
+	backends map[string]journal.Backend
+	reports  []journal.Unreported
+}
+
+func (m *model) clone() model {
+	return model{maps.Clone(m.backends), slices.Clone(m.reports)}
+}
+
+func (m *model) check(tb interface{ Fatalf(string, ...any) }, got journal.Contents) {
+	if diff := cmp.Diff(m.backends, got.Backends, cmpopts.EquateEmpty()); diff != "" {
+		tb.Fatalf("backends: %s", diff)
+	}
+	if diff := cmp.Diff(m.reports, got.Reports, cmpopts.EquateEmpty()); diff != "" {
+		tb.Fatalf("reports: %s", diff)
+	}
+}
+
+// change does something that an agent does, and notes it in the model too.
+func (m *model) change(t *rapid.T, j *journal.Journal) journal.Mark {
+	id := fmt.Sprintf("b-%d", rapid.IntRange(0, 9).Draw(t, "backend"))
+	c := journal.Change{BackendID: id}
+	b, known := m.backends[id]
+	switch {
+	case len(m.reports) > 0 && rapid.IntRange(0, 3).Draw(t, "answer") == 0:
+		n := rapid.IntRange(1, len(m.reports)).Draw(t, "answered")
+		var marks []journal.Mark
+		for _, r := range m.reports[:n] {
+			marks = append(marks, r.Mark)
+		}
+		m.reports = slices.Clone(m.reports[n:])
+		j.Answered(marks)
+		return 0
+	case !known:
+		b = journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
+		c.Spawn, c.State = &b.Spawn, &b.State
+		m.backends[id] = b
+	case rapid.IntRange(0, 3).Draw(t, "over") == 0:
+		c.Over = true
+		delete(m.backends, id)
+	default:
+		b.State = journal.State{Status: messages.Ready, Begun: true, Handle: "h-" + id, Address: "127.0.0.1:1", Reason: messages.ReasonSwept, Message: "enough"}
+		c.State = &b.State
+		m.backends[id] = b
+	}
+	c.Report = reportOf(id, messages.Loading)
+	mark := j.Note(c)
+	m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *c.Report})
+	return mark
+}
+
+func TestI3I5WhatWasNotedIsThereAfterAnyEnd(t *testing.T) {
+	t.Parallel()
+	base := quickDir(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(base, "")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		m := model{backends: map[string]journal.Backend{}}
+		for range rapid.IntRange(1, 4).Draw(rt, "runs") {
+			j, contents := open(t, dir)
+			m.check(rt, contents)
+			for range rapid.IntRange(0, 5).Draw(rt, "waits") {
+				var last journal.Mark
+				for range rapid.IntRange(0, 8).Draw(rt, "changes") {
+					last = max(last, m.change(rt, j))
+				}
+				wait(t, j, last)
+			}
+			shut(t, j)
+		}
+		j, contents := open(t, dir)
+		m.check(rt, contents)
+		shut(t, j)
+	})
+}
+
+func TestI5CommittedIsOnDiskBeforeWaitReturns(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	m := model{backends: map[string]journal.Backend{}}
+	for i := range 20 {
+		id := fmt.Sprintf("b-%d", i)
+		b := journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
+		m.backends[id] = b
+		report := reportOf(id, messages.Loading)
+		mark := j.Note(journal.Change{BackendID: id, Spawn: &b.Spawn, State: &b.State, Report: report})
+		m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *report})
+		wait(t, j, mark)
+		again, contents := open(t, crashed(t, dir))
+		m.check(t, contents)
+		shut(t, again)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	var wg sync.WaitGroup
+	for i := range 500 {
+		wg.Go(func() {
+			id := fmt.Sprintf("b-%d", i)
+			for _, status := range []messages.Status{messages.Loading, messages.Starting, messages.Ready} {
+				c := journal.Change{BackendID: id, State: &journal.State{Status: status}, Report: reportOf(id, status)}
+				if status == messages.Loading {
+					c.Spawn = spawnOf(id)
+				}
+				wait(t, j, j.Note(c))
+			}
+		})
+	}
+	wg.Wait()
+	shut(t, j)
+	_, contents := open(t, dir)
+	if len(contents.Backends) != 500 || len(contents.Reports) != 1500 {
+		t.Fatalf("%d backends, %d reports", len(contents.Backends), len(contents.Reports))
+	}
+	last := map[string]messages.Status{}
+	for _, r := range contents.Reports {
+		if r.Status <= last[r.BackendID] {
+			t.Fatalf("I5: %s: %s after %s", r.BackendID, r.Status, last[r.BackendID])
+		}
+		last[r.BackendID] = r.Status
+	}
+}
+
+func TestSecondAgentOfADataDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	_, _, err := journal.Open(journal.Config{Dir: dir, Drone: drone})
+	if !errors.Is(err, journal.ErrInUse) || !strings.Contains(err.Error(), dir) {
+		t.Fatalf("got %v", err)
+	}
+	shut(t, j)
+	open(t, dir)
+}
+
+func TestDataDirectoryOfAnotherDroneIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	shut(t, j)
+	_, _, err := journal.Open(journal.Config{Dir: dir, Drone: "dr-2"})
+	if err == nil || !strings.Contains(err.Error(), "it is of drone dr-1, not dr-2") {
+		t.Fatalf("got %v", err)
+	}
+	open(t, dir) // and was left as it is
+}
+
+func TestDataDirectoryThatCannotBeIsAnError(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := journal.Open(journal.Config{Dir: filepath.Join(file, "data"), Drone: drone}); err == nil || !strings.Contains(err.Error(), "data directory") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestNoneRemembersNothingAndNeverWaits(t *testing.T) {
+	t.Parallel()
+	var j *journal.Journal
+	mark := j.Note(journal.Change{BackendID: "b", Report: reportOf("b", messages.Ready)})
+	j.Answered([]journal.Mark{mark})
+	if err := errors.Join(j.Wait(t.Context(), mark), j.Failing(), j.Close(t.Context())); err != nil || mark > j.Committed() {
+		t.Fatalf("mark %d, %v", mark, err)
+	}
+}
+
+// However a file is damaged, it is either used as it was after one of its last two
+// commits (a torn one has no effect), or set aside, which is said.
+func TestDamagedFileIsSetAsideOrAsItWas(t *testing.T) {
+	t.Parallel()
+	dir := quickDir(t)
+	j, _ := open(t, dir)
+	m := model{backends: map[string]journal.Backend{}}
+	var before model
+	for i := range 300 {
+		id := fmt.Sprintf("b-%d", i)
+		b := journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
+		c := journal.Change{BackendID: id, Spawn: &b.Spawn, State: &b.State}
+		before = m.clone()
+		m.backends[id] = b
+		if i%3 == 0 {
+			c.Report = reportOf(id, messages.Loading)
+		}
+		mark := j.Note(c)
+		if i%3 == 0 {
+			m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *c.Report})
+		}
+		wait(t, j, mark)
+	}
+	shut(t, j)
+	whole, err := os.ReadFile(filepath.Join(dir, "journal.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, aside := quickDir(t), 0
+	rapid.Check(t, func(rt *rapid.T) {
+		damaged := slices.Clone(whole)
+		at := rapid.IntRange(0, len(whole)-1).Draw(rt, "at")
+		switch rapid.IntRange(0, 3).Draw(rt, "kind") {
+		case 0:
+			damaged = damaged[:at]
+		case 1:
+			damaged[at] ^= 1 << rapid.IntRange(0, 7).Draw(rt, "bit")
+		case 2: // a page that was not written
+			start := at &^ 4095
+			clear(damaged[start:min(start+4096, len(damaged))])
+		case 3: // one that was written in half
+			start := at &^ 4095
+			copy(damaged[start+2048:min(start+4096, len(damaged))], bytes.Repeat([]byte{0xa5}, 2048))
+		}
+		sub, err := os.MkdirTemp(base, "")
+		if err == nil {
+			err = os.WriteFile(filepath.Join(sub, "journal.db"), damaged, 0o600)
+		}
+		if err != nil {
+			rt.Fatal(err)
+		}
+		var said bytes.Buffer
+		j, contents, err := journal.Open(journal.Config{Dir: sub, Drone: drone, Log: slog.New(slog.NewTextHandler(&said, nil))})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer shut(t, j)
+		if contents.SetAside == "" {
+			if !cmp.Equal(contents.Backends, m.backends) || !cmp.Equal(contents.Reports, m.reports) {
+				before.check(rt, contents)
+			}
+			return
+		}
+		aside++
+		if kept, err := os.ReadFile(contents.SetAside); err != nil || !bytes.Equal(kept, damaged) {
+			rt.Fatalf("what was set aside is not the file: %v", err)
+		}
+		if len(contents.Backends)+len(contents.Reports) > 0 || !strings.Contains(said.String(), "the journal is corrupt") {
+			rt.Fatalf("used %v, said %s", contents, said.String())
+		}
+		wait(t, j, j.Note(journal.Change{BackendID: "b", Spawn: spawnOf("b"), State: &journal.State{}}))
+	})
+	if aside == 0 {
+		t.Fatal("no damage was found")
+	}
+}
