@@ -53,7 +53,8 @@ func play(part string, args []string) {
 		defer stop()
 		must(Run(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil)), args[1]))
 	case "backend": // ignores SIGTERM, as do its children: one in its group, one that left
-		signal.Ignore(syscall.SIGTERM)
+		deaf := make(chan os.Signal, 1)
+		signal.Notify(deaf, syscall.SIGTERM)
 		for _, kind := range args {
 			child := exec.Command(os.Args[0], "as=backend")
 			child.SysProcAttr = &syscall.SysProcAttr{Setsid: kind == "leaver"}
@@ -61,7 +62,8 @@ func play(part string, args []string) {
 			fmt.Println(kind, child.Process.Pid)
 		}
 		fmt.Println("pid", os.Getpid())
-		select {}
+		for range deaf {
+		}
 	case "agent": // DIR TTL RENEWALS: runs one backend, and renews it so often
 		agent(args[0], args[1], args[2])
 	}
@@ -92,7 +94,7 @@ func agent(dir, ttlText, renewalsText string) {
 		must(ledger.Renew([]Lease{lease}))
 	}
 	fmt.Println("deadline", lease.HardAtMS)
-	select {}
+	post.Wait()
 }
 
 // backendCommand is a process with the labels of a backend, which leads a group.

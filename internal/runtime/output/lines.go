@@ -3,7 +3,8 @@
 //
 // What holds for each [Lines]:
 //
-//   - It costs one buffer of [MaxLine] bytes, whatever is written to it (I8).
+//   - It costs one buffer of [MaxLine] bytes, whatever is written to it (I8), and none
+//     while it has no beginning of a line to keep.
 //   - What is over the limit of a second is dropped, counted, and told in a notice
 //     once that second is over. The writer is never held up.
 //   - Lines come in order; a longer one comes as several, none of which ends within
@@ -16,6 +17,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -24,6 +26,9 @@ import (
 
 // MaxLine is the length in bytes at which a line is split.
 const MaxLine = 8 << 10
+
+// buffers are shared by all: few of the streams have something to say at a time.
+var buffers = sync.Pool{New: func() any { return new([MaxLine]byte) }}
 
 // window is the time over which output is limited.
 const window = time.Second
@@ -34,7 +39,7 @@ type Lines struct {
 	log             func(runtime.Line)
 	maxLines, bytes int // per window
 
-	buffer        []byte // the beginning of a line
+	buffer        []byte // the beginning of a line; nil if there is none
 	windowEnd     time.Time
 	lines, volume int // passed on in this window
 	droppedLines  int // since the last notice
@@ -47,15 +52,34 @@ func New(stream runtime.Stream, log func(runtime.Line), maxLines, maxBytes int) 
 	if log == nil {
 		log = func(runtime.Line) {}
 	}
-	return &Lines{stream: stream, log: log, maxLines: maxLines, bytes: maxBytes, buffer: make([]byte, 0, MaxLine)}
+	return &Lines{stream: stream, log: log, maxLines: maxLines, bytes: maxBytes}
 }
 
 // Space is where to read the next bytes to, before Read is told how many came. It is
-// never empty.
-func (l *Lines) Space() []byte { return l.buffer[len(l.buffer):cap(l.buffer)] }
+// never empty. Until Read is called it holds a buffer.
+func (l *Lines) Space() []byte {
+	if l.buffer == nil {
+		l.buffer = buffers.Get().(*[MaxLine]byte)[:0]
+	}
+	return l.buffer[len(l.buffer):cap(l.buffer)]
+}
 
-// Read passes on the lines that the first n bytes of Space complete.
-func (l *Lines) Read(n int) { l.emit(l.buffer[:len(l.buffer)+n]) }
+// Read passes on the lines that the first n bytes of Space complete. n may be 0.
+func (l *Lines) Read(n int) {
+	if l.buffer == nil {
+		return
+	}
+	l.emit(l.buffer[:len(l.buffer)+n])
+	l.release()
+}
+
+// release gives an empty buffer back.
+func (l *Lines) release() {
+	if l.buffer != nil && len(l.buffer) == 0 {
+		buffers.Put((*[MaxLine]byte)(l.buffer[:MaxLine]))
+		l.buffer = nil
+	}
+}
 
 // Write is Space and Read for bytes that lie elsewhere.
 func (l *Lines) Write(p []byte) (int, error) {
@@ -73,6 +97,7 @@ func (l *Lines) End() {
 		l.line(l.buffer)
 		l.buffer = l.buffer[:0]
 	}
+	l.release()
 	l.Notify(time.Now().Add(window))
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/runtime/output"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // Config is what the operator decides. Only Root has no default.
@@ -24,6 +25,14 @@ type Config struct {
 	// Host is the address of this machine on which backends listen and are
 	// reached; by default 127.0.0.1.
 	Host string
+	// StateDir, if set, makes the processes outlive the agent (Linux only): it is the
+	// directory, in the drone's data directory, for what a later run of the agent needs
+	// to take them over. Something else must then keep I1 while there is no agent.
+	// Without it they end with the runtime, and with the agent.
+	StateDir string
+	// Drone is the name by which processes of this drone are known among others of the
+	// machine. It is needed with StateDir.
+	Drone string
 	// PortRest is how long a port is not given out again after its instance has
 	// ended; by default a minute.
 	PortRest time.Duration
@@ -63,6 +72,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
 		return c, fmt.Errorf("process working directory: %w", err)
 	}
+	if c.StateDir != "" {
+		if c.StateDir, err = filepath.Abs(c.StateDir); err != nil {
+			return c, fmt.Errorf("process state directory: %w", err)
+		}
+	}
 	return c, nil
 }
 
@@ -87,6 +101,11 @@ func (c Config) Validate() error {
 		}
 		if !info.IsDir() {
 			return fmt.Errorf("%s: %s is not a directory", name, dir)
+		}
+	}
+	if c.StateDir != "" {
+		if err := messages.CheckDroneName(c.Drone); err != nil {
+			return fmt.Errorf("drone of the processes: %w", err)
 		}
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(c.Host, "0"))

@@ -1,25 +1,41 @@
 package process
 
 import (
-	"os/exec"
 	goruntime "runtime"
 	"sync"
+	"syscall"
 )
 
 // forker starts processes from one OS thread that lives as long as the runtime.
 //
-// The parent-death signal of Linux fires when the *thread* that forked ends, and
-// Go ends and makes threads as it likes: without this, a live agent could lose a
-// backend for no reason. Nothing slow happens on the thread, only fork and exec.
+// What a process inherits of the thread that forks it must not be put upon the agent's
+// other threads. And the parent-death signal of Linux fires when the *thread* that
+// forked ends, and Go ends and makes threads as it likes: without this, a live agent
+// could lose a backend for no reason. Nothing slow happens on the thread, only fork and
+// exec.
 type forker struct {
 	requests chan forkRequest
 	stopped  chan struct{}
 	closing  sync.Once
 }
 
+// program is what is to be run.
+type program struct {
+	path      string
+	args, env []string
+	dir       string
+	files     []uintptr // stdin, stdout, stderr
+}
+
 type forkRequest struct {
-	cmd   *exec.Cmd
-	reply chan error
+	program
+	sys   *syscall.SysProcAttr
+	reply chan forked
+}
+
+type forked struct {
+	pid int
+	err error
 }
 
 func newForker() *forker {
@@ -35,19 +51,23 @@ func (f *forker) run() {
 	goruntime.LockOSThread()
 	prepareErr := prepareThread()
 	for request := range f.requests {
-		err := prepareErr
-		if err == nil {
-			err = request.cmd.Start()
+		answer := forked{err: prepareErr}
+		if prepareErr == nil {
+			answer.pid, answer.err = syscall.ForkExec(request.path, request.args, &syscall.ProcAttr{
+				Dir: request.dir, Env: request.env, Files: request.files, Sys: request.sys,
+			})
 		}
-		request.reply <- err
+		request.reply <- answer
 	}
 }
 
-// start starts the command. It must not be called after close.
-func (f *forker) start(cmd *exec.Cmd) error {
-	reply := make(chan error, 1)
-	f.requests <- forkRequest{cmd: cmd, reply: reply}
-	return <-reply
+// start starts a program as a child that nobody but the caller may reap. It must not be
+// called after close.
+func (f *forker) start(p program, sys *syscall.SysProcAttr) (pid int, err error) {
+	reply := make(chan forked, 1)
+	f.requests <- forkRequest{program: p, sys: sys, reply: reply}
+	answer := <-reply
+	return answer.pid, answer.err
 }
 
 func (f *forker) close() {

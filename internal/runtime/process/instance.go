@@ -2,11 +2,8 @@ package process
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,18 +13,23 @@ import (
 
 // Instance is one process and the group that it leads.
 type Instance struct {
-	owner   *Runtime
-	cmd     *exec.Cmd
-	port    int
-	address string
-	pidfd   int // -1 where there is none
-	outputs []*stream
-	reading sync.WaitGroup
-	done    chan struct{}
-	exit    runtime.Exit // written before done is closed
+	owner     *Runtime
+	backendID string
+	pid       int
+	body      body
+	handle    string
+	port      int
+	address   string
+	streams   []*stream
+	reading   sync.WaitGroup
+	done      chan struct{}
+	exit      runtime.Exit // written before done is closed
 
-	mu     sync.Mutex
-	reaped bool // from here on the group's number may belong to others
+	mu sync.Mutex
+	// over: from here on the numbers of the process and of its group may be others'.
+	over bool
+	// usage is the most processor time that was seen.
+	usage time.Duration
 }
 
 var _ runtime.Instance = (*Instance)(nil)
@@ -36,38 +38,44 @@ var _ runtime.Instance = (*Instance)(nil)
 func (i *Instance) Address() string { return i.address }
 
 // PID is the process id, which is also the number of its group.
-func (i *Instance) PID() int { return i.cmd.Process.Pid }
+func (i *Instance) PID() int { return i.pid }
 
-// Handle is empty so far.
-func (i *Instance) Handle() string { return "" }
+// Handle names the process, beyond the reuse of its number, and its port; "" where
+// processes do not outlive the agent.
+func (i *Instance) Handle() string { return i.handle }
 
-// Usage is nothing so far.
-func (i *Instance) Usage(context.Context) (runtime.Usage, error) { return runtime.Usage{}, nil }
+// Usage is what the processes of the group use now, and for the processor time, what
+// children have used that they have reaped.
+func (i *Instance) Usage(context.Context) (runtime.Usage, error) {
+	usage, err := i.owner.groups.usage(i.PID())
+	if err != nil {
+		return runtime.Usage{}, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.over {
+		return runtime.Usage{CPU: i.usage}, nil
+	}
+	// A child that ends takes its time along, unless its parent is of the group too.
+	i.usage = max(i.usage, usage.CPU)
+	usage.CPU = i.usage
+	return usage, nil
+}
 
 // Terminate sends SIGTERM, or with hard set SIGKILL, to the whole group.
 func (i *Instance) Terminate(_ context.Context, hard bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.reaped {
+	if i.over {
 		return nil
 	}
 	if hard {
-		return i.signal(unix.SIGKILL)
+		return i.body.signal(unix.SIGKILL)
 	}
-	if err := i.signal(unix.SIGTERM); err != nil {
+	if err := i.body.signal(unix.SIGTERM); err != nil {
 		return err
 	}
-	return i.signal(unix.SIGCONT) // one that is stopped could not react
-}
-
-// signal is called with the mutex held and the process not reaped: its number,
-// and so that of its group, is its own.
-func (i *Instance) signal(signal syscall.Signal) error {
-	err := unix.Kill(-i.PID(), signal)
-	if err == nil || errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	return fmt.Errorf("send %s to process group %d: %w", unix.SignalName(signal), i.PID(), err)
+	return i.body.signal(unix.SIGCONT) // one that is stopped could not react
 }
 
 // Done is closed when the process has ended and its output is read.
@@ -83,51 +91,45 @@ func (i *Instance) Exit() runtime.Exit {
 	}
 }
 
-// watch starts the goroutines that own the process until Done.
+// watch starts the goroutines that own the process until Done, or until letGo.
 func (i *Instance) watch() {
-	for _, output := range i.outputs {
-		i.reading.Go(output.run)
+	for _, stream := range i.streams {
+		i.reading.Go(stream.run)
 	}
-	go i.reap()
+	i.owner.watching.Go(i.await)
 }
 
-// reap waits for the process, kills what it left in its group, and closes Done.
-func (i *Instance) reap() {
-	awaitExit(i.PID(), i.pidfd)
+// await waits for the process, kills what it left, and closes Done.
+func (i *Instance) await() {
+	if i.body.wait() != nil { // let go: the process runs on
+		i.reading.Wait()
+		return
+	}
 	i.mu.Lock()
-	// On Linux the process is a zombie now, which keeps the number its own.
-	killErr := i.signal(unix.SIGKILL)
-	waitErr := i.cmd.Wait()
-	i.reaped = true
+	// What it left in its group: the number is still the group's own here.
+	killErr := i.body.signal(unix.SIGKILL)
+	i.over = true
 	i.mu.Unlock()
-
-	i.exit = exitOf(i.cmd, waitErr, killErr)
+	i.exit = i.body.reap()
+	if killErr != nil {
+		i.exit.Message = fmt.Sprintf("end the process's children: %v", killErr)
+	}
+	i.owner.endEscaped(i.backendID)
 	// Children that were killed close their ends of the pipes as they die, so
 	// this also waits for them.
 	deadline := time.Now().Add(i.owner.config.OutputGrace)
-	for _, output := range i.outputs {
-		output.finish(deadline)
+	for _, stream := range i.streams {
+		stream.finish(deadline)
 	}
 	i.reading.Wait()
 	i.owner.ended(i)
 	close(i.done)
 }
 
-func exitOf(cmd *exec.Cmd, waitErr, killErr error) runtime.Exit {
-	exit := runtime.Exit{Code: -1}
-	var status *exec.ExitError
-	if waitErr != nil && !errors.As(waitErr, &status) {
-		exit.Message = fmt.Sprintf("wait for the process: %v", waitErr)
+// letGo ends the watch over the process, which runs on.
+func (i *Instance) letGo() {
+	i.body.close()
+	for _, stream := range i.streams {
+		stream.pipe.Close()
 	}
-	if killErr != nil && !errors.Is(killErr, unix.EPERM) { // macOS says so of a zombie
-		exit.Message = fmt.Sprintf("end the process's children: %v", killErr)
-	}
-	if cmd.ProcessState == nil {
-		return exit
-	}
-	exit.Code = cmd.ProcessState.ExitCode()
-	if ws, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		exit.Signal = unix.SignalName(ws.Signal())
-	}
-	return exit
 }

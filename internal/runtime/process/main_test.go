@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -55,9 +57,11 @@ func play(part string, args []string) {
 		fmt.Fprintln(os.Stderr, "to stderr")
 		os.Exit(3)
 	case "deaf": // ignores SIGTERM
-		signal.Ignore(syscall.SIGTERM)
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
 		fmt.Println("pid", os.Getpid())
-		select {}
+		for range term {
+		}
 	case "parent": // has a deaf child; "leave" ends then, "setsid" moves the child out of the group
 		child := exec.Command(os.Args[0], "as=deaf")
 		child.Stdout = os.Stdout
@@ -78,6 +82,22 @@ func play(part string, args []string) {
 		fmt.Fprintln(os.Stderr, "written")
 	case "long": // a line of many buffers, one that is not UTF-8, one without an end
 		fmt.Print(strings.Repeat("é", 20_000), "\r\n", "a\xffb\n", "no end")
+	case "talker": // does what it is told over its port
+		talk()
+	case "lasting": // an agent that starts a talker which outlives it; ROOT STATE DRONE ID
+		r, err := process.New(process.Config{Root: args[0], StateDir: args[1], Drone: args[2]})
+		must(err)
+		instance, err := r.Start(context.Background(), runtime.Spec{
+			BackendID:  args[3],
+			Executable: []byte(`{"command": ["helper", "as=talker"]}`),
+			Env:        map[string]string{runtime.EnvBackendID: args[3]},
+			Log:        func(line runtime.Line) { fmt.Println("line", line.Text) },
+		})
+		must(err)
+		fmt.Println("pid", instance.PID())
+		fmt.Println("address", instance.Address())
+		fmt.Println("handle", instance.Handle())
+		select {}
 	case "agent": // starts a deaf process with a runtime of its own
 		r, err := process.New(process.Config{Root: args[0]})
 		must(err)
@@ -88,6 +108,61 @@ func play(part string, args []string) {
 		must(err)
 		select {}
 	}
+}
+
+// talk takes one order per connection, and answers when it is done.
+func talk() {
+	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+	must(err)
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	go func() {
+		<-term
+		fmt.Println("goodbye")
+		os.Exit(7)
+	}()
+	fmt.Println("ready")
+	for {
+		conn, err := listener.Accept()
+		must(err)
+		order, err := bufio.NewReader(conn).ReadString('\n')
+		must(err)
+		word, rest, _ := strings.Cut(strings.TrimSpace(order), " ")
+		switch word {
+		case "say":
+			fmt.Println(rest)
+		case "flood": // that many lines, from now on
+			count, err := strconv.Atoi(rest)
+			must(err)
+			go func() {
+				for n := range count {
+					fmt.Println("flood", n, strings.Repeat("x", 100))
+				}
+				fmt.Println("flooded")
+			}()
+		case "child": // a deaf one in the group, or with "setsid" out of it
+			child := exec.Command(os.Args[0], "as=deaf")
+			child.SysProcAttr = &syscall.SysProcAttr{Setsid: rest == "setsid"}
+			must(child.Start())
+			fmt.Fprint(conn, child.Process.Pid)
+		case "burn": // that much processor time
+			span, err := time.ParseDuration(rest)
+			must(err)
+			for used(syscall.RUSAGE_SELF) < span {
+			}
+		case "exit":
+			code, err := strconv.Atoi(rest)
+			must(err)
+			os.Exit(code)
+		}
+		must(conn.Close())
+	}
+}
+
+func used(who int) time.Duration {
+	var usage syscall.Rusage
+	must(syscall.Getrusage(who, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func must(err error) {

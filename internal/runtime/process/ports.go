@@ -65,6 +65,16 @@ func (p *ports) reserve(port int) int {
 	return port
 }
 
+// setAside lets a port rest that a process uses which is not known yet.
+func (p *ports) setAside(port int) { p.release(port, true) }
+
+// use notes that an instance has the port already.
+func (p *ports) use(port int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserve(port)
+}
+
 // release lets a port rest, or with used unset, be given out again at once.
 func (p *ports) release(port int, used bool) {
 	p.mu.Lock()

@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/output"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // Runtime runs executables below one directory. Make it with New.
@@ -20,6 +23,13 @@ type Runtime struct {
 	config Config
 	ports  *ports
 	forker *forker
+	groups groups
+	system
+
+	// watching are the goroutines that wait for the ends of instances.
+	watching sync.WaitGroup
+	// closing is closed when Close lets go of processes.
+	closing chan struct{}
 
 	mu     sync.Mutex
 	closed bool
@@ -29,8 +39,9 @@ type Runtime struct {
 
 var _ runtime.Runtime = (*Runtime)(nil)
 
-// New checks the configuration and returns a runtime, which the caller closes.
-func New(config Config) (*Runtime, error) {
+// New checks the configuration and returns a runtime, which the caller closes. With
+// Config.StateDir set it is a runtime.Adopter, on Linux.
+func New(config Config) (runtime.Runtime, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
@@ -38,12 +49,18 @@ func New(config Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runtime{
-		config: config,
-		ports:  newPorts(config.Host, config.PortRest),
-		forker: newForker(),
-		live:   map[*Instance]struct{}{},
-	}, nil
+	r := &Runtime{
+		config:  config,
+		ports:   newPorts(config.Host, config.PortRest),
+		closing: make(chan struct{}),
+		live:    map[*Instance]struct{}{},
+	}
+	opened, err := r.open()
+	if err != nil {
+		return nil, err
+	}
+	r.forker = newForker()
+	return opened, nil
 }
 
 // Prepare checks that the executable of the spec can be run.
@@ -62,16 +79,23 @@ func (r *Runtime) Prepare(_ context.Context, spec runtime.Spec) error {
 	return err
 }
 
+// begin lets a Start under way end before Close does; the caller calls starts.Done.
+func (r *Runtime) begin() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return runtime.ErrClosed
+	}
+	r.starts.Add(1)
+	return nil
+}
+
 // Start checks the spec once more, since the disk may have changed, and starts
 // the process.
 func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instance, error) {
-	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		return nil, runtime.ErrClosed
+	if err := r.begin(); err != nil {
+		return nil, err
 	}
-	r.starts.Add(1)
-	r.mu.Unlock()
 	defer r.starts.Done()
 
 	parsed, err := parse(spec.Executable)
@@ -80,6 +104,14 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start: %w", context.Cause(ctx))
+	}
+	if r.outlives() {
+		if err := messages.CheckBackendID(spec.BackendID); err != nil {
+			return nil, err
+		}
+		if r.running(spec.BackendID) != nil {
+			return nil, fmt.Errorf("the backend %s runs already", spec.BackendID)
+		}
 	}
 	path, err := resolve(r.config.Root, string(parsed.Command[0]))
 	if err != nil {
@@ -98,37 +130,77 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 }
 
 func (r *Runtime) launch(spec runtime.Spec, parsed command, path string, port int) (*Instance, error) {
-	cmd := &exec.Cmd{
-		Path: path,
-		Args: r.arguments(parsed),
-		Env:  r.environment(spec, parsed, port),
-		Dir:  r.config.Dir,
-	}
-	instance := &Instance{
-		owner: r, cmd: cmd, port: port, address: r.ports.address(port),
-		pidfd: -1, done: make(chan struct{}),
-	}
-	setAttributes(cmd, &instance.pidfd)
-	writers, err := instance.openOutputs(spec.Log)
+	readers, writers, err := r.openStreams(spec.BackendID)
 	if err != nil {
 		return nil, err
 	}
-	cmd.Stdout, cmd.Stderr = writers[0], writers[1]
-	err = r.forker.start(cmd)
-	for _, writer := range writers {
-		writer.Close() // the process has its own
-	}
+	defer closeAll(writers) // the process has its own
+	instance := r.newInstance(spec, port, readers)
+	instance.body, instance.handle, err = r.exec(program{
+		path: path, args: r.arguments(parsed), env: r.environment(spec, parsed, port), dir: r.config.Dir,
+	}, writers, port)
 	if err != nil {
-		for _, output := range instance.outputs {
-			output.pipe.Close()
-		}
+		closeAll(readers)
+		r.removeStreams(spec.BackendID)
 		return nil, fmt.Errorf("executable: command[0] %.200q cannot be started: %w", parsed.Command[0], reason(err))
 	}
+	instance.pid = instance.body.pid()
+	r.add(instance)
+	return instance, nil
+}
+
+// exec starts the program with an empty standard input.
+func (r *Runtime) exec(p program, writers []*os.File, port int) (b body, handle string, err error) {
+	empty, err := os.Open(os.DevNull)
+	if err != nil {
+		return b, "", err
+	}
+	defer empty.Close()
+	p.files = []uintptr{empty.Fd()}
+	for _, writer := range writers {
+		// As programs expect it: a write to a full pipe waits.
+		if err := unix.SetNonblock(int(writer.Fd()), false); err != nil {
+			return b, "", err
+		}
+		p.files = append(p.files, writer.Fd())
+	}
+	return r.fork(p, port)
+}
+
+func (r *Runtime) newInstance(spec runtime.Spec, port int, readers []*os.File) *Instance {
+	instance := &Instance{
+		owner: r, backendID: spec.BackendID, port: port, address: r.ports.address(port), done: make(chan struct{}),
+	}
+	for n, reader := range readers {
+		if reader == nil {
+			continue
+		}
+		instance.streams = append(instance.streams, &stream{
+			pipe:  reader,
+			lines: output.New(streamNames[n], spec.Log, r.config.LogLines, r.config.LogBytes),
+		})
+	}
+	return instance
+}
+
+// add begins to watch over an instance that runs.
+func (r *Runtime) add(instance *Instance) {
 	r.mu.Lock()
 	r.live[instance] = struct{}{}
 	r.mu.Unlock()
 	instance.watch()
-	return instance, nil
+}
+
+// running is the instance of a backend that has not ended, or nil.
+func (r *Runtime) running(backendID string) *Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for instance := range r.live {
+		if instance.backendID == backendID {
+			return instance
+		}
+	}
+	return nil
 }
 
 // arguments gives the program its name as the request has it, made absolute, so
@@ -148,6 +220,9 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, port int) []str
 		env[string(name)] = string(value)
 	}
 	maps.Copy(env, spec.Env)
+	if r.config.Drone != "" {
+		env[runtime.EnvDrone] = r.config.Drone
+	}
 	env["PORT"] = strconv.Itoa(port)
 	list := make([]string, 0, len(env))
 	for name, value := range env {
@@ -156,29 +231,9 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, port int) []str
 	return list
 }
 
-// openOutputs makes a pipe per stream and returns the ends that the process gets.
-func (i *Instance) openOutputs(log func(runtime.Line)) ([]*os.File, error) {
-	var writers []*os.File
-	for _, name := range []runtime.Stream{runtime.Stdout, runtime.Stderr} {
-		reader, writer, err := os.Pipe()
-		if err != nil {
-			for n, opened := range i.outputs {
-				opened.pipe.Close()
-				writers[n].Close()
-			}
-			return nil, fmt.Errorf("open a pipe for %s: %w", name, err)
-		}
-		writers = append(writers, writer)
-		i.outputs = append(i.outputs, &stream{
-			pipe:  reader,
-			lines: output.New(name, log, i.owner.config.LogLines, i.owner.config.LogBytes),
-		})
-	}
-	return writers, nil
-}
-
 // ended forgets an instance that has ended.
 func (r *Runtime) ended(instance *Instance) {
+	r.removeStreams(instance.backendID)
 	r.mu.Lock()
 	delete(r.live, instance)
 	r.mu.Unlock()
@@ -188,28 +243,31 @@ func (r *Runtime) ended(instance *Instance) {
 // Demands is nothing: a process names no limits.
 func (r *Runtime) Demands(json.RawMessage) runtime.Demands { return runtime.Demands{} }
 
-// Close kills every process and waits for its end. Starts that are under way end
-// first; later ones get runtime.ErrClosed.
+// Close lets go of processes that outlive the agent. All others it kills, and waits for
+// their end. Starts that are under way end first; later ones get runtime.ErrClosed.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
+	first := !r.closed
 	r.closed = true
 	r.mu.Unlock()
 	r.starts.Wait()
-	r.mu.Lock()
-	live := make([]*Instance, 0, len(r.live))
-	for instance := range r.live {
-		live = append(live, instance)
+	if first && r.outlives() {
+		close(r.closing)
 	}
+	r.mu.Lock()
+	live := slices.Collect(maps.Keys(r.live))
 	r.mu.Unlock()
 	for _, instance := range live {
+		if r.outlives() {
+			instance.letGo()
+			continue
+		}
 		if err := instance.Terminate(context.Background(), true); err != nil {
 			return err
 		}
 	}
-	for _, instance := range live {
-		<-instance.Done()
-	}
-	// Only now: the end of its thread kills the processes that it started.
+	r.watching.Wait()
+	// Only now: the end of its thread kills processes that do not outlive the agent.
 	r.forker.close()
 	return nil
 }

@@ -19,7 +19,7 @@ const patience = 20 * time.Second // how long a test waits for what must happen
 
 // stage is a runtime with a root, and the output of what it runs.
 type stage struct {
-	*process.Runtime
+	runtime.Runtime
 	t     *testing.T
 	root  string
 	lines chan runtime.Line
