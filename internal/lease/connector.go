@@ -47,6 +47,9 @@ func NewConnector(cfg Config) *Connector {
 type Request struct {
 	messages.ConnectRequest
 	Traceparent string
+	// Deadline is until when the asker waits: by then a backend that its drone refuses
+	// may be placed on another one.
+	Deadline time.Time
 }
 
 // Outcome is what one request gets: exactly one field is set.
@@ -285,7 +288,9 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	spawn.Message = messages.Spawn{
 		Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable,
 	}
-	spawn.Body = messages.Encode(&spawn.Message)
+	spawn.Body = messages.Encode(&outbox.SpawnBody{
+		Spawn: spawn.Message, PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
+	})
 	return spawn, drone, nil
 }
 

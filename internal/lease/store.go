@@ -46,7 +46,7 @@ type Spawn struct {
 	LifetimeSeconds int64 // 0: no limit
 	MaxIdleSeconds  int64 // 0: no limit
 	// Message is what the drone gets, without fencing token and deadlines; Body
-	// is the same as JSON, as it is stored.
+	// is that as it is stored: an outbox.SpawnBody in JSON.
 	Message     messages.Spawn
 	Body        []byte
 	Traceparent string

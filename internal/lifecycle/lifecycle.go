@@ -2,15 +2,21 @@
 // (state, event) → (state, actions). No I/O, no clock, no context.
 //
 // Invariants that hold by construction:
-//   - I5: a status only goes up; what would take it back or repeats it changes nothing.
+//   - I5: a status only goes up; what would take it back or repeats it changes nothing,
+//     except that a backend that is loading may say in other words how far it is.
 //   - I6: terminated is reached from every state by Lost or by the drone's report,
 //     it releases the lease in the same step, and nothing leads out of it.
 //   - A termination is asked for at most once softly and once hard.
+//   - Only what no drone has taken is placed again (I1), and nothing that is to end.
 //
 // Spawning is not here: it is the beginning of the state, decided with the lease.
 package lifecycle
 
-import "github.com/jetway-project/jetway/messages"
+import (
+	"strings"
+
+	"github.com/jetway-project/jetway/messages"
+)
 
 // Asked is how far the workers have gone in ending a backend.
 type Asked int16
@@ -28,7 +34,8 @@ type Backend struct {
 	Asked Asked
 }
 
-// Event is what happens to a backend: [Reported], [TerminateAsked] or [Lost].
+// Event is what happens to a backend: [Reported], [Refused], [TerminateAsked], [Lost] or
+// [Forgotten].
 type Event interface{ event() }
 
 // Reported is a state that the backend's drone states.
@@ -43,12 +50,38 @@ type TerminateAsked struct {
 // Lost says that the backend's drone is gone or no longer holds its lease.
 type Lost struct{}
 
+// Refused is the word of a backend's drone that it has not taken it, for want of room,
+// and never will: the backend is placed on another drone, or ends as State says.
+type Refused struct {
+	State  messages.State
+	Chance Chance
+}
+
+// Forgotten says that the backend's drone has begun anew and does not run it: it is placed
+// on another drone if the drone has never said that it took it, and else lost.
+type Forgotten struct{ Chance Chance }
+
+// Chance is what has to come together for a backend to be placed on another drone.
+type Chance struct {
+	// InTime: the request that scheduled it has not reached its deadline.
+	InTime bool
+	// Held: its lease has not run out and may be renewed.
+	Held bool
+	// Room: there is a drone that qualifies and has not refused it.
+	Room bool
+}
+
 func (Reported) event()       {}
+func (Refused) event()        {}
+func (Forgotten) event()      {}
 func (TerminateAsked) event() {}
 func (Lost) event()           {}
 
 // Actions are what must happen together with the change of state.
 type Actions struct {
+	// Place says that the backend is placed on another drone, under the same lease,
+	// which is renewed; its state stays.
+	Place bool
 	// Publish says that the new state is an event.
 	Publish bool
 	// Release says that the lease is given back.
@@ -66,6 +99,9 @@ func Step(b Backend, e Event) (Backend, Actions) {
 	case Reported:
 		// Also a repeated report shows what the drone has taken.
 		if e.State.Status <= b.Status {
+			if b.Status == messages.Loading && e.State.Status == messages.Loading && e.State.Message != "" {
+				b.Message = e.State.Message
+			}
 			return b, Actions{Taken: true}
 		}
 		next := b
@@ -77,6 +113,22 @@ func Step(b Backend, e Event) (Backend, Actions) {
 			next.LastStatus = b.Status
 		}
 		return next, Actions{Publish: true, Taken: true, Release: next.Status == messages.Terminated}
+
+	case Refused:
+		if b.mayBePlaced(e.Chance) {
+			return b, Actions{Place: true}
+		}
+		state := e.State
+		if b.Status == messages.Scheduled {
+			state.Kind, state.Reason, state.Message = "", messages.ReasonStartFailed, b.noRoom(e)
+		}
+		return Step(b, Reported{State: state})
+
+	case Forgotten:
+		if b.mayBePlaced(e.Chance) {
+			return b, Actions{Place: true}
+		}
+		return Step(b, Lost{})
 
 	case TerminateAsked:
 		want, reached := AskedSoft, messages.Terminating
@@ -108,4 +160,25 @@ func Step(b Backend, e Event) (Backend, Actions) {
 		}
 	}
 	return b, Actions{}
+}
+
+func (b *Backend) mayBePlaced(c Chance) bool {
+	return b.Status == messages.Scheduled && b.Asked == NotAsked && c.InTime && c.Held && c.Room
+}
+
+// noRoom says to people why a backend that was refused ends.
+func (b *Backend) noRoom(e Refused) string {
+	text := "no drone had room for it"
+	switch {
+	case b.Asked != NotAsked:
+		text += " before it was to end"
+	case !e.Chance.Held:
+		text += " before its lease ended"
+	case !e.Chance.InTime:
+		text += " within the time of the request"
+	}
+	if e.State.Message != "" {
+		text += "; the last one asked said: " + e.State.Message
+	}
+	return strings.ToValidUTF8(text[:min(len(text), messages.MaxText)], "")
 }

@@ -31,15 +31,27 @@ type Row struct {
 	Drone     string
 	// Status and LastStatus are those of a state.
 	Status, LastStatus messages.Status
-	// Body is JSON, by kind: messages.State, DroneEvent, Terminate, or Spawn
+	// Body is JSON, by kind: messages.State, DroneEvent, Terminate, or a SpawnBody
 	// without what only the database knew, which is in the next two fields.
 	Body []byte
-	// Spawn is the Body of a spawn, where whoever made the row has it at hand.
+	// Spawn is what the Body of a spawn says, where whoever made the row has it at
+	// hand: it was placed for the first time.
 	Spawn        *messages.Spawn
 	FencingToken int64
 	DroneTimeMS  int64
 	Traceparent  string
 	At           time.Time
+}
+
+// SpawnBody is the body of a spawn's row: what its drone gets, and what placing it on
+// another drone takes.
+type SpawnBody struct {
+	messages.Spawn
+	// PlaceWithinMS is for how long after its row was written it may be placed again:
+	// what was left of the request's time, in milliseconds.
+	PlaceWithinMS int64 `json:"place_within_ms,omitempty"`
+	// RefusedBy are the drones that did not take it.
+	RefusedBy []string `json:"refused_by,omitempty"`
 }
 
 // Deadlines gives the deadlines that count from a drone time in milliseconds.
@@ -90,12 +102,14 @@ func (r *Row) Action(deadlines Deadlines) (*nats.Msg, error) {
 	action := messages.Action{Time: r.At.UTC(), BackendID: r.BackendID}
 	switch r.Kind {
 	case KindSpawn:
-		action.Type, action.ID, action.Spawn = messages.TypeSpawn, messages.SpawnID(r.BackendID), new(messages.Spawn)
+		body := new(SpawnBody)
 		if r.Spawn != nil {
-			*action.Spawn = *r.Spawn
-		} else if err := r.body(action.Spawn); err != nil {
+			body.Spawn = *r.Spawn
+		} else if err := r.body(body); err != nil {
 			return nil, err
 		}
+		action.Type, action.Spawn = messages.TypeSpawn, &body.Spawn
+		action.ID = messages.SpawnAgainID(r.BackendID, len(body.RefusedBy))
 		action.Spawn.FencingToken = r.FencingToken
 		action.Spawn.Deadlines = deadlines(r.DroneTimeMS)
 	case KindTerminate:

@@ -3,6 +3,8 @@
 // once more, so a stale snapshot costs balance and a retry, never correctness.
 package placement
 
+import "slices"
+
 // Drone is one drone in a snapshot. A drone that is not in it does not qualify:
 // not ready, draining or not heard from within a third of a lease.
 type Drone struct {
@@ -50,14 +52,15 @@ func NewSnapshot(drones []Drone) *Snapshot {
 }
 
 // Pick chooses the less loaded of `choices` drones of the cluster and pool taken
-// at random (1: at random; many: the least loaded), and counts the backend on it.
-// random gives a number in [0, n). False when no drone qualifies.
-func (s *Snapshot) Pick(cluster, pool string, choices int, random func(n int) int) (*Drone, bool) {
+// at random (1: at random; many: the least loaded), leaving out those that are named,
+// and counts the backend on it. random gives a number in [0, n). False when no drone
+// qualifies.
+func (s *Snapshot) Pick(cluster, pool string, choices int, random func(n int) int, except ...string) (*Drone, bool) {
 	all := s.groups[group{cluster, pool}]
 	// Full drones go to the front and stay there: each is passed over once.
 	first := 0
 	for i, d := range all {
-		if d.Full() {
+		if d.Full() || slices.Contains(except, d.Name) {
 			all[i], all[first] = all[first], d
 			first++
 		}

@@ -2,6 +2,7 @@ package placement_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -16,7 +17,7 @@ func hasRoom(d placement.Drone) bool {
 		below(d.MemoryBytes, d.MaxMemoryBytes) && below(d.CPUMillis, d.MaxCPUMillis)
 }
 
-// A pick is always of the asked cluster and pool and under its capacity; none is
+// A pick is always of the asked cluster and pool, under its capacity and none of those left out; none is
 // found only when there is none; every pick is counted.
 func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -39,11 +40,12 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 		}
 		s := placement.NewSnapshot(drones)
 		choices := rapid.IntRange(1, 4).Draw(t, "choices")
+		except := rapid.SliceOfN(rapid.SampledFrom([]string{"dr-0", "dr-1", "dr-2", "dr-none"}), 0, 3).Draw(t, "except")
 		random := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "random") }
 		for range rapid.IntRange(1, 30).Draw(t, "picks") {
 			room := 0
 			for i := range drones {
-				if d := &drones[i]; d.Cluster == "a" && d.Pool == "gpu" && hasRoom(*d) {
+				if d := &drones[i]; d.Cluster == "a" && d.Pool == "gpu" && hasRoom(*d) && !slices.Contains(except, d.Name) {
 					room++
 				}
 			}
@@ -51,7 +53,7 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 			for i := range drones {
 				before[i] = drones[i].Backends
 			}
-			d, ok := s.Pick("a", "gpu", choices, random)
+			d, ok := s.Pick("a", "gpu", choices, random, except...)
 			if ok != (room > 0) {
 				t.Fatalf("found: %v, though %d drones have room", ok, room)
 			}
@@ -60,7 +62,7 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 			}
 			picked := *d
 			picked.Backends-- // it was counted
-			if d.Cluster != "a" || d.Pool != "gpu" || !hasRoom(picked) {
+			if d.Cluster != "a" || d.Pool != "gpu" || !hasRoom(picked) || slices.Contains(except, d.Name) {
 				t.Fatalf("picked %+v", *d)
 			}
 			for i := range drones {

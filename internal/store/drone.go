@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -59,7 +60,7 @@ returning l.backend_id`
 
 // orphansSQL are the backends of earlier sessions that the drone no longer runs.
 const orphansSQL = `
-select b.id from backend b where b.drone = $1 and b.session <> $2 and b.ended_at is null`
+select b.id, b.session from backend b where b.drone = $1 and b.session <> $2 and b.ended_at is null`
 
 const droneEventSQL = `
 insert into outbox (id, kind, backend_id, drone, body)
@@ -71,9 +72,10 @@ const untakenSQL = `
 update outbox set due_at = now() where drone = $1 and until_status is not null`
 
 // Register begins (or, in the same session, repeats) a session of a drone. It
-// gives the backends that the session holds, with leases renewed; those of
-// earlier sessions that the drone no longer runs; and the event to publish.
-func (s *Store) Register(ctx context.Context, drone string, r *messages.RegisterRequest) (held, orphans []string, event outbox.Row, err error) {
+// gives the backends that the session holds, with leases renewed; what is to become of
+// those of earlier sessions that the drone no longer runs, for Transition; and the event
+// to publish.
+func (s *Store) Register(ctx context.Context, drone string, r *messages.RegisterRequest) (held []string, orphans []Change, event outbox.Row, err error) {
 	body := string(messages.Encode(messages.DroneEvent{
 		Type: messages.TypeDroneRegistered, ID: drone + "." + r.Session, Drone: drone,
 		Session: r.Session, Cluster: r.Cluster, Pool: r.Pool,
@@ -85,7 +87,14 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), s.terms.TTL.Seconds(), r.MaxMemoryBytes, r.MaxCPUMillis)
 		b.Queue(adoptSQL, drone, r.Session, r.Backends)
 		b.Queue(renewSQL, drone, r.Session, r.Backends, s.terms.TTL.Seconds()).Query(collectInto(&held))
-		b.Queue(orphansSQL, drone, r.Session).Query(collectInto(&orphans))
+		b.Queue(orphansSQL, drone, r.Session).Query(func(rows pgx.Rows) (err error) {
+			orphans, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Change, error) {
+				c := Change{Event: lifecycle.Forgotten{}, Of: &Holder{Drone: drone}}
+				err := row.Scan(&c.BackendID, &c.Of.Session)
+				return c, err
+			})
+			return err
+		})
 		b.Queue(untakenSQL, drone)
 		b.Queue(droneEventSQL, drone, body).QueryRow(func(row pgx.Row) error { return row.Scan(&event.ID, &event.At) })
 		return s.pool.SendBatch(ctx, b).Close()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -79,10 +80,11 @@ func (d *db) hot(s *store.Store, round string) {
 	}
 	var wants []lease.Want
 	var ids, tokens []string
-	var loading, ended []store.Change
+	var loading, ended, refusals []store.Change
+	d.exec(`update drone set heard_at = now()`)
 	for i := range batch {
 		id := fmt.Sprintf("b-%s-%d", round, i)
-		w := want("new-"+id, id, "dr-1")
+		w := within(want("new-"+id, id, "dr-1"), time.Minute)
 		switch i % 4 {
 		case 1: // join one of used's
 			w.Key.Name = fmt.Sprintf("k-%s-%d", round, 10*(1+i))
@@ -91,7 +93,9 @@ func (d *db) hot(s *store.Store, round string) {
 		}
 		wants = append(wants, w)
 		tokens = append(tokens, "token-of-"+id, "s."+id)
-		if i%4 == 0 || i%4 == 3 {
+		if i%8 == 7 {
+			refusals = append(refusals, refused(id))
+		} else if i%4 == 0 || i%4 == 3 {
 			ids = append(ids, id)
 			loading = append(loading, reported(id, messages.Loading), reported(id, messages.Ready))
 			ended = append(ended, store.Change{BackendID: id, Event: lifecycle.Reported{State: messages.State{Status: messages.Terminated}}})
@@ -116,6 +120,11 @@ func (d *db) hot(s *store.Store, round string) {
 	holder := &store.Holder{Drone: "dr-1", Session: session}
 	_, _, err = s.Transition(ctx, holder, loading)
 	check("transition", err)
+	again, _, err := s.Transition(ctx, holder, refusals)
+	check("place again", err)
+	if round == "late" && len(again) != len(refusals) { // else there is one drone
+		d.t.Errorf("%d of %d were placed again", len(again), len(refusals))
+	}
 	_, err = s.Routes(ctx, tokens)
 	check("routes", err)
 	_, err = s.Heartbeat(ctx, "dr-1", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 5000, Ready: true, Renew: ids})

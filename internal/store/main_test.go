@@ -93,11 +93,14 @@ func (d *db) drone(name string) {
 
 func (d *db) register(name, session string, backends ...string) (held, orphans []string) {
 	d.t.Helper()
-	held, orphans, _, err := d.Register(d.t.Context(), name, &messages.RegisterRequest{
+	held, forgotten, _, err := d.Register(d.t.Context(), name, &messages.RegisterRequest{
 		Session: session, Cluster: cluster, DroneTimeMS: 1000, Backends: backends,
 	})
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	for _, c := range forgotten {
+		orphans = append(orphans, c.BackendID)
 	}
 	d.renew(name, session)
 	return held, orphans

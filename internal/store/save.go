@@ -87,8 +87,9 @@ where o.backend_id = any($1::text[]) and o.kind = 'spawn'
 returning ` + outboxColumns
 
 // save writes the steps in one round trip and one transaction. Conflicted are the
-// backends of which another statement changed the row meanwhile.
-func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, conflicted []string, err error) {
+// backends of which another statement changed the row meanwhile. refusing, if not nil, is a
+// drone that had no room for one of them.
+func (s *Store) save(ctx context.Context, refusing *Holder, saves [][]step) (rows []outbox.Row, conflicted []string, err error) {
 	if len(saves) == 0 {
 		return nil, nil, nil
 	}
@@ -98,9 +99,14 @@ func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, co
 		b := &pgx.Batch{}
 		seen := make(map[string]bool)
 		taken := make(map[string]messages.Status)
+		if refusing != nil {
+			b.Queue(refusedSQL, refusing.Drone, refusing.Session)
+		}
+		unplaced := s.queuePlaces(b, saves, &rows)
 		if ids := givenUp(saves); len(ids) > 0 {
-			b.Queue(keepScheduledSQL, ids).Query(func(r pgx.Rows) (err error) {
-				rows, err = pgx.CollectRows(r, scanOutbox)
+			b.Queue(keepScheduledSQL, ids).Query(func(r pgx.Rows) error {
+				kept, err := pgx.CollectRows(r, scanOutbox)
+				rows = append(rows, kept...)
 				return err
 			})
 		}
@@ -128,7 +134,11 @@ func (s *Store) save(ctx context.Context, saves [][]step) (rows []outbox.Row, co
 		for status, ids := range byStatus(taken) {
 			b.Queue(takenSQL, ids, int16(status))
 		}
-		return s.pool.SendBatch(ctx, b).Close()
+		err := s.pool.SendBatch(ctx, b).Close()
+		for id := range unplaced {
+			conflicted = append(conflicted, id)
+		}
+		return err
 	})
 	return rows, conflicted, wrap("write states", err)
 }

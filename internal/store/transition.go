@@ -7,20 +7,24 @@ import (
 
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/internal/placement"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// Change is an event for one backend.
+// Change is an event for one backend. The Chance of a Refused or Forgotten is found out
+// here.
 type Change struct {
 	BackendID string
 	Event     lifecycle.Event
+	// Of, if not nil: there is nothing to do unless this session has the backend.
+	Of *Holder
 }
 
 // Holder limits changes to the backends of one session of a drone.
 type Holder struct{ Drone, Session string }
 
 const loadSQL = `
-select b.id, b.drone, b.session, b.revision, b.asked, b.status, b.address, b.last_status,
+select b.id, b.cluster, b.pool, b.drone, b.session, b.revision, b.asked, b.status, b.address, b.last_status,
        b.termination_kind, b.termination_reason, b.message, b.exit_code
 from backend b
 where b.id = any($1::text[])`
@@ -45,7 +49,7 @@ func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change
 	}
 	known := make(map[int64]bool)
 	for len(changes) > 0 {
-		loaded, pending, err := s.load(ctx, ids)
+		loaded, pending, err := s.load(ctx, ids, untaken(changes))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -60,8 +64,7 @@ func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change
 				rows = append(rows, row)
 			}
 		}
-		save := decide(loaded, changes)
-		saved, conflicted, err := s.save(ctx, save)
+		saved, conflicted, err := s.save(ctx, refusing(holder, changes, loaded), decide(loaded, changes))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -77,20 +80,25 @@ func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change
 }
 
 type loaded struct {
-	id, drone, session string
-	revision           int32
+	id, cluster, pool, drone, session string
+	revision                          int32
 	lifecycle.Backend
+	// chance is that of being placed again, for those of whom it was asked.
+	chance *chance
+	placed bool
 }
 
-func (s *Store) load(ctx context.Context, ids []string) (map[string]*loaded, []outbox.Row, error) {
+// load reads backends, what is unpublished of them, and of those that may be untaken
+// the chances.
+func (s *Store) load(ctx context.Context, ids, untaken []string) (map[string]*loaded, []outbox.Row, error) {
 	backends := make(map[string]*loaded, len(ids))
 	var pending []outbox.Row
-	// Two look-ups, one round trip.
+	// One round trip.
 	b := &pgx.Batch{}
 	b.Queue(loadSQL, ids).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
 			l := new(loaded)
-			err := rows.Scan(&l.id, &l.drone, &l.session, &l.revision, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
+			err := rows.Scan(&l.id, &l.cluster, &l.pool, &l.drone, &l.session, &l.revision, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
 				(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode)
 			if err != nil {
 				return err
@@ -103,7 +111,17 @@ func (s *Store) load(ctx context.Context, ids []string) (map[string]*loaded, []o
 		pending, err = pgx.CollectRows(rows, scanOutbox)
 		return err
 	})
-	return backends, pending, wrap("read backends", s.pool.SendBatch(ctx, b).Close())
+	if len(untaken) == 0 {
+		return backends, pending, wrap("read backends", s.pool.SendBatch(ctx, b).Close())
+	}
+	chances := make(map[string]*chance, len(untaken))
+	var drones []placement.Drone
+	s.queueChances(b, untaken, chances, &drones)
+	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
+		return nil, nil, wrap("read backends and drones", err)
+	}
+	pick(untaken, backends, chances, drones)
+	return backends, pending, nil
 }
 
 func foreignTo(holder *Holder, ids []string, backends map[string]*loaded) (foreign []string) {
@@ -139,10 +157,14 @@ func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
 	round := make(map[string]int)
 	for _, c := range changes {
 		l := backends[c.BackendID]
-		if l == nil {
+		if l == nil || c.Of != nil && *c.Of != (Holder{l.drone, l.session}) {
 			continue
 		}
-		next, actions := lifecycle.Step(l.Backend, c.Event)
+		if l.placed {
+			continue // what its earlier drone has to say more of it, such as the same again
+		}
+		event := l.withChance(c.Event)
+		next, actions := lifecycle.Step(l.Backend, event)
 		if actions == (lifecycle.Actions{}) {
 			continue
 		}
@@ -152,11 +174,19 @@ func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
 		}
 		from := *l
 		st := step{from: &from, state: next.State, asked: next.Asked, actions: actions}
-		switch e := c.Event.(type) {
+		l.placed = actions.Place
+		switch e := event.(type) {
 		case lifecycle.Reported:
 			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
 			st.taken = e.State.Status
-		case lifecycle.Lost:
+		case lifecycle.Refused:
+			if !actions.Place {
+				st.taken = e.State.Status
+			}
+		case lifecycle.Lost, lifecycle.Forgotten:
+			if actions.Place {
+				break
+			}
 			// Nobody may run it any more. What asked for its end before is outdone by
 			// the hard termination that comes with this.
 			st.taken, st.givenUp = messages.HardTerminating, true

@@ -24,9 +24,12 @@ func anyEvent() *rapid.Generator[lifecycle.Event] {
 			return lifecycle.Lost{}
 		case 1, 2:
 			return lifecycle.TerminateAsked{Hard: rapid.Bool().Draw(t, "hard"), Reason: messages.ReasonExternal}
+		case 3:
+			// There is one drone, and the request waits no more.
+			return lifecycle.Refused{State: messages.State{Status: messages.Terminated, Message: "full"}, Chance: lifecycle.Chance{Held: true}}
 		default:
 			return lifecycle.Reported{State: messages.State{
-				Status: rapid.SampledFrom(messages.Statuses[1:]).Draw(t, "status"), Message: "m",
+				Status: rapid.SampledFrom(messages.Statuses[1:]).Draw(t, "status"), Message: rapid.SampledFrom([]string{"m", "n"}).Draw(t, "message"),
 			}}
 		}
 	})
@@ -59,7 +62,10 @@ func (m *model) apply(e lifecycle.Event) {
 		m.untaken = append(m.untaken, until)
 	}
 	if actions.Taken {
-		shown := e.(lifecycle.Reported).State.Status
+		shown := messages.Terminated
+		if r, ok := e.(lifecycle.Reported); ok {
+			shown = r.State.Status
+		}
 		m.untaken = slices.DeleteFunc(m.untaken, func(until messages.Status) bool { return until <= shown })
 	}
 }

@@ -28,7 +28,7 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 			latest = req.deadline
 		}
 		asking = append(asking, req)
-		reqs = append(reqs, lease.Request{ConnectRequest: connect, Traceparent: traceparent(req)})
+		reqs = append(reqs, lease.Request{ConnectRequest: connect, Traceparent: traceparent(req), Deadline: req.deadline})
 	}
 	if len(asking) == 0 {
 		return

@@ -49,16 +49,13 @@ func (w *worker) register(ctx context.Context, drone string, data []byte) (any, 
 	}
 	rows := []outbox.Row{event}
 	if len(orphans) > 0 {
-		changes := make([]store.Change, len(orphans))
-		for i, id := range orphans {
-			changes[i] = store.Change{BackendID: id, Event: lifecycle.Lost{}}
-		}
-		ended, _, err := w.store.Transition(ctx, nil, changes)
+		changed, _, err := w.store.Transition(ctx, nil, orphans)
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, ended...)
-		w.log.Warn("a drone came back without backends that it had", "drone", drone, "lost", len(orphans))
+		rows = append(rows, changed...)
+		placed := w.logPlaced(drone, changed)
+		w.log.Warn("a drone came back without backends that it had", "drone", drone, "lost", len(orphans)-placed, "placed_again", placed)
 	}
 	if err := w.relay.Publish(ctx, rows); err != nil {
 		return nil, unavailable(err)
@@ -123,6 +120,9 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 	changes := make([]store.Change, len(r.Reports))
 	for i := range r.Reports {
 		changes[i] = store.Change{BackendID: r.Reports[i].BackendID, Event: lifecycle.Reported{State: r.Reports[i].State}}
+		if r.Reports[i].Refused {
+			changes[i].Event = lifecycle.Refused{State: r.Reports[i].State}
+		}
 	}
 	rows, foreign, err := w.store.Transition(ctx, &store.Holder{Drone: drone, Session: r.Session}, changes)
 	if err != nil {
@@ -138,11 +138,23 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 		refusal.Backends = foreign
 		return nil, refusal
 	}
+	w.logPlaced(drone, rows)
 	// The reply waits for the event: what the drone does next follows it (I5).
 	if err := w.relay.Publish(ctx, rows); err != nil {
 		return nil, unavailable(err)
 	}
 	return messages.Empty{}, nil
+}
+
+// logPlaced says which backends a drone has not taken are placed on others, and counts them.
+func (w *worker) logPlaced(drone string, rows []outbox.Row) (placed int) {
+	for i := range rows {
+		if rows[i].Kind == outbox.KindSpawn {
+			placed++
+			w.log.Info("a drone did not take a backend, which is placed on another", "backend_id", rows[i].BackendID, "drone", rows[i].Drone, "refused_by", drone)
+		}
+	}
+	return placed
 }
 
 func unknownSession(drone, session string) error {
