@@ -258,8 +258,8 @@ func TestProgressOfLoadingIsShownByStatus(t *testing.T) {
 	p.report(id, messages.Ready)
 	wantNumbers(t, w, id, messages.Scheduled, messages.Loading, messages.Ready)
 	must(t, w.nc.FlushTimeout(patience))
-	loading, pending := 0, 0
-	for pending, _, _ = events.Pending(); pending > 0; pending-- {
+	loading := 0
+	for pending, _, _ := events.Pending(); pending > 0; pending-- {
 		msg, err := events.NextMsg(patience)
 		must(t, err)
 		if as[messages.StateEvent](t, msg.Data).Status == messages.Loading {
