@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/bus"
@@ -18,11 +19,13 @@ type droneCmd struct {
 	Name           string        `default:"${drone_name}" help:"Name of this drone (dr-…); no other may have it."`
 	Cluster        string        `required:"" placeholder:"HOST[:PORT]" help:"Cluster: where browsers reach the proxies in front of this drone."`
 	Pool           string        `placeholder:"NAME" help:"Pool that this drone is in."`
-	Runtime        string        `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
+	Runtime        string        `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
+	IP             string        `name:"ip" default:"127.0.0.1" help:"Address of this machine on which backends listen, and proxies reach them. Default: ${default}."`
 	ProcessRoot    string        `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
 	MaxBackends    int           `placeholder:"N" help:"Most backends at once. Default: no limit."`
 	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
 	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take until it is ready."`
+	dockerFlags    `group:"Docker runtime:"`
 	traceFlags
 }
 
@@ -37,9 +40,14 @@ func (c *droneCmd) Run(r *run) (err error) {
 	}
 	defer tracer.Close()
 	var rt runtime.Runtime = fake.New()
-	if c.Runtime == "process" {
-		if rt, err = process.New(process.Config{Root: c.ProcessRoot}); err != nil {
+	switch c.Runtime {
+	case "process":
+		if rt, err = process.New(process.Config{Root: c.ProcessRoot, Host: c.IP}); err != nil {
 			return badFlag("--process-root", err)
+		}
+	case "docker":
+		if rt, err = c.docker(r, c); err != nil {
+			return err
 		}
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
@@ -71,6 +79,9 @@ func (c *droneCmd) validate() error {
 	}
 	if err := messages.CheckPool(c.Pool); err != nil {
 		return badFlag("--pool", err)
+	}
+	if _, err := netip.ParseAddr(c.IP); err != nil {
+		return usagef("--ip: must be an IP address, not %q", c.IP)
 	}
 	switch {
 	case c.Runtime == "process" && c.ProcessRoot == "":

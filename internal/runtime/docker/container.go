@@ -1,0 +1,125 @@
+package docker
+
+import (
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+)
+
+// Labels of containers.
+const (
+	labelPrefix    = "io.jetway."
+	labelDrone     = labelPrefix + "drone"
+	labelBackend   = labelPrefix + "backend"
+	labelNamespace = labelPrefix + "namespace"
+	labelKey       = labelPrefix + "key"
+	labelFencing   = labelPrefix + "fencing-token"
+)
+
+// inside is the port that the container's program listens on.
+var inside = network.MustParsePort("8080/tcp")
+
+var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+// containerName names a backend's container. A backend id is 1 to 45 of a-z 0-9 -.
+func containerName(backendID string) string { return "jetway-" + backendID }
+
+// describe says what container is wanted. folder is the mount's source, or "".
+func (r *Runtime) describe(spec runtime.Spec, c command, folder string) client.ContainerCreateOptions {
+	host := &container.HostConfig{
+		LogConfig:     container.LogConfig{Type: r.config.LogDriver, Config: r.config.LogOptions},
+		NetworkMode:   network.NetworkDefault,
+		PortBindings:  network.PortMap{inside: {{HostIP: r.host}}},
+		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled},
+		SecurityOpt:   []string{"no-new-privileges"},
+		Runtime:       r.config.Runtime,
+	}
+	if c.NetworkName != nil {
+		host.NetworkMode = container.NetworkMode(*c.NetworkName)
+	}
+	if folder != "" {
+		host.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: folder, Target: mountTarget}}
+	}
+	host.PidsLimit = &r.config.PidsLimit
+	c.limits().apply(host)
+	return client.ContainerCreateOptions{
+		Name: containerName(spec.BackendID),
+		Config: &container.Config{
+			Image:        c.ref.String(),
+			Env:          r.environment(spec, c),
+			Labels:       r.labels(spec),
+			ExposedPorts: network.PortSet{inside: {}},
+		},
+		HostConfig: host,
+	}
+}
+
+func (l limits) apply(host *container.HostConfig) {
+	if l.CPUPeriod != nil || l.CPUPeriodPercent != nil {
+		host.CPUPeriod, host.CPUQuota = l.period(), l.quota()
+	}
+	if l.MemoryLimitBytes != nil {
+		// The same number for both: no swap on top.
+		host.Memory, host.MemorySwap = *l.MemoryLimitBytes, *l.MemoryLimitBytes
+	}
+	if l.CPUTimeLimit != nil {
+		host.Ulimits = []*container.Ulimit{{Name: "cpu", Soft: *l.CPUTimeLimit, Hard: *l.CPUTimeLimit}}
+	}
+	if l.DiskLimitBytes != nil {
+		host.StorageOpt = map[string]string{"size": strconv.FormatInt(*l.DiskLimitBytes, 10)}
+	}
+}
+
+// environment is what is added to that of the image: later sources win.
+func (r *Runtime) environment(spec runtime.Spec, c command) []string {
+	env := map[string]string{}
+	for name, value := range c.Env {
+		env[string(name)] = string(value)
+	}
+	maps.Copy(env, spec.Env)
+	env["PORT"] = inside.Port()
+	env[runtime.EnvDrone] = r.config.Drone
+	list := make([]string, 0, len(env))
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (r *Runtime) labels(spec runtime.Spec) map[string]string {
+	labels := maps.Clone(r.config.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[labelDrone], labels[labelBackend] = r.config.Drone, spec.BackendID
+	labels[labelNamespace], labels[labelKey] = spec.Namespace, spec.Key
+	if token := spec.Env["SESSION_BACKEND_FENCING_TOKEN"]; token != "" {
+		labels[labelFencing] = token
+	}
+	return labels
+}
+
+// ours are this drone's containers.
+func (r *Runtime) ours() client.Filters {
+	return client.Filters{}.Add("label", labelDrone+"="+r.config.Drone)
+}
+
+// published is the port of this machine that leads to the container, if there is one.
+func published(ports network.PortMap, host netip.Addr) (port string, ok bool) {
+	for _, binding := range ports[inside] {
+		if binding.HostIP == host && binding.HostPort != "" && binding.HostPort != "0" {
+			return binding.HostPort, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,59 @@
+// Package docker is the drone's runtime for containers. It asks an engine through the
+// official Go client of the Engine API, in the newest version of the API (1.40 or
+// later) that both know.
+//
+// An executable has Plane's fields:
+//
+//	{
+//	  "image": "registry.example.com/room:3",
+//	  "pull_policy": "IfNotPresent",               // or "Always", "Never"
+//	  "credentials": {"username": "…", "password": "…"},
+//	  "env": {"NAME": "value"},
+//	  "resource_limits": {
+//	    "cpu_period": 100000,                      // µs, 100 ms if not given
+//	    "cpu_period_percent": 50,                  // of the period: 100 is one processor
+//	    "cpu_time_limit": 3600,                    // s of processor time per process
+//	    "memory_limit_bytes": 268435456,           // swap included
+//	    "disk_limit_bytes": 1073741824             // of the container's own layer
+//	  },
+//	  "mount": true,                               // or a path below the mount base
+//	  "network_name": "rooms"
+//	}
+//
+// The container's program listens on port 8080 (PORT says so), which is published on
+// a free port of one address of this machine. `mount` is /plane-data in the container.
+// It runs with Docker's default capabilities, without gaining privileges (setuid
+// programs have no effect), with a bounded number of processes, and is never restarted.
+// As with `docker run`, the image's program is process 1: it has to handle SIGTERM, or
+// is killed when the grace is over, unless the engine is configured to put an init
+// before it (dockerd --init). The image's STOPSIGNAL is what a soft termination sends.
+//
+// What holds:
+//
+//   - One stream of events and one list per half minute tell the end of all
+//     containers. When the engine comes back after it was away, all are looked at.
+//     While it is away nothing ends, as far as is known: Done waits.
+//   - A hard termination needs no engine where the engine is on this machine: the
+//     container's first process is killed by its pidfd, and with it the kernel ends
+//     all of the container (I1).
+//   - Start gives a running container or an error and none. When it cannot tell whether
+//     a container started, it removes it, however long the engine is away (I1).
+//   - Containers are named jetway-<backend id> and labelled with the drone, the backend,
+//     its key and fencing token. By the labels a later agent finds them. Nothing is ever
+//     done to a container without this drone's label, whatever its name.
+//   - A container that has ended is removed, with its anonymous volumes, RemoveAfter
+//     after Done. The agent has put its end on record by then; if it died instead, the
+//     next one finds the container and its exit code.
+//   - Output goes through the engine's log, which keeps what is written while no agent
+//     runs. How far it was read is noted in StateDir, before more is read: a killed
+//     agent's successor goes on there. Both are bounded (I8): the log on the disk is
+//     rotated, and a second's lines are limited as with every runtime.
+//   - Pulls of one image with the same credentials are one pull, which ends when nobody
+//     waits for it any more. Credentials are in the request to the engine and nowhere
+//     else.
+//   - No mount leads out of the mount base, also not through symbolic links that a
+//     backend made in its own folder.
+//
+// Who closes what: who calls New closes the Runtime, which ends its goroutines and
+// leaves the containers. An Instance needs no closing.
+package docker

@@ -1,0 +1,364 @@
+package docker_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+	"go.uber.org/goleak"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/docker"
+)
+
+// patience bounds waits for what must happen.
+const patience = 60 * time.Second
+
+// testLabel marks what the tests leave on the engine, for a while.
+const testLabel = "jetway-test"
+
+// JETWAY_TEST_DOCKER=off leaves out the tests that need an engine; make sets it where
+// none answers. Otherwise they fail without one.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := cleanUp(); err != nil {
+		fmt.Fprintln(os.Stderr, "left behind:", err)
+		code = 1
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// TestEngineAnswers is how make finds out whether there is an engine.
+func TestEngineAnswers(t *testing.T) {
+	theEngine(t)
+}
+
+// shared is the engine that all tests use, with the images that they run.
+var shared struct {
+	once   sync.Once
+	engine *client.Client
+	err    error
+
+	built    sync.Once
+	buildErr error
+	run      string // names what this run of the tests makes
+}
+
+// theEngine is the engine of DOCKER_HOST, or of the usual socket.
+func theEngine(t *testing.T) *client.Client {
+	t.Helper()
+	if os.Getenv("JETWAY_TEST_DOCKER") == "off" {
+		t.Skip("JETWAY_TEST_DOCKER=off")
+	}
+	if testing.Short() {
+		t.Skip("needs a Docker engine")
+	}
+	shared.once.Do(func() {
+		shared.run = newID()
+		shared.engine, shared.err = client.New(client.FromEnv)
+		if shared.err == nil {
+			_, shared.err = shared.engine.Ping(context.Background(), client.PingOptions{NegotiateAPIVersion: true})
+		}
+	})
+	if shared.err != nil {
+		t.Fatalf("no Docker engine answers: %v\nStart one, or leave these tests out with JETWAY_TEST_DOCKER=off", shared.err)
+	}
+	return shared.engine
+}
+
+// image is one that the tests' containers run: odd or room, or one of those that
+// cannot run.
+func image(t *testing.T, name string) string {
+	t.Helper()
+	engine := theEngine(t)
+	shared.built.Do(func() { shared.buildErr = buildImages(context.Background(), engine) })
+	if shared.buildErr != nil {
+		t.Fatal(shared.buildErr)
+	}
+	return imageName(name)
+}
+
+func newID() string { return strings.ToLower(rand.Text()[:14]) }
+
+func imageName(name string) string { return "jetway-test-" + shared.run + ":" + name }
+
+var imageChanges = map[string][]string{
+	"odd":     {`ENTRYPOINT ["/odd"]`, `ENV FROM_IMAGE=yes`, `VOLUME /scratch`},
+	"room":    {`ENTRYPOINT ["/room"]`, `ENV HOST=0.0.0.0`},
+	"missing": {`ENTRYPOINT ["/missing"]`},
+	"plain":   {`ENTRYPOINT ["/plain"]`},
+	"nothing": {},
+	"signal":  nil, // built from odd: an import takes no STOPSIGNAL
+}
+
+// buildImages builds the programs and imports an image for each, from nothing.
+func buildImages(ctx context.Context, engine *client.Client) error {
+	dir, err := os.MkdirTemp("", "jetway-images")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	build := exec.CommandContext(ctx, "go", "build", "-o", dir, "./testdata/odd", "../../../cmd/room")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if said, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the programs: %w\n%s", err, said)
+	}
+	for name, changes := range imageChanges {
+		if changes == nil {
+			continue
+		}
+		program, mode := name, int64(0o755)
+		switch name {
+		case "missing", "plain", "nothing":
+			program, mode = "plain", 0o644
+		}
+		content := []byte("not a program")
+		if program != "plain" {
+			if content, err = os.ReadFile(filepath.Join(dir, program)); err != nil {
+				return err
+			}
+		}
+		if err := importImage(ctx, engine, imageName(name), program, content, mode, changes); err != nil {
+			return fmt.Errorf("import image %s: %w", name, err)
+		}
+	}
+	return buildImage(ctx, engine, imageName("signal"), "FROM "+imageName("odd")+"\nSTOPSIGNAL SIGKILL\n")
+}
+
+func buildImage(ctx context.Context, engine *client.Client, ref, dockerfile string) error {
+	said, err := engine.ImageBuild(ctx, tarOf("Dockerfile", []byte(dockerfile), 0o644), client.ImageBuildOptions{Tags: []string{ref}, Remove: true})
+	if err != nil {
+		return fmt.Errorf("build image %s: %w", ref, err)
+	}
+	defer said.Body.Close()
+	_, err = io.Copy(io.Discard, said.Body)
+	return err
+}
+
+// tarOf is an archive with one file. Writing to a buffer does not fail.
+func tarOf(name string, content []byte, mode int64) io.Reader {
+	var archive bytes.Buffer
+	files := tar.NewWriter(&archive)
+	_ = files.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(content))})
+	_, _ = files.Write(content)
+	_ = files.Close()
+	return &archive
+}
+
+func importImage(ctx context.Context, engine *client.Client, ref, program string, content []byte, mode int64, changes []string) error {
+	said, err := engine.ImageImport(ctx, client.ImageImportSource{Source: tarOf(program, content, mode), SourceName: "-"}, ref, client.ImageImportOptions{Changes: changes})
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	_, err = io.Copy(io.Discard, said)
+	return err
+}
+
+// cleanUp removes the images, and says what containers are left.
+func cleanUp() (err error) {
+	if shared.engine == nil {
+		return nil
+	}
+	defer shared.engine.Close()
+	if shared.err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	left, err := shared.engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", testLabel+"="+shared.run)})
+	for _, c := range left.Items {
+		err = errors.Join(err, fmt.Errorf("container %v", c.Names))
+	}
+	for name := range imageChanges {
+		_, _ = shared.engine.ImageRemove(ctx, imageName(name), client.ImageRemoveOptions{Force: true, PruneChildren: true})
+	}
+	return err
+}
+
+// stage is a runtime and the output of what it runs.
+type stage struct {
+	*docker.Runtime
+	t      *testing.T
+	engine *client.Client
+	config docker.Config
+	lines  chan runtime.Line
+	words  chan string // of Progress
+}
+
+// newStage makes a runtime, of a drone of its own.
+func newStage(t *testing.T, change func(*docker.Config)) *stage {
+	t.Helper()
+	s := &stage{t: t, engine: theEngine(t), lines: make(chan runtime.Line, 100_000), words: make(chan string, 10_000)}
+	s.config = docker.Config{
+		Drone:       "dr-" + newID(),
+		Labels:      map[string]string{testLabel: shared.run},
+		RemoveAfter: 100 * time.Millisecond,
+		Log:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	if change != nil {
+		change(&s.config)
+	}
+	t.Cleanup(s.clear)
+	s.open()
+	return s
+}
+
+// open makes the runtime, or after a Close its successor.
+func (s *stage) open() {
+	s.t.Helper()
+	r, err := docker.New(s.t.Context(), s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.Runtime = r
+}
+
+// clear removes what is left of the drone.
+func (s *stage) clear() {
+	if s.Runtime != nil {
+		if err := s.Close(); err != nil {
+			s.t.Error(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, c := range s.containers(ctx) {
+		_, _ = s.engine.ContainerRemove(ctx, c, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	}
+}
+
+// containers are those of the drone, whatever their state.
+func (s *stage) containers(ctx context.Context) (ids []string) {
+	list, err := s.engine.ContainerList(ctx, client.ContainerListOptions{
+		All: true, Filters: client.Filters{}.Add("label", "io.jetway.drone="+s.config.Drone),
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+	for _, c := range list.Items {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
+
+// spec is a backend that runs odd as told, with further fields of its executable.
+func (s *stage) spec(as string, fields ...any) runtime.Spec {
+	s.t.Helper()
+	executable := map[string]any{"image": image(s.t, "odd"), "env": map[string]any{"AS": as}}
+	for n := 0; n < len(fields); n += 2 {
+		executable[fields[n].(string)] = fields[n+1]
+	}
+	raw, err := json.Marshal(executable)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	id := newID()
+	return runtime.Spec{
+		BackendID: id, Namespace: "tests", Key: "key of " + id, Executable: raw,
+		Env:      map[string]string{"SESSION_BACKEND_ID": id, "SESSION_BACKEND_FENCING_TOKEN": "7"},
+		Log:      func(line runtime.Line) { s.lines <- line },
+		Progress: func(text string) { s.words <- text },
+	}
+}
+
+func (s *stage) start(spec runtime.Spec) runtime.Instance {
+	s.t.Helper()
+	if err := s.Prepare(s.t.Context(), spec); err != nil {
+		s.t.Fatal(err)
+	}
+	instance, err := s.Start(s.t.Context(), spec)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return instance
+}
+
+// refused starts what cannot be started, and returns why. Nothing may be left of it.
+func (s *stage) refused(spec runtime.Spec) string {
+	s.t.Helper()
+	err := s.Prepare(s.t.Context(), spec)
+	if err == nil {
+		_, err = s.Start(s.t.Context(), spec)
+	}
+	if err == nil {
+		s.t.Fatal("it was started")
+	}
+	if left := s.containers(s.t.Context()); len(left) > 0 {
+		s.t.Fatalf("after the refusal %v containers are left", left)
+	}
+	return err.Error()
+}
+
+// line waits for a line that begins so, and returns the rest of it.
+func (s *stage) line(prefix string) string {
+	s.t.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case line := <-s.lines:
+			if rest, ok := strings.CutPrefix(line.Text, prefix); ok {
+				return rest
+			}
+		case <-timeout:
+			s.t.Fatalf("no line %q came", prefix)
+		}
+	}
+}
+
+// rest returns all lines that have come; it is complete after Done.
+func (s *stage) rest() (lines []runtime.Line) {
+	for {
+		select {
+		case line := <-s.lines:
+			lines = append(lines, line)
+		default:
+			return lines
+		}
+	}
+}
+
+func (s *stage) exit(instance runtime.Instance) runtime.Exit {
+	s.t.Helper()
+	select {
+	case <-instance.Done():
+	case <-time.After(patience):
+		s.t.Fatal("the instance did not end")
+	}
+	return instance.Exit()
+}
+
+// await waits until something is so.
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(patience)
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("in vain: %s", what)
+		}
+	}
+}
