@@ -204,7 +204,7 @@ func (p *Proxy) abort(r *http.Request, err error) {
 // not read to its end: the rest must not be taken for another request. It must
 // be called before the response begins.
 func (x *exchange) closeAfter() {
-	if x.up != nil && !x.up.taken.Load() && x.r.ProtoMajor == 1 {
+	if (x.up != nil && !x.up.taken.Load() && x.r.ProtoMajor == 1) || ambiguous(x.r) {
 		x.w.Header().Set("Connection", "close")
 	}
 }

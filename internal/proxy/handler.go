@@ -17,6 +17,9 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	defer p.gate.leave()
 
+	if ambiguous(r) {
+		w.Header().Set("Connection", "close")
+	}
 	t, ok := targetOf(r)
 	switch {
 	case !ok:

@@ -40,6 +40,14 @@ func newOutgoing(r *http.Request, t target, rt *route) outgoing {
 	return o
 }
 
+// ambiguous says that a client's message may have stated a length beside its chunks:
+// net/http believes the chunks, as it must, and hides the length. Something in front of
+// the proxy may have believed that, so what follows may not be a request of the one who
+// seems to send it: the connection is to be closed (RFC 9112, section 6.1).
+func ambiguous(r *http.Request) bool {
+	return r.ProtoMajor == 1 && len(r.TransferEncoding) > 0
+}
+
 // replayable says that sending the request again cannot do anything twice.
 func (o *outgoing) replayable() bool {
 	if o.length != 0 {

@@ -27,13 +27,13 @@ type target struct {
 // CONNECT and "*", and for what would break a request line, as HTTP/2 lets it.
 func targetOf(r *http.Request) (target, bool) {
 	path := r.RequestURI
-	if !fitsLine(path) || !fitsLine(r.Method) {
+	if !fitsLine(path) || !fitsLine(r.Method) || r.Method == http.MethodConnect {
 		return target{}, false
 	}
 	if !strings.HasPrefix(path, "/") {
 		// A client may send a whole URL; its host is in r.Host then.
 		scheme, after, ok := strings.Cut(path, "://")
-		if !ok || r.Method == http.MethodConnect || strings.ContainsAny(scheme, "/?") {
+		if !ok || strings.ContainsAny(scheme, "/?") {
 			return target{}, false
 		}
 		slash := strings.IndexAny(after, "/?")
