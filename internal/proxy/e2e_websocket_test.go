@@ -260,3 +260,37 @@ func (e *ear) heard() string {
 	defer e.mu.Unlock()
 	return string(e.text)
 }
+
+// What a backend says last arrives, also when it takes in nothing more and the client is
+// still speaking: with WebSockets that is why it closes.
+func TestE2ELastWordsOfAnUpgradedConnection(t *testing.T) {
+	t.Parallel()
+	const lastWords = "why it ends"
+	s := newStack(t, nil)
+	backend := newRawBackend(t, func(c *rawConn, _ string) {
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: talk\r\n\r\n")
+		_, _ = c.from.ReadByte()
+		_, _ = io.WriteString(c, lastWords)
+	})
+	path := s.leads(backend.address)
+	for range 100 {
+		conn := s.dial()
+		_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: talk\r\n\r\n", path, s.cluster)
+		must(t, err)
+		var speaking sync.WaitGroup
+		speaking.Go(func() {
+			for some := make([]byte, 1000); err == nil; {
+				_, err = conn.Write(some)
+			}
+		})
+		from := bufio.NewReader(conn)
+		_, headErr := http.ReadResponse(from, nil)
+		must(t, headErr)
+		heard := make([]byte, len(lastWords))
+		if n, err := io.ReadFull(from, heard); err != nil || string(heard) != lastWords {
+			t.Errorf("the client hears %q, %v", heard[:n], err)
+		}
+		_ = conn.Close()
+		speaking.Wait()
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -85,9 +86,11 @@ func (s *splice) run(to, from net.Conn) {
 	defer s.p.splices.Done()
 	err := s.flow(to, from)
 	if err == nil {
-		err = closeWrite(to)
+		_ = closeWrite(to) // who has gone takes no end
 	}
-	if err == nil {
+	if err == nil || errors.Is(err, errDeaf) {
+		// What is at the other end may have said something before, such as why it ends:
+		// the other way passes that on, and ends with it.
 		s.half.Store(true)
 		err = to.SetReadDeadline(time.Now().Add(halfOpenTimeout))
 	}
@@ -102,6 +105,9 @@ func (s *splice) run(to, from net.Conn) {
 	}
 }
 
+// errDeaf says that one end takes nothing in any more.
+var errDeaf = errors.New("cannot be written to")
+
 // flow copies until from ends, nil then, or something fails.
 func (s *splice) flow(to, from net.Conn) error {
 	in := newSource(from)
@@ -110,7 +116,7 @@ func (s *splice) flow(to, from net.Conn) error {
 		if len(bytes) > 0 {
 			if _, err := to.Write(bytes); err != nil {
 				in.release()
-				return err
+				return fmt.Errorf("%w: %w", errDeaf, err)
 			}
 		}
 		in.release()
