@@ -4,7 +4,8 @@
 //	{"fake": {"prepare_error": "no such image", "start_error": "exec format error",
 //	          "prepare_for": "1s", "run_for": "1s", "exit_code": 3,
 //	          "ignore_term": true, "term_for": "1s", "address": "127.0.0.1:9999",
-//	          "memory_bytes": 1000000, "cpu_millis": 500, "print": ["hello"]}}
+//	          "memory_bytes": 1000000, "cpu_millis": 500, "print": ["hello"],
+//	          "progress": ["1 of 2 MB"], "uses_cpu": "1ms", "uses_memory": 1000000}}
 //
 // All fields are optional; `{}` runs until it is terminated. Durations are Go's.
 // The address is empty unless one is given, which by the contract of package
@@ -47,6 +48,12 @@ type Script struct {
 	// MemoryBytes and CPUMillis are what it demands of the drone.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	CPUMillis   int64 `json:"cpu_millis,omitempty"`
+	// UsesCPU is the processor time that it uses from one asking to the next, and
+	// UsesMemory the memory in bytes. Without either its usage cannot be told.
+	UsesCPU    Duration `json:"uses_cpu,omitzero"`
+	UsesMemory uint64   `json:"uses_memory,omitempty"`
+	// Progress holds what Prepare is at, one after another, before prepare_for.
+	Progress []string `json:"progress,omitempty"`
 	// Print holds lines that go to Spec.Log during Start.
 	Print []string `json:"print,omitempty"`
 }
@@ -96,6 +103,11 @@ func (r *Runtime) Prepare(ctx context.Context, spec runtime.Spec) error {
 	script, err := parse(spec.Executable)
 	if err != nil {
 		return err
+	}
+	if spec.Progress != nil {
+		for _, text := range script.Progress {
+			spec.Progress(text)
+		}
 	}
 	if script.PrepareFor > 0 {
 		timer := time.NewTimer(time.Duration(script.PrepareFor))

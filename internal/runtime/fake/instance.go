@@ -2,6 +2,8 @@ package fake
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ type Instance struct {
 	script    Script
 	owner     *Runtime
 	backendID string
+	handle    string
 	env       map[string]string
 	done      chan struct{}
 
@@ -22,6 +25,7 @@ type Instance struct {
 	ended  bool
 	exit   runtime.Exit
 	timers []*time.Timer
+	asked  int // for the usage
 }
 
 var _ runtime.Instance = (*Instance)(nil)
@@ -29,14 +33,26 @@ var _ runtime.Instance = (*Instance)(nil)
 // Address is the script's address, by default empty: ready at once.
 func (i *Instance) Address() string { return i.script.Address }
 
-// Handle is empty: what is not there cannot be adopted.
-func (i *Instance) Handle() string { return "" }
+// Handle is empty, but on a Machine.
+func (i *Instance) Handle() string { return i.handle }
 
 // PID is 0: there is no process.
 func (i *Instance) PID() int { return 0 }
 
-// Usage is nothing.
-func (i *Instance) Usage(context.Context) (runtime.Usage, error) { return runtime.Usage{}, nil }
+// Usage is what the script says, the processor time once more with each call; without
+// a word of the script it cannot be told.
+func (i *Instance) Usage(context.Context) (runtime.Usage, error) {
+	if i.script.UsesCPU == 0 && i.script.UsesMemory == 0 {
+		return runtime.Usage{}, fmt.Errorf("fake: what nothing uses: %w", errors.ErrUnsupported)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.asked++
+	return runtime.Usage{
+		CPU: time.Duration(i.asked) * time.Duration(i.script.UsesCPU), MemUsed: i.script.UsesMemory,
+		MemLimit: uint64(i.script.MemoryBytes),
+	}, nil
+}
 
 // BackendID is the id it was started with.
 func (i *Instance) BackendID() string { return i.backendID }
