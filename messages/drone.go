@@ -231,6 +231,9 @@ func (c *Capacity) validate() *Error {
 	return nil
 }
 
+// CheckCapacity refuses what is not a capacity.
+func CheckCapacity(c Capacity) error { return asError(c.validate()) }
+
 func (l *Load) validate() *Error {
 	switch {
 	case l.Backends < 0 || l.Backends > 1e9:

@@ -139,8 +139,8 @@ type Stats struct {
 	MemUnevictable uint64 `json:"mem_unevictable"`
 	// MemLimit is 0 where there is none.
 	MemLimit uint64 `json:"mem_limit"`
-	// CPUUsed and SysCPU are processor time in nanoseconds since the last message: of
-	// the backend, and of all that ran on the machine.
+	// CPUUsed and SysCPU are processor time in nanoseconds since the last message: used
+	// by the backend, and of the machine, of all its processors, busy or idle.
 	CPUUsed uint64 `json:"cpu_used"`
 	SysCPU  uint64 `json:"sys_cpu"`
 }

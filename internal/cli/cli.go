@@ -7,9 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/jetway-project/jetway/messages"
 )
 
 // Process is what a command has of the process it runs in.
@@ -127,6 +130,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s"},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s", "max_backends": strconv.Itoa(messages.MaxRenewals)},
 	)
 }

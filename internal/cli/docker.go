@@ -19,7 +19,7 @@ type dockerFlags struct {
 }
 
 // open connects to the engine.
-func (c *dockerFlags) docker(r *run, d *droneCmd) (runtime.Runtime, error) {
+func (c *dockerFlags) docker(r *run, d *droneCmd, stateDir string) (runtime.Runtime, error) {
 	config := docker.Config{
 		Drone:       d.Name,
 		Engine:      c.DockerHost,
@@ -30,6 +30,7 @@ func (c *dockerFlags) docker(r *run, d *droneCmd) (runtime.Runtime, error) {
 		Labels:      c.DockerLabel,
 		PruneImages: c.DockerPruneImages,
 		MountBase:   c.MountBase,
+		StateDir:    stateDir,
 		Log:         r.log.With("drone", d.Name),
 	}
 	if err := config.Validate(); err != nil {

@@ -2,8 +2,15 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"net/netip"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone"
@@ -19,19 +26,58 @@ type droneCmd struct {
 	Name           string        `default:"${drone_name}" help:"Name of this drone (dr-…); no other may have it."`
 	Cluster        string        `required:"" placeholder:"HOST[:PORT]" help:"Cluster: where browsers reach the proxies in front of this drone."`
 	Pool           string        `placeholder:"NAME" help:"Pool that this drone is in."`
+	DataDir        string        `type:"path" placeholder:"DIR" help:"Directory for what outlives the agent, of this drone alone. Default: /var/lib/jetway/NAME as root, else $XDG_STATE_HOME/jetway/NAME."`
 	Runtime        string        `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
 	IP             string        `name:"ip" default:"127.0.0.1" help:"Address of this machine on which backends listen, and proxies reach them. Default: ${default}."`
 	ProcessRoot    string        `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
-	MaxBackends    int           `placeholder:"N" help:"Most backends at once. Default: no limit."`
 	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
-	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take until it is ready."`
-	dockerFlags    `group:"Docker runtime:"`
+	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take for each part of its start: to be fetched, to be started, to answer."`
+	DrainOnExit    bool          `help:"When told to stop, take no more backends and wait until the last has ended; a second signal ends them. Default: leave them running for the next run of the agent."`
+	DrainTimeout   time.Duration `placeholder:"DURATION" help:"End the backends that are left after this time of --drain-on-exit. Default: wait for ever."`
+	capacityFlags
+	dockerFlags `group:"Docker runtime:"`
 	traceFlags
+}
+
+// capacityFlags say what a drone takes at most.
+type capacityFlags struct {
+	MaxBackends int     `placeholder:"N" help:"Most backends at once, up to ${max_backends}. Default: ${max_backends}."`
+	MaxMemory   string  `placeholder:"BYTES" help:"Most memory that may be promised to backends (8GiB, 500MB). Default: no limit."`
+	MaxCPUs     float64 `name:"max-cpus" placeholder:"N" help:"Most processors that may be promised to backends (3.5). Default: no limit."`
+}
+
+func (c *capacityFlags) capacity() (capacity messages.Capacity, err error) {
+	var bytes uint64
+	if c.MaxMemory != "" {
+		if bytes, err = humanize.ParseBytes(c.MaxMemory); err != nil || bytes == 0 || bytes > 1<<50 {
+			return capacity, usagef("--max-memory: must be a number of bytes like 8GiB or 500MB, up to 1PiB, not %q", c.MaxMemory)
+		}
+	}
+	millis := math.Round(c.MaxCPUs * 1000)
+	switch {
+	case c.MaxBackends < 0 || c.MaxBackends > messages.MaxRenewals:
+		return capacity, usagef("--max-backends: must be 0 (as many as can be) to %d, not %d", messages.MaxRenewals, c.MaxBackends)
+	case math.IsNaN(millis) || millis < 0 || millis > 1e9 || (millis == 0 && c.MaxCPUs != 0):
+		return capacity, usagef("--max-cpus: must be 0 (no limit) or 0.001 to 1000000, not %v", c.MaxCPUs)
+	}
+	return messages.Capacity{MaxBackends: c.MaxBackends, MaxMemoryBytes: int64(bytes), MaxCPUMillis: int64(millis)}, nil
 }
 
 // Run is a drone until the command is stopped.
 func (c *droneCmd) Run(r *run) (err error) {
 	if err := c.validate(); err != nil {
+		return err
+	}
+	capacity, err := c.capacity()
+	if err != nil {
+		return err
+	}
+	dataDir, err := c.dataDir()
+	if err != nil {
+		return err
+	}
+	guard, err := guardCommand(dataDir)
+	if err != nil {
 		return err
 	}
 	tracer, err := c.open(r, "drone", c.Name)
@@ -42,11 +88,11 @@ func (c *droneCmd) Run(r *run) (err error) {
 	var rt runtime.Runtime = fake.New()
 	switch c.Runtime {
 	case "process":
-		if rt, err = process.New(process.Config{Root: c.ProcessRoot, Host: c.IP}); err != nil {
+		if rt, err = process.New(process.Config{Root: c.ProcessRoot, Host: c.IP, StateDir: below(dataDir, "processes"), Drone: c.Name}); err != nil {
 			return badFlag("--process-root", err)
 		}
 	case "docker":
-		if rt, err = c.docker(r, c); err != nil {
+		if rt, err = c.docker(r, c, below(dataDir, "docker")); err != nil {
 			return err
 		}
 	}
@@ -60,14 +106,66 @@ func (c *droneCmd) Run(r *run) (err error) {
 		Name:           c.Name,
 		Cluster:        c.Cluster,
 		Pool:           c.Pool,
-		MaxBackends:    c.MaxBackends,
+		DataDir:        dataDir,
+		Guard:          guard,
+		Capacity:       capacity,
 		Grace:          c.Grace,
 		StartupTimeout: c.StartupTimeout,
+		OnExit:         c.onExit(),
+		DrainTimeout:   c.DrainTimeout,
+		Hurry:          r.kill,
 		RuntimeName:    c.Runtime,
 		Version:        version(),
 		Tracer:         tracer,
 		Log:            r.log,
 	}, nc, rt))
+}
+
+func (c *droneCmd) onExit() drone.OnExit {
+	if c.DrainOnExit {
+		return drone.Drain
+	}
+	return drone.Leave
+}
+
+// guardCommand is what ends backends whose lease runs out while no agent can.
+func guardCommand(dataDir string) ([]string, error) {
+	if dataDir == "" || goruntime.GOOS != "linux" {
+		return nil, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program, to start its guard: %w", err)
+	}
+	return []string{self, "guard"}, nil
+}
+
+// dataDir is where this drone keeps what outlives its agent. Of what the fake runtime
+// runs nothing does.
+func (c *droneCmd) dataDir() (string, error) {
+	switch {
+	case c.DataDir != "" || c.Runtime == "fake":
+		return c.DataDir, nil
+	case os.Geteuid() == 0:
+		return filepath.Join("/var/lib/jetway", c.Name), nil
+	}
+	state := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(state) {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", usagef("--data-dir: name a directory, for there is no home directory: %v", err)
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "jetway", c.Name), nil
+}
+
+// below is a directory for a part of the drone, where there is one for the drone.
+func below(dataDir, part string) string {
+	if dataDir == "" {
+		return ""
+	}
+	return filepath.Join(dataDir, part)
 }
 
 func (c *droneCmd) validate() error {
@@ -86,8 +184,10 @@ func (c *droneCmd) validate() error {
 	switch {
 	case c.Runtime == "process" && c.ProcessRoot == "":
 		return usagef("--process-root: name the directory of the executables")
-	case c.MaxBackends < 0 || c.MaxBackends > 1e9:
-		return usagef("--max-backends: must be 0 (no limit) to 1000000000, not %d", c.MaxBackends)
+	case c.DrainTimeout < 0:
+		return usagef("--drain-timeout: must not be negative")
+	case c.DrainTimeout > 0 && !c.DrainOnExit:
+		return usagef("--drain-timeout: goes with --drain-on-exit")
 	case c.Grace < 0:
 		return usagef("--grace: must not be negative")
 	case c.Grace > messages.MaxGrace:

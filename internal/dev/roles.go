@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -112,16 +113,18 @@ func (s *Stack) startDrone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	hurry := make(chan struct{})
 	return s.run(ctx, role{
 		title: "drone", name: DroneName,
-		// Closing the runtime kills what it still runs.
-		kill: func() { _ = rt.Close() },
+		kill: sync.OnceFunc(func() { close(hurry) }),
 		run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
 			return drone.Run(ctx, drone.Config{
 				Name:            DroneName,
 				Cluster:         s.Cluster,
 				Grace:           s.cfg.Grace,
 				ShutdownTimeout: s.cfg.Grace * 3 / 2,
+				OnExit:          drone.End,
+				Hurry:           hurry,
 				Version:         s.cfg.Version,
 				RuntimeName:     s.cfg.Runtime,
 				OnReady:         ready,

@@ -7,92 +7,149 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// onAction takes one delivery of an action in and then acknowledges it. What is
-// not an action will never be one, so it is not delivered again.
+// maxAcks bounds the actions that wait to be acknowledged (I8): those that may be
+// under way, and as many that came again.
+const maxAcks = 2 * bus.MaxUnacknowledged
+
+// ack is an action to be acknowledged when all up to mark is journalled.
+type ack struct {
+	msg  *nats.Msg
+	mark journal.Mark
+}
+
+// onAction takes one delivery of an action in, to be acknowledged once that is
+// journalled (I3). What is not an action will never be one, so it is not delivered again.
 func (a *agent) onAction(ctx context.Context, msg *nats.Msg) {
 	action, err := messages.Decode[messages.Action](msg.Data)
 	if err != nil {
 		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject, "err", err)
-		err = msg.Term()
-	} else {
-		a.take(ctx, &action, msg.Header.Get(messages.HeaderTraceparent))
-		err = msg.Ack()
+		if err := msg.Term(); err != nil {
+			a.log.DebugContext(ctx, "cannot refuse an action for good", "err", err)
+		}
+		return
 	}
-	if err != nil {
-		// It will come again, and change nothing then.
-		a.log.DebugContext(ctx, "cannot acknowledge an action", "backend_id", action.BackendID, "err", err)
+	select {
+	case a.acks <- ack{msg, a.take(ctx, &action, msg.Header.Get(messages.HeaderTraceparent))}:
+	default: // it will come again, and change nothing then
 	}
 }
 
-// take does what an action asks for, unless it was done before (I3).
-func (a *agent) take(ctx context.Context, action *messages.Action, traceparent string) {
+// acknowledge acknowledges what is journalled, until ctx ends.
+func (a *agent) acknowledge(ctx context.Context) {
+	for {
+		select {
+		case next := <-a.acks:
+			if a.journalled(ctx, next.mark) != nil {
+				return // it will come again
+			}
+			if err := next.msg.Ack(); err != nil {
+				a.log.DebugContext(ctx, "cannot acknowledge an action", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take does what an action asks for, unless it was done before (I3). Once all up to
+// the mark is journalled, it need not be delivered again.
+func (a *agent) take(ctx context.Context, action *messages.Action, traceparent string) journal.Mark {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	h := a.backends[action.BackendID]
 	switch {
+	case a.leaving:
+		return journal.Never // the next run of the agent takes it
 	case action.Spawn != nil && action.Type == messages.TypeSpawn:
 		if h == nil && !a.ended.has(action.BackendID) {
 			span := a.cfg.Tracer.Start(traceparent, "spawn", tracing.Consumer, time.Now())
 			span.Set("jetway.backend_id", action.BackendID)
 			span.Set("jetway.drone", a.cfg.Name)
-			a.spawnLocked(ctx, action.BackendID, action.Spawn, span)
+			return a.spawnLocked(ctx, action.BackendID, action.Spawn, span)
 		}
 	case h != nil:
 		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})
 	case !a.ended.has(action.BackendID):
 		// Its spawn is yet to come, and must not run then; or it ended before this
 		// run of the agent, and saying so again changes nothing.
-		state := messages.State{Kind: messages.Soft, Reason: action.Terminate.Reason, Message: "it was ended before it was started"}
-		if action.Terminate.Hard {
+		state := refusal(action.Terminate.Reason, "it was ended before it was started")
+		if state.Kind = messages.Soft; action.Terminate.Hard {
 			state.Kind = messages.Hard
 		}
-		a.refuseLocked(action.BackendID, state)
+		return a.refuseLocked(messages.Report{BackendID: action.BackendID, State: state})
 	}
+	return a.memory.journal.Last() // what came of it before is in there
 }
 
 // spawnLocked takes a backend on, or says why not.
-func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn, span tracing.Span) {
+func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn, span tracing.Span) journal.Mark {
 	now := a.nowMS()
-	if refusal := a.refusalLocked(spawn, now); refusal.Message != "" {
-		a.refuseLocked(id, refusal)
-		span.End(errors.New(refusal.Message))
-		return
+	demands := a.demandsOf(spawn.Executable)
+	if report := a.refusalLocked(spawn, demands, now); report.Message != "" {
+		report.BackendID = id
+		span.End(errors.New(report.Message))
+		return a.refuseLocked(report)
 	}
 	start, abort := context.WithCancel(ctx)
 	h := &held{
-		id: id, abort: abort, lines: a.output.lines(id), span: span,
+		id: id, abort: abort, lines: a.output.lines(id), span: span, demands: demands,
 		softAtMS: spawn.Deadlines.SoftTerminateAtMS, hardAtMS: spawn.Deadlines.HardTerminateAtMS,
-		readyByMS: now + a.cfg.StartupTimeout.Milliseconds(),
 	}
-	a.backends[id] = h
+	a.holdLocked(h)
+	var fx effects
+	h.backend, fx = step(h.backend, spawned{})
+	h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
 	a.dueLocked(min(h.softAtMS, h.hardAtMS, h.readyByMS))
-	a.applyLocked(ctx, h, spawned{})
-	spec := specOf(h, spawn)
-	a.wg.Go(func() { a.runBackend(ctx, start, h, spec) })
+	a.noteLocked(h, journal.Change{BackendID: id, Spawn: a.withoutSecrets(spawn), State: h.record()}, fx.report)
+	spec := a.specOf(ctx, h, spawn)
+	a.wg.Go(func() { a.runBackend(ctx, start, h, spec, a.launch) })
+	return h.mark
 }
 
-// refusalLocked says why a spawn cannot be taken on; without a message it can.
-func (a *agent) refusalLocked(spawn *messages.Spawn, now int64) messages.State {
+// holdLocked begins to look after a backend.
+func (a *agent) holdLocked(h *held) {
+	a.backends[h.id] = h
+	a.promiseLocked(h.demands)
+}
+
+// refusalLocked says why a spawn cannot be taken on; without a message it can. What is
+// refused for want of room may find it on another drone.
+func (a *agent) refusalLocked(spawn *messages.Spawn, demands runtime.Demands, now int64) messages.Report {
 	switch {
 	case spawn.Session != a.session.id:
-		return messages.State{Reason: messages.ReasonLost, Message: "it was placed on an earlier session of the drone"}
+		return messages.Report{State: refusal(messages.ReasonLost, "it was placed on an earlier session of the drone")}
 	case now >= spawn.Deadlines.SoftTerminateAtMS, now >= spawn.Deadlines.HardTerminateAtMS:
-		return messages.State{Reason: messages.ReasonLost, Message: "its spawn reached the drone too late"}
-	case a.stopping:
-		return messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is shutting down"}
-	case a.cfg.MaxBackends > 0 && len(a.backends) >= a.cfg.MaxBackends:
-		return messages.State{Reason: messages.ReasonStartFailed, Message: "the drone is full"}
+		return messages.Report{State: refusal(messages.ReasonLost, "its spawn reached the drone too late")}
 	}
-	return messages.State{}
+	why := a.noRoomLocked(demands)
+	if a.stopping {
+		why = "the drone is shutting down"
+	}
+	if why == "" {
+		why = a.memory.cannotRemember()
+	}
+	return messages.Report{Refused: true, State: refusal(messages.ReasonStartFailed, why)}
 }
 
-// refuseLocked states that a backend ends without having begun.
-func (a *agent) refuseLocked(id string, state messages.State) {
-	state.Status = messages.Terminated
-	a.rememberLocked(id)
-	a.reports.add(id, state)
+func refusal(reason messages.TerminationReason, message string) messages.State {
+	return messages.State{Status: messages.Terminated, Reason: reason, Message: message}
+}
+
+// refuseLocked states that a backend ends without having begun. That is journalled,
+// too, unless nothing can be: nothing runs, and a later run refuses it again.
+func (a *agent) refuseLocked(report messages.Report) journal.Mark {
+	a.rememberLocked(report.BackendID)
+	var mark journal.Mark
+	if !a.memory.failing() {
+		mark = a.memory.journal.Note(journal.Change{BackendID: report.BackendID, Report: &report})
+	}
+	a.reports.add(report, mark)
+	return mark
 }

@@ -3,6 +3,7 @@ package drone_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,10 +88,10 @@ func TestI1SpawnOfAnotherSessionOrTooLateIsRefusedAsLost(t *testing.T) {
 
 func TestI8FullDroneRefuses(t *testing.T) {
 	t.Parallel()
-	h, rt, _ := rig(t, func(c *drone.Config) { c.MaxBackends = 1 })
+	h, rt, _ := rig(t, func(c *drone.Config) { c.Capacity.MaxBackends = 1 })
 	h.spawn("b-1", fake.Script{}.Executable())
 	h.spawn("b-2", fake.Script{}.Executable())
-	if got := h.end("b-2"); got.Reason != messages.ReasonStartFailed || got.Message != "the drone is full" {
+	if got := h.end("b-2"); got.Reason != messages.ReasonStartFailed || !strings.Contains(got.Message, "it takes 1 backends at most") {
 		t.Fatalf("ended as %+v", got)
 	}
 	h.terminate("b-1", true)

@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -31,8 +32,12 @@ type (
 	started struct{ address string }
 	// answered: the probe got an HTTP response.
 	answered struct{}
-	// failed: it could not be started, and nothing runs.
-	failed struct{ message string }
+	// failed: it could not be started, and nothing runs. Without a reason it is
+	// start-failed.
+	failed struct {
+		reason  messages.TerminationReason
+		message string
+	}
 	// exited: nothing of it runs any more. lastWords are its last lines of output.
 	exited struct {
 		exit      runtime.Exit
@@ -96,7 +101,7 @@ func step(b backend, e event) (backend, effects) {
 	case endAsked:
 		return b.end(e)
 	case failed:
-		state := messages.State{Message: e.message, Reason: messages.ReasonStartFailed}
+		state := messages.State{Message: e.message, Reason: cmp.Or(e.reason, messages.ReasonStartFailed)}
 		return b.over(state)
 	case exited:
 		state := messages.State{}

@@ -123,11 +123,11 @@ func TestHowABackendEnded(t *testing.T) {
 	}{
 		"by itself":             {append(slices.Clone(up), exit(0)), "", "", messages.Ready},
 		"before it was ready":   {append(slices.Clone(up[:2]), exit(3)), "", messages.ReasonStartFailed, messages.Waiting},
-		"could not start":       {[]event{failed{"no"}}, "", messages.ReasonStartFailed, messages.Loading},
+		"could not start":       {[]event{failed{message: "no"}}, "", messages.ReasonStartFailed, messages.Loading},
 		"softly":                {append(slices.Clone(up), soft, exit(0)), messages.Soft, messages.ReasonSwept, messages.Terminating},
 		"after the grace":       {append(slices.Clone(up), soft, hard, exit(-1)), messages.Hard, messages.ReasonSwept, messages.HardTerminating},
 		"hard for a new reason": {append(slices.Clone(up), soft, endAsked{hard: true, reason: messages.ReasonLost}, exit(-1)), messages.Hard, messages.ReasonLost, messages.HardTerminating},
-		"while it was loading":  {[]event{soft, failed{"context canceled"}}, messages.Soft, messages.ReasonSwept, messages.Terminating},
+		"while it was loading":  {[]event{soft, failed{message: "context canceled"}}, messages.Soft, messages.ReasonSwept, messages.Terminating},
 	} {
 		b, _ := step(backend{}, spawned{})
 		var fx effects

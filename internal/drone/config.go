@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,18 +20,34 @@ type Config struct {
 	Cluster string
 	// Pool is the group of drones that it belongs to; "" is the default one.
 	Pool string
-	// MaxBackends is how many backends it takes at a time; 0: no limit.
-	MaxBackends int
+	// Capacity is what it takes at most. With a data directory it takes messages.MaxRenewals
+	// backends at most: as many as a later run can name when it registers.
+	Capacity messages.Capacity
+	// DataDir is where it keeps what is to outlive a run of the agent: a journal and
+	// the deadlines of leases. "": nothing does.
+	DataDir string
+	// Guard is the command (jetway guard) that is started to end backends whose lease
+	// runs out while no agent can; empty: none is. It needs a data directory.
+	Guard []string
+	// OnExit says what becomes of the backends when Run's context ends; Leave.
+	OnExit OnExit
+	// DrainTimeout bounds Drain, after which the backends are ended; 0: nothing does.
+	DrainTimeout time.Duration
+	// Hurry, if not nil, is closed when the end takes too long for somebody: a drain is
+	// cut short then, and what is being ended softly is killed.
+	Hurry <-chan struct{}
 	// Version and RuntimeName are shown to people who list drones.
 	Version, RuntimeName string
 	// Grace lies between soft and hard termination; 10 s by default, messages.MaxGrace at most.
 	Grace time.Duration
-	// StartupTimeout is how long a backend may take from its spawn until it is
-	// ready; 5 min by default.
+	// StartupTimeout is how long a backend may be loading, and starting, and waiting
+	// until it answers, each; 5 min by default.
 	StartupTimeout time.Duration
-	// ShutdownTimeout bounds the time that Run takes to return once its context
-	// has ended; Grace and 5 s by default. Grace is cut to two thirds of it then.
+	// ShutdownTimeout bounds the ending of all backends; Grace and 5 s by default.
+	// Grace is cut to two thirds of it then.
 	ShutdownTimeout time.Duration
+	// StatsEvery is how often the use of each backend is published; 10 s by default.
+	StatsEvery time.Duration
 	// Clock is the time that leases are judged by; boottime.Now by default.
 	Clock boottime.Clock
 	// OnReady is called, if set, when the drone has registered, its actions are
@@ -53,6 +70,13 @@ func (c Config) withDefaults() Config {
 	if c.ShutdownTimeout == 0 {
 		c.ShutdownTimeout = c.Grace + 5*time.Second
 	}
+	if c.StatsEvery == 0 {
+		c.StatsEvery = 10 * time.Second
+	}
+	if c.DataDir != "" && c.Capacity.MaxBackends == 0 {
+		c.Capacity.MaxBackends = messages.MaxRenewals
+	}
+	c.OnExit = cmp.Or(c.OnExit, Leave)
 	if c.Clock == nil {
 		c.Clock = boottime.Now
 	}
@@ -77,10 +101,18 @@ func (c Config) Validate() error {
 	if err := messages.CheckPool(c.Pool); err != nil {
 		return fmt.Errorf("drone's pool: %w", err)
 	}
-	if c.MaxBackends < 0 {
-		return errors.New("drone's most backends: must not be negative; 0 means no limit")
+	if err := messages.CheckCapacity(c.Capacity); err != nil {
+		return fmt.Errorf("drone's capacity: %w", err)
 	}
-	if c.Grace < 0 || c.StartupTimeout < 0 || c.ShutdownTimeout < 0 {
+	switch {
+	case c.DataDir != "" && c.Capacity.MaxBackends > messages.MaxRenewals:
+		return fmt.Errorf("drone's capacity: with a data directory it takes %d backends at most", messages.MaxRenewals)
+	case len(c.Guard) > 0 && c.DataDir == "":
+		return errors.New("drone's guard: needs a data directory")
+	case c.OnExit != Leave && c.OnExit != Drain && c.OnExit != End:
+		return fmt.Errorf("drone's exit: must be %s, %s or %s, not %q", Leave, Drain, End, c.OnExit)
+	}
+	if c.Grace < 0 || c.StartupTimeout < 0 || c.ShutdownTimeout < 0 || c.DrainTimeout < 0 || c.StatsEvery < 0 {
 		return errors.New("drone's grace and timeouts: must not be negative")
 	}
 	if c.Grace > messages.MaxGrace {

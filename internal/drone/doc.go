@@ -5,26 +5,44 @@
 //
 //   - I1 exclusive: a process is dead before its lease can go to another. The keeper
 //     compares the leases' deadlines with the time since boot at least once a second
-//     while anything is held, and nothing that may hang (the bus, the runtime) is ever
-//     waited for under the agent's lock. A lease that is refused is a process killed at
-//     once. `terminated`, which releases a lease, is reported after the end of
-//     everything the backend was.
-//   - I3 actions: an action is acknowledged after it has been taken in, and a backend is
+//     while anything is held, and nothing that may hang (the bus, the runtime, the disk)
+//     is ever waited for under the agent's lock. A lease that is refused is a process
+//     killed at once. `terminated`, which releases a lease, is reported after the end of
+//     everything the backend was. While the agent is dead or stopped the guard keeps the
+//     deadlines: a backend is in its ledger before it is started.
+//   - I3 actions: an action is acknowledged after it has been journalled, and a backend is
 //     spawned once however often and in whatever order its actions come: those that
 //     ended, or were to end before they were spawned, are remembered for longer than
-//     their spawn can be valid.
+//     their spawn can be valid. That a start may have begun is journalled before it
+//     does, so a later run of the agent looks for what it may have left, and starts only
+//     what was not begun.
 //   - I5 monotonic: a backend's states come from one pure function ([step]) and only go
-//     up. They are queued in that order under the agent's lock and kept until a worker
-//     has answered for them, however long that takes.
-//   - I8 bounded: what is held is bounded by the backends that were placed here; output
-//     lines, ended backends and open probes have bounds of their own.
+//     up. They are queued in that order under the agent's lock, journalled before they
+//     are sent, and kept until a worker has answered for them, however long that takes
+//     and however often the agent is started anew.
+//   - I8 bounded: what is held is bounded by the backends that were placed here, which the
+//     drone's capacity bounds; output lines, ended backends, open probes and measurements
+//     have bounds of their own.
+//
+// Runs of the agent follow each other. With a data directory and a runtime.Adopter a
+// run leaves its backends behind, and the next takes them over before it registers: it
+// adopts what the journal names, ends what it does not name or what is past its hard
+// deadline, and waits for the end of that, because registration releases the leases of
+// what it does not name (I1). What an earlier run was killed in the middle of goes
+// on: see takeOver. Without either, the backends are ended with the agent.
+//
+// While the journal cannot be written (a full disk) what runs goes on and is renewed,
+// spawns are refused for others to take, the workers are told that the drone is not
+// ready, and states wait to be journalled before they are reported.
 //
 // One mutex guards all that is known of the backends; what happens to one goes
 // through agent.apply, which is a pure step and then its effects. Around it stand
 // these goroutines, all waited for by [Run]: the keeper (deadlines), the session
-// (registration, heartbeats), the consumer (actions), the reporter (states), the
-// publisher of output lines, and one per backend that starts it and waits for its end.
+// (registration, heartbeats), the consumer (actions), the acknowledger, the reporter
+// (states), the publishers of output lines and of what backends use, and one per backend
+// that starts it and waits for its end; and the journal's committer.
 //
 // Who closes what: whoever calls Run owns the connection and the runtime, and
-// closes them after it. Run leaves nothing behind of what it started itself.
+// closes them after it. Run leaves nothing behind of what it started itself, but the
+// backends that it is to leave, and their guard.
 package drone

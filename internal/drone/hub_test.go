@@ -37,6 +37,9 @@ type hub struct {
 	disowned                map[string]bool             // refused as NotFound
 	lost                    map[string]bool             // not renewed
 	refusals                int
+	refused                 map[string]bool     // by the drone, for want of room
+	progress                map[string][]string // the messages of loading
+	onRegister              func()
 }
 
 func newHub(tb testing.TB, url string) *hub {
@@ -50,6 +53,7 @@ func newHub(tb testing.TB, url string) *hub {
 		t: tb, drone: droneName, nc: nc, js: js,
 		softMS: 40_000, hardMS: 50_000, everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{},
+		refused: map[string]bool{}, progress: map[string][]string{}, onRegister: func() {},
 	}
 	h.up()
 	return h
@@ -120,6 +124,7 @@ func (h *hub) register(data []byte) (any, error) {
 	defer h.mu.Unlock()
 	h.session, h.droneTimeMS = req.Session, req.DroneTimeMS
 	h.registrations = append(h.registrations, req)
+	h.onRegister()
 	return messages.RegisterResponse{
 		Stream: messages.StreamActions, Consumer: consumer, HeartbeatIntervalMS: h.everyMS,
 		Renewal: h.renewal(req.DroneTimeMS, req.Backends),
@@ -184,6 +189,10 @@ func (h *hub) report(data []byte) (any, error) {
 	}
 	for _, r := range req.Reports {
 		known := h.states[r.BackendID]
+		h.refused[r.BackendID] = h.refused[r.BackendID] || r.Refused
+		if r.Status == messages.Loading && r.Message != "" {
+			h.progress[r.BackendID] = append(h.progress[r.BackendID], r.Message)
+		}
 		if len(known) > 0 && known[len(known)-1].Status >= r.Status {
 			if !slices.ContainsFunc(known, func(s messages.State) bool { return s.Status == r.Status }) {
 				h.t.Errorf("I5: %s reported %s after %s", r.BackendID, r.Status, known[len(known)-1].Status)

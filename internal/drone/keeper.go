@@ -58,11 +58,12 @@ func (a *agent) endDue(ctx context.Context) int64 {
 			a.applyLocked(ctx, h, endAsked{hard: true})
 			continue
 		case passed(now, h.readyByMS):
-			a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonStartupTimeout, message: "it was not ready within " + a.cfg.StartupTimeout.String()})
+			a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonStartupTimeout, message: a.tardyText(h)})
 			continue
 		case now >= h.softAtMS && h.status < messages.Terminating:
 			a.applyLocked(ctx, h, endAsked{reason: messages.ReasonKeyExpired, message: "the lease could not be renewed in time"})
 		}
+		a.progressLocked(h, now)
 		next = min(next, h.dueMS())
 	}
 	// Not sooner than at the next regular look: a deadline that is put off by

@@ -11,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -23,8 +24,8 @@ const (
 )
 
 // reporter tells the workers the states of backends, in order, one message at a time:
-// what comes up meanwhile goes into the next. Nothing leaves it before a worker has
-// answered for it (I5).
+// what comes up meanwhile goes into the next. Nothing is sent before it is journalled,
+// and nothing leaves it before a worker has answered for it (I5).
 type reporter struct {
 	agent *agent
 	// wake tells run that there is something to send.
@@ -32,27 +33,48 @@ type reporter struct {
 
 	mu sync.Mutex
 	// queue has what is unanswered, what is under way in front. Only run takes off it.
-	queue []messages.Report
+	queue []journal.Unreported
+	// underWay is how many entries are.
+	underWay int
 	// oneByOne is how many entries are to be sent each alone, to find a bad one.
 	oneByOne int
-	// urgent says that something in the queue is waited for.
-	urgent bool
 	// onEmpty is closed, if set, when the queue is empty.
 	onEmpty chan struct{}
 }
 
 func newReporter(a *agent) *reporter { return &reporter{agent: a, wake: make(chan struct{}, 1)} }
 
-// add queues a state. It does not wait.
-func (r *reporter) add(backend string, state messages.State) {
-	state.Message = clean(state.Message, messages.MaxText)
+// add queues a state, to be sent once all up to mark is journalled. It does not wait.
+func (r *reporter) add(report messages.Report, mark journal.Mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	report := messages.Report{BackendID: backend, State: state}
-	r.queue = append(r.queue, report)
-	r.urgent = r.urgent || urgent(report)
-	if r.urgent || len(r.queue) == 1 {
+	entry := journal.Unreported{Mark: mark, Report: report}
+	if mark == 0 && len(r.queue) > r.underWay && r.agent.memory.journal != nil {
+		// It is not journalled, and does not wait for what is to be. It is all that
+		// there is of its backend.
+		r.queue = slices.Insert(r.queue, r.underWay, entry)
+	} else {
+		r.dropProgress(entry)
+		r.queue = append(r.queue, entry)
+	}
+	if urgent(&entry) || len(r.queue) == 1 {
 		nudge(r.wake)
+	}
+}
+
+// dropProgress drops what entry says anew: what the loading of a backend is at. So
+// however long nobody hears, there is one such entry of each backend (I8).
+func (r *reporter) dropProgress(entry journal.Unreported) {
+	if entry.Status != messages.Loading || entry.Message == "" {
+		return
+	}
+	waiting := r.queue[r.underWay:]
+	for i := range waiting {
+		if waiting[i].BackendID == entry.BackendID && waiting[i].Status == messages.Loading {
+			r.agent.memory.journal.Answered([]journal.Mark{waiting[i].Mark})
+			r.queue = slices.Delete(r.queue, r.underWay+i, r.underWay+i+1)
+			return
+		}
 	}
 }
 
@@ -112,9 +134,10 @@ func (r *reporter) await(ctx context.Context) bool {
 	lingered := false
 	for {
 		r.mu.Lock()
-		waiting, urgent := len(r.queue), r.urgent
+		window := r.windowLocked()
+		waiting, hurried := len(window), slices.ContainsFunc(window, func(e journal.Unreported) bool { return urgent(&e) })
 		r.mu.Unlock()
-		if waiting > 0 && (urgent || lingered || waiting >= messages.MaxReports) {
+		if waiting > 0 && (hurried || lingered || waiting >= messages.MaxReports) {
 			return ctx.Err() == nil
 		}
 		var up <-chan time.Time
@@ -133,13 +156,25 @@ func (r *reporter) await(ctx context.Context) bool {
 	}
 }
 
+// windowLocked is what may be sent of the front of the queue.
+func (r *reporter) windowLocked() []journal.Unreported {
+	committed := r.agent.memory.journal.Committed()
+	window := r.queue[:min(len(r.queue), messages.MaxReports)]
+	for i := range window {
+		if window[i].Mark > committed {
+			return window[:i]
+		}
+	}
+	return window
+}
+
 // next takes the next message from the front of the queue. A backend without an
 // address has nothing that could be waited for in its start: if it is ready before
 // its start was reported, the start is skipped.
-func (r *reporter) next() []messages.Report {
+func (r *reporter) next() []journal.Unreported {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	window := r.queue[:min(len(r.queue), messages.MaxReports)]
+	window := r.windowLocked()
 	instant := map[string]struct{}{}
 	for i := range window {
 		if window[i].Status == messages.Ready && window[i].Address == "" {
@@ -147,10 +182,15 @@ func (r *reporter) next() []messages.Report {
 		}
 	}
 	if len(instant) > 0 {
-		kept := slices.DeleteFunc(window, func(report messages.Report) bool {
-			_, skip := instant[report.BackendID]
-			return skip && report.Status < messages.Ready
+		var skipped []journal.Mark
+		kept := slices.DeleteFunc(window, func(e journal.Unreported) bool {
+			_, skip := instant[e.BackendID]
+			if skip = skip && e.Status < messages.Ready; skip {
+				skipped = append(skipped, e.Mark)
+			}
+			return skip
 		})
+		r.agent.memory.journal.Answered(skipped)
 		r.queue = slices.Delete(r.queue, len(kept), len(window))
 		window = r.queue[:len(kept)]
 	}
@@ -161,29 +201,33 @@ func (r *reporter) next() []messages.Report {
 		}
 		n++
 	}
-	r.urgent = slices.ContainsFunc(r.queue[n:], urgent)
+	r.underWay = n
 	return slices.Clone(window[:n])
 }
 
 // urgent tells a state that somebody waits for from those of a start.
-func urgent(report messages.Report) bool { return report.Status >= messages.Ready }
+func urgent(e *journal.Unreported) bool { return e.Status >= messages.Ready }
 
 // sizeOf is at least the length of a report in JSON, where a byte may become six.
-func sizeOf(report *messages.Report) int { return 320 + 6*len(report.Message) }
+func sizeOf(e *journal.Unreported) int { return 320 + 6*len(e.Message) }
 
-func (r *reporter) send(ctx context.Context, batch []messages.Report) (session string, err error) {
+func (r *reporter) send(ctx context.Context, batch []journal.Unreported) (session string, err error) {
 	a := r.agent
 	a.mu.Lock()
 	session = a.session.id
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, a.patience())
 	defer cancel()
-	_, err = bus.Request[messages.Empty](ctx, a.nc, messages.ReportSubject(a.cfg.Name), messages.ReportRequest{Session: session, Reports: batch})
+	reports := make([]messages.Report, len(batch))
+	for i := range batch {
+		reports[i] = batch[i].Report
+	}
+	_, err = bus.Request[messages.Empty](ctx, a.nc, messages.ReportSubject(a.cfg.Name), messages.ReportRequest{Session: session, Reports: reports})
 	return session, err
 }
 
 // settle does what the answer to a message asks for. wait says to try again later.
-func (r *reporter) settle(ctx context.Context, batch []messages.Report, session string, err error) (wait bool) {
+func (r *reporter) settle(ctx context.Context, batch []journal.Unreported, session string, err error) (wait bool) {
 	var refused *messages.Error
 	switch {
 	case err == nil:
@@ -210,7 +254,7 @@ func (r *reporter) settle(ctx context.Context, batch []messages.Report, session 
 	return false
 }
 
-func (r *reporter) logAnswered(ctx context.Context, batch []messages.Report) {
+func (r *reporter) logAnswered(ctx context.Context, batch []journal.Unreported) {
 	if !r.agent.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
@@ -225,20 +269,40 @@ func (r *reporter) answered(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.oneByOne = max(r.oneByOne-n, 0)
+	r.answeredLocked(r.queue[:n])
 	r.queue = slices.Delete(r.queue, 0, n)
+	r.underWay = 0
 	r.tellEmptyLocked()
+}
+
+// answeredLocked has the journal forget entries.
+func (r *reporter) answeredLocked(entries []journal.Unreported) {
+	if r.agent.memory.journal == nil {
+		return
+	}
+	marks := make([]journal.Mark, 0, len(entries))
+	for i := range entries {
+		marks = append(marks, entries[i].Mark)
+	}
+	r.agent.memory.journal.Answered(marks)
 }
 
 // forget drops what is queued of some backends, and says whether there was any.
 func (r *reporter) forget(backends []string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := len(r.queue)
-	r.queue = slices.DeleteFunc(r.queue, func(report messages.Report) bool {
-		return slices.Contains(backends, report.BackendID)
+	var dropped []journal.Unreported
+	r.queue = slices.DeleteFunc(r.queue, func(e journal.Unreported) bool {
+		drop := slices.Contains(backends, e.BackendID)
+		if drop {
+			dropped = append(dropped, e)
+		}
+		return drop
 	})
+	r.answeredLocked(dropped)
+	r.underWay = 0
 	r.tellEmptyLocked()
-	return len(r.queue) < before
+	return len(dropped) > 0
 }
 
 // sleep waits and says whether ctx goes on.

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/drone/guard"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -115,13 +116,15 @@ func (a *agent) register(ctx context.Context) error {
 		a.session.id, a.session.superseded, a.session.begun = newSession().id, false, false
 	}
 	id, begun := a.session.id, a.session.begun
+	running := make([]string, 0, len(a.backends))
 	for _, h := range a.backends {
 		if !h.lost {
-			speaksOf[h.id] = struct{}{}
+			running = append(running, h.id)
+			delete(speaksOf, h.id)
 		}
 	}
 	a.mu.Unlock()
-	listed := slices.Collect(maps.Keys(speaksOf))
+	listed := slices.AppendSeq(running, maps.Keys(speaksOf)) // what runs first: the rest has ended
 	var unlisted []string
 	if len(listed) > messages.MaxRenewals {
 		listed, unlisted = listed[:messages.MaxRenewals], listed[messages.MaxRenewals:]
@@ -131,7 +134,7 @@ func (a *agent) register(ctx context.Context) error {
 	defer cancel()
 	resp, err := bus.Request[messages.RegisterResponse](request, a.nc, messages.RegisterSubject(a.cfg.Name), messages.RegisterRequest{
 		Session: id, Cluster: a.cfg.Cluster, Pool: a.cfg.Pool, Version: a.cfg.Version, Runtime: a.cfg.RuntimeName,
-		Capacity: messages.Capacity{MaxBackends: a.cfg.MaxBackends}, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,
+		Capacity: a.cfg.Capacity, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,
 	})
 	if err != nil {
 		return err
@@ -159,9 +162,10 @@ func (a *agent) register(ctx context.Context) error {
 // heartbeat says that the drone lives and renews its leases, in as few messages as
 // they fit in. ready is what it said of taking spawns.
 func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
+	able := a.able()
 	a.mu.Lock()
-	id, load := a.session.id, messages.Load{Backends: len(a.backends)}
-	ready = a.session.consuming && !a.stopping
+	id, load := a.session.id, a.loadLocked()
+	ready = a.session.consuming && !a.stopping && able
 	held := make([]string, 0, len(a.backends))
 	for _, h := range a.backends {
 		if !h.lost {
@@ -199,10 +203,12 @@ func (a *agent) renew(ctx context.Context, req messages.HeartbeatRequest) (messa
 // very request that it answers.
 func (a *agent) settle(ctx context.Context, r messages.Renewal) {
 	var killed []string // what has ended since the request was written is no news
+	var renewed []guard.Lease
 	a.mu.Lock()
 	for _, id := range r.Renewed {
 		if h := a.backends[id]; h != nil {
 			h.renewedLocked(r.Deadlines)
+			renewed = append(renewed, guard.Lease{BackendID: id, SoftAtMS: h.softAtMS, HardAtMS: h.hardAtMS})
 		}
 	}
 	for _, id := range r.Lost {
@@ -212,6 +218,7 @@ func (a *agent) settle(ctx context.Context, r messages.Renewal) {
 		}
 	}
 	a.mu.Unlock()
+	a.renewLeases(ctx, renewed)
 	if len(killed) > 0 {
 		a.log.WarnContext(ctx, "killing backends whose renewal was refused", "backend_ids", killed)
 	}

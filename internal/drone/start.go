@@ -22,9 +22,10 @@ const (
 
 // specOf says what the runtime is to run, with the variables that tell the
 // process who it is.
-func specOf(h *held, spawn *messages.Spawn) runtime.Spec {
+func (a *agent) specOf(ctx context.Context, h *held, spawn *messages.Spawn) runtime.Spec {
 	env := map[string]string{
-		"SESSION_BACKEND_ID":            h.id,
+		runtime.EnvBackendID:            h.id,
+		runtime.EnvDrone:                a.cfg.Name,
 		"SESSION_BACKEND_KEY":           spawn.Key.Name,
 		"SESSION_BACKEND_NAMESPACE":     spawn.Key.Namespace,
 		"SESSION_BACKEND_FENCING_TOKEN": strconv.FormatInt(spawn.FencingToken, 10),
@@ -32,18 +33,28 @@ func specOf(h *held, spawn *messages.Spawn) runtime.Spec {
 	if spawn.StaticToken != "" {
 		env["SESSION_BACKEND_STATIC_TOKEN"] = spawn.StaticToken
 	}
-	return runtime.Spec{BackendID: h.id, Executable: spawn.Executable, Env: env, Log: h.lines.add}
+	return runtime.Spec{
+		BackendID: h.id, Namespace: spawn.Key.Namespace, Key: spawn.Key.Name,
+		Executable: spawn.Executable, Env: env,
+		Log:      h.lines.add,
+		Progress: func(text string) { a.progressed(ctx, h, text) },
+	}
 }
 
-// runBackend starts a backend. start ends when the start is to be given up; ctx
-// when the agent does not look after the backend any more.
-func (a *agent) runBackend(ctx, start context.Context, h *held, spec runtime.Spec) {
+// obtain gets the instance of a backend from the runtime: launch or adopt.
+type obtain func(ctx, start context.Context, h *held, spec runtime.Spec) (runtime.Instance, error)
+
+// runBackend runs a backend up to where only its end is waited for. start ends when
+// the start is to be given up; ctx when the agent does not look after the backend any more.
+func (a *agent) runBackend(ctx, start context.Context, h *held, spec runtime.Spec, get obtain) {
 	defer h.abort()
-	if instance := a.startBackend(ctx, start, h, spec); instance != nil {
-		// A goroutine of its own: the stack that starting took is not kept for as
-		// long as the backend runs.
-		a.wg.Go(func() { a.awaitEnd(ctx, h, instance) })
+	instance := a.startBackend(ctx, start, h, spec, get)
+	if instance == nil {
+		return
 	}
+	// A goroutine of its own: the stack that starting took is not kept for as
+	// long as the backend runs.
+	a.wg.Go(func() { a.awaitEnd(ctx, h, instance) })
 }
 
 // awaitEnd waits for a backend's end.
@@ -52,30 +63,36 @@ func (a *agent) awaitEnd(ctx context.Context, h *held, instance runtime.Instance
 	case <-instance.Done():
 		h.lines.close()
 		a.apply(ctx, h, exited{exit: instance.Exit(), lastWords: h.lines.lastWords()})
+		a.dropLease(ctx, h.id)
 	case <-ctx.Done():
 	}
 }
 
-// errEnded ends the span of a start that was given up.
-var errEnded = errors.New("the backend ended before it was ready")
+var (
+	// errEnded ends the span of a start that was given up.
+	errEnded = errors.New("the backend ended before it was ready")
+	// errLeft says that the next run of the agent goes on with a start.
+	errLeft = errors.New("the agent is leaving")
+)
 
 // startBackend gives the instance, ready or ending, or nil when there is none. Its
 // span ends with it: where the trace of a request that spawned ends too.
-func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.Spec) runtime.Instance {
-	instance, err := a.launch(ctx, start, h, spec)
+func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.Spec, get obtain) runtime.Instance {
+	instance, err := get(ctx, start, h, spec)
 	if err != nil {
-		a.apply(ctx, h, failed{message: failureText(err)})
+		a.failed(ctx, h, err)
 		h.span.End(err)
 		return nil
 	}
 	address := instance.Address()
 	a.mu.Lock()
-	h.instance, h.address = instance, address
+	h.instance, h.address, h.handle = instance, address, instance.Handle()
 	a.applyLocked(ctx, h, started{address: address})
+	isReady := h.status >= messages.Ready
 	a.mu.Unlock()
 	waiting := h.span.Child("ready", time.Now())
 	switch {
-	case address == "": // nothing to probe
+	case address == "", isReady: // nothing to probe
 	case a.probe(start, address, instance.Done()):
 		a.apply(ctx, h, answered{})
 	default:
@@ -84,6 +101,20 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 	waiting.End(err)
 	h.span.End(err)
 	return instance
+}
+
+// failed says that a backend could not be started, and nothing of it runs; nothing if
+// the agent is leaving, for then it has not failed.
+func (a *agent) failed(ctx context.Context, h *held, err error) {
+	a.mu.Lock()
+	left := a.leaving
+	if !left {
+		a.applyLocked(ctx, h, failed{message: failureText(err)})
+	}
+	a.mu.Unlock()
+	if !left {
+		a.dropLease(ctx, h.id)
+	}
 }
 
 // failureText is what is reported of a start that failed: nothing of one that was
@@ -95,22 +126,54 @@ func failureText(err error) string {
 	return err.Error()
 }
 
-// launch prepares and starts what is to run.
+// launch prepares and starts what is to run. Preparing does not wait for the
+// journal, starting does: a spawn of which the next run would not know must not run (I3).
 func (a *agent) launch(ctx, start context.Context, h *held, spec runtime.Spec) (runtime.Instance, error) {
+	// From here on it ends with its lease whatever becomes of this agent (I1).
+	if err := a.putLease(h, 0); err != nil {
+		return nil, err
+	}
 	preparing := h.span.Child("prepare", time.Now())
 	err := a.rt.Prepare(start, spec)
 	preparing.End(err)
 	if err != nil {
 		return nil, err
 	}
-	a.apply(ctx, h, prepared{})
-	if start.Err() != nil { // it was ended meanwhile; nothing runs yet
+	starting := h.span.Child("start", time.Now())
+	instance, err := a.begin(ctx, start, h, spec)
+	starting.End(err)
+	if err != nil {
+		return nil, err
+	}
+	if pid := instance.PID(); pid != 0 {
+		if err := a.putLease(h, pid); err != nil {
+			a.log.WarnContext(ctx, "cannot write a backend's process down: the guard has to search for it", "backend_id", h.id, "err", err)
+		}
+	}
+	return instance, nil
+}
+
+// begin starts what is prepared, once it is journalled that it may run.
+func (a *agent) begin(ctx, start context.Context, h *held, spec runtime.Spec) (runtime.Instance, error) {
+	a.mu.Lock()
+	if a.leaving {
+		a.mu.Unlock()
+		return nil, errLeft
+	}
+	h.begun = true
+	a.applyLocked(ctx, h, prepared{})
+	mark := h.mark
+	a.launching.Add(1)
+	defer a.launching.Done()
+	a.mu.Unlock()
+	err := a.journalled(start, mark)
+	if err == nil {
+		err = a.memory.awaitGuard(start)
+	}
+	if err != nil || start.Err() != nil { // it was ended meanwhile; nothing runs yet
 		return nil, errEnded
 	}
-	starting := h.span.Child("start", time.Now())
-	instance, err := a.rt.Start(start, spec)
-	starting.End(err)
-	return instance, err
+	return a.rt.Start(start, spec)
 }
 
 // probe asks until the address answers HTTP, which is true; false when ctx or the

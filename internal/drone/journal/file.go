@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/messages"
@@ -181,7 +182,7 @@ func describe(err error) error {
 	switch {
 	case err == nil, isSystem, isCorrupt:
 		return err
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bbolterrors.ErrTimeout):
 		return ErrInUse
 	}
 	return &corrupt{why: err.Error()}

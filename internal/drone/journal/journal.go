@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 	"time"
@@ -44,6 +45,9 @@ type State struct {
 
 // Mark is a place in the order of what was noted. The zero Mark is before all of it.
 type Mark uint64
+
+// Never is a mark that is never committed.
+const Never Mark = math.MaxUint64
 
 // Change is what is noted at once, of one backend.
 type Change struct {
@@ -179,6 +183,16 @@ func (j *Journal) Committed() Mark {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.committed
+}
+
+// Last is the mark of the latest that was noted.
+func (j *Journal) Last() Mark {
+	if j == nil {
+		return 0
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last
 }
 
 // ErrClosed says that the journal was closed before all was committed.

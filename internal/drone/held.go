@@ -1,0 +1,165 @@
+package drone
+
+import (
+	"context"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/tracing"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// held is a backend that the drone looks after, from its spawn until it has ended.
+type held struct {
+	backend
+	id string
+	// Deadlines of the lease, and of what else is waited for; 0: of nothing.
+	softAtMS, hardAtMS   int64
+	graceAtMS, readyByMS int64
+	// lost says that the lease is not the drone's any more.
+	lost bool
+	// disowned says that reports of it are refused: none are made.
+	disowned bool
+	// begun says that the runtime may have started it.
+	begun    bool
+	instance runtime.Instance
+	// handle and address are the instance's; the address is host:port, or "".
+	handle, address string
+	demands         runtime.Demands
+	// mark is where the latest that was noted of it stands in the journal.
+	mark journal.Mark
+	// abort ends the start and the probing.
+	abort context.CancelFunc
+	lines *lines
+	said  progress
+	// span is that of the start: from the spawn until it is ready, or has failed.
+	span tracing.Span
+}
+
+// record is what the journal keeps of h.
+func (h *held) record() *journal.State {
+	return &journal.State{
+		Status: h.status, Reason: h.reason, Message: h.message,
+		Begun: h.begun, Handle: h.handle, Address: h.address,
+	}
+}
+
+// apply lets an event happen to a backend.
+func (a *agent) apply(ctx context.Context, h *held, e event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.applyLocked(ctx, h, e)
+}
+
+// applyLocked is apply under a.mu. Nothing in it waits, so nothing is logged under
+// the lock either: a log may be a pipe that nobody reads.
+func (a *agent) applyLocked(ctx context.Context, h *held, e event) {
+	before := h.status
+	next, fx := step(h.backend, e)
+	h.backend = next
+	switch {
+	case next.status >= messages.Ready:
+		h.readyByMS = 0
+		h.lines.keepNone()
+	case next.status != before: // each part of a start has its time
+		h.readyByMS = a.nowMS() + a.cfg.StartupTimeout.Milliseconds()
+		a.dueLocked(h.readyByMS)
+	}
+	if next.status != before {
+		a.noteLocked(h, journal.Change{BackendID: h.id, State: h.record(), Over: fx.over}, fx.report)
+	}
+	if fx.abort {
+		h.abort()
+	}
+	if fx.grace {
+		h.graceAtMS = a.nowMS() + a.graceMS
+		a.dueLocked(h.graceAtMS)
+	}
+	switch instance := h.instance; fx.signal {
+	case signalSoft:
+		a.wg.Go(func() { a.terminate(ctx, h.id, instance) })
+	case signalHard:
+		a.wg.Go(func() { a.kill(ctx, h.id, instance) })
+	}
+	if fx.over {
+		a.forgetLocked(h)
+	}
+}
+
+// noteLocked journals what has become of a backend, and queues the state to report.
+func (a *agent) noteLocked(h *held, c journal.Change, state messages.State) {
+	if state.Status == 0 || h.disowned {
+		h.mark = a.memory.journal.Note(c)
+		return
+	}
+	if h.status == messages.Waiting || h.status == messages.Ready {
+		state.Address = h.address
+	}
+	state.Message = clean(state.Message, messages.MaxText)
+	c.Report = &messages.Report{BackendID: h.id, State: state}
+	h.mark = a.memory.journal.Note(c)
+	a.reports.add(*c.Report, h.mark)
+}
+
+// forgetLocked stops looking after a backend that has ended.
+func (a *agent) forgetLocked(h *held) {
+	delete(a.backends, h.id)
+	a.releaseLocked(h.demands)
+	a.rememberLocked(h.id)
+	if a.onFewer != nil {
+		nudge(a.onFewer)
+	}
+}
+
+// rememberLocked keeps id from being spawned (again) for twice the time that a lease
+// lives, which is six heartbeats (I3).
+func (a *agent) rememberLocked(id string) {
+	now := a.nowMS()
+	a.ended.add(id, now, now+2*6*a.session.interval.Milliseconds())
+}
+
+// terminate asks an instance to end. Should that fail, the grace still runs out.
+func (a *agent) terminate(ctx context.Context, id string, instance runtime.Instance) {
+	if err := instance.Terminate(ctx, false); err != nil {
+		a.log.WarnContext(ctx, "cannot ask the backend to end", "backend_id", id, "err", err)
+	}
+}
+
+// kill ends an instance, trying until it has ended (I1).
+func (a *agent) kill(ctx context.Context, id string, instance runtime.Instance) {
+	for {
+		if err := instance.Terminate(ctx, true); err != nil {
+			a.log.ErrorContext(ctx, "cannot kill the backend, trying again", "backend_id", id, "err", err)
+		}
+		again := time.NewTimer(time.Second)
+		select {
+		case <-instance.Done():
+			again.Stop()
+			return
+		case <-ctx.Done():
+			again.Stop()
+			return
+		case <-again.C:
+		}
+	}
+}
+
+// disown kills backends that the workers say are not this drone's, without a word.
+func (a *agent) disown(ctx context.Context, ids []string) {
+	a.log.WarnContext(ctx, "killing backends that the workers say are not this drone's", "backend_ids", ids)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range ids {
+		if h := a.backends[id]; h != nil {
+			h.disowned = true
+			a.loseLocked(ctx, h)
+		}
+	}
+}
+
+// loseLocked kills a backend whose lease is not the drone's any more.
+func (a *agent) loseLocked(ctx context.Context, h *held) {
+	h.lost = true
+	a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonLost, message: "the lease is no longer the drone's"})
+}

@@ -1,0 +1,154 @@
+package drone_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// hands is a clock that a test moves on.
+type hands struct{ ahead atomic.Int64 }
+
+func (h *hands) clock() time.Duration { return boottime.Now() + time.Duration(h.ahead.Load()) }
+
+func (h *hands) move(d time.Duration) { h.ahead.Add(int64(d)) }
+
+func TestProgressOfLoadingIsReportedNowAndThen(t *testing.T) {
+	t.Parallel()
+	h, _, _ := rig(t)
+	h.spawn("b-1", fake.Script{
+		Progress: []string{"1 of 3 MB", "2 of 3\x00 MB", "3 of 3 MB"}, PrepareFor: fake.Duration(time.Hour),
+	}.Executable())
+	said := func() (list []string) {
+		h.set(func() { list = slices.Clone(h.progress["b-1"]) })
+		return list
+	}
+	testkit.Eventually(t, 10*time.Second, "the last is reported", func() bool { return slices.Contains(said(), "3 of 3 MB") })
+	if got := said(); !slices.Equal(got, []string{"1 of 3 MB", "3 of 3 MB"}) {
+		t.Fatalf("reported %q", got)
+	}
+}
+
+// However long the workers are away, of one loading there is one state to report.
+func TestI8ProgressDoesNotPileUp(t *testing.T) {
+	t.Parallel()
+	var time0 hands
+	h, _, _ := rig(t, func(c *drone.Config) { c.Clock = time0.clock })
+	h.set(func() { h.softMS, h.hardMS = time.Hour.Milliseconds(), time.Hour.Milliseconds() })
+	h.down()
+	texts := []string{"1", "2", "3", "4", "5"}
+	h.spawn("b-1", fake.Script{Progress: texts, PrepareFor: fake.Duration(time.Hour), Address: "a:1"}.Executable(), func(s *messages.Spawn) {
+		s.Deadlines.SoftTerminateAtMS += time.Hour.Milliseconds()
+		s.Deadlines.HardTerminateAtMS += time.Hour.Milliseconds()
+	})
+	h.settled()
+	h.up()
+	h.await("b-1", messages.Loading)
+	var got []string
+	testkit.Eventually(t, 10*time.Second, "the last is reported", func() bool {
+		h.set(func() { got = slices.Clone(h.progress["b-1"]) })
+		return slices.Contains(got, "5")
+	})
+	if len(got) > 2 {
+		t.Fatalf("reported %q", got)
+	}
+}
+
+// Each part of a start has its time, and the message says in which it ran out.
+func TestEachPartOfAStartIsBounded(t *testing.T) {
+	t.Parallel()
+	var now hands
+	server := testkit.NATS(t)
+	h := newHub(t, server.URL())
+	h.softMS, h.hardMS = time.Hour.Milliseconds(), time.Hour.Milliseconds()
+	rt := &stepwise{Runtime: fake.New(), prepare: make(chan struct{}), start: make(chan struct{})}
+	start(t, server.URL(), rt, func(c *drone.Config) { c.Clock = now.clock }).awaitReady()
+	var up atomic.Bool
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !up.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusOK)
+	}))
+	defer backend.Close()
+	script := fake.Script{Address: backend.Listener.Addr().String(), Progress: []string{"pulling"}, Print: []string{"a word"}}.Executable()
+	const most = 4 * time.Minute // of 5
+
+	spawnUpTo := func(id string, status messages.Status) {
+		h.spawn(id, script)
+		h.await(id, messages.Loading)
+		for _, next := range []struct {
+			status messages.Status
+			gate   chan struct{}
+		}{{messages.Starting, rt.prepare}, {messages.Waiting, rt.start}} {
+			if status < next.status {
+				return
+			}
+			now.move(most)
+			next.gate <- struct{}{}
+			h.await(id, next.status)
+		}
+	}
+	for id, c := range map[string]struct {
+		in   messages.Status
+		says string
+	}{
+		"b-loading":  {messages.Loading, "it was still loading after 5m0s; the last that it said: pulling"},
+		"b-starting": {messages.Starting, "it was not started within 5m0s"},
+		"b-waiting":  {messages.Waiting, "it did not answer HTTP at " + backend.Listener.Addr().String() + " within 5m0s of its start; the last that it said: a word"},
+	} {
+		spawnUpTo(id, c.in)
+		now.move(most + time.Minute)
+		if got := h.end(id); got.Reason != messages.ReasonStartupTimeout || !strings.Contains(got.Message, c.says) {
+			t.Errorf("%s ended as %+v", id, got)
+		}
+	}
+	spawnUpTo("b-ready", messages.Waiting)
+	now.move(most)
+	up.Store(true)
+	h.await("b-ready", messages.Ready)
+	if states := statusesOf(h.await("b-ready", messages.Ready)); states[len(states)-1] != messages.Ready {
+		t.Fatalf("states %v", states)
+	}
+}
+
+// stepwise is a runtime that takes a step when it is told to.
+type stepwise struct {
+	*fake.Runtime
+	prepare, start chan struct{}
+}
+
+func (r *stepwise) Prepare(ctx context.Context, spec runtime.Spec) error {
+	if err := r.Runtime.Prepare(ctx, spec); err != nil {
+		return err
+	}
+	return await(ctx, r.prepare)
+}
+
+func (r *stepwise) Start(ctx context.Context, spec runtime.Spec) (runtime.Instance, error) {
+	if err := await(ctx, r.start); err != nil {
+		return nil, err
+	}
+	return r.Runtime.Start(ctx, spec)
+}
+
+func await(ctx context.Context, gate <-chan struct{}) error {
+	select {
+	case <-gate:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
