@@ -1,19 +1,19 @@
-// Package metrics is what a worker shows of itself over HTTP: counters for
+// Package metrics is what a worker or a proxy shows of itself over HTTP: counters for
 // Prometheus, and whether it is alive and ready.
 //
-// It owns the names of the metrics (all jetway_worker_…, documented in
+// It owns the names of the metrics (all jetway_worker_… or jetway_proxy_…, documented in
 // deploy/README.md, which a test compares) and the HTTP server behind
 // --metrics-addr. It knows neither the bus, the database nor the roles: a worker
-// hands it a [Source] to read.
+// hands it a [Source] to read, a proxy a [ProxySource].
 //
 // What holds:
 //
-//   - Counting a request costs some atomic additions: its labels are resolved when
-//     its endpoint is announced, and nothing is allocated.
+//   - Counting a request costs some atomic additions: its labels are resolved
+//     beforehand, and nothing is allocated.
 //   - Reading never waits for anything but Ready, which is bounded in time and in
 //     how often it asks: many scrapes cost Postgres and NATS no more than one (I8).
 //   - Nothing is global: who makes a registry passes it in.
 //
-// Who closes what: who calls [Start] calls [Server.Close], after the worker has
-// ended, so that the worker can still be seen stopping.
+// Who closes what: who calls [Start] calls [Server.Close], after the role has
+// ended, so that it can still be seen stopping.
 package metrics

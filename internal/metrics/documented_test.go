@@ -40,6 +40,7 @@ func (names) Unregister(prometheus.Collector) bool { return false }
 func registered() names {
 	n := names{}
 	metrics.NewWorker(n)
+	metrics.NewProxy(n)
 	return n
 }
 
@@ -55,11 +56,11 @@ func read(t *testing.T, path string) string {
 func TestEveryMetricIsDocumentedAndNoOther(t *testing.T) {
 	t.Parallel()
 	documented := names{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(jetway_worker_[a-z_]+)` \\|").FindAllStringSubmatch(read(t, "README.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(jetway_(?:worker|proxy)_[a-z_]+)` \\|").FindAllStringSubmatch(read(t, "README.md"), -1) {
 		documented[m[1]] = true
 	}
 	if got, want := slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(registered())); !slices.Equal(got, want) {
-		t.Errorf("deploy/README.md documents\n%s\nthe worker has\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		t.Errorf("deploy/README.md documents\n%s\nthe roles have\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 

@@ -26,9 +26,11 @@ const (
 	closeTimeout = time.Second
 )
 
-// Server serves /metrics, /healthz and /readyz of one worker.
+// Server serves /metrics, /healthz and /readyz of one worker or one proxy.
 type Server struct {
-	worker   *Worker
+	worker   *Worker // nil: it is a proxy's
+	proxy    *Proxy  // nil: it is a worker's
+	probes   func() *probes
 	listener net.Listener
 	http     http.Server
 	log      *slog.Logger
@@ -36,17 +38,39 @@ type Server struct {
 	ready    readiness
 }
 
+// probes are whether a role is alive and ready.
+type probes struct {
+	alive func() error
+	ready func(ctx context.Context) error
+}
+
 // Start listens on addr, [host]:port, and serves until Close: the metrics of a
 // worker, of this process and of Go. Until the worker shows itself it is alive but
 // not ready.
 func Start(addr string, log *slog.Logger) (*Server, error) {
+	return start(addr, log, func(s *Server, reg prometheus.Registerer) {
+		s.worker = NewWorker(reg)
+		s.probes = s.worker.probes
+	})
+}
+
+// StartProxy is [Start] for a proxy.
+func StartProxy(addr string, log *slog.Logger) (*Server, error) {
+	return start(addr, log, func(s *Server, reg prometheus.Registerer) {
+		s.proxy = NewProxy(reg)
+		s.probes = s.proxy.probes
+	})
+}
+
+func start(addr string, log *slog.Logger, of func(*Server, prometheus.Registerer)) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s := &Server{worker: NewWorker(reg), listener: listener, log: log}
+	s := &Server{listener: listener, log: log}
+	of(s, reg)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
 		MaxRequestsInFlight: 4,
@@ -98,18 +122,26 @@ func (s *Server) Metrics() *Worker {
 	return s.worker
 }
 
-// healthz says whether the worker should be left alone.
+// Proxy is [Server.Metrics] of a proxy's server.
+func (s *Server) Proxy() *Proxy {
+	if s == nil {
+		return nil
+	}
+	return s.proxy
+}
+
+// healthz says whether the role should be left alone.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	var err error
-	if source := s.worker.source.Load(); source != nil {
-		err = source.Alive()
+	if role := s.probes(); role != nil {
+		err = role.alive()
 	}
 	answer(w, "alive", err)
 }
 
-// readyz says whether the worker answers requests.
+// readyz says whether the role answers requests.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	err, changed := s.ready.look(r.Context(), s.worker.source.Load())
+	err, changed := s.ready.look(r.Context(), s.probes())
 	switch {
 	case changed && err != nil:
 		s.log.Warn("not ready", "err", err)
@@ -130,7 +162,7 @@ func answer(w http.ResponseWriter, fine string, err error) {
 	_, _ = io.WriteString(w, line+"\n")
 }
 
-// readiness asks the worker once for all who want to know at about the same time.
+// readiness asks the role once for all who want to know at about the same time.
 type readiness struct {
 	mu    sync.Mutex
 	known bool
@@ -140,18 +172,18 @@ type readiness struct {
 
 var errStarting = errors.New("starting: waiting for NATS")
 
-func (r *readiness) look(ctx context.Context, source *Source) (err error, changed bool) {
+func (r *readiness) look(ctx context.Context, role *probes) (err error, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.known && time.Since(r.at) < readyFor {
 		return r.err, false
 	}
 	err = errStarting
-	if source != nil {
+	if role != nil {
 		// Not the asker's context: the answer is for others too.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
 		defer cancel()
-		err = source.Ready(ctx)
+		err = role.ready(ctx)
 	}
 	changed = r.known && (err == nil) != (r.err == nil)
 	r.known, r.at, r.err = true, time.Now(), err

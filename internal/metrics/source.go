@@ -61,6 +61,14 @@ type Backlog struct {
 // Show has the worker shown from now on: its gauges and its probes.
 func (w *Worker) Show(s Source) { w.source.Store(&s) }
 
+func (w *Worker) probes() *probes {
+	s := w.source.Load()
+	if s == nil {
+		return nil
+	}
+	return &probes{alive: s.Alive, ready: s.Ready}
+}
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prefix+name, help, labels, nil)
 }

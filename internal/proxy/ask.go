@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -19,17 +20,32 @@ type question struct {
 // lookup is find for a request whose client has yet to show that it knows a token.
 // The error is errStranger when the client has tried too many others.
 func (p *Proxy) lookup(r *http.Request, token string) (*route, error) {
-	if rt, unknown := p.routes.get(token); rt != nil || unknown {
-		return rt, errUnknown(unknown)
+	rt, unknown := p.routes.get(token)
+	switch {
+	case rt != nil:
+		p.metrics.Looked(metrics.LookupRemembered)
+		return rt, nil
+	case unknown:
+		p.metrics.Looked(metrics.LookupRefused)
+		return nil, errUnknown(unknown)
 	}
 	client := clientOf(r)
 	if !p.strangers.admit(client, time.Now()) {
+		p.metrics.Looked(metrics.LookupRefused)
 		return nil, errStranger
 	}
 	rt, err := p.find(r.Context(), token)
 	switch kind := messages.KindOf(err); {
-	case err == nil, kind == messages.Unavailable, kind == messages.Overloaded:
+	case err == nil:
+		p.metrics.Looked(metrics.LookupFound)
 		p.strangers.giveBack(client, time.Now())
+	case kind == messages.NotFound, kind == messages.BadRequest:
+		p.metrics.Looked(metrics.LookupNowhere)
+	default:
+		p.metrics.Looked(metrics.LookupFailed)
+		if kind == messages.Unavailable || kind == messages.Overloaded {
+			p.strangers.giveBack(client, time.Now())
+		}
 	}
 	return rt, err
 }
@@ -108,6 +124,7 @@ func (p *Proxy) ask(token string) (*route, error) {
 	defer cancel()
 	mark, askedAt := p.news.mark(), time.Now()
 	resp, err := bus.Request[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token})
+	p.metrics.Asked(time.Since(askedAt))
 	if err != nil {
 		return nil, err
 	}

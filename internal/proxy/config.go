@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -47,6 +48,12 @@ type Config struct {
 	// MaxHeld is the most requests that wait for backends to get ready; 8192.
 	MaxHeld int
 
+	// AccessLog has every request logged when it has ended, at info.
+	AccessLog bool
+	// Version is what the metrics say.
+	Version string
+	// Metrics are what the proxy counts and shows itself through; nil: nowhere.
+	Metrics *metrics.Proxy
 	// OnReady is called once, if set, when requests are served.
 	OnReady func()
 	// Log is where refusals are logged; slog.Default().
@@ -62,6 +69,9 @@ func (c *Config) setDefaults() {
 	c.RouteBytes = cmp.Or(c.RouteBytes, 64<<20)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 8192)
 	c.Log = cmp.Or(c.Log, slog.Default())
+	if c.Metrics == nil {
+		c.Metrics = metrics.NewProxy(nil)
+	}
 	if c.OnReady == nil {
 		c.OnReady = func() {}
 	}

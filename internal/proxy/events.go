@@ -3,11 +3,13 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -76,14 +78,9 @@ func (p *Proxy) heardRevoked(msg *nats.Msg) {
 	// is dead; and who has looked at both before is under way by now.
 	p.news.noteRevoked(&event)
 	p.routes.dropRevoked(&event)
-	cut := 0
-	for _, ps := range p.activity.passages(event.BackendID) {
-		if ps.route.revokedBy(&event) {
-			ps.abort()
-			cut++
-		}
-	}
-	p.log.Info("tokens revoked", "backend_id", event.BackendID, "cut", cut)
+	open := slices.DeleteFunc(p.activity.passages(event.BackendID), func(ps *passage) bool { return !ps.route.revokedBy(&event) })
+	p.cut(metrics.CutRevoked, open)
+	p.log.Info("tokens revoked", "backend_id", event.BackendID, "cut", len(open))
 }
 
 // BusGap says that events may have been missed: all routes are forgotten, who
@@ -129,10 +126,8 @@ func (p *Proxy) confirm(ctx context.Context) {
 		all.Go(func() {
 			for token := range tokens {
 				if _, err := p.findPatiently(ctx, token); messages.KindOf(err) == messages.NotFound {
-					for _, ps := range open[token] {
-						if !ps.route.expired(time.Now()) {
-							ps.abort()
-						}
+					if list := open[token]; !list[0].route.expired(time.Now()) {
+						p.cut(metrics.CutRevoked, list)
 					}
 				}
 			}
@@ -168,8 +163,14 @@ func (p *Proxy) cutEnded(now time.Time) {
 			continue
 		}
 		delete(p.ended, backend)
-		for _, ps := range p.activity.passages(backend) {
-			ps.abort()
-		}
+		p.cut(metrics.CutEnded, p.activity.passages(backend))
 	}
+}
+
+// cut ends what is under way by force.
+func (p *Proxy) cut(cause metrics.Cut, passages []*passage) {
+	for _, ps := range passages {
+		ps.abort()
+	}
+	p.metrics.Cut(cause, len(passages))
 }

@@ -30,6 +30,7 @@ var (
 // the request, but for the request's body.
 type exchange struct {
 	p    *Proxy
+	v    *visit
 	w    http.ResponseWriter
 	r    *http.Request
 	out  outgoing
@@ -37,8 +38,10 @@ type exchange struct {
 	conn *backendConn
 	up   *upload // nil: the request has no body
 	// proceed is to be closed when the client may send its body; nil: it need not be told.
-	proceed   chan struct{}
-	resp      *http.Response
+	proceed chan struct{}
+	resp    *http.Response
+	// respAt is when the head of the response had come.
+	respAt    time.Time
 	buffer    *[bufferSize]byte // nil: none is needed now
 	announced map[string]bool   // trailers of the response
 	// begun says that the response to the client has begun.
@@ -47,20 +50,21 @@ type exchange struct {
 
 // forward passes the request on and returns when both ways are done, or when the
 // connection was upgraded and goes on by itself.
-func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, rt *route, t target) {
-	x := &exchange{p: p, w: w, r: r, out: newOutgoing(r, t, rt)}
+func (p *Proxy) forward(v *visit, rt *route, t target) {
+	w, r := v.w, v.r
+	v.backend = rt.backend
+	x := &exchange{p: p, v: v, w: w, r: r, out: newOutgoing(r, t, rt)}
 	x.ps = &passage{route: rt, control: http.NewResponseController(w)}
 	p.activity.enter(x.ps)
-	goesOn := false
 	defer func() {
-		if !goesOn {
+		if !v.handedOn {
 			x.ps.end()
 			p.activity.leave(x.ps)
 		}
 	}()
 	// From here on a revocation cuts the passage; one that came before is seen here.
 	if p.revoked(rt) {
-		p.refuse(w, r, goneAt(rt))
+		p.refuse(v, goneAt(rt))
 		return
 	}
 	defer context.AfterFunc(r.Context(), x.ps.abort)()
@@ -71,9 +75,7 @@ func (p *Proxy) forward(w http.ResponseWriter, r *http.Request, rt *route, t tar
 	if x.resp.StatusCode == http.StatusSwitchingProtocols {
 		if err := x.switchProtocols(); err != nil {
 			x.failed(err)
-			return
 		}
-		goesOn = true
 		return
 	}
 	if err := x.relay(); err != nil {
@@ -101,6 +103,7 @@ func (x *exchange) ask() error {
 		}
 		sent, err := conn.Write(*head)
 		if err == nil {
+			x.v.added = time.Since(x.v.start) - x.v.held
 			x.beginUpload()
 			err = x.readHead()
 		}
@@ -139,7 +142,7 @@ func (x *exchange) readHead() error {
 		if err != nil {
 			return err
 		}
-		x.resp = resp
+		x.resp, x.respAt = resp, time.Now()
 		switch code := resp.StatusCode; {
 		case code == http.StatusContinue:
 			if x.proceed != nil {
@@ -189,7 +192,7 @@ func (x *exchange) failed(err error) {
 		}
 		x.closeAfter()
 	}
-	x.p.refuse(x.w, x.r, why)
+	x.p.refuse(x.v, why)
 	x.linger()
 }
 
@@ -220,6 +223,7 @@ func (x *exchange) settle() bool {
 		defer timer.Stop()
 		select {
 		case <-x.up.done:
+			x.v.received = x.up.bytes
 			return x.up.sent
 		case <-timer.C:
 		}
@@ -250,4 +254,13 @@ func (x *exchange) stopUpload(then time.Time) {
 	close(x.up.over)
 	_ = x.ps.control.SetReadDeadline(then)
 	<-x.up.done
+	x.v.received = x.up.bytes
+}
+
+// answered notes that the head of the backend's answer has been passed on.
+func (x *exchange) answered() {
+	x.begun = true
+	x.v.status, x.v.forwarded = x.resp.StatusCode, true
+	x.v.added += time.Since(x.respAt)
+	x.p.metrics.Forwarded(x.v.status, x.v.added)
 }

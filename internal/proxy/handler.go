@@ -4,18 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/jetway-project/jetway/messages"
 )
 
 // serve answers one request.
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
+	v := &visit{w: w, r: r, start: time.Now()}
 	if !p.gate.enter() {
 		w.Header().Set("Connection", "close")
-		p.refuse(w, r, stopping)
+		p.refuse(v, stopping)
+		p.visitEnded(v)
 		return
 	}
-	defer p.gate.leave()
+	defer func() {
+		if !v.handedOn {
+			p.visitEnded(v)
+		}
+		p.gate.leave()
+	}()
 
 	if ambiguous(r) {
 		w.Header().Set("Connection", "close")
@@ -23,45 +31,50 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	t, ok := targetOf(r)
 	switch {
 	case !ok:
-		p.refuse(w, r, refusal{status: http.StatusBadRequest, reason: "This is not a request for a path."})
+		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "This is not a request for a path."})
 	case t.whole == "/ready":
-		p.serveReady(w, r)
+		p.serveReady(v)
 	case t.token == "":
-		p.serveRoot(w, r, t)
+		p.serveRoot(v, t)
 	case !tokenShaped(t.token):
-		p.refuse(w, r, gone)
+		p.refuse(v, gone)
 	case t.bare && !isStatic(t.token) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && upgradeOf(r) == "":
 		// Relative links on the page need the slash. Those who do not follow
 		// redirects (WebSockets, POST) are served as if it were there.
-		setGeneral(w.Header())
-		http.Redirect(w, r, t.whole+"/"+t.query, http.StatusTemporaryRedirect)
+		p.redirect(v, t.whole+"/"+t.query, http.StatusTemporaryRedirect)
 	default:
-		p.serveToken(w, r, t)
+		p.serveToken(v, t)
 	}
 }
 
-func (p *Proxy) serveRoot(w http.ResponseWriter, r *http.Request, t target) {
+func (p *Proxy) serveRoot(v *visit, t target) {
 	if t.whole != "/" || p.cfg.RootRedirect == "" {
-		p.refuse(w, r, refusal{status: http.StatusBadRequest, reason: "There is nothing here: the link to a session has its token in the path."})
+		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "There is nothing here: the link to a session has its token in the path."})
 		return
 	}
-	setGeneral(w.Header())
-	http.Redirect(w, r, p.cfg.RootRedirect, http.StatusMovedPermanently)
+	p.redirect(v, p.cfg.RootRedirect, http.StatusMovedPermanently)
+}
+
+func (p *Proxy) redirect(v *visit, to string, status int) {
+	v.status = status
+	setGeneral(v.w.Header())
+	http.Redirect(v.w, v.r, to, status)
 }
 
 // serveToken finds out where the token leads, waits there if it must, and passes
 // the request on.
-func (p *Proxy) serveToken(w http.ResponseWriter, r *http.Request, t target) {
+func (p *Proxy) serveToken(v *visit, t target) {
+	r := v.r
 	rt, err := p.lookup(r, t.token)
 	switch {
 	case err != nil:
-		p.refuseUnfound(w, r, nil, err)
+		p.refuseUnfound(v, nil, err)
 		return
 	case rt.ended():
-		p.refuse(w, r, goneAt(rt))
+		p.refuse(v, goneAt(rt))
 		return
 	case !sameHost(r.Host, rt.host):
-		p.refuse(w, r, refusal{
+		p.refuse(v, refusal{
 			status: http.StatusForbidden,
 			reason: fmt.Sprintf("This session is reached through %s only, not through %.100q.", rt.host, r.Host),
 			route:  rt,
@@ -69,17 +82,19 @@ func (p *Proxy) serveToken(w http.ResponseWriter, r *http.Request, t target) {
 		return
 	}
 	if !rt.open() {
-		held := rt
-		if rt, err = p.hold(r.Context(), held); err != nil {
-			p.refuseUnfound(w, r, held, err)
+		held, since := rt, time.Now()
+		rt, err = p.hold(r.Context(), held)
+		v.held = time.Since(since)
+		if err != nil {
+			p.refuseUnfound(v, held, err)
 			return
 		}
 		if rt.status.Leaving() {
-			p.refuse(w, r, goneAt(rt))
+			p.refuse(v, goneAt(rt))
 			return
 		}
 	}
-	p.forward(w, r, rt, t)
+	p.forward(v, rt, t)
 }
 
 func goneAt(rt *route) refusal {
@@ -89,11 +104,11 @@ func goneAt(rt *route) refusal {
 }
 
 // refuseUnfound answers where find or hold failed.
-func (p *Proxy) refuseUnfound(w http.ResponseWriter, r *http.Request, rt *route, err error) {
+func (p *Proxy) refuseUnfound(v *visit, rt *route, err error) {
 	why := refusal{route: rt, err: err}
 	switch kind := messages.KindOf(err); {
-	case r.Context().Err() != nil:
-		p.abort(r, err)
+	case v.r.Context().Err() != nil:
+		p.abort(v.r, err)
 	case errors.Is(err, errStranger):
 		why.status, why.reason = http.StatusTooManyRequests, "Too many links from your address lead nowhere. Try again in a moment."
 	case errors.Is(err, errCrowded):
@@ -105,5 +120,5 @@ func (p *Proxy) refuseUnfound(w http.ResponseWriter, r *http.Request, rt *route,
 	default:
 		why.status, why.reason = http.StatusServiceUnavailable, "Cannot find out where this link leads just now. Try again in a moment."
 	}
-	p.refuse(w, r, why)
+	p.refuse(v, why)
 }

@@ -50,8 +50,10 @@ type page struct {
 
 // refuse answers with a small page, in JSON for who asks for that and as plain
 // text for who does not ask for HTML. The id on it is in the log line too.
-func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
+func (p *Proxy) refuse(v *visit, why refusal) {
+	w, r := v.w, v.r
 	pg := page{ID: strings.ToLower(rand.Text()[:12]), Status: why.status, Title: http.StatusText(why.status), Message: why.reason}
+	v.status, v.refused = why.status, pg.ID
 	p.logRefusal(r, why, pg.ID)
 
 	h := w.Header()
@@ -60,6 +62,7 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, why refusal) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if why.route != nil {
 		h.Set(headerBackendID, why.route.backend)
+		v.backend = why.route.backend
 	}
 	switch why.status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/metrics"
 )
 
 const (
@@ -35,6 +37,7 @@ const (
 type Proxy struct {
 	cfg       Config
 	log       *slog.Logger
+	metrics   *metrics.Proxy
 	routes    *routes
 	news      *news
 	activity  *activity
@@ -45,6 +48,8 @@ type Proxy struct {
 	asks      sync.WaitGroup
 	splices   sync.WaitGroup
 	held      atomic.Int64 // requests that wait for backends
+	upgrades  atomic.Int64 // connections that were upgraded
+	clients   atomic.Int64 // connections of the HTTP server
 	draining  atomic.Bool
 	gapped    chan struct{} // events may have been missed since it was last looked at
 
@@ -68,6 +73,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg:       cfg,
 		log:       cfg.Log.With("proxy", cfg.Name),
+		metrics:   cfg.Metrics,
 		routes:    newRoutes(cfg.RouteBytes),
 		news:      newNews(),
 		activity:  newActivity(),
@@ -109,6 +115,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	var serveLoop sync.WaitGroup
 	serveLoop.Go(func() { served <- p.serveOn(server) })
 	p.log.InfoContext(ctx, "serving", "address", p.cfg.Listener.Addr().String(), "tls", p.cfg.TLS != nil)
+	p.show()
 	p.cfg.OnReady()
 
 	select {
@@ -133,6 +140,7 @@ func (p *Proxy) newServer() *http.Server {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnState:         p.countClients,
 		BaseContext:       func(net.Listener) context.Context { return p.serving },
 		// What clients do wrong in their handshakes and requests is no news.
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
@@ -186,9 +194,7 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 	cancel()
 	<-shut
 	cut()
-	for _, ps := range p.activity.allPassages() {
-		ps.abort()
-	}
+	p.cut(metrics.CutDrained, p.activity.allPassages())
 	_ = server.Close()
 	<-p.gate.empty
 	p.splices.Wait()

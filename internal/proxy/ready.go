@@ -28,19 +28,17 @@ type readiness struct {
 }
 
 // serveReady answers 200 when a worker can be reached and the proxy is to stay.
-func (p *Proxy) serveReady(w http.ResponseWriter, r *http.Request) {
-	if p.draining.Load() {
-		p.refuse(w, r, stopping)
+func (p *Proxy) serveReady(v *visit) {
+	if err := p.unready(); err != nil {
+		p.refuse(v, refusal{status: http.StatusServiceUnavailable, reason: "Not ready: " + err.Error() + "."})
 		return
 	}
-	if !p.reachesWorker() {
-		p.refuse(w, r, refusal{status: http.StatusServiceUnavailable, reason: "No worker can be reached."})
-		return
-	}
-	setGeneral(w.Header())
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = io.WriteString(w, "ready\n")
+	v.status = http.StatusOK
+	h := v.w.Header()
+	setGeneral(h)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(v.w, "ready\n")
 }
 
 // reachesWorker asks for a route that does not exist. Those who come meanwhile wait.

@@ -64,7 +64,7 @@ func (x *exchange) relayHead() {
 	}
 	x.closeAfter()
 	x.w.WriteHeader(x.resp.StatusCode)
-	x.begun = true
+	x.answered()
 }
 
 // relayBody copies what comes as it comes: it flushes whenever the next read
@@ -103,6 +103,7 @@ func (x *exchange) relayLength(n int64) error {
 			return err
 		}
 		_, _ = in.Discard(len(some))
+		x.v.sent += int64(len(some))
 		n -= int64(len(some))
 	}
 	return nil
@@ -111,6 +112,7 @@ func (x *exchange) relayLength(n int64) error {
 // splice has the kernel move n bytes, if it can.
 func (x *exchange) splice(to io.ReaderFrom, n int64) error {
 	got, err := to.ReadFrom(&io.LimitedReader{R: x.conn.Conn, N: n})
+	x.v.sent += got
 	if err == nil && got < n {
 		err = io.ErrUnexpectedEOF
 	}
@@ -162,6 +164,7 @@ func (x *exchange) relaySome(from io.Reader, n int64) (int, error) {
 		if _, werr := x.w.Write(x.buffer[:got]); werr != nil {
 			return got, werr
 		}
+		x.v.sent += int64(got)
 	}
 	return got, err
 }

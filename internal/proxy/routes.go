@@ -176,6 +176,12 @@ func (s *routes) dropRevoked(event *messages.TokenEvent) {
 	}
 }
 
+func (s *routes) count() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.known)
+}
+
 // clear forgets everything.
 func (s *routes) clear() {
 	s.mu.Lock()

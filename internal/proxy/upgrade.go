@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -24,7 +25,7 @@ func (x *exchange) switchProtocols() error {
 	if err != nil {
 		return err
 	}
-	x.begun = true
+	x.begun = true // what the HTTP server could answer with is gone
 	if !x.ps.upgraded(client) {
 		_ = client.Close()
 		return net.ErrClosed
@@ -33,12 +34,19 @@ func (x *exchange) switchProtocols() error {
 		_ = client.Close()
 		return err
 	}
+	x.answered()
 	s := &splice{p: x.p, ps: x.ps, client: client, backend: x.conn.Conn}
+	if s.p.cfg.AccessLog {
+		s.visit, s.line = x.v, x.v.line()
+		s.visit.w, s.visit.r = nil, nil // they hold much
+	}
+	x.v.handedOn = true
 	s.p.gate.stay()
+	s.p.upgrades.Add(1)
 	s.ways.Store(2)
 	s.p.splices.Add(2)
-	go s.run(s.backend, s.client)
-	go s.run(s.client, s.backend)
+	go s.run(s.backend, s.client, &s.received)
+	go s.run(s.client, s.backend, &s.sent)
 	return nil
 }
 
@@ -79,12 +87,17 @@ type splice struct {
 	client, backend net.Conn
 	ways            atomic.Int32 // that go on
 	half            atomic.Bool  // one way has ended
+	received, sent  atomic.Int64 // bytes
+
+	// For the access log, if there is one.
+	visit *visit
+	line  []slog.Attr
 }
 
 // run is one way. The last to end clears up.
-func (s *splice) run(to, from net.Conn) {
+func (s *splice) run(to, from net.Conn, passed *atomic.Int64) {
 	defer s.p.splices.Done()
-	err := s.flow(to, from)
+	err := s.flow(to, from, passed)
 	if err == nil {
 		_ = closeWrite(to) // who has gone takes no end
 	}
@@ -101,6 +114,11 @@ func (s *splice) run(to, from net.Conn) {
 		s.ps.abort()
 		s.ps.end()
 		s.p.activity.leave(s.ps)
+		s.p.upgrades.Add(-1)
+		if s.visit != nil {
+			s.visit.received, s.visit.sent = s.received.Load(), s.sent.Load()
+			s.p.logVisit(s.visit, "upgraded connection", s.line)
+		}
 		s.p.gate.leave()
 	}
 }
@@ -109,7 +127,7 @@ func (s *splice) run(to, from net.Conn) {
 var errDeaf = errors.New("cannot be written to")
 
 // flow copies until from ends, nil then, or something fails.
-func (s *splice) flow(to, from net.Conn) error {
+func (s *splice) flow(to, from net.Conn, passed *atomic.Int64) error {
 	in := newSource(from)
 	for {
 		bytes, err := in.read()
@@ -118,6 +136,7 @@ func (s *splice) flow(to, from net.Conn) error {
 				in.release()
 				return fmt.Errorf("%w: %w", errDeaf, err)
 			}
+			passed.Add(int64(len(bytes)))
 		}
 		in.release()
 		switch {

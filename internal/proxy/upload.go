@@ -34,7 +34,9 @@ type upload struct {
 	taken atomic.Bool
 	// fault is what went wrong with reading from the client.
 	fault atomic.Pointer[error]
-	sent  bool // all of it, and nothing failed; to be read after done
+	// To be read after done: whether all of it was sent, and how much came.
+	sent  bool
+	bytes int64
 }
 
 // run passes the body on. When reading from the client fails, it closes the
@@ -91,6 +93,7 @@ func (u *upload) pass() (readErr, writeErr error) {
 	}
 	for left := u.length; left != 0; {
 		n, err := u.from.Read(into)
+		u.bytes += int64(n)
 		if left > 0 {
 			left -= int64(n)
 		}

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// visit is one request to the proxy, from its head's arrival to its end: what is counted
+// and logged of it.
+type visit struct {
+	w     http.ResponseWriter
+	r     *http.Request
+	start time.Time
+	// held is for how long it waited for its backend.
+	held time.Duration
+
+	status  int    // 0: none was sent
+	refused string // the id on the page, if the proxy refused
+	backend string // its id, where known
+	// received and sent are bytes of bodies, and what passed once it was upgraded.
+	received, sent int64
+	forwarded      bool // the backend answered
+	added          time.Duration
+	handedOn       bool // it goes on as an upgraded connection, which ends it
+}
+
+// visitEnded counts and logs a visit.
+func (p *Proxy) visitEnded(v *visit) {
+	switch {
+	case v.status == 0:
+		p.metrics.Abandoned()
+	case !v.forwarded:
+		p.metrics.Answered(v.status)
+	}
+	if p.cfg.AccessLog {
+		p.logVisit(v, "request", v.line())
+	}
+}
+
+// line is what the access log says of the request itself. The token, which lets anybody
+// in, and the query, which may do the same at the backend, are left out.
+func (v *visit) line() []slog.Attr {
+	r := v.r
+	path := "/"
+	if t, ok := targetOf(r); ok {
+		switch path = t.whole; {
+		case tokenShaped(t.token):
+			path = "/" + strings.TrimPrefix(path[1+len(t.token):], "/")
+		case t.token != "" && t.whole != "/ready":
+			path = "/…" // perhaps most of a token
+		}
+	}
+	return []slog.Attr{
+		slog.String("method", r.Method), slog.String("host", r.Host), slog.String("path", path),
+		slog.String("proto", r.Proto), slog.String("client", r.RemoteAddr), slog.String("agent", r.UserAgent()),
+	}
+}
+
+func (p *Proxy) logVisit(v *visit, message string, line []slog.Attr) {
+	attrs := append(line,
+		slog.Int("status", v.status), slog.String("backend_id", v.backend),
+		slog.Int64("received", v.received), slog.Int64("sent", v.sent), slog.Duration("took", time.Since(v.start)),
+	)
+	if v.held > 0 {
+		attrs = append(attrs, slog.Duration("held", v.held))
+	}
+	if v.refused != "" {
+		attrs = append(attrs, slog.String("id", v.refused))
+	}
+	p.log.LogAttrs(p.serving, slog.LevelInfo, message, attrs...)
+}
