@@ -5,7 +5,7 @@ import (
 	"github.com/jetway-project/jetway/internal/tracing"
 )
 
-// metricsFlags say where a worker shows its metrics and health.
+// metricsFlags say where a worker or proxy shows its metrics and health.
 type metricsFlags struct {
 	MetricsAddr string `placeholder:"[HOST]:PORT" help:"Where to serve /metrics for Prometheus, /healthz and /readyz. Default: nowhere."`
 }
@@ -16,6 +16,18 @@ func (f *metricsFlags) serve(r *run) (*metrics.Server, error) {
 		return nil, nil
 	}
 	server, err := metrics.Start(f.MetricsAddr, r.log)
+	if err != nil {
+		return nil, badFlag("--metrics-addr", err)
+	}
+	return server, nil
+}
+
+// serveProxy is serve for a proxy.
+func (f *metricsFlags) serveProxy(r *run) (*metrics.Server, error) {
+	if f.MetricsAddr == "" {
+		return nil, nil
+	}
+	server, err := metrics.StartProxy(f.MetricsAddr, r.log)
 	if err != nil {
 		return nil, badFlag("--metrics-addr", err)
 	}

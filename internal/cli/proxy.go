@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"time"
@@ -17,6 +18,10 @@ type proxyCmd struct {
 	Name         string        `default:"${proxy_name}" help:"Name of this proxy (px-…); no other may have it."`
 	RootRedirect string        `placeholder:"URL" help:"Where / leads. Default: nowhere."`
 	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
+	DrainDelay   time.Duration `default:"2s" help:"How long, once asked to end, the proxy still takes new requests while /ready says 503. Default: ${default}."`
+	DrainTimeout time.Duration `default:"20s" help:"How long open requests and WebSockets may go on after that before they are cut. Default: ${default}."`
+	AccessLog    bool          `help:"Log every request when it has ended."`
+	metricsFlags
 }
 
 // Run is a proxy until the command is stopped.
@@ -27,6 +32,17 @@ func (c *proxyCmd) Run(r *run) error {
 	if c.ReadyTimeout <= 0 {
 		return usagef("--ready-timeout: must be more than 0")
 	}
+	for flag, d := range map[string]time.Duration{"--drain-delay": c.DrainDelay, "--drain-timeout": c.DrainTimeout} {
+		if d < 0 {
+			return usagef("%s: must not be negative", flag)
+		}
+	}
+	// Around the connection: a proxy that waits for NATS is seen waiting.
+	server, err := c.serveProxy(r)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return badFlag("--listen", err)
@@ -36,6 +52,11 @@ func (c *proxyCmd) Run(r *run) error {
 		Listener:     listener,
 		RootRedirect: c.RootRedirect,
 		ReadyTimeout: c.ReadyTimeout,
+		DrainDelay:   c.DrainDelay,
+		DrainTimeout: cmp.Or(c.DrainTimeout, -1), // 0: cut at once
+		AccessLog:    c.AccessLog,
+		Version:      version(),
+		Metrics:      server.Proxy(),
 		Log:          r.log,
 	})
 	if err != nil {
