@@ -28,7 +28,13 @@ type RouteResponse struct {
 // KeepaliveRequest names the backends with open or recent connections.
 type KeepaliveRequest struct {
 	Backends []string `json:"backends"`
+	// IdleMS says for each of Backends for how long nothing has been connected to it;
+	// 0, as for those past its end: something is.
+	IdleMS []int64 `json:"idle_ms,omitempty"`
 }
+
+// MaxIdleMS bounds the numbers of [KeepaliveRequest], in milliseconds: a day.
+const MaxIdleMS = 24 * 60 * 60 * 1000
 
 // MaxToken is the length that no token exceeds, in bytes.
 const MaxToken = 64
@@ -41,5 +47,13 @@ func (r *RouteRequest) validate() *Error {
 }
 
 func (r *KeepaliveRequest) validate() *Error {
+	if len(r.IdleMS) > len(r.Backends) {
+		return badField("idle_ms", "has %d entries for %d backends", len(r.IdleMS), len(r.Backends))
+	}
+	for _, idle := range r.IdleMS {
+		if idle < 0 || idle > MaxIdleMS {
+			return badField("idle_ms", "must be 0 to %d", int64(MaxIdleMS))
+		}
+	}
 	return checkIDs("backends", r.Backends, MaxRenewals)
 }

@@ -19,13 +19,19 @@ const arrivalRest = 250 * time.Millisecond
 type activity struct {
 	mu    sync.Mutex
 	here  map[string]*presence
-	ended map[string]uint64 // when something last closed, by count
-	count uint64
+	ended map[string]ending // when something last closed
+	count uint64            // of endings
 	// known are the backends of the last full report and those that arrived since;
 	// fresh those of them that no report has named yet.
 	known, fresh map[string]struct{}
 	// arrival says that something is fresh.
 	arrival chan struct{}
+}
+
+// ending is the last of a backend that the workers have not been told.
+type ending struct {
+	count uint64
+	at    time.Time
 }
 
 // presence is who is at one backend.
@@ -36,7 +42,7 @@ type presence struct {
 
 func newActivity() *activity {
 	return &activity{
-		here: make(map[string]*presence), ended: make(map[string]uint64),
+		here: make(map[string]*presence), ended: make(map[string]ending),
 		known: make(map[string]struct{}), fresh: make(map[string]struct{}), arrival: make(chan struct{}, 1),
 	}
 }
@@ -77,7 +83,7 @@ func (a *activity) closedLocked(backend string) {
 		delete(a.here, backend)
 	}
 	a.count++
-	a.ended[backend] = a.count
+	a.ended[backend] = ending{a.count, time.Now()}
 }
 
 // enter is opened for a passage, which can be found from now on.
@@ -132,30 +138,45 @@ func (at *presence) appendTo(list []*passage) []*passage {
 	return list
 }
 
-// connected names the backends to report, in order, and a mark for told.
-func (a *activity) connected() (backends []string, mark uint64) {
+// report is what the workers are told, by backend: 0, or for how long nothing has
+// been connected.
+type report map[string]time.Duration
+
+// connected gives the report on everybody, and a mark for told.
+func (a *activity) connected() (all report, mark uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	names := make(map[string]struct{}, len(a.here)+len(a.ended))
+	now := time.Now()
+	all = make(report, len(a.here)+len(a.ended))
+	for backend, last := range a.ended {
+		all[backend] = now.Sub(last.at)
+	}
 	for backend := range a.here {
-		names[backend] = struct{}{}
+		all[backend] = 0
 	}
-	for backend := range a.ended {
-		names[backend] = struct{}{}
+	a.known = make(map[string]struct{}, len(all))
+	for backend := range all {
+		a.known[backend] = struct{}{}
 	}
-	a.known = names
 	clear(a.fresh)
-	return slices.Sorted(maps.Keys(names)), a.count
+	return all, a.count
 }
 
-// arrived names the backends that the last full report could not name, once, and a
-// mark for told.
-func (a *activity) arrived() (backends []string, mark uint64) {
+// arrived is connected of those only whom the last full report could not name, once.
+func (a *activity) arrived() (some report, mark uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	backends = slices.Sorted(maps.Keys(a.fresh))
+	now := time.Now()
+	some = make(report, len(a.fresh))
+	for backend := range a.fresh {
+		if a.here[backend] == nil {
+			some[backend] = now.Sub(a.ended[backend].at)
+		} else {
+			some[backend] = 0
+		}
+	}
 	clear(a.fresh)
-	return backends, a.count
+	return some, a.count
 }
 
 // told takes in that the workers know of these backends as of mark. What closed
@@ -164,7 +185,7 @@ func (a *activity) told(backends []string, mark uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, backend := range backends {
-		if at, ok := a.ended[backend]; ok && at <= mark {
+		if last, ok := a.ended[backend]; ok && last.count <= mark {
 			delete(a.ended, backend)
 		}
 	}
@@ -195,14 +216,18 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 }
 
 // tell tells it once. What could not be told is told with the next full report.
-func (p *Proxy) tell(ctx context.Context, who func() (backends []string, mark uint64)) {
-	backends, mark := who()
-	for some := range slices.Chunk(backends, messages.MaxRenewals) {
+func (p *Proxy) tell(ctx context.Context, who func() (report, uint64)) {
+	said, mark := who()
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxRenewals) {
+		req := messages.KeepaliveRequest{Backends: some, IdleMS: make([]int64, len(some))}
+		for i, backend := range some {
+			req.IdleMS[i] = min(said[backend].Milliseconds(), messages.MaxIdleMS)
+		}
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.LookupTimeout)
-		_, err := bus.RequestRaw(ctx, p.nc, messages.KeepaliveSubject(p.cfg.Name), messages.Encode(messages.KeepaliveRequest{Backends: some}))
+		_, err := bus.RequestRaw(ctx, p.nc, messages.KeepaliveSubject(p.cfg.Name), messages.Encode(req))
 		cancel()
 		if err != nil {
-			p.log.WarnContext(ctx, "cannot tell the workers who is connected, trying again later", "backends", len(backends), "err", err)
+			p.log.WarnContext(ctx, "cannot tell the workers who is connected, trying again later", "backends", len(said), "err", err)
 			return
 		}
 		p.activity.told(some, mark)

@@ -87,7 +87,7 @@ func TestKeepaliveIsForLivingBackends(t *testing.T) {
 	d.spawn("k-2", "b-2", "dr-a")
 	d.transition(reported("b-2", messages.Terminated))
 	d.exec(`update backend set last_keepalive_at = 'epoch'`)
-	if err := d.Keepalive(t.Context(), []string{"b-2", "b-1", "b-none", "b-1"}); err != nil {
+	if err := d.Keepalive(t.Context(), []string{"b-2", "b-1", "b-none", "b-1"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := one[string](d, `select string_agg(id, ' ') from backend where last_keepalive_at > 'epoch'`); got != "b-1" {

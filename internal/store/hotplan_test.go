@@ -129,7 +129,7 @@ func (d *db) hot(s *store.Store, round string) {
 	check("routes", err)
 	_, err = s.Heartbeat(ctx, "dr-1", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 5000, Ready: true, Renew: ids})
 	check("heartbeat", err)
-	check("keepalive", s.Keepalive(ctx, ids))
+	check("keepalive", s.Keepalive(ctx, ids, nil))
 	_, _, err = s.Backend(ctx, ids[0])
 	check("status", err)
 	_, _, err = s.Transition(ctx, holder, ended)

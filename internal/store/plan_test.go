@@ -223,7 +223,7 @@ func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 	d.spawn("k", "b-1", "dr-a")
 	for range 5 {
 		d.renew("dr-a", session, "b-1")
-		if err := d.Keepalive(t.Context(), []string{"b-1"}); err != nil {
+		if err := d.Keepalive(t.Context(), []string{"b-1"}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

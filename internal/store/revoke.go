@@ -10,7 +10,9 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// revokeSQL deletes tokens and writes the event that says so, in one transaction.
+// revokeSQL deletes tokens and writes the event that says so, in one transaction. The event
+// is written also when there was nothing to delete: what was opened with a token that has
+// run out since is open still, and is to be cut.
 const revokeSQL = `
 with gone as (
     delete from token t
@@ -21,7 +23,7 @@ published as (
     insert into outbox (id, kind, backend_id, drone, body)
     select n.id, 'token', $1, '', json_strip_nulls(json_build_object('type', $4::text, 'id', $1 || '.revoked.' || n.id,
            'backend_id', $1, 'user', $2, 'token_sha256', encode($3, 'hex')))::text
-    from (select nextval('outbox_id') as id where exists (select from gone)) n
+    from (select nextval('outbox_id') as id where exists (select from backend b where b.id = $1 and b.status < 70)) n
     returning id, body, created_at
 )
 select (select count(*) from gone)::int4, coalesce(p.id, 0), coalesce(p.body, ''), coalesce(p.created_at, now())
@@ -29,7 +31,7 @@ from backend b left join published p on true
 where b.id = $1`
 
 // Revoke deletes connection tokens. It gives how many there were and the event to
-// publish, if there were any. ok is false when there is no such backend.
+// publish, if the backend has not ended. ok is false when there is no such backend.
 func (s *Store) Revoke(ctx context.Context, r *messages.RevokeRequest) (revoked int, rows []outbox.Row, ok bool, err error) {
 	var hash []byte
 	if r.Token != "" {

@@ -326,7 +326,7 @@ func TestIdleCountsFromReadyOrFromTheLastConnection(t *testing.T) {
 	d.wantDueWithin("b-short", 0, time.Second)
 	d.wantDueWithin("b-never", 30*time.Second, 40*time.Second)
 	d.past("b-left", 45*time.Second)
-	if err := d.Keepalive(t.Context(), []string{"b-left"}); err != nil {
+	if err := d.Keepalive(t.Context(), []string{"b-left"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"b-starting", "b-never", "b-left", "b-connected", "b-unlimited"} {
@@ -334,7 +334,7 @@ func TestIdleCountsFromReadyOrFromTheLastConnection(t *testing.T) {
 		d.look(id)
 	}
 	d.past("b-short", time.Second)
-	if err := d.Keepalive(t.Context(), []string{"b-connected", "b-short"}); err != nil {
+	if err := d.Keepalive(t.Context(), []string{"b-connected", "b-short"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	// A proxy speaks of an open connection every ten seconds, not every second.
@@ -348,6 +348,31 @@ func TestIdleCountsFromReadyOrFromTheLastConnection(t *testing.T) {
 	d.wantDueWithin("b-unlimited", 30*time.Second, 60*time.Second)
 	d.past("b-short", 4*time.Second)
 	d.wantSweep(map[string]store.Cause{"b-short": store.CauseLimit})
+}
+
+// The report comes up to ten seconds after the last close, and two proxies may
+// have seen different ones.
+func TestIdleCountsFromTheLastCloseNotFromItsReport(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	for _, id := range []string{"b-a", "b-b"} {
+		d.limited(id, 0, 40)
+		d.transition(reported(id, messages.Ready))
+		d.past(id, 39*time.Second)
+	}
+	for _, said := range [][]int64{{9000, 9000}, {20_000}, {7000, 3000}} {
+		if err := d.Keepalive(t.Context(), []string{"b-a", "b-b"}[:len(said)], said); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{"b-a", "b-b"} {
+		d.past(id, 2*time.Second)
+		d.look(id)
+	}
+	d.wantSweep(map[string]store.Cause{})
+	d.wantDueWithin("b-a", 29*time.Second, 31*time.Second)
+	d.wantDueWithin("b-b", 33*time.Second, 35*time.Second)
 }
 
 // A connect has its backend looked at in time for its limits, and no later than its lease ends.

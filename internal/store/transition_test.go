@@ -312,7 +312,7 @@ func TestNoDeadlockBetweenConnectReportAndRenewal(t *testing.T) {
 				if _, err := d.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true, Renew: latest}); err != nil {
 					t.Error("renewal:", err)
 				}
-				if err := d.Keepalive(ctx, latest); err != nil {
+				if err := d.Keepalive(ctx, latest, nil); err != nil {
 					t.Error("keepalive:", err)
 				}
 			}

@@ -110,6 +110,7 @@ func badFields() (all []badInput) {
 	add(messages.RouteSubject("px-a"), `{"token":%s}`, `""`, `1`, `{}`, `"a\u0000"`, `"a\nb"`, `"s.\u0000"`, `"`+strings.Repeat("a", 65)+`"`)
 	add(messages.KeepaliveSubject("px-a"), `{"backends":%s}`, `{}`, `"a"`, `[1]`, `[""]`, `["a.b"]`, `["*"]`, `["a\u0000"]`)
 	add(messages.KeepaliveSubject("px-a"), `{"backends":["a"%s]}`, strings.Repeat(`,"a"`, 8000))
+	add(messages.KeepaliveSubject("px-a"), `{"backends":["a"],"idle_ms":%s}`, `[-1]`, `[86400001]`, `[0,0]`, `["1"]`, `[1.5]`, `1`)
 
 	// Senders that are none; a wildcard must not become part of a subject.
 	for _, name := range []string{"a", "dr-", "px-", "wo-a", "dr-A", "px-A", "*", ">", "dr-*", "px->", "dr-ä", "dr-" + strings.Repeat("a", 43)} {

@@ -83,7 +83,7 @@ func (w *worker) revoke(ctx context.Context, data []byte) (any, error) {
 	if err := w.relay.Publish(ctx, rows); err != nil {
 		return nil, unavailable(err)
 	}
-	if revoked > 0 {
+	if len(rows) > 0 {
 		w.log.Info("tokens revoked", "backend_id", r.BackendID, "tokens", revoked)
 	}
 	return messages.RevokeResponse{Revoked: revoked}, nil
@@ -119,7 +119,7 @@ func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 	if len(r.Backends) == 0 {
 		return messages.Empty{}, nil
 	}
-	return messages.Empty{}, w.store.Keepalive(ctx, r.Backends)
+	return messages.Empty{}, w.store.Keepalive(ctx, r.Backends, r.IdleMS)
 }
 
 // routeBatch looks the tokens of waiting route requests up at once.
