@@ -76,15 +76,25 @@ func streams(replicas int) []jetstream.StreamConfig {
 // a worker: see [MakeMissingStreams].
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for _, cfg := range streams(replicas) {
-		_, err := js.CreateOrUpdateStream(ctx, cfg)
-		if movedStorage(ctx, js, cfg, err) {
-			err = remake(ctx, js, cfg)
-		}
-		if err != nil {
+		if err := ensureStream(ctx, js, cfg); err != nil {
 			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
 		}
 	}
 	return nil
+}
+
+// makeTimeout is how long the making of one thing waits for its answer. A cluster of
+// servers that is still choosing its leader says nothing at all: then it is better to ask again soon.
+const makeTimeout = 5 * time.Second
+
+func ensureStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
+	_, err := js.CreateOrUpdateStream(ctx, cfg)
+	if movedStorage(ctx, js, cfg, err) {
+		return remake(ctx, js, cfg)
+	}
+	return err
 }
 
 // movedStorage says whether err is that the stream of actions, as an earlier version
@@ -115,8 +125,11 @@ func remake(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamCon
 // data, and leaves alone those that are: they may be of a newer worker than this.
 func MakeMissingStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for _, cfg := range streams(replicas) {
+		making, cancel := context.WithTimeout(ctx, makeTimeout)
 		// Of a stream that is there and the same, nothing comes of this.
-		if _, err := js.CreateStream(ctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		_, err := js.CreateStream(making, cfg)
+		cancel()
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
 		}
 	}
@@ -148,6 +161,8 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, drone string) (
 		// A drone that is there listens. One that comes back later registers.
 		InactiveThreshold: consumerUnused,
 	}
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
 	_, err := js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && !errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -22,6 +22,7 @@ type workerCmd struct {
 	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once."`
 	Name           string `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
+	StreamReplicas int    `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
 	metricsFlags
 	traceFlags
 	leaseFlags
@@ -70,6 +71,9 @@ func (c *workerCmd) Run(r *run) error {
 	if c.PostgresConns < 1 || c.PostgresConns > 1000 {
 		return usagef("--postgres-conns: must be 1 to 1000, not %d", c.PostgresConns)
 	}
+	if c.StreamReplicas < 1 || c.StreamReplicas > 5 {
+		return usagef("--stream-replicas: must be 1 to 5, not %d", c.StreamReplicas)
+	}
 	if err := errors.Join(c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
@@ -98,6 +102,7 @@ func (c *workerCmd) Run(r *run) error {
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
 		Retain:         c.Retain,
+		Replicas:       c.StreamReplicas,
 		Version:        version(),
 		Metrics:        server.Metrics(),
 		Tracer:         tracer,

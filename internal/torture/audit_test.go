@@ -1,0 +1,187 @@
+package torture_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// auditSQL has the database note what is committed, whoever commits it. It is the
+// harness's own and shares nothing with what it watches but the rows.
+const auditSQL = `
+create schema torture;
+create table torture.status (seq bigserial primary key, at timestamptz not null default clock_timestamp(), id text not null, drone text not null, status int not null);
+create table torture.lease (seq bigserial primary key, at timestamptz not null default clock_timestamp(), namespace text not null, name text not null,
+    backend_id text not null, fencing_token bigint not null, fault text not null default '');
+create table torture.token (backend_id text not null, hash bytea not null);
+create table torture.spawn (backend_id text not null);
+
+create function torture.note_status() returns trigger language plpgsql as $$ begin
+    insert into torture.status (id, drone, status) values (new.id, new.drone, new.status);
+    return null;
+end $$;
+create trigger torture_born after insert on backend for each row execute function torture.note_status();
+create trigger torture_status after update on backend for each row when (new.status <> old.status) execute function torture.note_status();
+
+create function torture.note_lease() returns trigger language plpgsql as $$
+declare fault text := '';
+begin
+    if tg_op = 'UPDATE' then
+        if new.backend_id = old.backend_id and new.expires_at > old.expires_at then
+            if old.expires_at <= now() then fault := 'an expired lease was renewed';
+            elsif old.released_at is not null then fault := 'a released lease was renewed';
+            elsif not old.renewable then fault := 'a lease that must not be renewed was renewed'; end if;
+        elsif new.backend_id <> old.backend_id then
+            if old.released_at is null and old.expires_at > now() then fault := 'a live lease was taken over'; end if;
+        end if;
+        if fault = '' and new.backend_id = old.backend_id and new.fencing_token = old.fencing_token then return null; end if;
+    end if;
+    insert into torture.lease (namespace, name, backend_id, fencing_token, fault) values (new.namespace, new.name, new.backend_id, new.fencing_token, fault);
+    return null;
+end $$;
+create trigger torture_lease after insert or update on lease for each row execute function torture.note_lease();
+
+create function torture.note_token() returns trigger language plpgsql as $$ begin
+    insert into torture.token values (new.backend_id, new.hash);
+    return null;
+end $$;
+create trigger torture_token after insert on token for each row execute function torture.note_token();
+
+create function torture.note_spawn() returns trigger language plpgsql as $$ begin
+    insert into torture.spawn values (new.backend_id);
+    return null;
+end $$;
+create trigger torture_spawn after insert on outbox for each row when (new.kind = 'spawn') execute function torture.note_spawn();
+`
+
+// audit notes what is committed and what is published.
+type audit struct {
+	dsn string
+	mu  sync.Mutex
+	// heard are the events that any of the listeners heard, by id and in order of the first.
+	heard map[string]heardEvent
+}
+
+type heardEvent struct {
+	messages.StateEvent
+	at time.Duration
+}
+
+// startAudit begins once the workers have made the tables.
+func startAudit(t *testing.T, s *system) *audit {
+	t.Helper()
+	a := &audit{dsn: s.pg.DSN(), heard: map[string]heardEvent{}}
+	testkit.Eventually(t, patience, "a worker has made the tables", func() bool {
+		_, err := query[int](a, "select count(*) from outbox")
+		return err == nil
+	})
+	if err := a.exec(auditSQL); err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range s.nodeURLs {
+		nc := testkit.Conn(t, url, nats.RetryOnFailedConnect(true), nats.DontRandomize(), nats.ReconnectJitter(0, 0))
+		if _, err := nc.Subscribe(messages.SubjectAnyBackendEvent, func(msg *nats.Msg) { a.hear(msg.Data, s.now()) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a
+}
+
+func (a *audit) hear(data []byte, at time.Duration) {
+	event, err := messages.Decode[messages.StateEvent](data)
+	if err != nil {
+		event.ID = "not an event: " + string(data) + ": " + err.Error()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, again := a.heard[event.ID]; !again {
+		a.heard[event.ID] = heardEvent{event, at}
+	}
+}
+
+// endedAt is when the event of a backend's end was first heard.
+func (a *audit) endedAt(backend string) (time.Duration, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e, ok := a.heard[messages.StateEventID(backend, messages.Terminated)]
+	return e.at, ok
+}
+
+// stream reads the states that the stream holds, in its order.
+func (a *audit) stream(t *testing.T, url string) []messages.StateEvent {
+	t.Helper()
+	nc := testkit.Conn(t, url, nats.RetryOnFailedConnect(true))
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	consumer, err := js.OrderedConsumer(ctx, messages.StreamEvents, jetstream.OrderedConsumerConfig{FilterSubjects: []string{messages.SubjectAnyBackendEvent}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []messages.StateEvent
+	for {
+		batch, err := consumer.Fetch(1000, jetstream.FetchMaxWait(2*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for msg := range batch.Messages() {
+			n++
+			event, err := messages.Decode[messages.StateEvent](msg.Data())
+			if err != nil {
+				t.Errorf("I5: the stream of events holds %q: %v", msg.Data(), err)
+			}
+			events = append(events, event)
+		}
+		if n < 1000 {
+			return events
+		}
+	}
+}
+
+func (a *audit) exec(sql string, args ...any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, a.dsn)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql, args...)
+	return err
+}
+
+// query gives the one value of a query, past all links.
+func query[T any](a *audit, sql string, args ...any) (value T, err error) {
+	all, err := rows[T](a, pgx.RowTo[T], sql, args...)
+	if err == nil && len(all) > 0 {
+		value = all[0]
+	}
+	return value, err
+}
+
+func rows[T any](a *audit, to pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, a.dsn)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx)
+	found, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, to)
+}

@@ -1,0 +1,98 @@
+package torture_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// registerEnv tells a backend where the register is.
+const registerEnv = "REGISTER"
+
+// begun and written are what backends tell the register.
+type begun struct {
+	BackendID string
+	Namespace string
+	Key       string
+	Token     int64
+	PID       int
+}
+
+// What a backend may be asked to be, as its first argument.
+const (
+	plain      = "plain"
+	ignoreTerm = "ignore-term" // has to be killed
+	slowTerm   = "slow-term"
+	shortLived = "short-lived" // ends by itself
+	failing    = "failing"     // never becomes ready
+)
+
+// playBackend is a backend: it tells the register that it runs, writes to it as the
+// owner of its key until it ends, and answers HTTP with its id. It does not return.
+func playBackend(args []string) {
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, syscall.SIGTERM)
+	token, _ := strconv.ParseInt(os.Getenv("SESSION_BACKEND_FENCING_TOKEN"), 10, 64)
+	me := begun{
+		BackendID: os.Getenv("SESSION_BACKEND_ID"), Namespace: os.Getenv("SESSION_BACKEND_NAMESPACE"),
+		Key: os.Getenv("SESSION_BACKEND_KEY"), Token: token, PID: os.Getpid(),
+	}
+	body, _ := json.Marshal(me)
+	client := &http.Client{Timeout: 5 * time.Second}
+	say := func(path string) {
+		resp, err := client.Post(os.Getenv(registerEnv)+path, "application/json", bytes.NewReader(body))
+		if err != nil {
+			os.Exit(3) // the harness is gone
+		}
+		_ = resp.Body.Close()
+	}
+	say("/begun")
+	if slices.Contains(args, failing) {
+		fmt.Println("this one fails")
+		os.Exit(4)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(5)
+	}
+	go func() {
+		_ = http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Backend", me.BackendID)
+			_, _ = fmt.Fprintln(w, me.BackendID)
+		}))
+	}()
+	life, cancel := context.WithCancel(context.Background())
+	if slices.Contains(args, shortLived) {
+		life, cancel = context.WithTimeout(life, 1500*time.Millisecond)
+	}
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			say("/write")
+		case <-life.Done():
+			os.Exit(0)
+		case <-term:
+			switch {
+			case slices.Contains(args, ignoreTerm):
+				continue
+			case slices.Contains(args, slowTerm):
+				life, cancel = context.WithTimeout(context.Background(), 700*time.Millisecond)
+				continue
+			}
+			os.Exit(0)
+		}
+	}
+}

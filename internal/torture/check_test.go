@@ -1,0 +1,228 @@
+package torture_test
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// slack is how much later than it happened the register may have seen the end of a
+// process, or sooner its begin, on a machine that is busy.
+const slack = 150 * time.Millisecond
+
+// checkExclusive is I1: no two processes of a key at a time.
+func (s *system) checkExclusive() {
+	byKey := map[keyName][]*life{}
+	for _, l := range s.register.lives {
+		byKey[l.key()] = append(byKey[l.key()], l)
+	}
+	for key, lives := range byKey {
+		slices.SortFunc(lives, func(a, b *life) int { return cmp.Compare(a.From, b.From) })
+		for i, before := range lives {
+			for _, after := range lives[i+1:] {
+				if after.From < before.To-slack {
+					s.failf("I1: two processes of key %s at a time: backend %s (token %d) from %s to %s, backend %s (token %d) from %s to %s",
+						key, before.BackendID, before.Token, before.From, before.To, after.BackendID, after.Token, after.From, after.To)
+				}
+			}
+			if i > 0 && before.Token <= lives[i-1].Token {
+				s.failf("I2: backend %s of key %s began after %s with fencing token %d, which is not greater than %d",
+					before.BackendID, key, lives[i-1].BackendID, before.Token, lives[i-1].Token)
+			}
+			if before.Stale > 0 {
+				s.failf("I1: backend %s of key %s wrote %d times after a newer one had", before.BackendID, key, before.Stale)
+			}
+		}
+	}
+}
+
+type leaseRow struct {
+	Namespace, Name, BackendID string
+	Token                      int64
+	Fault                      string
+}
+
+// checkLeases is I2, on all that was ever committed.
+func (s *system) checkLeases() {
+	found, err := rows(s.audit, pgx.RowToStructByPos[leaseRow], "select namespace, name, backend_id, fencing_token, fault from torture.lease order by seq")
+	if err != nil {
+		s.failf("harness: %v", err)
+	}
+	last := map[keyName]leaseRow{}
+	for _, r := range found {
+		key := keyName{r.Namespace, r.Name}
+		if r.Fault != "" {
+			s.failf("I1: key %s, backend %s: %s", key, r.BackendID, r.Fault)
+		}
+		if before, ok := last[key]; ok && before.BackendID != r.BackendID && r.Token <= before.Token {
+			s.failf("I2: key %s went from backend %s to %s with fencing token %d after %d", key, before.BackendID, r.BackendID, r.Token, before.Token)
+		}
+		last[key] = r
+	}
+}
+
+// checkEffects is I4: what was refused left nothing behind, what was granted all of it.
+func (s *system) checkEffects(ops []op) (spawned map[string]bool) {
+	spawned = map[string]bool{}
+	set := func(sql string) map[string]bool {
+		ids, err := rows(s.audit, pgx.RowTo[string], sql)
+		if err != nil {
+			s.failf("harness: %v", err)
+		}
+		found := make(map[string]bool, len(ids))
+		for _, id := range ids {
+			found[id] = true
+		}
+		return found
+	}
+	spawned = set("select id from torture.status where status = 10")
+	leased := set("select backend_id from torture.lease")
+	acted := set("select backend_id from torture.spawn")
+	type tokenRow struct {
+		BackendID string
+		Hash      []byte
+	}
+	tokens := map[string][][]byte{}
+	stored, err := rows(s.audit, pgx.RowToStructByPos[tokenRow], "select backend_id, hash from torture.token")
+	if err != nil {
+		s.failf("harness: %v", err)
+	}
+	for _, row := range stored {
+		tokens[row.BackendID] = append(tokens[row.BackendID], row.Hash)
+	}
+	for _, o := range ops {
+		switch {
+		case o.what != "connect" || o.backendID == "":
+		case o.outcome == refused:
+			if spawned[o.backendID] || leased[o.backendID] || acted[o.backendID] || len(tokens[o.backendID]) > 0 {
+				s.failf("I4: a connect was refused and left something behind: %s", o)
+			}
+		case o.outcome == granted:
+			if !spawned[o.backendID] || !leased[o.backendID] || !acted[o.backendID] {
+				s.failf("I4: granted without backend (%v), lease (%v) or action (%v): %s", spawned[o.backendID], leased[o.backendID], acted[o.backendID], o)
+			}
+			if o.tokenHash != nil && !slices.ContainsFunc(tokens[o.backendID], func(h []byte) bool { return bytes.Equal(h, o.tokenHash) }) {
+				s.failf("I4: granted without its token: %s", o)
+			}
+		}
+	}
+	return spawned
+}
+
+type statusRow struct {
+	ID     string
+	Status int
+}
+
+// checkEvents is I5: what was committed was published, nothing else was, and in order.
+func (s *system) checkEvents(streamed []messages.StateEvent) {
+	found, err := rows(s.audit, pgx.RowToStructByPos[statusRow], "select id, status from torture.status order by seq")
+	if err != nil {
+		s.failf("harness: %v", err)
+	}
+	s.audit.mu.Lock()
+	heard := map[string]bool{}
+	for id := range s.audit.heard {
+		heard[id] = true
+	}
+	s.audit.mu.Unlock()
+	last := map[string]int{}
+	for _, e := range streamed {
+		heard[e.ID] = true
+		if before := last[e.BackendID]; e.Number < before {
+			s.failf("I5: the stream has state %d of backend %s after %d", e.Number, e.BackendID, before)
+		}
+		last[e.BackendID] = max(last[e.BackendID], e.Number)
+	}
+	committed, reached := map[string]bool{}, map[string]int{}
+	for _, r := range found {
+		if r.Status <= reached[r.ID] {
+			s.failf("I5: backend %s went from status %d to %d", r.ID, reached[r.ID], r.Status)
+		}
+		reached[r.ID] = r.Status
+		id := messages.StateEventID(r.ID, messages.Status(r.Status))
+		committed[id] = true
+		if !heard[id] {
+			s.failf("I5: state %d of backend %s was committed and never published", r.Status, r.ID)
+		}
+	}
+	for id := range heard {
+		if !committed[id] {
+			s.failf("I5: %s was published and never committed", id)
+		}
+	}
+	for id, status := range reached {
+		if status != int(messages.Terminated) {
+			s.failf("I6: backend %s has status %d and does not end", id, status)
+		}
+	}
+}
+
+// checkBounds is I8: afterwards nothing is left, in tables, processes or memory.
+func (s *system) checkBounds(before map[string]int64) {
+	for table, sql := range map[string]string{
+		"outbox rows":         "select count(*) from outbox",
+		"live backends":       "select count(*) from backend where ended_at is null",
+		"unreleased leases":   "select count(*) from lease where released_at is null and expires_at > now()",
+		"backends unaudited":  "select count(*) from backend b where not exists (select from torture.status s where s.id = b.id)",
+		"tokens of the ended": "select count(*) from token t join backend b on b.id = t.backend_id where b.ended_at < now() - interval '2 days'",
+	} {
+		n, err := query[int](s.audit, sql)
+		if err != nil || n != 0 {
+			s.failf("I8: %d %s are left (%v)", n, table, err)
+		}
+	}
+	for _, l := range s.register.running() {
+		s.failf("I6: process %d of backend %s is left behind", l.PID, l.BackendID)
+	}
+	for _, p := range s.all() {
+		const room = 96 << 20 // what caches, pools and the collector may keep
+		if after := p.residentMemory(); before[p.name] > 0 && after > 2*before[p.name]+room {
+			s.failf("I8: %s has grown from %d to %d MiB", p.name, before[p.name]>>20, after>>20)
+		}
+	}
+}
+
+func (s *system) memory() map[string]int64 {
+	all := map[string]int64{}
+	for _, p := range s.all() {
+		all[p.name] = p.residentMemory()
+	}
+	return all
+}
+
+// story is all that happened to one key, in order, for people.
+func story(key string, ops []op, lives []*life, faults []fault) string {
+	type line struct {
+		at   time.Duration
+		text string
+	}
+	var lines []line
+	for _, o := range ops {
+		if o.key.String() == key {
+			lines = append(lines, line{o.call, o.String()})
+		}
+	}
+	for _, l := range lives {
+		if l.key().String() == key {
+			lines = append(lines, line{l.From, fmt.Sprintf("%9.3fs %9.3fs  process %d of %s, token %d, %d writes, %d stale", l.From.Seconds(), l.To.Seconds(), l.PID, l.BackendID, l.Token, l.Writes, l.Stale)})
+		}
+	}
+	for _, f := range faults {
+		lines = append(lines, line{f.from, f.String()})
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.at, b.at) })
+	var text strings.Builder
+	fmt.Fprintf(&text, "== key %s\n", key)
+	for _, l := range lines {
+		text.WriteString(l.text + "\n")
+	}
+	return text.String()
+}

@@ -1,0 +1,148 @@
+package torture_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+)
+
+// proc is a process of the system, started anew as often as it is killed.
+type proc struct {
+	name    string
+	command []string
+	env     []string
+	log     string
+	// links are its ways to others, all of which fail together when it is cut off.
+	links []*testkit.FaultProxy
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	frozen bool
+	starts int
+	// wanted says that it is to run: one that ends all the same has failed.
+	wanted bool
+	failed func(string)
+}
+
+func (p *proc) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(p.command[0], p.command[1:]...)
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	// What is meant for the harness's group is the harness's to pass on.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	ended := make(chan struct{})
+	p.cmd, p.ended, p.frozen, p.wanted = cmd, ended, false, true
+	p.starts++
+	go func() {
+		err := cmd.Wait()
+		p.mu.Lock()
+		unasked := p.wanted && p.cmd == cmd
+		p.mu.Unlock()
+		if unasked {
+			p.failed(fmt.Sprintf("I7: %s ended by itself: %v; its log: %s", p.name, err, p.log))
+		}
+		close(ended)
+	}()
+	return nil
+}
+
+// signal sends one to the process, if it runs.
+func (p *proc) signal(s syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		_ = p.cmd.Process.Signal(s)
+	}
+}
+
+// end sends a signal that ends the process and waits for that.
+func (p *proc) end(s syscall.Signal) {
+	p.mu.Lock()
+	cmd, ended := p.cmd, p.ended
+	p.wanted = false
+	p.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Signal(syscall.SIGCONT)
+	_ = cmd.Process.Signal(s)
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		p.failed(fmt.Sprintf("I8: %s does not end after %s; its log: %s", p.name, s, p.log))
+		_ = cmd.Process.Signal(syscall.SIGQUIT)
+		select {
+		case <-ended:
+		case <-time.After(2 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+	}
+}
+
+// residentMemory is what the process has in memory, in bytes; 0 when it does not run.
+func (p *proc) residentMemory() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if fields := strings.Fields(string(statm)); err == nil && len(fields) > 1 {
+		pages, _ := strconv.ParseInt(fields[1], 10, 64)
+		return pages * int64(os.Getpagesize())
+	}
+	return 0
+}
+
+// marked are the processes with a mark in their environment, by number: all that
+// the system started, whoever their parent is now.
+func marked(mark string) map[int]string {
+	found := map[int]string{}
+	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range environs {
+		environ, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(environ, []byte(mark)) {
+			continue
+		}
+		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
+		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		if pid != os.Getpid() && len(cmdline) > 0 { // else it has ended
+			found[pid] = strings.ReplaceAll(string(cmdline), "\x00", " ")
+		}
+	}
+	return found
+}
+
+// build makes the jetway program.
+func build(t *testing.T, dir string, flags ...string) string {
+	t.Helper()
+	path := filepath.Join(dir, "jetway")
+	args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "github.com/jetway-project/jetway/cmd/jetway")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build jetway: %v\n%s", err, out)
+	}
+	return path
+}

@@ -1,0 +1,221 @@
+package torture_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+const (
+	shortForm   = 25 * time.Second
+	clientCount = 8
+)
+
+// I1 to I8, under faults of all kinds at random.
+func TestTorture(t *testing.T) {
+	length := *duration
+	if length == 0 {
+		length = shortForm
+	}
+	dir := workDir(t)
+	var flags, env []string
+	if *duration > 0 { // it rebuilds the standard library
+		path, err := overlay(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		flags, env = []string{"-overlay", path}, []string{clockEnv + "=5"}
+	}
+	s := torture(t, dir, build(t, dir, flags...), length, nil, env...)
+	s.verdict()
+}
+
+// workDir holds programs, data and logs of a run; it is kept when the run fails and
+// a directory for it was named.
+func workDir(t *testing.T) string {
+	t.Helper()
+	dir := *report
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	dir = filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-"))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// torture is one run, with the verdict still to come. only are the kinds of faults; nil: all.
+func torture(t *testing.T, dir, jetway string, length time.Duration, only []string, env ...string) *system {
+	t.Helper()
+	number := *seed
+	if number == 0 {
+		number = rand.Uint64N(1e9)
+	}
+	t.Logf("seed %d; again with: make torture SEED=%d DURATION=%s", number, number, length)
+	s := newSystem(t, dir, jetway, env...)
+	s.audit = startAudit(t, s)
+	c, f := newClients(s), newFaults(s, only...)
+	s.awaitQuiet(c)
+	before := s.memory()
+
+	ctx, stop := context.WithTimeout(t.Context(), length)
+	defer stop()
+	var running sync.WaitGroup
+	for i := range clientCount {
+		running.Go(func() { c.run(ctx, i, rand.New(rand.NewPCG(number, uint64(i)))) })
+	}
+	running.Go(func() { f.run(ctx, rand.New(rand.NewPCG(number, 1000))) })
+	running.Wait()
+	for _, l := range s.links() {
+		l.Heal()
+	}
+	s.endAll(c)
+	s.check(c, f, before)
+	return s
+}
+
+// awaitQuiet waits until a connect is granted and its backend answers through each proxy.
+func (s *system) awaitQuiet(c *clients) {
+	s.t.Helper()
+	testkit.Eventually(s.t, 2*patience, "all drones are there", func() bool {
+		n, err := query[int](s.audit, "select count(*) from drone where ready and heard_at > now() - interval '5 seconds'")
+		return err == nil && n == len(s.drones)
+	})
+	random := rand.New(rand.NewPCG(1, 1))
+	testkit.Eventually(s.t, patience, "the stack answers", func() bool {
+		c.connect(s.t.Context(), 0, random)
+		link, ok := c.link(random)
+		if !ok {
+			return false
+		}
+		for _, proxy := range s.proxyAddrs {
+			if status, _, err := c.get(s.t.Context(), proxy, link.url); err != nil || status != 200 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// endAll asks all that lives to end and waits until it has: also what nobody asks for must.
+func (s *system) endAll(c *clients) {
+	s.t.Helper()
+	limit := time.Now().Add(3 * time.Minute)
+	asked := map[string]time.Time{}
+	for time.Now().Before(limit) {
+		ids, err := rows(s.audit, pgx.RowTo[string], "select id from backend where ended_at is null")
+		if err != nil {
+			continue
+		}
+		for _, id := range ids {
+			if time.Since(asked[id]) > 10*time.Second {
+				asked[id] = time.Now()
+				c.asker.ask(s.t.Context(), messages.SubjectTerminate, messages.TerminateRequest{BackendID: id}, 2*time.Second)
+			}
+		}
+		left, err := query[int](s.audit, "select count(*) from outbox")
+		if len(ids) == 0 && err == nil && left == 0 && len(s.register.running()) == 0 {
+			return
+		}
+		sleep(s.t.Context(), 100*time.Millisecond)
+	}
+	s.fail("I6: not all has ended three minutes after the last fault")
+}
+
+// check holds the records against the invariants.
+func (s *system) check(c *clients, f *faults, before map[string]int64) {
+	s.t.Helper()
+	streamed := s.audit.stream(s.t, s.nodeURLs[0])
+	s.checkExclusive()
+	s.checkLeases()
+	spawned := s.checkEffects(c.ops)
+	s.checkEvents(streamed)
+	s.checkBounds(before)
+	for _, what := range append(c.asker.twice(), s.register.wrong...) {
+		s.fail(what)
+	}
+	lives := map[string]life{}
+	for _, l := range s.register.lives {
+		lives[l.BackendID] = *l
+	}
+	s.checkHistory(operations(c.ops, spawned, lives, s.audit.endedAt), f.done, filepath.Join(s.dir, "history.html"))
+	s.shutDown()
+	s.summary(c, f)
+}
+
+// shutDown ends the system as its operators do, and nothing may be left of it.
+func (s *system) shutDown() {
+	s.t.Helper()
+	for _, group := range [][]*proc{s.proxies, s.drones, s.workers, s.nodes} {
+		var ending sync.WaitGroup
+		for _, p := range group {
+			ending.Go(func() { p.end(syscall.SIGTERM) })
+		}
+		ending.Wait()
+	}
+	limit := time.Now().Add(patience)
+	for left := marked(s.mark); len(left) > 0; left = marked(s.mark) {
+		if time.Now().After(limit) {
+			s.failf("I8: processes are left behind: %v", left)
+			return
+		}
+		sleep(s.t.Context(), 50*time.Millisecond)
+	}
+}
+
+// summary says what was done; of a run that failed, all of it.
+func (s *system) summary(c *clients, f *faults) {
+	s.t.Helper()
+	count := map[string]int{}
+	for _, o := range c.ops {
+		count[o.what+" "+o.outcome.String()]++
+	}
+	for _, done := range f.done {
+		count["fault: "+done.kind]++
+	}
+	s.t.Logf("%d operations, %d processes of backends, %d faults: %v", len(c.ops), len(s.register.lives), len(f.done), count)
+	if len(s.wrong) == 0 {
+		return
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "== wrong\n%s\n== faults\n", strings.Join(s.wrong, "\n"))
+	for _, done := range f.done {
+		fmt.Fprintln(&text, done)
+	}
+	for _, key := range c.keys {
+		text.WriteString(story(key.String(), c.ops, s.register.lives, f.done))
+	}
+	path := filepath.Join(s.dir, "history.txt")
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		s.failf("harness: %v", err)
+	}
+	s.t.Logf("the whole history is in %s", path)
+}
+
+// verdict fails the test with what is wrong.
+func (s *system) verdict() {
+	s.t.Helper()
+	for i, what := range s.wrong {
+		if i == 20 {
+			s.t.Errorf("… and %d more", len(s.wrong)-i)
+			break
+		}
+		s.t.Error(what)
+	}
+}
