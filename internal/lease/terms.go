@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -31,6 +32,9 @@ func (t Terms) FreshWithin() time.Duration { return t.TTL / 3 }
 // Deadlines count from a time that the drone stated, in its own milliseconds.
 func (t Terms) Deadlines(droneTimeMS int64) messages.Deadlines {
 	ttl := t.TTL.Milliseconds()
+	if mutant.On(mutant.LateDeadline) {
+		ttl *= 3
+	}
 	return messages.Deadlines{
 		RenewAtMS:         droneTimeMS + ttl/6,
 		SoftTerminateAtMS: droneTimeMS + ttl*4/6,

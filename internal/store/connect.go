@@ -19,7 +19,7 @@ import (
 // locked: "on conflict … where" decides there, on the row as it is then, so of
 // two statements that race for a key one acquires it and the other gets no row.
 // Everything else that is written hangs on the rows that were acquired (I4).
-const connectSQL = `
+var connectSQL = `
 with want as materialized (
     select *
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::text[], $7::text[], $8::text[],

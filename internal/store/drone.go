@@ -42,7 +42,7 @@ where b.id = any($3::text[]) and b.drone = $1 and b.session <> $2 and b.status <
 
 // renewSQL renews the leases that this session holds. What is locked is checked
 // again on the row as it is then.
-const renewSQL = `
+var renewSQL = `
 with mine as materialized (
     select l.backend_id
     from lease l

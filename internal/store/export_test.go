@@ -8,7 +8,7 @@ import (
 )
 
 // What the tests of plans explain.
-const (
+var (
 	SweepSQL      = sweepSQL
 	ConnectSQL    = connectSQL
 	JoinSQL       = joinSQL

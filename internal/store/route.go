@@ -10,7 +10,7 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-const routeSQL = `
+var routeSQL = `
 select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
        ceil(extract(epoch from t.expires_at - now()) * 1000)::int8
 from unnest($1::bytea[]) with ordinality as w (hash, ix)

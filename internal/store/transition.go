@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/placement"
 	"github.com/jetway-project/jetway/messages"
@@ -138,6 +139,9 @@ func foreignTo(holder *Holder, ids []string, backends map[string]*loaded) (forei
 // then nothing changes but that its actions are shown to be taken: a drone that
 // came back says so of what was given up in an earlier session (I3).
 func (h *Holder) mayReport(l *loaded) bool {
+	if mutant.On(mutant.ForeignReport) {
+		return true
+	}
 	return l.drone == h.Drone && (l.session == h.Session || l.Status == messages.Terminated)
 }
 

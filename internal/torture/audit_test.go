@@ -72,7 +72,8 @@ type audit struct {
 
 type heardEvent struct {
 	messages.StateEvent
-	at time.Duration
+	at   time.Duration
+	wall time.Time
 }
 
 // startAudit begins once the workers have made the tables.
@@ -103,7 +104,7 @@ func (a *audit) hear(data []byte, at time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, again := a.heard[event.ID]; !again {
-		a.heard[event.ID] = heardEvent{event, at}
+		a.heard[event.ID] = heardEvent{event, at, time.Now()}
 	}
 }
 

@@ -119,18 +119,20 @@ func (s *system) checkEffects(ops []op) (spawned map[string]bool) {
 type statusRow struct {
 	ID     string
 	Status int
+	// At is before the commit, by the clock of this machine too.
+	At time.Time
 }
 
 // checkEvents is I5: what was committed was published, nothing else was, and in order.
 func (s *system) checkEvents(streamed []messages.StateEvent) {
-	found, err := rows(s.audit, pgx.RowToStructByPos[statusRow], "select id, status from torture.status order by seq")
+	found, err := rows(s.audit, pgx.RowToStructByPos[statusRow], "select id, status, at from torture.status order by seq")
 	if err != nil {
 		s.failf("harness: %v", err)
 	}
 	s.audit.mu.Lock()
-	heard := map[string]bool{}
-	for id := range s.audit.heard {
-		heard[id] = true
+	heard, at := map[string]bool{}, map[string]time.Time{}
+	for id, e := range s.audit.heard {
+		heard[id], at[id] = true, e.wall
 	}
 	s.audit.mu.Unlock()
 	last := map[string]int{}
@@ -149,6 +151,9 @@ func (s *system) checkEvents(streamed []messages.StateEvent) {
 		reached[r.ID] = r.Status
 		id := messages.StateEventID(r.ID, messages.Status(r.Status))
 		committed[id] = true
+		if first := at[id]; !first.IsZero() && first.Before(r.At) {
+			s.failf("I5: state %d of backend %s was published %s before it was committed", r.Status, r.ID, r.At.Sub(first))
+		}
 		if !heard[id] {
 			s.failf("I5: state %d of backend %s was committed and never published", r.Status, r.ID)
 		}

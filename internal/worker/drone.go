@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"strings"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/messages"
@@ -122,6 +124,12 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 		changes[i] = store.Change{BackendID: r.Reports[i].BackendID, Event: lifecycle.Reported{State: r.Reports[i].State}}
 		if r.Reports[i].Refused {
 			changes[i].Event = lifecycle.Refused{State: r.Reports[i].State}
+		}
+	}
+	if mutant.On(mutant.PublishUncommitted) {
+		for _, report := range r.Reports {
+			event := messages.NewStateEvent(report.BackendID, time.Now(), report.State)
+			_ = w.nc.Publish(messages.BackendEventSubject(report.BackendID), messages.Encode(event))
 		}
 	}
 	rows, foreign, err := w.store.Transition(ctx, &store.Holder{Drone: drone, Session: r.Session}, changes)

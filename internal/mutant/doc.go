@@ -1,0 +1,32 @@
+// Package mutant names deliberate bugs, for the tests of package torture: a harness
+// that does not find them would not find others. Without the build tag `mutants` none
+// of them is in the program; with it, the environment variable JETWAY_MUTANT names the
+// one that is.
+package mutant
+
+// Name is a deliberate bug.
+type Name string
+
+// The bugs.
+const (
+	// LateDeadline gives drones the deadlines of a lease that lives longer than it does (I1).
+	LateDeadline Name = "late-deadline"
+	// RenewExpired renews leases that have expired (I1).
+	RenewExpired Name = "renew-expired"
+	// AckUnjournalled acknowledges actions long before they are journalled (I3).
+	AckUnjournalled Name = "ack-unjournalled"
+	// PublishUncommitted publishes states before they are committed (I5).
+	PublishUncommitted Name = "publish-uncommitted"
+	// TakeoverUnfenced takes expired leases over with the fencing token that they had (I2).
+	TakeoverUnfenced Name = "takeover-unfenced"
+	// RouteExpired takes connection tokens that have expired.
+	RouteExpired Name = "route-expired"
+	// ForeignReport takes reports from drones that do not have the backend (I1).
+	ForeignReport Name = "foreign-report"
+)
+
+// All are all of them.
+var All = []Name{LateDeadline, RenewExpired, AckUnjournalled, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport}
+
+// Env names the bug.
+const Env = "JETWAY_MUTANT"

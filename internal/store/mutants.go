@@ -1,0 +1,26 @@
+//go:build mutants
+
+package store
+
+import (
+	"strings"
+
+	"github.com/jetway-project/jetway/internal/mutant"
+)
+
+// The statements with a deliberate bug.
+func init() {
+	bug := func(name mutant.Name, statement *string, right, wrong string) {
+		if !mutant.On(name) {
+			return
+		}
+		if !strings.Contains(*statement, right) {
+			panic("mutant " + string(name) + ": the statement no longer says " + right)
+		}
+		*statement = strings.ReplaceAll(*statement, right, wrong)
+	}
+	bug(mutant.RenewExpired, &renewSQL, "l.expires_at > now() and ", "")
+	bug(mutant.TakeoverUnfenced, &connectSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
+	bug(mutant.RouteExpired, &routeSQL, "t.expires_at > now() and ", "")
+	bug(mutant.RouteExpired, &routeSQL, "ceil(extract(epoch from t.expires_at - now()) * 1000)::int8", "60000::int8")
+}
