@@ -83,11 +83,11 @@ func (c *clients) run(ctx context.Context, client int, random *rand.Rand) {
 			c.connect(ctx, client, random)
 		case n < 75:
 			c.browse(ctx, client, random)
-		case n < 87:
+		case n < 85:
 			c.terminate(ctx, client, random)
-		case n < 90:
+		case n < 88:
 			c.revoke(ctx, client, random)
-		case n < 93:
+		case n < 91:
 			c.expireToken(ctx, client, random)
 		case n < 96:
 			c.forge(ctx, client, random)

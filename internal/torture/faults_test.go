@@ -152,10 +152,11 @@ func (f *faults) pick(random *rand.Rand, groups ...[]*proc) (*proc, func()) {
 	return p, func() { f.giveBack(p.name) }
 }
 
-// span is a length of time: mostly short, now and then as long as a lease and more.
+// span is a length of time: mostly short, but often about as long as a lease lives,
+// where what is wrong with deadlines shows.
 func span(random *rand.Rand) time.Duration {
-	if random.IntN(4) == 0 {
-		return time.Duration(random.Int64N(int64(leaseTTL * 3 / 2)))
+	if random.IntN(3) == 0 {
+		return leaseTTL/2 + time.Duration(random.Int64N(int64(leaseTTL)))
 	}
 	return time.Duration(random.IntN(3000)) * time.Millisecond
 }
@@ -326,7 +327,10 @@ func (f *faults) postgres(ctx context.Context, random *rand.Rand, how string) st
 func (f *faults) link(random *rand.Rand) (name string, links []*testkit.FaultProxy, release func()) {
 	switch n := random.IntN(10); {
 	case n < 6:
-		all := append(append(append([]*proc{}, f.s.workers...), f.s.drones...), f.s.proxies...)
+		all := append(append([]*proc{}, f.s.workers...), f.s.proxies...)
+		if n < 4 { // it is they who hold leases
+			all = f.s.drones
+		}
 		p := all[random.IntN(len(all))]
 		name, links = "nats of "+p.name, p.links
 	case n < 8:

@@ -20,10 +20,10 @@ var hunts = []hunt{
 	{mutant.LateDeadline, []string{"cut", "stall"}, []string{"I1: two processes"}},
 	{mutant.RenewExpired, []string{"stall", "freeze", "kill", "crash postgres"}, []string{"I1: key"}},
 	{mutant.AckUnjournalled, []string{"restart agent", "kill"}, []string{"I3:", "sessions:"}},
-	{mutant.PublishUncommitted, []string{"slow"}, []string{"I5:"}},
+	{mutant.PublishUncommitted, []string{"kill backend"}, []string{"I5:"}},
 	{mutant.TakeoverUnfenced, []string{"kill", "freeze"}, []string{"I2:"}},
-	{mutant.RouteExpired, []string{"slow"}, []string{"tokens:"}},
-	{mutant.ForeignReport, []string{"slow"}, []string{"I1: a report"}},
+	{mutant.RouteExpired, []string{"kill backend"}, []string{"tokens:"}},
+	{mutant.ForeignReport, []string{"kill backend"}, []string{"I1: a report"}},
 }
 
 // The harness finds each deliberate bug within two minutes: it would find others.
