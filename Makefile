@@ -10,7 +10,12 @@ GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15
 # The version that `jetway version` shows is the tag or commit that Go records.
 VCS = $(shell git status >/dev/null 2>&1 && echo true || echo false)
 
-.PHONY: help build run test compiler lint fuzz bench clean
+# Of the tests that torture: how long, from which seed (0: a new one), and where a failed run leaves its history.
+DURATION ?= 10m
+SEED     ?= 0
+REPORT   ?= /tmp/jetway-torture
+
+.PHONY: help build run test torture mutants compiler lint fuzz bench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +43,12 @@ if [ -z "$$JETWAY_TEST_DOCKER" ]; then \
 	fi; \
 fi
 endef
+
+torture: ## Attack the whole system for DURATION (10m), its faults from SEED
+	@go test ./internal/torture -run '^TestTorture$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.seed $(SEED) -torture.report $(REPORT)
+
+mutants: ## See that the attack finds each of seven deliberate bugs
+	@go test ./internal/torture -run '^TestMutants$$' -count=1 -v -timeout 0 -torture.duration 2m -torture.seed $(SEED) -torture.report $(REPORT)
 
 # The race detector needs a C compiler.
 compiler:
