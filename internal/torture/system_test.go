@@ -82,7 +82,7 @@ func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 		data := newDisk(t, filepath.Join(dir, name))
 		s.disks = append(s.disks, data)
 		s.drones = append(s.drones, s.role(jetway, env, name, "drone", "--cluster", cluster,
-			"--process-root", root, "--grace", "1s", "--startup-timeout", "10s", "--max-backends", "4"))
+			"--process-root", root, "--data-dir", data.dir, "--grace", "1s", "--startup-timeout", "10s", "--max-backends", "4"))
 		s.begin(s.drones[i])
 	}
 	for i := range 2 {
