@@ -227,13 +227,15 @@ func TestI8TenThousandWatchersCostNoConsumer(t *testing.T) {
 		for i := range watchers / conns {
 			ended.Go(func() {
 				var got []messages.Status
+				started := sync.OnceFunc(begun.Done)
+				defer started() // also of one that fails, so that the test does not hang
 				for event, err := range bus.Watch(ctx, nc, fmt.Sprintf("b%d", (c+i)%backends)) {
 					if err != nil {
 						t.Errorf("watch: %v", err)
 						break
 					}
 					if got = append(got, event.Status); len(got) == 2 {
-						begun.Done()
+						started()
 						<-ready
 					}
 				}
