@@ -12,7 +12,7 @@ import (
 
 // Store is what the algorithm needs of the database.
 type Store interface {
-	// Connect settles a batch in one statement: looks up every key and, where
+	// Connect settles a batch, each key in one statement: looks it up and, where
 	// nobody holds it, acquires it or takes it over for the given spawn. It gives
 	// one Got for every Want, in order, and the rows to publish. Wants are in
 	// the order of their keys, each key once, each backend id once.

@@ -158,18 +158,51 @@ const tokenLifetime = time.Hour
 // lostBody is the body of the state of a backend that lost its lease to another.
 var lostBody = string(messages.Encode(messages.State{Status: messages.Terminated, Reason: messages.ReasonLost}))
 
-// Connect settles a batch in one statement (lease.Store).
+// Connect settles a batch (lease.Store).
 func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
 	if !slices.ContainsFunc(wants, func(w lease.Want) bool { return w.Spawn != nil }) {
 		got, err := s.join(ctx, wants)
 		return got, nil, err
 	}
-	args := connectArgs(wants, s.terms)
+	got, rows, err := s.connect(ctx, connectSQL, wants)
+	if err != nil {
+		return nil, nil, err
+	}
+	var left []lease.Want
+	var places []int
+	for i := range wants {
+		if got[i].Result == lease.Unsettled && wants[i].Spawn != nil {
+			left, places = append(left, wants[i]), append(places, i)
+		}
+	}
+	if len(left) == 0 {
+		return got, rows, nil
+	}
+	taken, more, err := s.connect(ctx, takeoverSQL, left)
+	switch {
+	case err == nil:
+		for n, i := range places {
+			got[i] = taken[n]
+		}
+	case len(left) == len(wants):
+		return nil, nil, err
+	default:
+		// What is settled is: the others are left for another try, which will say what is wrong.
+	}
+	return got, append(rows, more...), nil
+}
+
+// connect settles a batch in one statement: connectSQL, or takeoverSQL.
+func (s *Store) connect(ctx context.Context, sql string, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
+	args := append(joinArgs(wants), s.spawnArgs(wants)...)
+	if sql == takeoverSQL {
+		args = append(args, lostBody)
+	}
 	var got []lease.Got
 	var rows []outbox.Row
 	var lost []string
 	err := again(ctx, func() error {
-		result, err := s.pool.Query(ctx, connectSQL, args...)
+		result, err := s.pool.Query(ctx, sql, args...)
 		if err != nil {
 			return err
 		}
@@ -203,11 +236,7 @@ func (s *Store) statesOf(ctx context.Context, backends []string) []outbox.Row {
 }
 
 func (s *Store) join(ctx context.Context, wants []lease.Want) ([]lease.Got, error) {
-	namespaces, names := make([]string, len(wants)), make([]string, len(wants))
-	for i := range wants {
-		namespaces[i], names[i] = wants[i].Key.Namespace, wants[i].Key.Name
-	}
-	args := append([]any{namespaces, names, tokenLifetime.Seconds()}, tokenArgs(wants)...)
+	args := joinArgs(wants)
 	got := make([]lease.Got, len(wants))
 	err := again(ctx, func() error {
 		result, err := s.pool.Query(ctx, joinSQL, args...)
@@ -229,17 +258,15 @@ func (s *Store) join(ctx context.Context, wants []lease.Want) ([]lease.Got, erro
 	return got, wrap(fmt.Sprintf("join %d keys", len(wants)), err)
 }
 
-// The kinds of rows that connectSQL gives: what became of a key, and, for keys
-// that were acquired, what the locked row said and whom it was taken from.
+// The kinds of rows that the statements give: what became of a key, and who lost one.
 const (
 	rowHeld = iota + 1
 	rowSpawned
-	rowAcquired
 	rowLost
 	rowIDTaken
 )
 
-// connectRow is one row of what connectSQL gives.
+// connectRow is one row of what they give.
 type connectRow struct {
 	kind                            int
 	ix                              int64
@@ -250,13 +277,13 @@ type connectRow struct {
 	expiresIn                       float64
 	droneTimeMS                     int64
 	at                              time.Time
-	drone                           string
+	other                           string // of what was spawned, who held the key before; of who lost it, its drone
 }
 
 func (r *connectRow) fields() []any {
 	return []any{
 		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.cluster, &r.subdomain, &r.staticToken,
-		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.drone,
+		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.other,
 	}
 }
 
@@ -267,8 +294,6 @@ type connectAnswer struct {
 	got     []lease.Got
 	spawned []connectRow
 	lost    []connectRow
-	tokens  map[string]int64  // fencing token by the backend that acquired
-	victims map[string]string // who held the key before, by the backend that acquired
 }
 
 // add takes the row just scanned.
@@ -285,14 +310,6 @@ func (a *connectAnswer) add() error {
 			Result: result, BackendID: r.backendID, Tag: r.tag, Status: r.status, Cluster: r.cluster,
 			Subdomain: r.subdomain, StaticToken: r.staticToken,
 			ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)),
-		}
-	case rowAcquired: // its tag is the backend that had the key before
-		if a.tokens == nil {
-			a.tokens, a.victims = make(map[string]int64, len(a.wants)), make(map[string]string)
-		}
-		a.tokens[r.backendID] = r.fencingToken
-		if r.tag != "" {
-			a.victims[r.backendID] = r.tag
 		}
 	case rowLost:
 		a.lost = append(a.lost, r)
@@ -318,67 +335,90 @@ func (a *connectAnswer) outboxRows() (rows []outbox.Row) {
 		r := &a.lost[i]
 		ended[r.backendID] = true
 		rows = append(rows, outbox.Row{
-			Kind: outbox.KindTerminate, BackendID: r.backendID, Drone: r.drone, At: r.at,
+			Kind: outbox.KindTerminate, BackendID: r.backendID, Drone: r.other, At: r.at,
 			Body: messages.Encode(messages.Terminate{Hard: true, Reason: messages.ReasonLost}),
 		})
 	}
 	for i := range a.spawned {
 		r := &a.spawned[i]
-		if victim := a.victims[r.backendID]; ended[victim] {
-			a.got[r.ix-1].TookOver = victim
+		if ended[r.other] {
+			a.got[r.ix-1].TookOver = r.other
 		}
 		spawn := a.wants[r.ix-1].Spawn
 		rows = append(rows, outbox.Row{
 			Kind: outbox.KindSpawn, BackendID: r.backendID, Drone: spawn.Drone, Status: messages.Scheduled,
-			Spawn: &spawn.Message, Body: spawn.Body, FencingToken: a.tokens[r.backendID], DroneTimeMS: r.droneTimeMS,
+			Spawn: &spawn.Message, Body: spawn.Body, FencingToken: r.fencingToken, DroneTimeMS: r.droneTimeMS,
 			Traceparent: spawn.Traceparent, At: r.at,
 		})
 	}
 	return rows
 }
 
-func connectArgs(wants []lease.Want, terms lease.Terms) []any {
+// joinArgs are $1…$14: the keys, each with its first token, how long tokens live, and the further tokens.
+func joinArgs(wants []lease.Want) []any {
 	n := len(wants)
-	text := func() []string { return make([]string, 0, n) }
-	namespaces, names, tags, ids := text(), text(), text(), text()
-	clusters, pools, drones, sessions := text(), text(), text(), text()
-	subdomains, statics, bodies, traces := text(), text(), text(), text()
-	given := make([]bool, 0, n)
-	lifetimes, idles := make([]int64, 0, n), make([]int64, 0, n)
-	none := lease.Spawn{}
+	texts := make([]string, 6*n)
+	namespaces, names, tags, users, auths, secrets := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:]
+	hashes := make([][]byte, n)
+	var more furtherTokens
 	for i := range wants {
 		w := &wants[i]
-		spawn := w.Spawn
-		if spawn == nil {
-			spawn = &none
+		namespaces[i], names[i], tags[i] = w.Key.Namespace, w.Key.Name, w.Key.Tag
+		for _, t := range w.Tokens {
+			if hashes[i] == nil && t.Tag == w.Key.Tag {
+				hashes[i], users[i], auths[i], secrets[i] = t.Hash, t.User, string(t.Auth), t.Secret
+			} else {
+				more.add(int64(i)+1, t)
+			}
 		}
-		namespaces, names, tags = append(namespaces, w.Key.Namespace), append(names, w.Key.Name), append(tags, w.Key.Tag)
-		ids, given = append(ids, spawn.BackendID), append(given, spawn.IDGiven)
-		clusters, pools = append(clusters, spawn.Cluster), append(pools, spawn.Pool)
-		drones, sessions = append(drones, spawn.Drone), append(sessions, spawn.Session)
-		subdomains, statics = append(subdomains, spawn.Subdomain), append(statics, spawn.StaticToken)
-		lifetimes, idles = append(lifetimes, spawn.LifetimeSeconds), append(idles, spawn.MaxIdleSeconds)
-		bodies, traces = append(bodies, string(spawn.Body)), append(traces, spawn.Traceparent)
 	}
-	return append([]any{
-		namespaces, names, tags, ids, given, clusters, pools, drones, sessions, subdomains, statics,
-		lifetimes, idles, bodies, traces,
-		terms.TTL.Seconds(), terms.FreshWithin().Seconds(), tokenLifetime.Seconds(), lostBody,
-	}, tokenArgs(wants)...)
+	return append([]any{namespaces, names, tags, hashes, users, auths, secrets, tokenLifetime.Seconds()}, more.args()...)
 }
 
-// tokenArgs are the arrays of the tokens, each with the number of its want.
-func tokenArgs(wants []lease.Want) []any {
-	n := len(wants)
-	ixs, hashes := make([]int64, 0, n), make([][]byte, 0, n)
-	tags, users := make([]string, 0, n), make([]string, 0, n)
-	auths, secrets := make([]string, 0, n), make([]string, 0, n)
-	for i := range wants {
-		for _, t := range wants[i].Tokens {
-			ixs = append(ixs, int64(i)+1)
-			tags, hashes = append(tags, t.Tag), append(hashes, t.Hash)
-			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
-		}
-	}
-	return []any{ixs, tags, hashes, users, auths, secrets}
+// furtherTokens are arrays of tokens, each with the number of its want.
+type furtherTokens struct {
+	ixs                         []int64
+	hashes                      [][]byte
+	tags, users, auths, secrets []string
 }
+
+func (f *furtherTokens) add(ix int64, t lease.Token) {
+	f.ixs, f.tags, f.hashes = append(f.ixs, ix), append(f.tags, t.Tag), append(f.hashes, t.Hash)
+	f.users, f.auths, f.secrets = append(f.users, t.User), append(f.auths, string(t.Auth)), append(f.secrets, t.Secret)
+}
+
+func (f *furtherTokens) args() []any {
+	return []any{f.ixs, f.tags, f.hashes, f.users, f.auths, f.secrets}
+}
+
+// spawnArgs are $15…$27: what may be spawned for each key, the drones, and the terms.
+func (s *Store) spawnArgs(wants []lease.Want) []any {
+	n := len(wants)
+	texts := make([]string, 5*n)
+	ids, subdomains, statics, bodies, traces := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:]
+	given := make([]bool, n)
+	numbers := make([]int64, 3*n)
+	hosts, lifetimes, idles := numbers[:n], numbers[n:2*n], numbers[2*n:]
+	var drones, sessions []string
+	numberOf := make(map[[2]string]int64)
+	for i := range wants {
+		spawn := wants[i].Spawn
+		if spawn == nil {
+			continue // its host is 0, which none is
+		}
+		host := [2]string{spawn.Drone, spawn.Session}
+		if numberOf[host] == 0 {
+			drones, sessions = append(drones, spawn.Drone), append(sessions, spawn.Session)
+			numberOf[host] = int64(len(drones))
+		}
+		ids[i], given[i], hosts[i] = spawn.BackendID, spawn.IDGiven, numberOf[host]
+		subdomains[i], statics[i] = spawn.Subdomain, spawn.StaticToken
+		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
+		bodies[i], traces[i] = string(spawn.Body), spawn.Traceparent
+	}
+	return []any{
+		ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces, drones, sessions,
+		s.terms.FreshWithin().Seconds(), s.terms.TTL.Seconds(),
+	}
+}
+

@@ -109,8 +109,8 @@ create function expire_earlier() returns trigger language plpgsql as $$
 begin new.expires_at := now() + interval '1 second'; return new; end $$;
 create trigger earlier before insert on token for each row
     when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
-	n.spawn = newExplainer(t, d, store.ConnectSQL, 25)
-	n.join = newExplainer(t, d, store.JoinSQL, 9)
+	n.spawn = newExplainer(t, d, store.ConnectSQL, 27)
+	n.join = newExplainer(t, d, store.JoinSQL, 14)
 	for _, name := range []string{"wo-a", "wo-b"} {
 		n.work(name, server.URL())
 	}
@@ -314,16 +314,21 @@ func (n *nation) pages(e *explainer, args []string) int {
 	return p.Hit + p.Read
 }
 
-// spawnArgs are those of a connect that spawns, and its one token, as the store gives them.
+// spawnArgs are those of a connect that spawns, with its one token, as the store gives them.
 func spawnArgs() []string {
-	return []string{
-		`'{""}'`, `'{k-new}'`, `'{""}'`, `'{b-new}'`, `'{f}'`, `'{` + cluster + `}'`, `'{""}'`, `'{dr-a}'`, `'{` + session + `}'`, `'{""}'`, `'{""}'`,
-		`'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`, `60`, `60`, `3600`, `'{}'`,
-		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`,
-	}
+	return slices.Concat(keyArgs("k-new"), []string{
+		`'{b-new}'`, `'{t}'`, `'{1}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`,
+		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`,
+	})
 }
 
 // joinArgs are those of a connect to a key that is held.
-func joinArgs() []string {
-	return slices.Concat([]string{`'{""}'`, `'{open-1}'`, `3600`}, spawnArgs()[19:])
+func joinArgs() []string { return keyArgs("open-1") }
+
+// keyArgs are what both begin with: a key and its token, and no further ones.
+func keyArgs(key string) []string {
+	return []string{
+		`'{""}'`, `'{` + key + `}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `3600`,
+		`null`, `null`, `null`, `null`, `null`, `null`,
+	}
 }
