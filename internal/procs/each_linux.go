@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxEnviron bounds how much of an environment is looked at, in bytes. The kernel's
@@ -88,21 +91,31 @@ func eachPID(visit func(pid int)) error {
 // environ reads into the buffer, and returns it empty where there is nothing to read:
 // zombies and threads of the kernel have none.
 func environ(buffer []byte, pid int) []byte {
-	buffer = buffer[:0]
-	file, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return buffer
-	}
-	defer file.Close()
-	for len(buffer) < maxEnviron {
-		if cap(buffer)-len(buffer) < 4096 {
-			buffer = append(buffer, make([]byte, max(4096, cap(buffer)))...)[:len(buffer)]
-		}
-		n, err := file.Read(buffer[len(buffer):cap(buffer)])
-		buffer = buffer[:len(buffer)+n]
-		if err != nil {
-			return buffer
-		}
-	}
+	buffer, _ = slurp(buffer[:0], pid, "environ")
 	return buffer
+}
+
+// slurp reads one of a process's files into the buffer, growing it if need be. With
+// plain system calls, as it is done for every process of the machine: a file of
+// package os costs as much again.
+func slurp(buffer []byte, pid int, name string) ([]byte, error) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return buffer, err
+	}
+	defer unix.Close(fd)
+	for len(buffer) < maxEnviron {
+		if cap(buffer) == len(buffer) {
+			buffer = slices.Grow(buffer, max(4096, cap(buffer)))
+		}
+		n, err := unix.Read(fd, buffer[len(buffer):cap(buffer)])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if n <= 0 {
+			return buffer, err
+		}
+		buffer = buffer[:len(buffer)+n]
+	}
+	return buffer, nil
 }

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrGone says that a process has ended and been reaped, or that its number is
@@ -43,8 +43,9 @@ func Identify(pid int) (ID, error) {
 
 // Read returns what /proc/PID/stat says, or ErrGone.
 func Read(pid int) (Stat, error) {
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+	var buffer [1024]byte
+	raw, err := slurp(buffer[:0], pid, "stat")
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 		return Stat{}, ErrGone
 	}
 	if err != nil {

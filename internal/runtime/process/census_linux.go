@@ -18,7 +18,7 @@ type found struct {
 }
 
 // census lists the processes of a drone by the labels in their environments. Looking at
-// every process of the machine takes some 10 µs each, so those who ask at the same time
+// every process of the machine takes some tens of µs each, so those who ask at the same time
 // share one look: the end of a thousand backends costs a few.
 type census struct {
 	drone string

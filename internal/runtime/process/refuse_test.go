@@ -15,8 +15,10 @@ import (
 )
 
 func writeScript(root, name, body string) error {
-	// Not with os.WriteFile alone: a descriptor open for writing that a fork of
-	// another test inherits for a moment makes exec fail with ETXTBSY.
+	// A descriptor open for writing that a fork of another test inherits for a moment
+	// makes exec fail with ETXTBSY.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	draft := filepath.Join(root, name+".draft")
 	if err := os.WriteFile(draft, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 
 const (
 	// groupsAge is how old what is known of the groups may be. One look at the whole
-	// machine, some 10 µs a process, serves all instances that are asked in that time.
+	// machine, some tens of µs a process, serves all instances that are asked in that time.
 	groupsAge = time.Second
 	// clockTick is the unit of times in /proc, fixed for programs at 100 a second.
 	clockTick = 10 * time.Millisecond
