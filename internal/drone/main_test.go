@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/drone"
@@ -28,6 +30,12 @@ const droneName = "dr-test"
 func TestMain(m *testing.M) {
 	if role := os.Getenv("TEST_BACKEND"); role != "" {
 		playBackend(role)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "guard" {
+		playGuard(os.Args[2:])
+	}
+	if config := os.Getenv("TEST_AGENT"); config != "" {
+		playAgent(config)
 	}
 	testkit.Main(m)
 }
@@ -46,7 +54,15 @@ func playBackend(role string) {
 	}
 	fmt.Println("listening")
 	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), ReadHeaderTimeout: time.Minute}
-	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/exit":
+			code, _ := strconv.Atoi(r.URL.RawQuery)
+			os.Exit(code)
+		case "/echo":
+			echo(w, r)
+			return
+		}
 		for _, name := range []string{"ID", "KEY", "NAMESPACE", "FENCING_TOKEN", "STATIC_TOKEN"} {
 			value, set := os.LookupEnv("SESSION_BACKEND_" + name)
 			w.Header().Set("X-"+name, fmt.Sprint(value, " ", set))
@@ -57,10 +73,35 @@ func playBackend(role string) {
 	os.Exit(1)
 }
 
+// echo says who it is, and then what it hears.
+func echo(w http.ResponseWriter, r *http.Request) {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer ws.CloseNow()
+	for kind, text := websocket.MessageText, []byte(strconv.Itoa(os.Getpid())); err == nil; kind, text, err = ws.Read(r.Context()) {
+		if ws.Write(r.Context(), kind, text) != nil {
+			return
+		}
+	}
+}
+
 func asError(err error, to **messages.Error) bool { return errors.As(err, to) }
 
 // processes gives a process runtime that can run this binary.
 func processes(t *testing.T) runtime.Runtime {
+	t.Helper()
+	rt, err := process.New(process.Config{Root: ownRoot(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rt.Close() })
+	return rt
+}
+
+// ownRoot gives a directory with this binary.
+func ownRoot(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
 	self, err := os.Executable()
@@ -74,12 +115,7 @@ func processes(t *testing.T) runtime.Runtime {
 	if err := os.WriteFile(filepath.Join(root, "backend"), binary, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	rt, err := process.New(process.Config{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = rt.Close() })
-	return rt
+	return root
 }
 
 func plays(role string) json.RawMessage {

@@ -139,12 +139,26 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 			a.log.WarnContext(work, "cannot write a backend's process down: the guard has to search for it", "backend_id", b.id, "err", err)
 		}
 	}
+	if instance.Handle() == "" || hasEnded(instance) { // nothing is left of it, or never was
+		b.abort()
+		a.wg.Go(func() { a.awaitEnd(work, b.held, instance) })
+		return nil
+	}
 	a.wg.Go(func() {
 		a.runBackend(work, b.start, b.held, spec, func(context.Context, context.Context, *held, runtime.Spec) (runtime.Instance, error) {
 			return instance, nil
 		})
 	})
 	return nil
+}
+
+func hasEnded(instance runtime.Instance) bool {
+	select {
+	case <-instance.Done():
+		return true
+	default:
+		return false
+	}
 }
 
 // giveUp ends a backend of which nothing runs.

@@ -1,0 +1,115 @@
+package drone_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/drone/guard"
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/process"
+)
+
+// realAgent is what an agent in a process of its own is told.
+type realAgent struct {
+	URL, Name, Cluster, Pool string
+	Dir, State, Root         string
+	// Crash is where it kills itself: "prepare", "start" or "started".
+	Crash string
+}
+
+// fullAt is the size at which files are full: the ledger of leases has all its room.
+const fullAt = 160 << 10
+
+// playGuard is what this binary does when an agent starts it as its guard.
+func playGuard(args []string) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := guard.Run(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil)), args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// playAgent is what this binary does as an agent. SIGUSR1 makes its files full,
+// SIGUSR2 ends that.
+func playAgent(config string) {
+	var c realAgent
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	fail := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "the agent:", err)
+			os.Exit(1)
+		}
+	}
+	fail(json.Unmarshal([]byte(config), &c))
+	go limitFiles()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	rt, err := process.New(process.Config{Root: c.Root, StateDir: c.State, Drone: c.Name})
+	fail(err)
+	nc, err := bus.Connect(ctx, bus.Config{URL: c.URL, Name: c.Name, Log: log})
+	fail(err)
+	self, err := os.Executable()
+	fail(err)
+	fail(drone.Run(ctx, drone.Config{
+		Name: c.Name, Cluster: c.Cluster, Pool: c.Pool, DataDir: c.Dir, Guard: []string{self, "guard"},
+		Grace: 300 * time.Millisecond, Log: log, OnReady: func() { fmt.Println("ready") },
+	}, nc, crashing{rt.(runtime.Adopter), c.Crash}))
+	nc.Close()
+	fail(rt.Close())
+	os.Exit(0)
+}
+
+func limitFiles() {
+	var before unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_FSIZE, &before)
+	signal.Ignore(unix.SIGXFSZ)
+	told := make(chan os.Signal, 2)
+	signal.Notify(told, syscall.SIGUSR1, syscall.SIGUSR2)
+	for s := range told {
+		limit := before
+		if s == syscall.SIGUSR1 {
+			limit.Cur = fullAt
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+			fmt.Fprintln(os.Stderr, "limit files:", err)
+		}
+		fmt.Println("limited")
+	}
+}
+
+// crashing is a runtime under which the agent dies.
+type crashing struct {
+	runtime.Adopter
+	at string
+}
+
+func (r crashing) dieAt(at string) {
+	if r.at == at {
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+		select {}
+	}
+}
+
+func (r crashing) Prepare(ctx context.Context, spec runtime.Spec) error {
+	r.dieAt("prepare")
+	return r.Adopter.Prepare(ctx, spec)
+}
+
+func (r crashing) Start(ctx context.Context, spec runtime.Spec) (runtime.Instance, error) {
+	r.dieAt("start")
+	instance, err := r.Adopter.Start(ctx, spec)
+	r.dieAt("started")
+	return instance, err
+}

@@ -1,0 +1,379 @@
+package drone_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// realSite is a site for agents in processes of their own, with real backends.
+type realSite struct {
+	*hub
+	t      *testing.T
+	config realAgent
+}
+
+func newRealSite(t *testing.T) *realSite {
+	t.Helper()
+	url := testkit.NATS(t).URL()
+	h := newHub(t, url)
+	dir := t.TempDir()
+	// A guard kills what has the drone's name and the backend's id, whoever started it.
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(dir))
+	h.drone = fmt.Sprintf("dr-%x", sum.Sum64())
+	return &realSite{hub: h, t: t, config: realAgent{
+		URL: url, Name: h.drone, Cluster: "localhost:9090", Dir: dir, State: dir + "/processes", Root: ownRoot(t),
+	}}
+}
+
+// process is an agent, or another process.
+type osAgent struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines chan string
+	ended chan error
+}
+
+func (s *realSite) run(crash string) *osAgent { return startAgent(s.t, s.config, crash) }
+
+func startAgent(t *testing.T, config realAgent, crash string) *osAgent {
+	t.Helper()
+	config.Crash = crash
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &osAgent{t: t, cmd: exec.Command(self), lines: make(chan string, 64), ended: make(chan error, 1)}
+	a.cmd.Env = append(os.Environ(), "TEST_AGENT="+string(messages.Encode(config)))
+	stderr := testkit.Logger(t)
+	said, err := a.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged, err := a.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for scanner := bufio.NewScanner(logged); scanner.Scan(); {
+			stderr.Info("agent: " + scanner.Text())
+		}
+	}()
+	go func() {
+		for scanner := bufio.NewScanner(said); scanner.Scan(); {
+			a.lines <- scanner.Text()
+		}
+		<-read
+		a.ended <- a.cmd.Wait()
+	}()
+	t.Cleanup(a.kill)
+	return a
+}
+
+func (a *osAgent) awaitLine(want string) {
+	a.t.Helper()
+	for {
+		select {
+		case line := <-a.lines:
+			if line == want {
+				return
+			}
+		case err := <-a.ended:
+			a.ended <- err
+			a.t.Fatalf("the agent ended: %v", err)
+		case <-time.After(30 * time.Second):
+			a.t.Fatalf("the agent does not say %q", want)
+		}
+	}
+}
+
+func (a *osAgent) signal(s syscall.Signal) {
+	a.t.Helper()
+	if err := a.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		a.t.Fatal(err)
+	}
+}
+
+// wait waits for the agent's end.
+func (a *osAgent) wait() error {
+	a.t.Helper()
+	select {
+	case err := <-a.ended:
+		a.ended <- err
+		return err
+	case <-time.After(30 * time.Second):
+		a.t.Fatal("the agent does not end")
+		return nil
+	}
+}
+
+// kill is kill -9.
+func (a *osAgent) kill() {
+	a.signal(syscall.SIGKILL)
+	_ = a.wait()
+}
+
+func dial(t *testing.T, url string) (*websocket.Conn, int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ws.CloseNow() })
+	_, first, err := ws.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ws, pid
+}
+
+func talk(t *testing.T, ws *websocket.Conn, word string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := ws.Write(ctx, websocket.MessageText, []byte(word)); err != nil {
+		t.Fatalf("the connection is gone: %v", err)
+	}
+	if _, heard, err := ws.Read(ctx); err != nil || string(heard) != word {
+		t.Fatalf("heard %q, %v", heard, err)
+	}
+}
+
+// running are the processes of a site's backends.
+func (s *realSite) running() (pids []int) {
+	s.t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err == nil && slices.ContainsFunc(bytes.Split(env, []byte{0}), func(v []byte) bool { return string(v) == "JETWAY_DRONE="+s.drone }) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func (s *realSite) none() bool { return len(s.running()) == 0 }
+
+func address(states []messages.State) string { return states[len(states)-1].Address }
+
+func exit(t *testing.T, address string, code int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s/exit?%d", address, code), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		t.Fatal("it does not exit")
+	}
+}
+
+func TestI1I5ProcessesOutliveAKilledAgent(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t)
+	first := s.run("")
+	first.awaitLine("ready")
+	for _, id := range []string{"b-1", "b-2"} {
+		s.spawn(id, plays("serves"))
+	}
+	at1, at2 := address(s.await("b-1", messages.Ready)), address(s.await("b-2", messages.Ready))
+	ws, pid := dial(t, "ws://"+at1+"/echo")
+	first.kill()
+	talk(t, ws, "while nobody looks after it")
+	exit(t, at2, 7)
+
+	s.run("").awaitLine("ready")
+	talk(t, ws, "under the next agent")
+	if got := s.registered(); len(got) != 2 || len(got[1].Backends) != 2 || got[1].Session == got[0].Session {
+		t.Fatalf("registered %+v", got)
+	}
+	testkit.Eventually(t, 10*time.Second, "its lease is renewed", func() bool { return slices.Equal(s.lastHeartbeat().Renew, []string{"b-1"}) })
+	// What ended while nobody watched, and what ends now.
+	if got := s.end("b-2"); got.Kind != "" || (got.ExitCode == nil || *got.ExitCode != 7) && !strings.Contains(got.Message, "exit") {
+		t.Fatalf("ended as %+v", got)
+	}
+	_ = ws.CloseNow()
+	exit(t, at1, 5)
+	if got := s.end("b-1"); got.Kind != "" || got.Reason != "" || (got.ExitCode == nil || *got.ExitCode != 5) && !strings.Contains(got.Message, "exit") {
+		t.Fatalf("%d ended as %+v", pid, got)
+	}
+	if !s.none() {
+		t.Fatalf("%v run on", s.running())
+	}
+}
+
+func TestI1PastTheHardDeadlineNoProcessOutlivesItsAgent(t *testing.T) {
+	t.Parallel()
+	for name, down := range map[string]struct{ signal, up syscall.Signal }{
+		"killed":  {syscall.SIGKILL, 0},
+		"stopped": {syscall.SIGSTOP, syscall.SIGCONT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newRealSite(t)
+			s.softMS, s.hardMS = 1500, 2000
+			agent := s.run("")
+			agent.awaitLine("ready")
+			s.spawn("b-1", plays("deaf"))
+			s.await("b-1", messages.Ready)
+			renewedMS := s.lastHeartbeat().DroneTimeMS
+			agent.signal(down.signal)
+			testkit.Eventually(t, 30*time.Second, "it is ended", s.none)
+			if took := boottime.Now().Milliseconds() - renewedMS; took < 1900 {
+				t.Fatalf("ended %d ms after it was renewed for 2000", took)
+			}
+			if down.up != 0 {
+				agent.signal(down.up)
+			} else {
+				s.run("").awaitLine("ready")
+			}
+			// Ended by the guard: how is not said, but that it is is.
+			s.end("b-1")
+		})
+	}
+}
+
+// Wherever the agent dies, a spawn takes effect once: it is started at most once, and if
+// it is not its end is reported.
+func TestI3SpawnTakesEffectOnceWhereverTheAgentDies(t *testing.T) {
+	t.Parallel()
+	for crash, c := range map[string]struct {
+		runs   bool
+		reason messages.TerminationReason
+	}{
+		"prepare": {},                                   // before or after it was journalled
+		"start":   {reason: messages.ReasonStartFailed}, // it may have been started, so it is not again
+		"started": {runs: true},                         // before that was noted
+	} {
+		t.Run(crash, func(t *testing.T) {
+			t.Parallel()
+			s := newRealSite(t)
+			first := s.run(crash)
+			first.awaitLine("ready")
+			action := s.spawn("b-1", plays("serves"))
+			_ = first.wait() // it kills itself
+			before := s.running()
+			if c.runs != (len(before) == 1) {
+				t.Fatalf("%v run", before)
+			}
+			s.run("").awaitLine("ready")
+			s.publish(messages.Encode(action)) // as workers do when a drone registers
+			states := s.await("b-1", messages.Ready)
+			switch last := states[len(states)-1]; {
+			case c.runs:
+				if _, pid := dial(t, "ws://"+last.Address+"/echo"); !slices.Contains(before, pid) {
+					t.Fatalf("%d runs, not %v", pid, before)
+				}
+			case c.reason != "":
+				if last.Status != messages.Terminated || last.Reason != c.reason {
+					t.Fatalf("states %+v", states)
+				}
+			case last.Status == messages.Ready: // it was journalled
+			default: // it was not, and is of an earlier session
+				if last.Reason != messages.ReasonLost {
+					t.Fatalf("states %+v", states)
+				}
+			}
+			// Delivered once more, it changes nothing. Actions are taken in order.
+			s.publish(messages.Encode(action))
+			s.spawn("b-2", plays("serves"))
+			s.await("b-2", messages.Ready)
+			s.terminate("b-2", true)
+			s.end("b-2")
+			if last := states[len(states)-1]; (last.Status == messages.Ready) != (len(s.running()) == 1) {
+				t.Fatalf("%v run after %+v", s.running(), states)
+			}
+		})
+	}
+}
+
+func TestFullDiskRefusesSpawnsAndKeepsWhatRuns(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t)
+	agent := s.run("")
+	agent.awaitLine("ready")
+	s.spawn("b-1", plays("serves"))
+	at := address(s.await("b-1", messages.Ready))
+	testkit.Eventually(t, 10*time.Second, "it takes spawns", func() bool { return s.lastHeartbeat().Ready })
+
+	agent.signal(syscall.SIGUSR1)
+	agent.awaitLine("limited")
+	env := map[string]string{"TEST_BACKEND": "serves"}
+	for i := range 4 {
+		env[fmt.Sprint("PAD", i)] = strings.Repeat("x", 28<<10)
+	}
+	large := messages.Encode(map[string]any{"command": []string{"backend"}, "env": env})
+	s.spawn("b-2", large) // finds out
+	testkit.Eventually(t, 10*time.Second, "the workers hear of it", func() bool { return !s.lastHeartbeat().Ready })
+	s.spawn("b-3", plays("serves"))
+	if got := s.end("b-3"); !strings.Contains(got.Message, "journal cannot be written") {
+		t.Fatalf("ended as %+v", got)
+	}
+	s.set(func() {
+		if !s.refused["b-3"] {
+			t.Error("it may not be placed elsewhere")
+		}
+		if len(s.states["b-2"]) != 0 {
+			t.Errorf("I5: reported before it was journalled: %v", s.states["b-2"])
+		}
+	})
+	exit(t, at, 3)
+	before := s.lastHeartbeat().DroneTimeMS
+	testkit.Eventually(t, 10*time.Second, "its leases are renewed", func() bool {
+		last := s.lastHeartbeat()
+		return last.DroneTimeMS > before && slices.Contains(last.Renew, "b-2") && !slices.Contains(last.Renew, "b-1")
+	})
+
+	agent.signal(syscall.SIGUSR2)
+	agent.awaitLine("limited")
+	s.await("b-2", messages.Ready)
+	if got := s.end("b-1"); got.ExitCode == nil || *got.ExitCode != 3 {
+		t.Fatalf("ended as %+v", got)
+	}
+	s.spawn("b-4", plays("serves"))
+	s.await("b-4", messages.Ready)
+	s.settled()
+	for _, id := range []string{"b-2", "b-4"} {
+		s.terminate(id, true)
+		s.end(id)
+	}
+}
