@@ -10,6 +10,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"go.uber.org/goleak"
 
@@ -26,7 +32,7 @@ import (
 )
 
 // patience bounds waits for what must happen.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // testLabel marks what the tests leave on the engine, for a while.
 const testLabel = "jetway-test"
@@ -34,6 +40,10 @@ const testLabel = "jetway-test"
 // JETWAY_TEST_DOCKER=off leaves out the tests that need an engine; make sets it where
 // none answers. Otherwise they fail without one.
 func TestMain(m *testing.M) {
+	if how := os.Getenv(asEngine); how != "" {
+		fmt.Fprintln(os.Stderr, "become an engine:", becomeEngine(how))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if err := cleanUp(); err != nil {
 		fmt.Fprintln(os.Stderr, "left behind:", err)
@@ -53,6 +63,18 @@ func TestEngineAnswers(t *testing.T) {
 	theEngine(t)
 }
 
+// notHere leaves a test out on a machine that cannot run it, unless it is to be run.
+func notHere(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("JETWAY_TEST_DOCKER") == "on" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// asEngine has the test binary become an engine of a test's own.
+const asEngine = "JETWAY_TEST_ENGINE"
+
 // shared is the engine that all tests use, with the images that they run.
 var shared struct {
 	once   sync.Once
@@ -61,7 +83,8 @@ var shared struct {
 
 	built    sync.Once
 	buildErr error
-	run      string // names what this run of the tests makes
+	programs map[string][]byte // odd and room, statically linked
+	run      string            // names what this run of the tests makes
 }
 
 // theEngine is the engine of DOCKER_HOST, or of the usual socket.
@@ -123,6 +146,12 @@ func buildImages(ctx context.Context, engine *client.Client) error {
 	if said, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the programs: %w\n%s", err, said)
 	}
+	shared.programs = map[string][]byte{}
+	for _, program := range []string{"odd", "room"} {
+		if shared.programs[program], err = os.ReadFile(filepath.Join(dir, program)); err != nil {
+			return err
+		}
+	}
 	for name, changes := range imageChanges {
 		if changes == nil {
 			continue
@@ -134,9 +163,7 @@ func buildImages(ctx context.Context, engine *client.Client) error {
 		}
 		content := []byte("not a program")
 		if program != "plain" {
-			if content, err = os.ReadFile(filepath.Join(dir, program)); err != nil {
-				return err
-			}
+			content = shared.programs[program]
 		}
 		if err := importImage(ctx, engine, imageName(name), program, content, mode, changes); err != nil {
 			return fmt.Errorf("import image %s: %w", name, err)
@@ -209,9 +236,16 @@ type stage struct {
 // newStage makes a runtime, of a drone of its own.
 func newStage(t *testing.T, change func(*docker.Config)) *stage {
 	t.Helper()
-	s := &stage{t: t, engine: theEngine(t), lines: make(chan runtime.Line, 100_000), words: make(chan string, 10_000)}
+	return newStageOn(t, theEngine(t), change)
+}
+
+// newStageOn makes one of an engine that is not the shared one.
+func newStageOn(t *testing.T, engine *client.Client, change func(*docker.Config)) *stage {
+	t.Helper()
+	s := &stage{t: t, engine: engine, lines: make(chan runtime.Line, 100_000), words: make(chan string, 10_000)}
 	s.config = docker.Config{
 		Drone:       "dr-" + newID(),
+		Engine:      engine.DaemonHost(),
 		Labels:      map[string]string{testLabel: shared.run},
 		RemoveAfter: 100 * time.Millisecond,
 		Log:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -304,8 +338,8 @@ func (s *stage) refused(spec runtime.Spec) string {
 	if err == nil {
 		s.t.Fatal("it was started")
 	}
-	if left := s.containers(s.t.Context()); len(left) > 0 {
-		s.t.Fatalf("after the refusal %v containers are left", left)
+	if _, missing := s.engine.ContainerInspect(s.t.Context(), "jetway-"+spec.BackendID, client.ContainerInspectOptions{}); !errdefs.IsNotFound(missing) {
+		s.t.Fatalf("after the refusal a container is left (%v)", missing)
 	}
 	return err.Error()
 }
@@ -348,6 +382,21 @@ func (s *stage) exit(instance runtime.Instance) runtime.Exit {
 	return instance.Exit()
 }
 
+// contextOf is for cleanups, which run after the test's own context has ended.
+func contextOf(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
+
+// receive waits for a word.
+func receive[T any](t *testing.T, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case word := <-from:
+		return word
+	case <-time.After(patience):
+		t.Fatalf("in vain: %s", what)
+		panic("unreachable")
+	}
+}
+
 // await waits until something is so.
 func await(t *testing.T, what string, so func() bool) {
 	t.Helper()
@@ -361,4 +410,47 @@ func await(t *testing.T, what string, so func() bool) {
 			t.Fatalf("in vain: %s", what)
 		}
 	}
+}
+
+// containerConfig is a container as the runtime labels its own.
+func containerConfig(s *stage, spec runtime.Spec) *container.Config {
+	return &container.Config{Image: image(s.t, "odd"), Env: []string{"AS=serve"}, Labels: map[string]string{
+		"io.jetway.drone": s.config.Drone, "io.jetway.backend": spec.BackendID, testLabel: shared.run,
+	}}
+}
+
+func (s *stage) inspect(instance runtime.Instance) container.InspectResponse {
+	s.t.Helper()
+	found, err := s.engine.ContainerInspect(s.t.Context(), instance.Handle(), client.ContainerInspectOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return found.Container
+}
+
+// farEngine is the engine as one that may be on another machine: by TCP.
+func (s *stage) farEngine() string {
+	s.t.Helper()
+	host := s.engine.DaemonHost()
+	socket, ok := strings.CutPrefix(host, "unix://")
+	if !ok {
+		return host
+	}
+	proxy := httptest.NewServer(relay{"unix", socket})
+	s.t.Cleanup(proxy.Close)
+	return strings.Replace(proxy.URL, "http://", "tcp://", 1)
+}
+
+// relay passes requests on to another address.
+type relay struct{ network, address string }
+
+// ServeHTTP passes a request on and does not wait with the answer.
+func (r relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, r.network, r.address)
+	}}
+	proxy := httputil.ReverseProxy{Transport: transport, FlushInterval: -1, Rewrite: func(p *httputil.ProxyRequest) {
+		p.Out.URL.Scheme, p.Out.URL.Host = "http", "docker"
+	}}
+	proxy.ServeHTTP(w, req)
 }

@@ -80,7 +80,7 @@ func (m *remover) settle(id string, err error) {
 	if err == nil || removal.tries == removeTries {
 		delete(m.due, id)
 	}
-	if removal.tries > 0 {
+	if removal.tries > 0 && !errdefs.IsConflict(err) { // else it is being removed
 		m.r.config.Log.Warn("cannot remove a container that has ended", "container", id, "attempt", removal.tries, "err", err)
 	}
 }

@@ -51,6 +51,9 @@ func main() {
 		signal.Notify(term, syscall.SIGTERM)
 		fmt.Println("ready")
 		<-term
+	case "two": // prints two lines, then nothing
+		fmt.Print("line one\nline two\n")
+		time.Sleep(time.Hour)
 	case "flood": // prints so many MB
 		line := []byte(strings.Repeat("x", 127) + "\n")
 		block := slices.Repeat(line, 8192)
@@ -97,6 +100,15 @@ func main() {
 		}
 	case "spin": // takes processor time without end
 		for {
+		}
+	case "append": // adds a line to a file
+		file, err := os.OpenFile(argument, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err == nil {
+			_, err = fmt.Fprintln(file, "line")
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(6)
 		}
 	case "fill": // fills a disk
 		file, err := os.Create(argument)

@@ -1,0 +1,241 @@
+package docker_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/docker"
+)
+
+// lives says that an instance has not ended.
+func lives(t *testing.T, instance runtime.Instance) {
+	t.Helper()
+	select {
+	case <-instance.Done():
+		t.Fatalf("it has ended: %v", instance.Exit())
+	default:
+	}
+}
+
+// I1: an engine that is dead, or hangs, keeps no backend alive past a hard deadline.
+func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
+	e := newEngine(t, "")
+	s := newStageOn(t, e.Client, nil)
+	hung := s.start(s.spec("deaf", e.fields()...))
+	dead := s.start(s.spec("fork 10", e.fields()...))
+	s.line("ready")
+	s.line("ready")
+
+	if err := e.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := hung.Terminate(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	exit := s.exit(hung)
+	if left := membersOf(t, hung.Handle()); len(left) > 0 {
+		t.Fatalf("processes %v live", left)
+	}
+	if exit.Code != -1 || exit.Signal != "SIGKILL" || !strings.Contains(exit.Message, "Docker") {
+		t.Errorf("ended with %v", exit)
+	}
+	if err := e.process.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+
+	e.crash()
+	if err := dead.Terminate(t.Context(), false); err == nil {
+		t.Error("a soft termination without an engine counts as done")
+	}
+	lives(t, dead)
+	if len(membersOf(t, dead.Handle())) == 0 {
+		t.Fatal("it ended with the engine, so this tests nothing")
+	}
+	if err := dead.Terminate(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	s.exit(dead)
+	if left := membersOf(t, dead.Handle()); len(left) > 0 {
+		t.Fatalf("processes %v live", left)
+	}
+
+	// What it could not remove meanwhile it removes then.
+	e.start()
+	await(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
+}
+
+// An engine that was killed, and kills what ran when it comes back: the ends are seen
+// then, not before, and backends can be started again.
+func TestEngineKilledAndStarted(t *testing.T) {
+	e := newEngine(t, "")
+	s := newStageOn(t, e.Client, nil)
+	instances := []runtime.Instance{s.start(s.spec("deaf", e.fields()...)), s.start(s.spec("quiet", e.fields()...))}
+	s.line("ready")
+	s.line("ready")
+	e.crash()
+	for _, instance := range instances {
+		if err := instance.Terminate(t.Context(), false); err == nil {
+			t.Error("a soft termination without an engine counts as done")
+		}
+		lives(t, instance)
+	}
+	if _, err := s.Start(t.Context(), s.spec("quiet", e.fields()...)); err == nil {
+		t.Error("started without an engine")
+	}
+	if _, err := s.Find(t.Context()); err == nil {
+		t.Error("found without an engine")
+	}
+	if _, err := s.Adopt(t.Context(), s.spec("quiet", e.fields()...), instances[0].Handle()); err == nil {
+		t.Error("adopted without an engine: it cannot tell")
+	}
+	e.start()
+	for _, instance := range instances {
+		t.Log(s.exit(instance))
+		if left := membersOf(t, instance.Handle()); len(left) > 0 {
+			t.Errorf("processes %v live", left)
+		}
+	}
+	again := s.start(s.spec("exit 3", e.fields()...))
+	if exit := s.exit(again); exit.Code != 3 {
+		t.Fatalf("ended with %v", exit)
+	}
+}
+
+// An engine that is upgraded under running backends (live-restore): they go on, with
+// all of their output, and what ended meanwhile is seen.
+func TestEngineRestartedUnderRunningBackends(t *testing.T) {
+	e := newEngine(t, "", "--live-restore")
+	s := newStageOn(t, e.Client, func(c *docker.Config) { c.LogLines, c.LogBytes = 100_000, 16<<20 })
+	stays := s.start(s.spec("count 5", e.fields()...))
+	goes := s.start(s.spec("deaf", e.fields()...))
+	counted := -1
+	next := func(until int) {
+		t.Helper()
+		for counted < until {
+			line := receive(t, "a line", s.lines)
+			if rest, ok := strings.CutPrefix(line.Text, "count "); ok {
+				if counted++; rest != strconv.Itoa(counted) {
+					t.Fatalf("line %q came after %d", line.Text, counted-1)
+				}
+			}
+		}
+	}
+	next(20)
+	e.upgrade()
+	if err := syscall.Kill(goes.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	lives(t, stays)
+	e.start()
+	if exit := s.exit(goes); exit.Code != 137 {
+		t.Errorf("ended with %v", exit)
+	}
+	lives(t, stays)
+	next(counted + 100)
+	if err := stays.Terminate(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if exit := s.exit(stays); exit.Code != 0 {
+		t.Errorf("ended with %v", exit)
+	}
+}
+
+// lossy is the engine behind a connection that breaks: the answer to a start, or all.
+type lossy struct {
+	relay
+	starts atomic.Int64 // so many answers to starts are lost
+	mu     sync.Mutex
+	events []context.CancelFunc
+}
+
+// ServeHTTP passes a request on, and the answer perhaps not.
+func (l *lossy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/start") && l.starts.Add(-1) >= 0 {
+		l.relay.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}
+	if strings.HasSuffix(r.URL.Path, "/events") {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		l.mu.Lock()
+		l.events = append(l.events, cancel)
+		l.mu.Unlock()
+		r = r.WithContext(ctx)
+	}
+	l.relay.ServeHTTP(w, r)
+}
+
+// breakEvents breaks every stream of events there has been.
+func (l *lossy) breakEvents() (broken int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, cancel := range l.events {
+		cancel()
+	}
+	return len(l.events)
+}
+
+func newLossyStage(t *testing.T) (*stage, *lossy) {
+	engine := theEngine(t)
+	socket, ok := strings.CutPrefix(engine.DaemonHost(), "unix://")
+	if !ok {
+		notHere(t, "the engine is not at a Unix socket")
+	}
+	l := &lossy{relay: relay{"unix", socket}}
+	server := httptest.NewServer(l)
+	t.Cleanup(server.Close)
+	return newStage(t, func(c *docker.Config) { c.Engine = strings.Replace(server.URL, "http://", "tcp://", 1) }), l
+}
+
+// I1: a start of which nobody knows whether it took effect is an error, and nothing of
+// it runs afterwards.
+func TestI1StartWithoutAnAnswerLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s, l := newLossyStage(t)
+	l.starts.Store(1)
+	spec := s.spec("deaf")
+	if said := s.refused(spec); !strings.Contains(said, "start the container") {
+		t.Error(said)
+	}
+	if len(s.found()) > 0 {
+		t.Fatal("it is there")
+	}
+	// The same with a start that is given up.
+	ctx, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("given up")
+	cancel(why)
+	if _, err := s.Start(ctx, s.spec("deaf")); err == nil {
+		t.Fatal("it was started")
+	}
+	await(t, "that nothing is there", func() bool { return len(s.found()) == 0 })
+	if exit := s.exit(s.start(s.spec("exit 2"))); exit.Code != 2 {
+		t.Fatalf("ended with %v", exit)
+	}
+}
+
+// An end that no event told of is seen when the events come again.
+func TestEndsAreSeenWithoutEvents(t *testing.T) {
+	t.Parallel()
+	s, l := newLossyStage(t)
+	instance := s.start(s.spec("quiet"))
+	for n := range 3 {
+		await(t, "the events", func() bool { return l.breakEvents() > n })
+		lives(t, instance)
+	}
+	if err := instance.Terminate(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	l.breakEvents()
+	if exit := s.exit(instance); exit.Code != 0 {
+		t.Fatalf("ended with %v", exit)
+	}
+}

@@ -1,0 +1,94 @@
+package docker_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/docker"
+)
+
+func limited(name string, value int64) []any {
+	return []any{"resource_limits", map[string]int64{name: value}}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	instance := s.start(s.spec("eat", limited("memory_limit_bytes", 32<<20)...))
+	exit := s.exit(instance)
+	if exit.Code != 137 || !strings.Contains(exit.Message, "out of memory: the limit is 33554432 bytes") {
+		t.Fatalf("ended with %v", exit)
+	}
+}
+
+func TestProcessorTimeLimit(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	instance := s.start(s.spec("spin", limited("cpu_time_limit", 1)...))
+	if exit := s.exit(instance); exit.Code != 137 {
+		t.Fatalf("ended with %v", exit)
+	}
+}
+
+// I8: a fork bomb stays in its container.
+func TestI8ProcessesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(c *docker.Config) { c.PidsLimit = 60 })
+	instance := s.start(s.spec("fork 200"))
+	exit := s.exit(instance)
+	if exit.Code == 0 {
+		t.Fatalf("ended with %v", exit)
+	}
+}
+
+// The limits that only show in what Docker was told.
+func TestLimitsReachTheEngine(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(c *docker.Config) { c.MountBase = t.TempDir() })
+	instance := s.start(s.spec("quiet", "mount", true, "resource_limits", map[string]int64{
+		"cpu_period": 50_000, "cpu_period_percent": 150, "memory_limit_bytes": 64 << 20, "cpu_time_limit": 1000,
+	}))
+	host := s.inspect(instance).HostConfig
+	if host.CPUPeriod != 50_000 || host.CPUQuota != 75_000 || host.Memory != 64<<20 || host.MemorySwap != host.Memory || *host.PidsLimit != 4096 {
+		t.Errorf("got %+v", host.Resources)
+	}
+	if len(host.Ulimits) != 1 || host.Ulimits[0].Soft != 1000 || host.Ulimits[0].Hard != 1000 {
+		t.Errorf("ulimits %v", host.Ulimits)
+	}
+	if host.LogConfig.Type != "json-file" || host.LogConfig.Config["max-size"] != "10m" || host.Privileged || host.AutoRemove || host.RestartPolicy.Name != "no" {
+		t.Errorf("got %+v", host)
+	}
+}
+
+// Plane's fields, from the control group and, for an engine elsewhere, from Docker:
+// both say the same, nearly.
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	spec := s.spec("serve", limited("memory_limit_bytes", 64<<20)...)
+	instance := s.start(spec)
+	s.line("ready")
+	far := newStage(t, func(c *docker.Config) { c.Drone, c.Engine = s.config.Drone, s.farEngine() })
+	same := far.adopt(spec, instance.Handle())
+	if same.PID() != 0 {
+		t.Errorf("process %d, on another machine", same.PID())
+	}
+	for _, i := range []runtime.Instance{instance, same} {
+		usage, err := i.Usage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if usage.CPU <= 0 || usage.CPU > time.Minute || usage.MemUsed < 1<<18 || usage.MemUsed > 64<<20 || usage.MemActive+usage.MemInactive == 0 || usage.MemLimit != 64<<20 {
+			t.Errorf("usage %+v", usage)
+		}
+	}
+	if err := same.Terminate(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	s.exit(instance)
+	if _, err := instance.Usage(t.Context()); err == nil {
+		t.Error("usage of what has ended")
+	}
+}
