@@ -16,6 +16,7 @@ SEED     ?= 0
 REPORT   ?= /tmp/jetway-torture
 
 .PHONY: help build run test torture mutants compiler lint fuzz bench clean
+.PHONY: help build run test compiler browser lint fuzz bench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +29,7 @@ build: ## Build bin/jetway and bin/room
 run: build ## Run all of Jetway here: NATS, Postgres, worker, drone, proxy (ARGS='--proxy-port 0')
 	@exec ./bin/jetway dev $(ARGS)
 
-test: compiler ## Run all tests, with the race detector (TESTFLAGS='-short')
+test: compiler browser ## Run all tests, with the race detector (TESTFLAGS='-short')
 	@$(DOCKER_TESTS); set -x; CGO_ENABLED=1 $(GOTEST) -race -timeout $(TIMEOUT) $(TESTFLAGS) ./...
 
 # What cannot be tested with Docker here is left out, and said; with JETWAY_TEST_DOCKER=on
@@ -53,17 +54,37 @@ mutants: ## See that the attack finds each of seven deliberate bugs
 # The race detector needs a C compiler.
 compiler:
 	@command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null && exit 0; \
+# Installs what the shell variables apt, dnf, apk and brew name, after saying why.
+define INSTALL
 	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
 	for tool in apt-get dnf apk brew none; do command -v $$tool >/dev/null && break; done; \
 	case $$tool in \
-	apt-get) do="$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev" ;; \
-	dnf) do="$$sudo dnf install -y -q gcc" ;; \
-	apk) do="$$sudo apk add --quiet gcc musl-dev" ;; \
-	brew) do="brew install gcc" ;; \
-	*) echo "No C compiler is installed, which the race detector needs: install gcc or clang"; exit 1 ;; \
+	apt-get) do="$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 $$apt" ;; \
+	dnf) do="$$sudo dnf install -y -q $$dnf" ;; \
+	apk) do="$$sudo apk add --quiet $$apk" ;; \
+	brew) do="brew install $$brew" ;; \
+	*) echo "$$why: install $$apt"; exit 1 ;; \
 	esac; \
-	echo "No C compiler is installed, which the race detector needs: installing gcc with $${sudo:+$$sudo }$$tool"; \
+	echo "$$why: installing it with $${sudo:+$$sudo }$$tool"; \
 	said=$$(sh -c "$$do" 2>&1) || { echo "$$said"; exit 1; }
+endef
+
+# The race detector needs a C compiler.
+compiler:
+	@command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null && exit 0; \
+	why="No C compiler is installed, which the race detector needs"; \
+	apt="gcc libc6-dev" dnf=gcc apk="gcc musl-dev" brew=gcc; \
+	$(INSTALL)
+
+# The proxy is tested with a real browser, too. Where it may be is also in e2e_browser_test.go.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable \
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" /Applications/Chromium.app/Contents/MacOS/Chromium; do \
+		command -v "$$name" >/dev/null && exit 0; \
+	done; \
+	why="No Chromium is installed, which tests of the proxy need"; \
+	apt=chromium dnf=chromium apk=chromium brew="--cask google-chrome"; \
+	$(INSTALL)
 
 lint: ## Check style, imports and common mistakes
 	@$(GOLANGCI) run
