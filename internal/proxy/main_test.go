@@ -86,6 +86,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 			return new(net.Dialer).DialContext(ctx, "tcp", w.addr)
 		},
 		DisableCompression:     true,
+		MaxIdleConnsPerHost:    64,
 		MaxResponseHeaderBytes: 64 << 10, // of early hints as well
 	}
 	w.client = &http.Client{

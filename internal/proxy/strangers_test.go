@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// A scan asks next to nothing of the workers, and what is known goes on working.
+func TestScanOfRandomTokensIsHeldOff(t *testing.T) {
+	const tokens, clients = 20_000, 16
+	w := newWorld(t)
+	known := token("known")
+	w.leads(known, "be-a", echo)
+	equal(t, "known before", w.get("/"+known+"/").status, http.StatusOK)
+	w.worker.asks()
+	start := time.Now()
+	var all sync.WaitGroup
+	for c := range clients {
+		all.Go(func() {
+			for i := c; i < tokens; i += clients {
+				got := w.get("/" + token(strconv.Itoa(i)) + "/")
+				switch got.status {
+				case http.StatusGone:
+				case http.StatusTooManyRequests:
+					if got.header.Get("Retry-After") == "" {
+						t.Error("429 without Retry-After")
+					}
+				default:
+					t.Errorf("status %d", got.status)
+				}
+			}
+		})
+	}
+	all.Wait()
+	most := strangerBurst + int(time.Since(start).Seconds()*strangerRate) + 1
+	if asked := w.worker.asks(); asked > most {
+		t.Errorf("%d questions for %d tokens, want %d at most", asked, tokens, most)
+	}
+	equal(t, "known after", w.get("/"+known+"/").status, http.StatusOK)
+	if held := len(w.proxy.routes.unknown.until); held > unknownKept {
+		t.Errorf("%d unknown tokens are remembered", held)
+	}
+}
+
+func TestUnknownTokensAreRememberedForAMoment(t *testing.T) {
+	w := newWorld(t)
+	for range 50 {
+		equal(t, "status", w.get("/"+token("none")+"/").status, http.StatusGone)
+	}
+	equal(t, "questions", w.worker.asks(), 1)
+
+	now := time.Now()
+	u := newUnknown(3, time.Minute)
+	for i := range 5 {
+		u.add(fmt.Sprint(i), now)
+		u.add(fmt.Sprint(i), now)
+	}
+	for i, want := range []bool{false, false, true, true, true} {
+		equal(t, fmt.Sprint(i), u.has(fmt.Sprint(i), now), want)
+	}
+	equal(t, "kept", len(u.until), 3)
+	equal(t, "4 later", u.has("4", now.Add(time.Minute)), false)
+}
+
+// Tokens that lead somewhere cost their clients nothing, however many share an address.
+func TestProperTokensAreNotLimited(t *testing.T) {
+	w := newWorld(t)
+	address := backend(t, echo)
+	for i := range 3 * strangerBurst {
+		tok := token(fmt.Sprint("proper", i))
+		w.worker.route(tok, ready("be-a", address))
+		equal(t, "status", w.get("/"+tok+"/").status, http.StatusOK)
+	}
+}
+
+// I8: however many clients try, what is kept of them is bounded.
+func TestStrangersAreBounded(t *testing.T) {
+	s, now := newStrangers(), time.Now()
+	client := func(i int) netip.Addr {
+		return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+	}
+	admitted := 0
+	for i := range 2 * strangersKept {
+		if s.admit(client(i), now) {
+			admitted++
+		}
+	}
+	equal(t, "clients kept", len(s.clients), strangersKept)
+	equal(t, "admitted: each, and the others together", admitted, strangersKept+strangerBurst)
+	// Those who have their whole allowance again make room.
+	later := now.Add(time.Minute)
+	for i := range 100 {
+		equal(t, "a new one later", s.admit(client(3*strangersKept+i), later), true)
+	}
+	if len(s.clients) > strangersKept {
+		t.Errorf("%d clients are kept", len(s.clients))
+	}
+	for range 2 * strangerBurst {
+		s.giveBack(client(0), later)
+	}
+	if s.clients[client(0)] != nil {
+		t.Error("who has all of it is still kept")
+	}
+}
+
+func TestClientsAreCountedByAddress(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::",
+		"[fe80::1%eth0]:5": "fe80::", "@": "invalid IP",
+	} {
+		equal(t, remote, clientOf(&http.Request{RemoteAddr: remote}).String(), want)
+	}
+}
+
+// I8: questions that nobody answers do not pile up.
+func TestTooManyQuestionsAreRefused(t *testing.T) {
+	w := newWorld(t)
+	s := w.proxy.routes
+	s.mu.Lock()
+	for i := range questions {
+		s.asking[fmt.Sprint(i)] = &question{answered: make(chan struct{})}
+	}
+	s.mu.Unlock()
+	got := w.get("/" + token("a") + "/")
+	equal(t, "status", got.status, http.StatusServiceUnavailable)
+	equal(t, "Retry-After", got.header.Get("Retry-After"), "1")
+	equal(t, "questions", w.worker.asks(), 0)
+	_, err := w.proxy.find(t.Context(), token("b"))
+	equal(t, "kind", messages.KindOf(err), messages.Overloaded)
+	s.mu.Lock()
+	clear(s.asking)
+	s.mu.Unlock()
+}
