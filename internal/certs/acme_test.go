@@ -1,0 +1,271 @@
+package certs
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/dns"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// The authority checks on the plain listener, and the certificate is one that browsers
+// take, with HTTP/2.
+func TestHTTP01(t *testing.T) {
+	t.Parallel()
+	f := newFront(t)
+	ca := f.authority("")
+	k, _, _ := f.serve(newBus(t), f.config(ca, HTTP01))
+	f.await(f.domain, "a certificate", anyOne)
+	if proto := f.trusted(ca.Issuers(), f.domain); proto != "HTTP/2.0" {
+		t.Errorf("served by %s", proto)
+	}
+	if got, failed := k.Orders(); got != 1 || failed != 0 || ca.Orders() != 1 {
+		t.Errorf("%d certificates got, %d failures, %d orders", got, failed, ca.Orders())
+	}
+	if list := k.Certificates(); len(list) != 1 || list[0].Name != f.domain || time.Until(list[0].Until) < time.Hour {
+		t.Errorf("in use: %+v", list)
+	}
+}
+
+func TestTLSALPN01(t *testing.T) {
+	t.Parallel()
+	f := newFront(t)
+	ca := f.authority("")
+	cfg := f.config(ca, TLSALPN01)
+	cfg.HTTP = nil
+	f.serve(newBus(t), cfg)
+	f.await(f.domain, "a certificate", anyOne)
+	f.trusted(ca.Issuers(), f.domain)
+	// Whoever does not say whom he wants, as checks of load balancers, gets the first.
+	if leaf := f.await("", "a certificate for nobody", anyOne); leaf.VerifyHostname(f.domain) != nil {
+		t.Errorf("got one for %v", leaf.DNSNames)
+	}
+}
+
+// newDNS makes a DNS server for the domain, which runs from run until stop or the end of the test.
+func newDNS(t *testing.T, domain, listen string) (s *dns.Server, run func(url string) (stop func())) {
+	t.Helper()
+	zone, err := dns.ParseZone("_acme-challenge." + domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, logger := newLog(t)
+	s, err = dns.New(dns.Config{Name: "ns-test", Listen: listen, Zones: []dns.Zone{zone}, Nameservers: []string{"ns1.example.com"}, Log: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, func(url string) func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		nc, err := bus.Connect(ctx, bus.Config{URL: url, Name: "ns-test", OnReconnect: s.BusGap, Log: logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		running.Go(func() {
+			if err := s.Run(ctx, nc); err != nil {
+				t.Error(err)
+			}
+		})
+		stop := sync.OnceFunc(func() {
+			cancel()
+			running.Wait()
+			bus.Drain(nc, patience)
+		})
+		t.Cleanup(stop)
+		return stop
+	}
+}
+
+// By the DNS come certificates for the subdomains too, answered by the DNS role: here
+// with one that starts only when the proxy already waits for it.
+func TestDNS01GetsTheWildcard(t *testing.T) {
+	t.Parallel()
+	f, url := newFront(t), newBus(t)
+	server, run := newDNS(t, f.domain, "127.0.0.1:0")
+	ca := f.authority(server.Addr().String())
+	heard, err := testkit.Conn(t, url).SubscribeSync(messages.SubjectDNSPresent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := f.config(ca, DNS01)
+	cfg.HTTP = nil
+	_, l, _ := f.serve(url, cfg)
+	if _, err := heard.NextMsg(patience); err != nil {
+		t.Fatal(err)
+	}
+	run(url)
+	for _, name := range []string{f.domain, "doc-1." + f.domain} {
+		f.await(name, "a certificate for "+name, anyOne)
+		f.trusted(ca.Issuers(), name)
+	}
+	if ca.Orders() != 2 {
+		t.Errorf("%d orders", ca.Orders())
+	}
+	l.await("DNS servers answer a challenge")
+	for _, name := range []string{"a.b." + f.domain, "example.com", "x" + f.domain} {
+		if leaf := f.leaf(name); leaf != nil {
+			t.Errorf("%s is shown %v", name, leaf.DNSNames)
+		}
+	}
+}
+
+// Whatever clients ask for, nothing is ordered but for the names that were given, and
+// nobody's handshake or request makes the proxy ask the bus.
+func TestI8NothingIsOrderedForOtherNames(t *testing.T) {
+	t.Parallel()
+	f, url := newFront(t), newBus(t)
+	ca := f.authority("")
+	f.serve(url, f.config(ca, HTTP01))
+	f.await(f.domain, "a certificate", anyOne)
+	asked, err := testkit.Conn(t, url).SubscribeSync("$JS.API.STREAM.MSG.GET.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"evil.example.com", "doc." + f.domain, "example.com", "localhost", "*." + f.domain} {
+		if leaf := f.leaf(name); leaf != nil {
+			t.Errorf("%s is shown %v", name, leaf.DNSNames)
+		}
+		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+f.plain.Addr().String()+httpChallenge+"x", nil)
+		request.Host = name
+		reply, err := http.DefaultTransport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = reply.Body.Close()
+		if reply.StatusCode == http.StatusOK {
+			t.Errorf("%s has its challenge answered", name)
+		}
+	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	if ca.Orders() != 1 {
+		t.Errorf("%d orders", ca.Orders())
+	}
+	if n, _, _ := asked.Pending(); n > 0 {
+		t.Errorf("the bus was asked %d times", n)
+	}
+}
+
+// A certificate for shortLife is not due for days, unless those that have no more than
+// shortIsDue of their life left are: then it is in seconds, and one for 90 days, as the
+// authority gives by itself, is not in the minute after.
+const (
+	shortLife  = 6 * 24 * time.Hour
+	shortIsDue = 0.99999
+)
+
+// Two proxies with the same name start at once: one orders, both have the certificate.
+// When it is due, one of them renews it, once.
+func TestProxiesShareCertificatesAndOneOfThemRenews(t *testing.T) {
+	t.Parallel()
+	a, b, url := newFront(t), newFront(t), newBus(t)
+	b.domain = a.domain
+	ca := a.authority("")
+	both := func(change func(*Config)) (stop func()) {
+		var stops []func()
+		for _, f := range []*front{a, b} {
+			cfg := f.config(ca, TLSALPN01)
+			cfg.HTTP = nil
+			change(&cfg)
+			_, _, stop := f.serve(url, cfg)
+			stops = append(stops, stop)
+		}
+		return func() {
+			for _, stop := range stops {
+				stop()
+			}
+		}
+	}
+	stop := both(func(cfg *Config) { cfg.life = shortLife })
+	first := a.await(a.domain, "a certificate", anyOne)
+	b.await(a.domain, "the same one", first.Equal)
+	if ca.Orders() != 1 {
+		t.Errorf("%d orders for one certificate", ca.Orders())
+	}
+	stop()
+
+	for _, f := range []*front{a, b} {
+		listener, err := net.Listen("tcp", f.tls.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = listener.Close() })
+		f.tls = listener
+	}
+	both(func(cfg *Config) { cfg.renewAt = shortIsDue })
+	second := a.await(a.domain, "a new certificate", func(c *x509.Certificate) bool { return !c.Equal(first) })
+	b.await(a.domain, "the same new one", second.Equal)
+	if time.Until(second.NotAfter) < time.Hour {
+		t.Errorf("the new one ends at %s", second.NotAfter)
+	}
+	if ca.Orders() != 2 {
+		t.Errorf("%d orders for two certificates", ca.Orders())
+	}
+}
+
+// The authority is away when a proxy starts: the certificate that there is goes on, the
+// log says so, and when the authority is back it is renewed.
+func TestOldCertificateGoesOnWhileTheAuthorityIsAway(t *testing.T) {
+	t.Parallel()
+	f, url := newFront(t), newBus(t)
+	ca := f.authority("")
+	cfg := f.config(ca, TLSALPN01)
+	cfg.HTTP = nil
+	cfg.life = shortLife
+	_, _, stop := f.serve(url, cfg)
+	first := f.await(f.domain, "a certificate", anyOne)
+	stop()
+	ca.Down()
+	listener, err := net.Listen("tcp", f.tls.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.tls = listener
+	cfg.life, cfg.renewAt = 0, shortIsDue
+	k, l, _ := f.serve(url, cfg)
+	f.await(f.domain, "the old certificate", first.Equal)
+	l.await("cannot renew a certificate, the old one goes on")
+	if !strings.Contains(l.String(), "connection refused") {
+		t.Error("the log does not say why")
+	}
+	if _, failed := k.Orders(); failed == 0 {
+		t.Error("no failure is counted")
+	}
+	f.await(f.domain, "still the old certificate", first.Equal)
+}
+
+// Without any certificate the proxy says which it has not, and neither ends nor waits.
+func TestNoCertificateYetIsSaid(t *testing.T) {
+	t.Parallel()
+	f := newFront(t)
+	ca := f.authority("")
+	ca.Down()
+	cfg := f.config(ca, TLSALPN01)
+	cfg.HTTP = nil
+	_, l, _ := f.serve(newBus(t), cfg)
+	l.await("cannot get a certificate: there is none for this name")
+	if leaf := f.leaf(f.domain); leaf != nil {
+		t.Errorf("shown %v", leaf.DNSNames)
+	}
+	if n := strings.Count(l.String(), "level=ERROR"); n != 1 {
+		t.Errorf("%d errors in the log for one failure", n)
+	}
+}
+
+// A proxy that starts before any worker has made the bucket waits for it, and then goes on.
+func TestWaitsForTheBucket(t *testing.T) {
+	t.Parallel()
+	f, url := newFront(t), testkit.NATS(t).URL()
+	ca := f.authority("")
+	_, l, _ := f.serve(url, f.config(ca, HTTP01))
+	l.await("is a worker running?")
+	makeStreams(t, url)
+	f.await(f.domain, "a certificate", anyOne)
+}

@@ -1,0 +1,254 @@
+package certs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"pgregory.net/rapid"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+func openTest(t *testing.T, nc *nats.Conn) *storage {
+	t.Helper()
+	_, log := newLog(t)
+	s, err := openStorage(t.Context(), nc, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// What certmagic expects of a storage; what one proxy stored, another one reads at once.
+func TestStorageIsLikeFiles(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), newBus(t)
+	a, b := openTest(t, testkit.Conn(t, url)), openTest(t, testkit.Conn(t, url))
+	files := []string{
+		"acme/ca-dir/users/ops@example.com/ops.json", "acme/ca-dir/users/ops@example.com/ops.key",
+		"certificates/ca-dir/wildcard_.a.example/wildcard_.a.example.crt", "certificates/ca-dir/a.example/a.example.crt", "..x/.y./z.",
+	}
+	for _, file := range files {
+		if _, err := a.Load(ctx, file); !errors.Is(err, fs.ErrNotExist) || a.Exists(ctx, file) {
+			t.Errorf("%s: %v before it is stored", file, err)
+		}
+		for _, value := range []string{"old", "value of " + file} {
+			if err := a.Store(ctx, file, []byte(value)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := b.Load(ctx, file); err != nil || string(got) != "value of "+file || !b.Exists(ctx, file) {
+			t.Errorf("%s: %q, %v", file, got, err)
+		}
+		info, err := b.Stat(ctx, file)
+		if err != nil || !info.IsTerminal || info.Key != file || info.Size != int64(len("value of "+file)) || info.Modified.IsZero() {
+			t.Errorf("%s: %+v, %v", file, info, err)
+		}
+	}
+	for _, c := range []struct {
+		dir       string
+		recursive bool
+		want      []string
+	}{
+		{"acme/ca-dir/users", false, []string{"acme/ca-dir/users/ops@example.com"}},
+		{"acme/ca-dir/users", true, files[:2]},
+		{"", false, []string{"..x", "acme", "certificates"}},
+		{"certificates/ca-dir/a", true, nil},
+		{"certificates/ca-dir/a.example", true, files[3:4]},
+	} {
+		got, err := b.List(ctx, c.dir, c.recursive)
+		slices.Sort(got)
+		if !slices.Equal(got, c.want) || (err == nil) != (c.want != nil) || (err != nil && !errors.Is(err, fs.ErrNotExist)) {
+			t.Errorf("%q (recursive %t) has %q, %v", c.dir, c.recursive, got, err)
+		}
+	}
+	if info, err := b.Stat(ctx, "acme/ca-dir"); err != nil || info.IsTerminal {
+		t.Errorf("a directory is %+v, %v", info, err)
+	}
+	for _, gone := range []string{"acme", files[2], files[2], "never/there"} {
+		if err := b.Delete(ctx, gone); err != nil {
+			t.Errorf("delete %s: %v", gone, err)
+		}
+	}
+	for i, file := range files {
+		if a.Exists(ctx, file) != (i > 2) {
+			t.Errorf("%s is there: %t", file, i <= 2)
+		}
+	}
+	if err := a.Store(ctx, files[2], []byte("again")); err != nil || !b.Exists(ctx, files[2]) {
+		t.Error("what was deleted cannot be stored again: ", err)
+	}
+}
+
+// Every name has a key of its own that the bucket takes.
+func TestNamesBecomeKeys(t *testing.T) {
+	t.Parallel()
+	valid := regexp.MustCompile(`^[-/_=\.a-zA-Z0-9]+$`)
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.OneOf(rapid.StringMatching(`[a-z./@=_*-]{1,20}`), rapid.StringN(1, 20, 60)).Draw(t, "name")
+		key := encode(name)
+		if !valid.MatchString(key) || strings.HasPrefix(key, ".") || strings.HasSuffix(key, ".") || strings.Contains(key, "..") {
+			t.Fatalf("%q becomes %q", name, key)
+		}
+		if decode(key) != name {
+			t.Fatalf("%q becomes %q, which is %q", name, key, decode(key))
+		}
+	})
+}
+
+// A bus that is away is not taken for a certificate that is not there: it would be ordered.
+func TestBusAwayIsNotAbsence(t *testing.T) {
+	t.Parallel()
+	server := testkit.OwnNATS(t)
+	makeStreams(t, server.URL())
+	s := openTest(t, testkit.Conn(t, server.URL()))
+	if err := s.Store(t.Context(), "a/b", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	said := make(chan bool, 1)
+	go func() { said <- s.Exists(t.Context(), "a/b") }()
+	if _, err := s.Load(t.Context(), "a/b"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("read %v while the bus is away", err)
+	}
+	server.Start()
+	select {
+	case there := <-said:
+		if !there {
+			t.Error("it seems not to be there")
+		}
+	case <-time.After(patience):
+		t.Error("no answer after the bus is back")
+	}
+}
+
+// One holds a lock at a time, within a proxy and among proxies, and all get it.
+func TestLockIsHeldByOneAtATime(t *testing.T) {
+	t.Parallel()
+	url := newBus(t)
+	var inside, times atomic.Int64
+	var running sync.WaitGroup
+	for range 3 {
+		s := openTest(t, testkit.Conn(t, url))
+		for range 3 {
+			running.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				if err := s.Lock(ctx, "issue_cert_*.a.example"); err != nil {
+					t.Error(err)
+					return
+				}
+				if n := inside.Add(1); n != 1 {
+					t.Errorf("%d hold the lock", n)
+				}
+				times.Add(1)
+				if err := s.Store(ctx, "x", nil); err != nil { // something that takes a moment
+					t.Error(err)
+				}
+				inside.Add(-1)
+				if err := s.Unlock(ctx, "issue_cert_*.a.example"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	running.Wait()
+	if times.Load() != 9 {
+		t.Errorf("held %d times", times.Load())
+	}
+}
+
+// A lock is kept for as long as it is held. When its proxy is gone another one gets it,
+// and what the first one says of it later changes nothing.
+func TestLockEndsWithItsProxyOnly(t *testing.T) {
+	t.Parallel()
+	url := newBus(t)
+	first, second := openTest(t, testkit.Conn(t, url)), openTest(t, testkit.Conn(t, url))
+	for _, s := range []*storage{first, second} {
+		s.renewEvery, s.staleAfter = 100*time.Millisecond, 3*time.Second
+	}
+	if err := first.Lock(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	renewed, err := testkit.Conn(t, url).SubscribeSync(messages.CertsSubject("locks/x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() { got <- second.Lock(t.Context(), "x") }()
+	for range 50 { // five seconds, in which who waits would have taken it
+		if _, err := renewed.NextMsg(patience); err != nil {
+			t.Fatal("the lock is not kept: ", err)
+		}
+		select {
+		case err := <-got:
+			t.Fatal("a lock that is kept was taken: ", err)
+		default:
+		}
+	}
+	first.mu.Lock()
+	l := first.locks["x"]
+	first.mu.Unlock()
+	l.release() // it is kept no more, as when its process is killed
+	<-l.released
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Unlock(t.Context(), "x"); err != nil {
+		t.Error(err)
+	}
+	if _, err := second.kv.Get(t.Context(), "locks/x"); err != nil {
+		t.Error("the one who was gone gave back another's lock: ", err)
+	}
+	if err := second.Unlock(t.Context(), "x"); err != nil {
+		t.Error(err)
+	}
+	if err := second.Unlock(t.Context(), "x"); err == nil {
+		t.Error("a lock that is not held is given back")
+	}
+}
+
+// A lock outlives a restart of NATS, and who waits gets it after.
+func TestLockOutlivesARestartOfNATS(t *testing.T) {
+	t.Parallel()
+	server := testkit.OwnNATS(t)
+	makeStreams(t, server.URL())
+	first, second := openTest(t, testkit.Conn(t, server.URL())), openTest(t, testkit.Conn(t, server.URL()))
+	first.renewEvery = 50 * time.Millisecond
+	if err := first.Lock(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() { got <- second.Lock(t.Context(), "x") }()
+	server.Restart()
+	if err := first.Store(t.Context(), "y", nil); err != nil {
+		testkit.Eventually(t, patience, "the bus is back", func() bool { return first.Store(t.Context(), "y", nil) == nil })
+	}
+	select {
+	case err := <-got:
+		t.Fatal("a lock that is held was taken: ", err)
+	default:
+	}
+	if err := first.Unlock(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-got:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(2 * patience):
+		t.Error("who waits does not get it")
+	}
+	_ = second.Unlock(t.Context(), "x")
+}
