@@ -155,7 +155,10 @@ func (a *authority) run(ctx context.Context, nc *nats.Conn) {
 	defer running.Wait()
 	var solver *dnsSolver
 	if a.cfg.ACME.Challenge == DNS01 {
-		solver = newDNSSolver(nc, a.cfg.Log)
+		if solver, err = newDNSSolver(nc, a.cfg.Log); err != nil {
+			a.cfg.Log.ErrorContext(ctx, "cannot get certificates", "err", err)
+			return
+		}
 		running.Go(func() { solver.run(ctx) })
 	}
 	m := a.put(store, solver)

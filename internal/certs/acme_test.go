@@ -5,10 +5,14 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mholt/acmez/v3/acme"
+	miekg "github.com/miekg/dns"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dns"
@@ -125,7 +129,11 @@ func TestI8NothingIsOrderedForOtherNames(t *testing.T) {
 	ca := f.authority("")
 	f.serve(url, f.config(ca, HTTP01))
 	f.await(f.domain, "a certificate", anyOne)
-	asked, err := testkit.Conn(t, url).SubscribeSync("$JS.API.STREAM.MSG.GET.>")
+	listener := testkit.Conn(t, url)
+	asked, err := listener.SubscribeSync("$JS.API.STREAM.MSG.GET.>")
+	if err == nil {
+		err = listener.Flush()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +155,9 @@ func TestI8NothingIsOrderedForOtherNames(t *testing.T) {
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	if ca.Orders() != 1 {
 		t.Errorf("%d orders", ca.Orders())
+	}
+	if err := listener.Flush(); err != nil {
+		t.Fatal(err)
 	}
 	if n, _, _ := asked.Pending(); n > 0 {
 		t.Errorf("the bus was asked %d times", n)
@@ -268,4 +279,72 @@ func TestWaitsForTheBucket(t *testing.T) {
 	l.await("is a worker running?")
 	makeStreams(t, url)
 	f.await(f.domain, "a certificate", anyOne)
+}
+
+// Plain HTTP is answered with the way to https, as it was asked for.
+func TestPlainHTTPLeadsToHTTPS(t *testing.T) {
+	t.Parallel()
+	cert, key := certFiles(t)
+	f := newFront(t)
+	k, _, _ := f.serve("", Config{CertFile: cert, KeyFile: key, HTTP: f.plain})
+	for _, c := range []struct {
+		method, host, path, want string
+	}{
+		{http.MethodGet, "rooms.example.com", "/t/a%2Fb?x=1", "https://rooms.example.com/t/a%2Fb?x=1"},
+		{http.MethodPost, "rooms.example.com:80", "/", "https://rooms.example.com/"},
+		{http.MethodGet, "rooms.example.com", httpChallenge + "x", "https://rooms.example.com" + httpChallenge + "x"},
+		{http.MethodGet, "rooms.example.com", "//evil.example/", "https://rooms.example.com//evil.example/"},
+		{http.MethodGet, "a b", "/", ""},
+		{http.MethodGet, "evil.example/x", "/", ""},
+		{http.MethodGet, "", "/", ""},
+	} {
+		r := httptest.NewRequest(c.method, c.path, nil)
+		r.Host = c.host
+		w := httptest.NewRecorder()
+		k.ServeHTTP(w, r)
+		if got := w.Header().Get("Location"); got != c.want || (w.Code == http.StatusPermanentRedirect) != (c.want != "") {
+			t.Errorf("%+v: got %d %s", c, w.Code, got)
+		}
+	}
+}
+
+// A DNS server that is started anew in the middle of it is told again, by the proxy, what
+// is open, and all of them are told when it is over.
+func TestDNSServersThatStartAnewAreToldAgain(t *testing.T) {
+	t.Parallel()
+	url := newBus(t)
+	_, logger := newLog(t)
+	solver, err := newDNSSolver(testkit.Conn(t, url), logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { solver.run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	const domain = "anew.example.com"
+	_, run := newDNS(t, domain, "127.0.0.1:0")
+	stop := run(url)
+	second, runSecond := newDNS(t, domain, "127.0.0.1:0")
+	challenge := acme.Challenge{Identifier: acme.Identifier{Type: "dns", Value: domain}, KeyAuthorization: "k"}
+	if err := solver.Present(ctx, challenge); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	runSecond(url)
+	values := func() int {
+		q := new(miekg.Msg)
+		q.SetQuestion("_acme-challenge."+domain+".", miekg.TypeTXT)
+		reply, err := miekg.ExchangeContext(ctx, q, second.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(reply.Answer)
+	}
+	testkit.Eventually(t, patience, "the new server answers", func() bool { return values() == 1 })
+	if err := solver.CleanUp(ctx, challenge); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, patience, "it does no more", func() bool { return values() == 0 })
 }

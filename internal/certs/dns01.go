@@ -27,8 +27,9 @@ const (
 
 // dnsSolver has DNS servers on the bus answer what the authority asks.
 type dnsSolver struct {
-	nc  *nats.Conn
-	log *slog.Logger
+	nc      *nats.Conn
+	log     *slog.Logger
+	started *nats.Subscription
 
 	mu   sync.Mutex
 	open map[messages.Challenge]struct{}
@@ -37,20 +38,21 @@ type dnsSolver struct {
 
 var _ acmez.Solver = (*dnsSolver)(nil)
 
-func newDNSSolver(nc *nats.Conn, log *slog.Logger) *dnsSolver {
-	return &dnsSolver{nc: nc, log: log, open: make(map[messages.Challenge]struct{}), wake: make(chan struct{})}
+// newDNSSolver makes a solver that listens to DNS servers until its run has ended.
+func newDNSSolver(nc *nats.Conn, log *slog.Logger) (*dnsSolver, error) {
+	s := &dnsSolver{nc: nc, log: log, open: make(map[messages.Challenge]struct{}), wake: make(chan struct{})}
+	var err error
+	if s.started, err = nc.Subscribe(messages.SubjectDNSStarted, func(*nats.Msg) { s.again() }); err != nil {
+		return nil, fmt.Errorf("listen to DNS servers: %w", err)
+	}
+	return s, nil
 }
 
 // run tells DNS servers again what they may have missed, until ctx ends.
 func (s *dnsSolver) run(ctx context.Context) {
+	defer func() { _ = s.started.Unsubscribe() }()
 	back := s.nc.StatusChanged(nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(back)
-	sub, err := s.nc.Subscribe(messages.SubjectDNSStarted, func(*nats.Msg) { s.again() })
-	if err != nil {
-		s.log.ErrorContext(ctx, "cannot listen to DNS servers", "err", err)
-		return
-	}
-	defer func() { _ = sub.Unsubscribe() }()
 	for {
 		select {
 		case <-ctx.Done():

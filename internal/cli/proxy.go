@@ -22,6 +22,7 @@ type proxyCmd struct {
 	DrainTimeout time.Duration `default:"20s" help:"How long open requests and WebSockets may go on after that before they are cut. Default: ${default}."`
 	AccessLog    bool          `help:"Log every request when it has ended."`
 	metricsFlags
+	certFlags    `group:"https:"`
 }
 
 // Run is a proxy until the command is stopped.
@@ -47,9 +48,14 @@ func (c *proxyCmd) Run(r *run) error {
 	if err != nil {
 		return badFlag("--listen", err)
 	}
+	keeper, err := c.keeper(r, listener)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	px, err := proxy.New(proxy.Config{
 		Name:         c.Name,
 		Listener:     listener,
+		TLS:          keeper.tls(),
 		RootRedirect: c.RootRedirect,
 		ReadyTimeout: c.ReadyTimeout,
 		DrainDelay:   c.DrainDelay,
@@ -60,13 +66,16 @@ func (c *proxyCmd) Run(r *run) error {
 		Log:          r.log,
 	})
 	if err != nil {
+		keeper.abandon()
 		return errors.Join(badFlag("--root-redirect", err), listener.Close())
 	}
 	nc, err := c.connect(r, c.Name, "proxy", px.BusGap)
 	if err != nil {
+		keeper.abandon()
 		_ = listener.Close()
 		return stopped(r, err)
 	}
 	defer bus.Drain(nc, drainTimeout)
+	defer keeper.start(r.ctx, nc)()
 	return stopped(r, px.Run(r.ctx, nc))
 }
