@@ -96,7 +96,7 @@ func (s *Server) listen(address string) (err error) {
 		if packets, err = net.ListenPacket("udp", address); err != nil {
 			return err
 		}
-		s.udp = packets.(*net.UDPConn) //nolint:forcetypeassert // "udp" gives no other
+		s.udp = packets.(*net.UDPConn) // "udp" gives no other
 		if s.tcp, err = net.Listen("tcp", s.udp.LocalAddr().String()); err == nil {
 			return nil
 		}
