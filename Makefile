@@ -48,7 +48,7 @@ endef
 torture: ## Attack the whole system for DURATION (10m), its faults from SEED
 	@go test ./internal/torture -run '^TestTorture$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.seed $(SEED) -torture.report $(REPORT)
 
-mutants: ## See that the attack finds each of seven deliberate bugs
+mutants: ## See that the attack finds deliberate bugs
 	@go test ./internal/torture -run '^TestMutants$$' -count=1 -v -timeout 0 -torture.duration 2m -torture.seed $(SEED) -torture.report $(REPORT)
 
 # The race detector needs a C compiler.

@@ -13,8 +13,6 @@ const (
 	LateDeadline Name = "late-deadline"
 	// RenewExpired renews leases that have expired (I1).
 	RenewExpired Name = "renew-expired"
-	// AckUnjournalled acknowledges actions long before they are journalled (I3).
-	AckUnjournalled Name = "ack-unjournalled"
 	// PublishUncommitted publishes states before they are committed (I5).
 	PublishUncommitted Name = "publish-uncommitted"
 	// TakeoverUnfenced takes expired leases over with the fencing token that they had (I2).
@@ -26,7 +24,7 @@ const (
 )
 
 // All are all of them.
-var All = []Name{LateDeadline, RenewExpired, AckUnjournalled, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport}
+var All = []Name{LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport}
 
 // Env names the bug.
 const Env = "JETWAY_MUTANT"

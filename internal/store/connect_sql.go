@@ -12,7 +12,7 @@ package store
 // locked: "on conflict … where" decides there, on the row as it is then, so of two
 // statements that race for a key one acquires it and the other gets no row.
 // Everything else that is written hangs on the rows that were acquired (I4).
-const (
+var (
 	joinSQL = `
 with want as materialized (
     select *

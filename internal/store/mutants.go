@@ -20,7 +20,7 @@ func init() {
 		*statement = strings.ReplaceAll(*statement, right, wrong)
 	}
 	bug(mutant.RenewExpired, &renewSQL, "l.expires_at > now() and ", "")
-	bug(mutant.TakeoverUnfenced, &connectSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
+	bug(mutant.TakeoverUnfenced, &takeoverSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
 	bug(mutant.RouteExpired, &routeSQL, "t.expires_at > now() and ", "")
 	bug(mutant.RouteExpired, &routeSQL, "ceil(extract(epoch from t.expires_at - now()) * 1000)::int8", "60000::int8")
 }

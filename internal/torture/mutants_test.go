@@ -19,7 +19,6 @@ type hunt struct {
 var hunts = []hunt{
 	{mutant.LateDeadline, []string{"cut", "stall"}, []string{"I1: two processes"}},
 	{mutant.RenewExpired, []string{"stall", "freeze", "kill", "crash postgres"}, []string{"I1: key"}},
-	{mutant.AckUnjournalled, []string{"restart agent", "kill"}, []string{"I3:", "sessions:"}},
 	{mutant.PublishUncommitted, []string{"kill backend"}, []string{"I5:"}},
 	{mutant.TakeoverUnfenced, []string{"kill", "freeze"}, []string{"I2:"}},
 	{mutant.RouteExpired, []string{"kill backend"}, []string{"tokens:"}},
