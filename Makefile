@@ -15,8 +15,7 @@ DURATION ?= 10m
 SEED     ?= 0
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test torture mutants compiler lint fuzz bench clean
-.PHONY: help build run test compiler browser lint fuzz bench clean
+.PHONY: help build run test torture mutants compiler browser lint fuzz bench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,9 +50,6 @@ torture: ## Attack the whole system for DURATION (10m), its faults from SEED
 mutants: ## See that the attack finds deliberate bugs
 	@go test ./internal/torture -run '^TestMutants$$' -count=1 -v -timeout 0 -torture.duration 2m -torture.seed $(SEED) -torture.report $(REPORT)
 
-# The race detector needs a C compiler.
-compiler:
-	@command -v "$$(go env CC | cut -d ' ' -f 1)" >/dev/null && exit 0; \
 # Installs what the shell variables apt, dnf, apk and brew name, after saying why.
 define INSTALL
 	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
