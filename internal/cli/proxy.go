@@ -22,7 +22,7 @@ type proxyCmd struct {
 	DrainTimeout time.Duration `default:"20s" help:"How long open requests and WebSockets may go on after that before they are cut. Default: ${default}."`
 	AccessLog    bool          `help:"Log every request when it has ended."`
 	metricsFlags
-	certFlags    `group:"https:"`
+	certFlags `group:"https:"`
 }
 
 // Run is a proxy until the command is stopped.

@@ -46,6 +46,7 @@ func readHead(in *bufio.Reader) (lines []string) {
 
 // answersHeads answers every request with 200 and gives its head's lines.
 func answersHeads(t *testing.T) (address string, seen chan []string) {
+	t.Helper()
 	seen = make(chan []string, 100)
 	return converse(t, func(c net.Conn, in *bufio.Reader) {
 		for {
@@ -200,7 +201,7 @@ func TestEarlyResponseReachesAClientThatStillSends(t *testing.T) {
 		body, err := io.ReadAll(resp.Body)
 		must(t, err)
 		// The backend may have been gone before it could be read: a reset is a 502.
-		if resp.StatusCode != 413 && resp.StatusCode != http.StatusBadGateway || resp.StatusCode == 413 && string(body) != "big" {
+		if resp.StatusCode != http.StatusRequestEntityTooLarge && resp.StatusCode != http.StatusBadGateway || resp.StatusCode == http.StatusRequestEntityTooLarge && string(body) != "big" {
 			t.Errorf("%d %s", resp.StatusCode, body)
 		}
 		_ = conn.Close()

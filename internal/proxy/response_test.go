@@ -49,11 +49,13 @@ func TestResponsesAsTheyAre(t *testing.T) {
 		"until the end":    {get, "HTTP/1.0 200 OK\r\n\r\nall of it", []string{"all of it"}, nil},
 		"trailers": {
 			get, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Said\r\n\r\n2\r\nok\r\n0\r\nX-Said: 1\r\nX-Unsaid: 2\r\n\r\n",
-			[]string{"\r\nTrailer: X-Said\r\n", "2\r\nok\r\n", "0\r\n", "X-Said: 1\r\n", "X-Unsaid: 2\r\n"}, nil,
+			[]string{"\r\nTrailer: X-Said\r\n", "2\r\nok\r\n", "0\r\n", "X-Said: 1\r\n", "X-Unsaid: 2\r\n"},
+			nil,
 		},
 		"early hints": {
 			get, "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-			[]string{"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", "HTTP/1.1 200 OK\r\n", "ok"}, nil,
+			[]string{"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", "HTTP/1.1 200 OK\r\n", "ok"},
+			nil,
 		},
 		"early hints for HTTP/1.0": {old, "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", []string{"200 OK", "ok"}, []string{"103", "Link"}},
 		"chunks for HTTP/1.0":      {old, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", []string{"\r\n\r\nok"}, []string{"Transfer-Encoding"}},

@@ -282,4 +282,3 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 		s.terms.FreshWithin().Seconds(), s.terms.TTL.Seconds(),
 	}
 }
-

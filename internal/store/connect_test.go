@@ -50,8 +50,14 @@ func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 		tokens   int
 	}
 	expect := []outcome{
-		{lease.Acquired, "n-expired", "b-expired", 2}, {lease.Acquired, "n-free", "", 2}, {lease.Held, "b-held", "", 3}, {},
-		{lease.Acquired, "n-released", "", 2}, {lease.Acquired, "n-static", "", 0}, {lease.IDTaken, "", "", 0}, {},
+		{lease.Acquired, "n-expired", "b-expired", 2},
+		{lease.Acquired, "n-free", "", 2},
+		{lease.Held, "b-held", "", 3},
+		{},
+		{lease.Acquired, "n-released", "", 2},
+		{lease.Acquired, "n-static", "", 0},
+		{lease.IDTaken, "", "", 0},
+		{},
 	}
 	for i, g := range got {
 		o := outcome{result: g.Result, backend: g.BackendID, tookOver: g.TookOver}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -71,7 +72,7 @@ where b.id = any(array(select id from seen)) and s.id = b.id`
 // Keepalive notes that backends have connections, or had one until idle milliseconds ago;
 // idle may be shorter than backends: the others are connected.
 func (s *Store) Keepalive(ctx context.Context, backends []string, idle []int64) error {
-	idle = append(idle[:len(idle):len(idle)], make([]int64, max(0, len(backends)-len(idle)))...)
+	idle = append(slices.Clip(idle), make([]int64, max(0, len(backends)-len(idle)))...)
 	err := again(ctx, func() error {
 		_, err := s.pool.Exec(ctx, keepaliveSQL, backends, idle)
 		return err

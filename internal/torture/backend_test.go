@@ -4,7 +4,6 @@ package torture_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -73,25 +72,24 @@ func playBackend(args []string) {
 			_, _ = fmt.Fprintln(w, me.BackendID)
 		}))
 	}()
-	life, cancel := context.WithCancel(context.Background())
+	var over <-chan time.Time
 	if slices.Contains(args, shortLived) {
-		life, cancel = context.WithTimeout(life, 1500*time.Millisecond)
+		over = time.After(1500 * time.Millisecond)
 	}
-	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 			say("/write")
-		case <-life.Done():
+		case <-over:
 			os.Exit(0)
 		case <-term:
 			switch {
 			case slices.Contains(args, ignoreTerm):
 				continue
 			case slices.Contains(args, slowTerm):
-				life, cancel = context.WithTimeout(context.Background(), 700*time.Millisecond)
+				over = time.After(700 * time.Millisecond)
 				continue
 			}
 			os.Exit(0)

@@ -72,7 +72,6 @@ func (s *system) checkLeases() {
 
 // checkEffects is I4: what was refused left nothing behind, what was granted all of it.
 func (s *system) checkEffects(ops []op) (spawned map[string]bool) {
-	spawned = map[string]bool{}
 	set := func(sql string) map[string]bool {
 		ids, err := rows(s.audit, pgx.RowTo[string], sql)
 		if err != nil {

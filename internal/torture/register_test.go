@@ -110,7 +110,7 @@ func (r *register) watch(l *life, pidfd int) {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, -1)
-		if n > 0 || (err != nil && err != unix.EINTR) { //nolint:errorlint // an errno
+		if n > 0 || (err != nil && err != unix.EINTR) {
 			break
 		}
 	}

@@ -128,7 +128,7 @@ func (s *system) endAll(c *clients) {
 		for _, id := range ids {
 			if time.Since(asked[id]) > 10*time.Second {
 				asked[id] = time.Now()
-				c.asker.ask(s.t.Context(), messages.SubjectTerminate, messages.TerminateRequest{BackendID: id}, 2*time.Second)
+				_, _, _ = c.asker.ask(s.t.Context(), messages.SubjectTerminate, messages.TerminateRequest{BackendID: id}, 2*time.Second)
 			}
 		}
 		left, err := query[int](s.audit, "select count(*) from outbox")

@@ -185,6 +185,7 @@ func (l *lossy) breakEvents() (broken int) {
 }
 
 func newLossyStage(t *testing.T) (*stage, *lossy) {
+	t.Helper()
 	engine := theEngine(t)
 	socket, ok := strings.CutPrefix(engine.DaemonHost(), "unix://")
 	if !ok {

@@ -383,7 +383,10 @@ func (s *stage) exit(instance runtime.Instance) runtime.Exit {
 }
 
 // contextOf is for cleanups, which run after the test's own context has ended.
-func contextOf(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
+func contextOf(t *testing.T) context.Context {
+	t.Helper()
+	return context.WithoutCancel(t.Context())
+}
 
 // receive waits for a word.
 func receive[T any](t *testing.T, what string, from <-chan T) T {
