@@ -222,12 +222,15 @@ func TestI8TenThousandWatchersCostNoConsumer(t *testing.T) {
 	var begun, ended sync.WaitGroup
 	begun.Add(watchers)
 	ready := make(chan struct{})
+	// They live at the same time. That they begin in the same moment is not asked for.
+	starting := make(chan struct{}, 256)
 	for c := range conns {
 		nc := watchConn(t, s.URL())
 		for i := range watchers / conns {
 			ended.Go(func() {
 				var got []messages.Status
-				started := sync.OnceFunc(begun.Done)
+				starting <- struct{}{}
+				started := sync.OnceFunc(func() { <-starting; begun.Done() })
 				defer started() // also of one that fails, so that the test does not hang
 				for event, err := range bus.Watch(ctx, nc, fmt.Sprintf("b%d", (c+i)%backends)) {
 					if err != nil {
