@@ -12,8 +12,8 @@ const (
 	// A client may ask for strangerBurst tokens that lead nowhere at once, and strangerRate
 	// a second: enough for an office behind one address whose sessions have all
 	// ended, and next to nothing for a database.
-	strangerBurst = 200
-	strangerRate  = 50
+	strangerBurst = 100
+	strangerRate  = 10
 	// strangersKept is how many clients are counted each by itself; the others
 	// share one count.
 	strangersKept = 16384

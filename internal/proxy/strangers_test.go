@@ -14,7 +14,7 @@ import (
 
 // A scan asks next to nothing of the workers, and what is known goes on working.
 func TestScanOfRandomTokensIsHeldOff(t *testing.T) {
-	const tokens, clients = 20_000, 16
+	const tokens, clients = 2_000, 16
 	w := newWorld(t)
 	known := token("known")
 	w.leads(known, "be-a", echo)

@@ -7,7 +7,7 @@ const (
 	// how long. None of them can come to lead somewhere: tokens are random, and
 	// a worker's NotFound is for good.
 	unknownKept = 16384
-	unknownFor  = 10 * time.Second
+	unknownFor  = time.Minute
 )
 
 // unknown remembers tokens that lead nowhere, so that asking for them again and again
