@@ -67,6 +67,8 @@ func TestUsage(t *testing.T) {
 		"proxy --name wo-a":                                         `--name: must be "px-"`,
 		"proxy --listen 127.0.0.1:0 --root-redirect x":              "--root-redirect: ",
 		"proxy --ready-timeout 0s":                                  "--ready-timeout: must be more than 0",
+		"proxy --drain-delay=-1s":                                   "--drain-delay: must not be negative",
+		"proxy --metrics-addr x":                                    "--metrics-addr: ",
 		"dev --nats-port x":                                         "--nats-port: ",
 		"nothing":                                                   "unexpected argument nothing",
 		"version --log-level loud":                                  "--log-level must be one of",

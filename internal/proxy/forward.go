@@ -93,7 +93,7 @@ func (x *exchange) ask() error {
 	defer heads.Put(head)
 	*head = x.out.appendHead((*head)[:0])
 	for {
-		conn, err := x.p.upstream.get(x.r.Context(), x.out.route.address)
+		conn, err := x.connect()
 		if err != nil {
 			return err
 		}
@@ -116,6 +116,21 @@ func (x *exchange) ask() error {
 		}
 		_ = conn.Close()
 	}
+}
+
+// connect gives an idle connection to the backend, else a new one. The error of a failed
+// dial is a *net.OpError.
+func (x *exchange) connect() (*backendConn, error) {
+	address := x.out.route.address
+	if conn := x.p.upstream.get(address); conn != nil {
+		return conn, nil
+	}
+	ctx, cancel := context.WithCancel(x.r.Context())
+	defer cancel()
+	if !x.ps.dials(cancel) {
+		return nil, net.ErrClosed
+	}
+	return x.p.upstream.dial(ctx, address)
 }
 
 func (x *exchange) beginUpload() {
@@ -181,7 +196,7 @@ func (x *exchange) failed(err error) {
 	}
 	why := refusal{status: http.StatusBadGateway, reason: "The session's backend gave no proper answer.", route: x.out.route, err: err}
 	var dial *net.OpError
-	if x.conn == nil && errors.As(err, &dial) {
+	if errors.As(err, &dial) && dial.Op == "dial" {
 		// Perhaps the backend is elsewhere, or gone: the next one asks.
 		x.p.routes.drop(x.out.route)
 		why.reason = "The session's backend cannot be reached."

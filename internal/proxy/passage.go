@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -20,11 +21,21 @@ type passage struct {
 
 	mu      sync.Mutex
 	cut     bool
-	over    bool     // nothing here is the passage's any more
-	backend net.Conn // nil: none yet
-	client  net.Conn // once upgraded
+	over    bool               // nothing here is the passage's any more
+	backend net.Conn           // nil: none yet
+	dialing context.CancelFunc // of the connection to come
+	client  net.Conn           // once upgraded
 
 	next, prev *passage // in activity, by its lock
+}
+
+// dials takes in how to end the dial that is to begin. It says false when the passage has
+// been cut.
+func (ps *passage) dials(cancel context.CancelFunc) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.dialing = cancel
+	return !ps.cut
 }
 
 // through takes in the connection to the backend. It says false, and closes it,
@@ -32,12 +43,22 @@ type passage struct {
 func (ps *passage) through(conn net.Conn) bool {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	ps.dialing = nil
 	if ps.cut {
 		_ = conn.Close()
 		return false
 	}
 	ps.backend = conn
 	return true
+}
+
+// release takes the connection to the backend out, so that another request can use it. It
+// says false when the passage has been cut, and the connection with it.
+func (ps *passage) release() bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.backend = nil
+	return !ps.cut
 }
 
 // upgraded takes in the client's connection, which the HTTP server no longer knows.
@@ -64,6 +85,9 @@ func (ps *passage) abort() {
 		return
 	}
 	ps.cut = true
+	if ps.dialing != nil {
+		ps.dialing()
+	}
 	if ps.backend != nil {
 		_ = ps.backend.Close()
 	}

@@ -38,8 +38,7 @@ func (x *exchange) relay() error {
 		return err
 	}
 	x.relayTrailer()
-	if x.settle() && !x.resp.Close && x.conn.in.Buffered() == 0 {
-		x.conn.heard = false
+	if x.settle() && !x.resp.Close && x.conn.in.Buffered() == 0 && x.ps.release() {
 		x.p.upstream.put(x.conn)
 	} else {
 		_ = x.conn.Close()

@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -209,5 +211,41 @@ func TestWhatIsLeftOfAnEndedBackendIsCut(t *testing.T) {
 	must(t, err)
 	w.worker.reaches("be-a", messages.Terminated, "")
 	mustBeCut(t, "the connection", conn)
+	eventually(t, "it to end", func() bool { return w.inside() == 0 })
+}
+
+// Also where the backend cannot even be reached.
+func TestRevocationEndsADial(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.DialTimeout = time.Hour })
+	tok := token("a")
+	// A listener whose queue is full answers no further dial.
+	full, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	must(t, err)
+	defer func() { _ = syscall.Close(full) }()
+	must(t, syscall.Bind(full, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	must(t, syscall.Listen(full, 0))
+	name, err := syscall.Getsockname(full)
+	must(t, err)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
+	for {
+		conn, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
+		if err != nil {
+			break // full
+		}
+		defer func() { _ = conn.Close() }()
+	}
+	w.of(tok, "ada", address)
+	conn := w.dial("GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
+	eventually(t, "the dial", func() bool {
+		list := w.proxy.activity.passages("be-a")
+		if len(list) != 1 {
+			return false
+		}
+		list[0].mu.Lock()
+		defer list[0].mu.Unlock()
+		return list[0].dialing != nil
+	})
+	w.worker.revoke("be-a", new("ada"), "")
+	mustBeCut(t, "the request", conn)
 	eventually(t, "it to end", func() bool { return w.inside() == 0 })
 }

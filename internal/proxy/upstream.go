@@ -115,18 +115,17 @@ func newUpstream(dialTimeout time.Duration) *upstream {
 	return &upstream{dialer: net.Dialer{Timeout: dialTimeout}, idle: make(map[string][]*backendConn)}
 }
 
-// get gives an idle connection to address, else a new one. The error of a failed
-// dial is a *net.OpError.
-func (u *upstream) get(ctx context.Context, address string) (*backendConn, error) {
+// get gives an idle connection to address, nil when there is none.
+func (u *upstream) get(address string) *backendConn {
 	for c := u.take(address); c != nil; c = u.take(address) {
 		// What has been closed, or said something unasked, is of no use.
 		if c.silent() {
 			c.reused, c.heard, c.headLeft = true, false, headBytes
-			return c, nil
+			return c
 		}
 		_ = c.Close()
 	}
-	return u.dial(ctx, address)
+	return nil
 }
 
 func (u *upstream) dial(ctx context.Context, address string) (*backendConn, error) {
