@@ -2,17 +2,14 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/messages"
 )
@@ -35,10 +32,6 @@ const (
 	// unsurePause lies between the questions to workers of whom none has answered yet.
 	unsurePause = 3 * time.Second
 )
-
-// errNoStream is what direct get without anyone answering means.
-var errNoStream = messages.Errorf(messages.Unavailable,
-	"the stream %s does not exist on this NATS server: has a worker run on it?", messages.StreamEvents)
 
 // Watch follows one backend: its whole history first, then each event as it
 // comes, ordered by number, none twice and none left out (I5), also when the
@@ -317,51 +310,6 @@ func readHistory(ctx context.Context, nc *nats.Conn, backend string, from uint64
 		}
 	}
 	return events, from - 1, nil
-}
-
-// nextInStream is JetStream's direct get of the first message of a subject at or
-// after a place; nil when there is none. It is said here instead of by the
-// client library because that asks for the stream's configuration first, which
-// ten thousand watchers at once would queue for.
-func nextInStream(ctx context.Context, nc *nats.Conn, stream, subject string, from uint64) (*nats.Msg, uint64, error) {
-	msg, err := getDirect(ctx, nc, stream, directGet{Seq: max(from, 1), NextBySubject: subject})
-	if err != nil || msg == nil {
-		return nil, 0, err
-	}
-	seq, err := placeOf(msg)
-	return msg, seq, err
-}
-
-// getDirect gets one message from a stream; nil when there is none.
-func getDirect(ctx context.Context, nc *nats.Conn, stream string, what directGet) (*nats.Msg, error) {
-	ask, err := json.Marshal(what)
-	if err != nil {
-		return nil, err
-	}
-	msg, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+stream, ask)
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return nil, errNoStream
-	case err != nil:
-		return nil, unavailable(err)
-	}
-	switch code := msg.Header.Get("Status"); code {
-	case "":
-		return msg, nil
-	case "404":
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("get from the stream %s: %s %s", stream, code, msg.Header.Get("Description"))
-	}
-}
-
-// placeOf gives the place in its stream of a message that came by direct get.
-func placeOf(msg *nats.Msg) (uint64, error) {
-	seq, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("get from a stream: bad place in the reply: %w", err)
-	}
-	return seq, nil
 }
 
 // unavailable is a server that does not answer, or the end of the caller's ctx.

@@ -2,11 +2,9 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -139,7 +137,7 @@ func (w *allWatcher) read(ctx context.Context, same *bool) (got int, err error) 
 		*same = true
 	}
 	for {
-		msgs, more, err := w.batch(ctx)
+		msgs, more, err := getBatch(ctx, w.nc, messages.StreamEvents, messages.SubjectAnyBackendEvent, w.seq+1, watchAllBatch)
 		if err != nil {
 			return got, err
 		}
@@ -203,56 +201,7 @@ func (w *allWatcher) give(msg *nats.Msg) error {
 	return nil
 }
 
-// directGet is a request to JetStream's direct get.
-type directGet struct {
-	Seq           uint64 `json:"seq,omitempty"`
-	NextBySubject string `json:"next_by_subj,omitempty"`
-	LastBySubject string `json:"last_by_subj,omitempty"`
-	Batch         int    `json:"batch,omitempty"`
-}
-
 // get gets one message; nil when there is none.
 func (w *allWatcher) get(ctx context.Context, ask directGet) (*nats.Msg, error) {
 	return getDirect(ctx, w.nc, messages.StreamEvents, ask)
-}
-
-// batch gets what comes next, and says whether there is more. A server before 2.11
-// gives one message at a time, and does not say.
-func (w *allWatcher) batch(ctx context.Context) (msgs []*nats.Msg, more bool, err error) {
-	ask, err := json.Marshal(directGet{Seq: w.seq + 1, NextBySubject: messages.SubjectAnyBackendEvent, Batch: watchAllBatch})
-	if err != nil {
-		return nil, false, err
-	}
-	inbox := w.nc.NewInbox()
-	sub, err := w.nc.SubscribeSync(inbox)
-	if err != nil {
-		return nil, false, unavailable(err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if err := w.nc.PublishRequest("$JS.API.DIRECT.GET."+messages.StreamEvents, inbox, ask); err != nil {
-		return nil, false, unavailable(err)
-	}
-	for {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if errors.Is(err, nats.ErrNoResponders) {
-			return nil, false, errNoStream
-		}
-		if err != nil {
-			return nil, false, unavailable(err)
-		}
-		switch code := msg.Header.Get("Status"); code {
-		case "":
-		case "204": // the end of the batch
-			left, err := strconv.Atoi(msg.Header.Get("Nats-Num-Pending"))
-			return msgs, err == nil && left > 0 && len(msgs) > 0, nil
-		case "404":
-			return msgs, false, nil
-		default:
-			return nil, false, fmt.Errorf("get from the stream %s: %s %s", messages.StreamEvents, code, msg.Header.Get("Description"))
-		}
-		msgs = append(msgs, msg)
-		if msg.Header.Get("Nats-Num-Pending") == "" {
-			return msgs, true, nil
-		}
-	}
 }

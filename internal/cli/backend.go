@@ -69,7 +69,7 @@ func (c *watchCmd) Run(r *run) error {
 		if err != nil || ended {
 			return stopped(r, err)
 		}
-		events = bus.Watch(r.ctx, nc, c.Backend)
+		events = watchProgress(r, &c.clientFlags, nc, c.Backend)
 	}
 	for event, err := range events {
 		if err != nil {
@@ -181,12 +181,7 @@ func (c *backendsCmd) Run(r *run) error {
 		return err
 	}
 	defer nc.Close()
-	req := messages.BackendsRequest{Drone: c.Drone, All: c.All}
-	list, err := pages(func(after string) ([]messages.BackendInfo, string, error) {
-		req.After = after
-		resp, err := ask[messages.BackendsResponse](r, &c.clientFlags, nc, messages.SubjectBackends, req)
-		return resp.Backends, resp.Next, err
-	})
+	list, err := listBackends(r, &c.clientFlags, nc, messages.BackendsRequest{Drone: c.Drone, All: c.All})
 	if err != nil {
 		return err
 	}
@@ -204,6 +199,14 @@ func (c *backendsCmd) Run(r *run) error {
 	}
 	r.table([]string{"BACKEND", "KEY", "STATUS", "AGE", "DRONE", "CLUSTER", ""}, rows)
 	return nil
+}
+
+func listBackends(r *run, f *clientFlags, nc *nats.Conn, req messages.BackendsRequest) ([]messages.BackendInfo, error) {
+	return pages(func(after string) ([]messages.BackendInfo, string, error) {
+		req.After = after
+		resp, err := ask[messages.BackendsResponse](r, f, nc, messages.SubjectBackends, req)
+		return resp.Backends, resp.Next, err
+	})
 }
 
 // pages follows a listing to its end.

@@ -38,6 +38,8 @@ type grammar struct {
 	Connect   connectCmd   `cmd:"" help:"Get the URL of the backend of a key; starts it if none runs."`
 	Status    statusCmd    `cmd:"" help:"Show one backend."`
 	Watch     watchCmd     `cmd:"" help:"Show the history of a backend and what happens to it, or to all of them from now on."`
+	Logs      logsCmd      `cmd:"" help:"Show what a backend writes."`
+	Top       topCmd       `cmd:"" help:"Show what backends use of their machines."`
 	Terminate terminateCmd `cmd:"" help:"End a backend."`
 	Revoke    revokeCmd    `cmd:"" help:"Make connection tokens lead nowhere."`
 	Backends  backendsCmd  `cmd:"" help:"List backends."`
@@ -130,6 +132,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s", "max_backends": strconv.Itoa(messages.MaxRenewals)},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s", "max_backends": strconv.Itoa(messages.MaxRenewals), "top_patience": topPatience.String()},
 	)
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -85,14 +84,14 @@ func (c *connectCmd) wait(r *run, nc *nats.Conn, resp messages.ConnectResponse) 
 	if resp.Status == messages.Ready {
 		return nil
 	}
-	for event, err := range bus.Watch(r.ctx, nc, resp.BackendID) {
+	for event, err := range watchProgress(r, &c.clientFlags, nc, resp.BackendID) {
 		if err != nil {
 			if r.ctx.Err() != nil {
 				r.notef("jetway: the backend goes on: jetway watch %s", resp.BackendID)
 			}
 			return err
 		}
-		if event.Status > resp.Status {
+		if event.Status > resp.Status || event.Status == messages.Loading && event.Message != "" {
 			r.printEvent(event, c.JSON, false)
 		}
 		if event.Status == messages.Ready {

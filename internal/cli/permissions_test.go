@@ -67,6 +67,11 @@ func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
 		t.Errorf("backends printed %q", out)
 	}
 	g.run("operator", "status", "b1")
+	for _, user := range []string{"web", "operator"} {
+		if out := g.run(user, "logs", "b1"); out != "hello\n" {
+			t.Errorf("logs by %s printed %q", user, out)
+		}
+	}
 	g.run("operator", "drain", "dr-b")
 	g.run("operator", "undrain", "dr-b")
 	g.run("web", "revoke", "b1", "--user", "ann")
@@ -186,7 +191,7 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			"$SRV.PING.jetway", messages.SubjectConnect, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
 		"dr-a": {"jetway.stats.b"},
-		"web":  {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "jetway.ctl.revoke"},
+		"web":  {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke"},
 	} {
 		for _, subject := range subjects {
 			nc, forbidden := g.conn(user)
@@ -195,12 +200,17 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			}
 		}
 	}
-	for user, subject := range map[string]string{
-		"proxy": "jetway.event.token.*", "web": messages.SubjectAllEvents, "operator": "jetway.>", "worker": "$SRV.>",
+	for _, c := range [][2]string{
+		{"proxy", "jetway.event.token.*"},
+		{"web", messages.SubjectAllEvents},
+		{"web", messages.SubjectAllLogs},
+		{"web", messages.SubjectAllStats},
+		{"operator", "jetway.>"},
+		{"worker", "$SRV.>"},
 	} {
-		nc, forbidden := g.conn(user)
-		if !verdict(t, nc, forbidden, func() error { _, err := nc.SubscribeSync(subject); return err }) {
-			t.Errorf("%s may not listen on %s", user, subject)
+		nc, forbidden := g.conn(c[0])
+		if !verdict(t, nc, forbidden, func() error { _, err := nc.SubscribeSync(c[1]); return err }) {
+			t.Errorf("%s may not listen on %s", c[0], c[1])
 		}
 	}
 }

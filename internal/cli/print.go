@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -25,8 +26,10 @@ func (r *run) printIndented(v any) error {
 }
 
 // table prints rows under a header, in columns.
-func (r *run) table(header []string, rows [][]string) {
-	w := tabwriter.NewWriter(r.stdout, 0, 0, 3, ' ', 0)
+func (r *run) table(header []string, rows [][]string) { writeTable(r.stdout, header, rows) }
+
+func writeTable(to io.Writer, header []string, rows [][]string) {
+	w := tabwriter.NewWriter(to, 0, 0, 3, ' ', 0)
 	for _, row := range append([][]string{header}, rows...) {
 		_, _ = fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
