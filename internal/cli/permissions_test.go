@@ -168,13 +168,18 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 			g.forbidsPublish(user, list...)
 		}
 	}
-	g.forbidsListen("web", "jetway.ctl.*", messages.SubjectAllActions, "jetway.drone.*.*", "jetway.proxy.*.*", messages.SubjectAllLogs)
-	g.forbidsListen("proxy", "jetway.ctl.*", messages.SubjectAllActions, messages.SubjectAllLogs, "jetway.proxy.*.*")
+	g.forbidsListen("web", "jetway.ctl.*", messages.SubjectAllActions, "jetway.drone.*.*", "jetway.proxy.*.*")
+	g.forbidsListen("proxy", "jetway.ctl.*", messages.SubjectAllActions, messages.SubjectAllLogs, messages.SubjectAllStats, "jetway.proxy.*.*")
 	for _, user := range []string{"worker", "dns", "web", "operator", "dr-a"} {
 		g.forbidsListen(user, messages.SubjectAllCerts, messages.CertsSubject("locks/x"))
 	}
 	g.forbidsListen("dns", "jetway.>", "jetway.dns.>", "jetway.ctl.*", messages.SubjectAllEvents, "jetway.proxy.*.*")
-	g.forbidsListen("dr-a", "jetway.ctl.*", messages.SubjectAllEvents, messages.SubjectAllLogs)
+	g.forbidsListen("dr-a", "jetway.ctl.*", messages.SubjectAllEvents, messages.SubjectAllLogs, messages.SubjectAllStats)
+	for _, user := range []string{"proxy", "dr-a"} {
+		g.forbidsPublish(user, "$JS.API.DIRECT.GET.JETWAY_LOGS", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b")
+	}
+	g.forbidsPublish("web", messages.StatsSubject("b"), messages.LogSubject("b"))
+	g.forbidsPublish("operator", messages.StatsSubject("b"), messages.LogSubject("b"))
 	g.forbidsPublish("worker", "$JS.API.STREAM.DELETE.JETWAY_EVENTS", "$JS.API.STREAM.CREATE.OTHER", "$JS.API.STREAM.PURGE.JETWAY_EVENTS",
 		"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", "$JS.API.STREAM.DELETE.JETWAY_LOGS")
 	g.forbidsListen("worker", "jetway.>", "_INBOX.>", messages.SubjectAllActions, messages.SubjectAllLogs)
