@@ -7,10 +7,12 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/certs"
+	"github.com/jetway-project/jetway/internal/metrics"
 )
 
 // certFlags say where a proxy's certificates come from.
@@ -87,6 +89,21 @@ func (k *keeper) tls() *tls.Config {
 		return nil
 	}
 	return k.TLSConfig()
+}
+
+// show has the certificates shown among the metrics of the proxy.
+func (k *keeper) show(m *metrics.Proxy) {
+	if k == nil {
+		return
+	}
+	m.ShowCertificates(func() metrics.Certificates {
+		now := metrics.Certificates{Until: make(map[string]time.Time)}
+		now.Got, now.Failed = k.Orders()
+		for _, c := range k.Certificates() {
+			now.Until[c.Name] = c.Until
+		}
+		return now
+	})
 }
 
 // abandon closes what run would have.

@@ -77,7 +77,7 @@ func TestPermissionsSufficeForCertificates(t *testing.T) {
 	server := g.role("dns", "dns", "--name", "ns-1", "--listen", "127.0.0.1:0", "--zone", "_acme-challenge.rooms.example.com", "--nameserver", "ns1.example.com")
 	ca := pebble.Start(t, pebble.Config{Delegated: server.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]})
 	for _, name := range []string{"px-1", "px-2"} {
-		proxy := g.role("proxy", "proxy", "--name", name, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+		proxy := g.role("proxy", "proxy", "--name", name, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0",
 			"--acme-domain", "rooms.example.com", "--acme-challenge", string("dns-01"), "--acme-ca", ca.Directory(), "--acme-ca-root", ca.CA)
 		address := proxy.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
 		plain := proxy.await(t, `"msg":"redirecting plain HTTP.*"address":"([^"]+)"`)[1]
@@ -86,6 +86,12 @@ func TestPermissionsSufficeForCertificates(t *testing.T) {
 			reply := browse(t, &tls.Config{RootCAs: ca.Issuers(), MinVersion: tls.VersionTLS12}, "https://"+host+"/"+strings.Repeat("a", messages.MaxToken)+"/", address)
 			if reply.StatusCode != http.StatusGone || reply.ProtoMajor != 2 {
 				t.Errorf("%s answers for %s with %s, %s", name, host, reply.Status, reply.Proto)
+			}
+			_, metrics := get(t, proxy.await(t, `"msg":"serving metrics and health".*"url":"([^"]+)"`)[1]+"/metrics")
+			for _, want := range []string{`jetway_proxy_certificate_until_timestamp_seconds{name="rooms.example.com"}`, `jetway_proxy_certificate_orders_total{outcome="failed"} 0`} {
+				if !strings.Contains(metrics, want) {
+					t.Errorf("%s shows no %s", name, want)
+				}
 			}
 			reply = browse(t, nil, "http://"+host+"/x/y?z=1", plain)
 			if got := reply.Header.Get("Location"); reply.StatusCode != http.StatusPermanentRedirect || got != "https://"+host+"/x/y?z=1" {

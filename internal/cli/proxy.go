@@ -52,6 +52,7 @@ func (c *proxyCmd) Run(r *run) error {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	keeper.show(server.Proxy())
 	px, err := proxy.New(proxy.Config{
 		Name:         c.Name,
 		Listener:     listener,

@@ -53,6 +53,7 @@ type Proxy struct {
 	cuts      [cuts]prometheus.Counter
 
 	source atomic.Pointer[ProxySource]
+	certs  certReader
 }
 
 // ownStatuses are those that the proxy gives by itself.
@@ -93,7 +94,7 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 		p.cuts[i] = cut.WithLabelValues(name)
 	}
 	if reg != nil {
-		reg.MustRegister(requests, lookups, cut, p.added, p.asked, (*proxyReader)(p))
+		reg.MustRegister(requests, lookups, cut, p.added, p.asked, (*proxyReader)(p), &p.certs)
 	}
 	return p
 }
