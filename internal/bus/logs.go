@@ -254,8 +254,8 @@ func (f *logReader) unknown(msgs []*nats.Msg) []*nats.Msg {
 	for _, g := range f.given {
 		known[g.sum] = true
 	}
-	for i := len(msgs) - 1; i >= 0; i-- {
-		if known[f.sum(msgs[i])] {
+	for i, msg := range slices.Backward(msgs) {
+		if known[f.sum(msg)] {
 			return msgs[i+1:]
 		}
 	}
