@@ -107,6 +107,7 @@ func step(b backend, e event) (backend, effects) {
 		state := messages.State{}
 		if e.exit.Code >= 0 {
 			state.ExitCode = &e.exit.Code
+			state.Message = e.exit.Message // "out of memory …"
 		} else {
 			state.Message = e.exit.String()
 		}

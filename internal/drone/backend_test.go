@@ -121,7 +121,10 @@ func TestHowABackendEnded(t *testing.T) {
 		reason messages.TerminationReason
 		last   messages.Status
 	}{
-		"by itself":             {append(slices.Clone(up), exit(0)), "", "", messages.Ready},
+		"by itself": {append(slices.Clone(up), exit(0)), "", "", messages.Ready},
+		"by itself, and more is known": {
+			append(slices.Clone(up), exited{exit: runtime.Exit{Code: 137, Message: "out of memory"}}), "", "", messages.Ready,
+		},
 		"before it was ready":   {append(slices.Clone(up[:2]), exit(3)), "", messages.ReasonStartFailed, messages.Waiting},
 		"could not start":       {[]event{failed{message: "no"}}, "", messages.ReasonStartFailed, messages.Loading},
 		"softly":                {append(slices.Clone(up), soft, exit(0)), messages.Soft, messages.ReasonSwept, messages.Terminating},
@@ -140,6 +143,9 @@ func TestHowABackendEnded(t *testing.T) {
 		}
 		if name == "before it was ready" && !strings.Contains(got.Message, "oh no") {
 			t.Errorf("%s: message %q", name, got.Message)
+		}
+		if name == "by itself, and more is known" && (got.Message != "out of memory" || got.ExitCode == nil || *got.ExitCode != 137) {
+			t.Errorf("%s: reported %+v", name, got)
 		}
 		if name == "while it was loading" && got.Message != "" {
 			t.Errorf("%s: message %q", name, got.Message)

@@ -36,7 +36,7 @@ type Config struct {
 	// MountBase is the directory below which backends may have folders; by default
 	// none may.
 	MountBase string
-	// StateDir is where is noted how far output was read and which images were
+	// StateDir, made if need be, is where is noted how far output was read and which images were
 	// pulled. By default nothing is: a later agent then passes on no output of the
 	// time between, and prunes only images that it pulled itself.
 	StateDir string
@@ -86,8 +86,8 @@ func orDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Validate says whether the configuration makes sense and its directories can be
-// used. New calls it.
+// Validate says whether the configuration makes sense and its addresses and the mount
+// base can be used. New calls it.
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	if c.Drone == "" {
@@ -121,10 +121,8 @@ func (c Config) Validate() error {
 			return fmt.Errorf("mount base: %w", err)
 		}
 	}
-	if c.StateDir != "" {
-		if err := checkDir(c.StateDir); err != nil {
-			return fmt.Errorf("state directory: %w", err)
-		}
+	if c.StateDir != "" && !filepath.IsAbs(c.StateDir) {
+		return fmt.Errorf("state directory: %s is not an absolute path", c.StateDir)
 	}
 	if c.PruneImages < 0 || c.PidsLimit < 1 || c.LogLines < 0 || c.LogBytes < output.MaxLine || c.OutputGrace < 0 || c.RemoveAfter < 0 {
 		return fmt.Errorf("docker limits: must not be negative, and log bytes at least %d", output.MaxLine)

@@ -75,6 +75,7 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 	r.pulls.r, r.rest = r, newRemover(r)
 	if r.images, err = openImages(r); err != nil {
 		r.stop()
+		_ = engine.Close()
 		return nil, err
 	}
 	r.wg.Go(r.watch)

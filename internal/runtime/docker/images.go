@@ -44,6 +44,9 @@ func openImages(r *Runtime) (*images, error) {
 	if r.config.StateDir == "" {
 		return m, nil
 	}
+	if err := os.MkdirAll(r.config.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
 	raw, err := os.ReadFile(m.file())
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil

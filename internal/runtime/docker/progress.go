@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/docker/go-units"
+	"github.com/dustin/go-humanize"
 	"github.com/moby/moby/api/types/jsonstream"
 )
 
@@ -56,7 +56,7 @@ func (p *progress) text(c command) string {
 	case all.total == 0:
 		return fmt.Sprintf("pulling %s", c.Image)
 	case all.done == all.total:
-		return fmt.Sprintf("pulling %s: downloaded %s, unpacking", c.Image, units.HumanSize(float64(all.total)))
+		return fmt.Sprintf("pulling %s: downloaded %s, unpacking", c.Image, humanize.Bytes(uint64(all.total)))
 	}
-	return fmt.Sprintf("pulling %s: %s of %s", c.Image, units.HumanSize(float64(all.done)), units.HumanSize(float64(all.total)))
+	return fmt.Sprintf("pulling %s: %s of %s", c.Image, humanize.Bytes(uint64(all.done)), humanize.Bytes(uint64(all.total)))
 }

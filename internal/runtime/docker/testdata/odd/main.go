@@ -55,8 +55,8 @@ func main() {
 		fmt.Print("line one\nline two\n")
 		time.Sleep(time.Hour)
 	case "flood": // prints so many MB
-		line := []byte(strings.Repeat("x", 127) + "\n")
-		block := slices.Repeat(line, 8192)
+		line := []byte(strings.Repeat("x", 1023) + "\n")
+		block := slices.Repeat(line, 1024)
 		for range number {
 			if _, err := os.Stdout.Write(block); err != nil {
 				os.Exit(1)
