@@ -30,7 +30,7 @@ func (r *Runtime) Adopt(ctx context.Context, spec runtime.Spec, handle string) (
 	if found.State != nil && found.State.Status == container.StateCreated {
 		// The agent died before it started it, or while it did. By force, in case
 		// that it starts now.
-		if err := r.remove(found.ID, true); err != nil {
+		if err := r.remove(found.ID); err != nil {
 			return nil, fmt.Errorf("remove the container of backend %s, which was never started: %w", spec.BackendID, err)
 		}
 		return r.past(spec, found.ID, runtime.Exit{Code: -1, Message: "its container was never started"}), nil

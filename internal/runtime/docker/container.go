@@ -30,8 +30,10 @@ var inside = network.MustParsePort("8080/tcp")
 
 var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
+const namePrefix = "jetway-"
+
 // containerName names a backend's container. A backend id is 1 to 45 of a-z 0-9 -.
-func containerName(backendID string) string { return "jetway-" + backendID }
+func containerName(backendID string) string { return namePrefix + backendID }
 
 // describe says what container is wanted. folder is the mount's source, or "".
 func (r *Runtime) describe(spec runtime.Spec, c command, folder string) client.ContainerCreateOptions {

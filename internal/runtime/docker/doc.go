@@ -41,6 +41,7 @@
 //   - Containers are named jetway-<backend id> and labelled with the drone, the backend,
 //     its key and fencing token. By the labels a later agent finds them. Nothing is ever
 //     done to a container without this drone's label, whatever its name.
+//   - A container that has ended stays ended: one that somebody starts again is removed.
 //   - A container that has ended is removed, with its anonymous volumes, RemoveAfter
 //     after Done. The agent has put its end on record by then; if it died instead, the
 //     next one finds the container and its exit code.

@@ -228,7 +228,7 @@ func (r *Runtime) discard(i *Instance) {
 		case <-r.ctx.Done():
 			return
 		}
-		err := r.remove(i.id, true)
+		err := r.remove(i.id)
 		if err == nil {
 			return
 		}

@@ -145,8 +145,8 @@ func (i *Instance) Terminate(ctx context.Context, hard bool) error {
 // itself, or who killed it without the engine.
 func (i *Instance) finish(exit runtime.Exit) {
 	i.once.Do(func() {
+		close(i.ended)
 		i.r.goOn(func() {
-			close(i.ended)
 			grace := time.AfterFunc(i.r.config.OutputGrace, i.unfollow)
 			defer grace.Stop()
 			select {

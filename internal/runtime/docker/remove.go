@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +21,8 @@ const (
 
 // remover removes containers that have ended, a while after it was told of them.
 type remover struct {
-	r *Runtime
+	r    *Runtime
+	wake chan struct{}
 
 	mu  sync.Mutex
 	due map[string]removal // by id or name
@@ -31,9 +33,11 @@ type removal struct {
 	tries int
 }
 
-func newRemover(r *Runtime) *remover { return &remover{r: r, due: map[string]removal{}} }
+func newRemover(r *Runtime) *remover {
+	return &remover{r: r, wake: make(chan struct{}, 1), due: map[string]removal{}}
+}
 
-// add has a container removed RemoveAfter from now. It must not run.
+// add has a container that has ended removed, RemoveAfter from now.
 func (m *remover) add(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -47,11 +51,42 @@ func (m *remover) run() {
 	for {
 		select {
 		case <-tick.C:
+		case <-m.wake:
 		case <-m.r.ctx.Done():
 			return
 		}
 		for _, id := range m.dueNow() {
-			m.settle(id, m.r.remove(id, false))
+			m.settle(id, m.remove(id))
+		}
+	}
+}
+
+// remove removes one. By force: should somebody have started it again, its backend has
+// ended all the same, and its lease is another's (I1). A name may be another drone's.
+func (m *remover) remove(id string) error {
+	if strings.HasPrefix(id, namePrefix) {
+		found, err := m.r.inspect(m.r.ctx, id)
+		switch {
+		case errdefs.IsNotFound(err):
+			return nil
+		case err != nil:
+			return plain(err)
+		}
+		id = found.ID
+	}
+	return m.r.remove(id)
+}
+
+// now has a container removed at once, if it is to be removed at all.
+func (m *remover) now(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if removal, ok := m.due[id]; ok {
+		removal.at = time.Now()
+		m.due[id] = removal
+		select {
+		case m.wake <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -85,12 +120,12 @@ func (m *remover) settle(id string, err error) {
 	}
 }
 
-// remove removes a container with its anonymous volumes, with force also one that
-// runs. One that is not there is removed.
-func (r *Runtime) remove(id string, force bool) error {
+// remove removes a container with its anonymous volumes, also one that runs. One that
+// is not there is removed.
+func (r *Runtime) remove(id string) error {
 	ctx, cancel := context.WithTimeout(r.ctx, askTimeout)
 	defer cancel()
-	_, err := r.engine.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: force})
+	_, err := r.engine.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
 	if err == nil || errdefs.IsNotFound(err) {
 		return nil
 	}

@@ -5,8 +5,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/docker"
 )
 
 func TestServesUntilTerminated(t *testing.T) {
@@ -28,6 +33,7 @@ func TestServesUntilTerminated(t *testing.T) {
 	if !strings.HasPrefix(instance.Address(), "127.0.0.1:") {
 		t.Errorf("published at %s", instance.Address())
 	}
+	volume := s.inspect(instance).Mounts[0].Name
 	if err := instance.Terminate(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +47,10 @@ func TestServesUntilTerminated(t *testing.T) {
 		}
 	}
 	await(t, "the removal of the container", func() bool { return len(s.containers(t.Context())) == 0 })
+	// With what the image has as a volume.
+	if _, err := s.engine.VolumeInspect(t.Context(), volume, client.VolumeInspectOptions{}); !errdefs.IsNotFound(err) {
+		t.Errorf("volume %s: %v", volume, err)
+	}
 }
 
 func TestWhatTheProgramSees(t *testing.T) {
@@ -163,6 +173,33 @@ func TestRoomIsServed(t *testing.T) {
 	}
 	if exit := s.exit(instance); exit.Code != 0 {
 		t.Fatalf("ended with %v", exit)
+	}
+}
+
+// I1: an end is an end. A container that somebody starts again has no lease.
+func TestI1RestartedContainerIsRemoved(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(c *docker.Config) { c.RemoveAfter = time.Hour })
+	restarted, started := s.start(s.spec("deaf")), s.start(s.spec("quiet"))
+	s.line("ready")
+	s.line("ready")
+	now := 0
+	if _, err := s.engine.ContainerRestart(t.Context(), restarted.Handle(), client.ContainerRestartOptions{Timeout: &now}); err != nil && !errdefs.IsNotFound(err) {
+		t.Log(err) // it was removed while it was restarted
+	}
+	s.exit(restarted)
+	if err := started.Terminate(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	s.exit(started)
+	if _, err := s.engine.ContainerStart(t.Context(), started.Handle(), client.ContainerStartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the removal of the containers", func() bool { return len(s.containers(t.Context())) == 0 })
+	for _, instance := range []runtime.Instance{restarted, started} {
+		if left := membersOf(t, instance.Handle()); len(left) > 0 {
+			t.Errorf("processes %v live", left)
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func (r *Runtime) watch() {
 func (r *Runtime) listen(hears func()) error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionDie))
+	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionDie), string(events.ActionStart))
 	stream := r.engine.Events(ctx, client.EventsListOptions{Filters: filter})
 	if err := r.reconcile(); err != nil {
 		return err
@@ -65,7 +65,12 @@ func (r *Runtime) listen(hears func()) error {
 	for {
 		select {
 		case event := <-stream.Messages:
-			r.died(event)
+			switch event.Action {
+			case events.ActionStart:
+				r.started(event.Actor.ID)
+			case events.ActionDie:
+				r.died(event)
+			}
 		case err := <-stream.Err:
 			return err
 		case <-again.C:
@@ -74,6 +79,19 @@ func (r *Runtime) listen(hears func()) error {
 			}
 			again.Reset(recheck)
 		}
+	}
+}
+
+// started takes the event of a start: by Start, or of a container that had ended, by
+// somebody else.
+func (r *Runtime) started(id string) {
+	r.mu.Lock()
+	i := r.live[id]
+	r.mu.Unlock()
+	if i == nil {
+		r.rest.now(id)
+	} else if i.hasEnded() {
+		r.goOn(func() { r.endAgain(i, runtime.Exit{}) })
 	}
 }
 
@@ -152,7 +170,7 @@ func (r *Runtime) check(i *Instance, known *runtime.Exit) {
 // endAgain ends an instance whose container runs after it has ended: somebody started
 // it again behind the drone's back. With its end its lease is given away (I1).
 func (r *Runtime) endAgain(i *Instance, exit runtime.Exit) {
-	if err := r.remove(i.id, true); err != nil {
+	if err := r.remove(i.id); err != nil {
 		r.config.Log.Warn("cannot remove a container that was started again, trying again", "backend_id", i.backendID, "err", err)
 		return // the next look at it finds it running, as a container that has not ended
 	}
