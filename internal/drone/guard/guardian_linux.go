@@ -49,21 +49,22 @@ type killing struct{ since, saidAt time.Duration }
 type ending struct{ lookAt time.Duration }
 
 // guard looks until ctx ends, or nobody needs it any more.
-func (g *guardian) guard(ctx context.Context, afterLook func()) error {
+func (g *guardian) guard(ctx context.Context, afterLook func()) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			g.log.InfoContext(ctx, "asked to go")
-			return nil
+			return
 		case <-timer.C:
 		}
 		// Before the ledger is read: what an agent that goes in between has written is
 		// read then.
 		held, err := isLocked(g.ledger)
 		if err != nil {
-			return fmt.Errorf("look for the agent: %w", err)
+			held = true // it stays
+			g.log.ErrorContext(ctx, "cannot look for the agent", "err", err)
 		}
 		if held != g.agent {
 			g.agent = held
@@ -72,7 +73,7 @@ func (g *guardian) guard(ctx context.Context, afterLook func()) error {
 		next, needed := g.round(ctx)
 		if !held && !needed {
 			g.log.InfoContext(ctx, "no agent, and nothing left to end: going")
-			return nil
+			return
 		}
 		afterLook()
 		timer.Reset(min(g.clock.Nap(next), look))

@@ -119,7 +119,17 @@ func (p *Post) launch() (said *os.File, process *procs.Ref, err error) {
 	return said, process, err
 }
 
-// openLog opens the guard's log for appending.
+// maxLog bounds each of the two files of the guard's log, in bytes.
+const maxLog = 256 << 10
+
+// openLog opens the guard's log for appending: a new one if it is full, and the one
+// before is kept.
 func openLog(dir string) (*os.File, error) {
-	return os.OpenFile(filepath.Join(dir, logName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	path := filepath.Join(dir, logName)
+	if info, err := os.Stat(path); err == nil && info.Size() >= maxLog {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 }

@@ -12,9 +12,6 @@ import (
 	"github.com/jetway-project/jetway/internal/boottime"
 )
 
-// maxLog bounds each of the two files of the guard's log, in bytes.
-const maxLog = 256 << 10
-
 // Run is the guard over the ledger in dir, and all that its process does. It takes the
 // place of a guard that stands already, says on standard output, which it closes, that
 // it stands, and guards until ctx ends or nobody needs it any more. It returns an error
@@ -36,7 +33,8 @@ func Run(ctx context.Context, log *slog.Logger, dir string) error {
 	log.InfoContext(ctx, "guarding", "pid", os.Getpid(), "dir", dir)
 	_, _ = os.Stdout.WriteString(stands) // whoever asked may have gone
 	os.Stdout.Close()
-	return g.guard(ctx, func() { boundLog(dir) })
+	g.guard(ctx, func() { boundLog(dir) })
+	return nil
 }
 
 func newGuardian(log *slog.Logger, clock boottime.Clock, dir string) (*guardian, error) {
@@ -55,18 +53,13 @@ func newGuardian(log *slog.Logger, clock boottime.Clock, dir string) (*guardian,
 	}, nil
 }
 
-// boundLog starts a new log when the one that standard error goes to is full, and keeps
-// the one before.
+// boundLog starts a new log when the one that standard error goes to is full.
 func boundLog(dir string) {
-	path := filepath.Join(dir, logName)
 	now, err := os.Stderr.Stat()
 	if err != nil || now.Size() < maxLog {
 		return
 	}
-	if at, err := os.Stat(path); err != nil || !os.SameFile(now, at) {
-		return
-	}
-	if os.Rename(path, path+".1") != nil {
+	if at, err := os.Stat(filepath.Join(dir, logName)); err != nil || !os.SameFile(now, at) {
 		return
 	}
 	if fresh, err := openLog(dir); err == nil {
