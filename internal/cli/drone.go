@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -63,8 +64,16 @@ func (c *capacityFlags) capacity() (capacity messages.Capacity, err error) {
 	return messages.Capacity{MaxBackends: c.MaxBackends, MaxMemoryBytes: int64(bytes), MaxCPUMillis: int64(millis)}, nil
 }
 
+// gcPercent is Go's own default, less than that of the other roles: little passes
+// through a drone, and what it holds grows with its backends, whose memory it competes
+// with.
+const gcPercent = 100
+
 // Run is a drone until the command is stopped.
 func (c *droneCmd) Run(r *run) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if err := c.validate(); err != nil {
 		return err
 	}
