@@ -21,6 +21,9 @@ const (
 	// those that the stream holds.
 	logKnown = logBuffer + 512
 	logBatch = 256
+	// meetTries bounds how often stream and live lines are put together before others
+	// have a turn.
+	meetTries = 4
 )
 
 // Logs says which of a backend's output lines are wanted.
@@ -75,7 +78,10 @@ type logReader struct {
 	live    chan *nats.Msg
 	sub     *nats.Subscription
 	dropped int
-	gap     bool // lines were dropped since the stream had the word
+	gap     bool // lines were dropped, and what is held is on both sides of that
+
+	// latest is the time of the line that was given out last.
+	latest time.Time
 
 	// seq is the place in the stream up to which it was read.
 	seq uint64
@@ -211,28 +217,15 @@ func (f *logReader) isCopy(entry logEntry) bool {
 
 // settle reads the stream once more. After the last time it gives out what is still held.
 func (f *logReader) settle(ctx context.Context, timer *time.Timer) error {
-	again := f.seq == 0
-	msgs, err := f.next(ctx)
+	msgs, err := f.meet(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil:
+	case errors.Is(err, errStopped):
+		return err
+	case err != nil: // the server is away, and comes back; or lines still come too fast
 		timer.Reset(settleMax / 4)
-		return nil //nolint:nilerr // the server is away, and comes back
-	}
-	if again {
-		msgs = f.unknown(msgs)
-	}
-	// What came live meanwhile is held too, to be put in its place.
-	for len(f.live) > 0 {
-		if err := f.take(ctx, <-f.live); err != nil {
-			return err
-		}
-	}
-	if f.gap { // what is held came before what was dropped
-		if err := f.release(ctx); err != nil {
-			return err
-		}
+		return nil
 	}
 	for _, msg := range msgs {
 		if err := f.fromStream(msg); err != nil {
@@ -243,8 +236,41 @@ func (f *logReader) settle(ctx context.Context, timer *time.Timer) error {
 		timer.Reset(spread(min(settleFirst<<f.reads, settleMax)))
 		return nil
 	}
-	f.settled, f.gap = true, false
+	f.settled = true
 	return f.release(ctx)
+}
+
+var errTooFast = errors.New("lines come faster than they are read")
+
+// meet gives what the stream has gained, with all that came live until it was read held,
+// none of it dropped since the last line that was given out: then each has its place
+// among the other. Where lines were dropped, that begins anew with those that are left,
+// for where among what is held the dropped ones belong is not known.
+func (f *logReader) meet(ctx context.Context) ([]*nats.Msg, error) {
+	for range meetTries {
+		again := f.seq == 0
+		msgs, err := f.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		// After the stream was read: what it has came live before.
+		for len(f.live) > 0 {
+			if err := f.take(ctx, <-f.live); err != nil {
+				return nil, err
+			}
+		}
+		if !f.gap {
+			if again {
+				msgs = f.unknown(msgs)
+			}
+			return msgs, nil
+		}
+		if err := f.release(ctx); err != nil {
+			return nil, err
+		}
+		f.gap, f.seq = false, 0
+	}
+	return nil, errTooFast
 }
 
 // unknown gives what follows the last of the lines that was given out before: of a stream
@@ -308,7 +334,11 @@ func (f *logReader) fromStream(msg *nats.Msg) error {
 		return nil
 	}
 	entry.due = true
-	if i := slices.IndexFunc(f.held, func(h logEntry) bool { return h.sum == entry.sum }); i >= 0 {
+	i := slices.IndexFunc(f.held, func(h logEntry) bool { return h.sum == entry.sum })
+	if i < 0 && f.dropped > 0 && f.isLate(msg) {
+		return nil
+	}
+	if i >= 0 {
 		entry.due = false
 		before := f.held[:i]
 		f.held = f.held[i+1:]
@@ -319,6 +349,13 @@ func (f *logReader) fromStream(msg *nats.Msg) error {
 		}
 	}
 	return f.give(entry)
+}
+
+// isLate says that a line is older than what was given out last. The stream may be far
+// behind what comes live: then it has lines that were dropped, and have no place any more.
+func (f *logReader) isLate(msg *nats.Msg) bool {
+	line, err := messages.Decode[messages.LogLine](msg.Data)
+	return err == nil && line.Time.Before(f.latest)
 }
 
 // give gives a line out, unless it is too old or of a newer version than this.
@@ -332,6 +369,7 @@ func (f *logReader) give(entry logEntry) error {
 	if err != nil || line.Time.Before(f.what.Since) {
 		return nil //nolint:nilerr // not for this reader
 	}
+	f.latest = line.Time
 	if !f.yield(line, nil) {
 		return errStopped
 	}
