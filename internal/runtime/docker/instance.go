@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -38,6 +39,11 @@ type Instance struct {
 	followed  chan struct{}
 	once      sync.Once
 	exit      runtime.Exit // written before done is closed
+	// oom is closed when an event says that the container ran out of memory; killed says
+	// that it was ended hard from here.
+	oom     chan struct{}
+	oomOnce sync.Once
+	killed  atomic.Bool
 }
 
 var _ runtime.Instance = (*Instance)(nil)
@@ -46,6 +52,7 @@ func (r *Runtime) newInstance(id string, spec runtime.Spec) *Instance {
 	i := &Instance{
 		r: r, id: id, backendID: spec.BackendID, log: spec.Log,
 		ended: make(chan struct{}), done: make(chan struct{}), followed: make(chan struct{}),
+		oom: make(chan struct{}),
 	}
 	i.following, i.unfollow = context.WithCancel(r.ctx)
 	return i
@@ -120,6 +127,7 @@ func (i *Instance) Terminate(ctx context.Context, hard bool) error {
 	signal, timeout := i.stopSignal, askTimeout
 	if hard {
 		signal, timeout = "SIGKILL", killTimeout
+		i.killed.Store(true)
 	}
 	asked, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -154,12 +162,39 @@ func (i *Instance) finish(exit runtime.Exit) {
 			case <-i.r.ctx.Done():
 				return
 			}
-			i.exit = exit
+			i.exit = i.withOOM(exit)
 			i.r.drop(i)
 			i.r.rest.add(i.id)
 			close(i.done)
 		})
 	})
+}
+
+// oomGrace is how long the word that a container ran out of memory may come after its end:
+// in the kernel's and the engine's reports the two are not ordered.
+const oomGrace = 500 * time.Millisecond
+
+// withOOM adds that word to the exit of a container with a limit that somebody killed.
+func (i *Instance) withOOM(exit runtime.Exit) runtime.Exit {
+	if exit.Code != 137 || exit.Message != "" || i.memLimit == 0 || i.killed.Load() {
+		return exit
+	}
+	timer := time.NewTimer(oomGrace)
+	defer timer.Stop()
+	select {
+	case <-i.oom:
+		exit.Message = outOfMemory(i.memLimit)
+	case <-timer.C:
+	case <-i.r.ctx.Done():
+	}
+	return exit
+}
+
+func outOfMemory(limit uint64) string {
+	if limit == 0 {
+		return "out of memory"
+	}
+	return fmt.Sprintf("out of memory: the limit is %d bytes", limit)
 }
 
 func (i *Instance) hasEnded() bool {
@@ -183,10 +218,11 @@ func exitOf(found container.InspectResponse) runtime.Exit {
 	}
 	exit := runtime.Exit{Code: state.ExitCode, Message: state.Error}
 	if state.OOMKilled {
-		exit.Message = "out of memory"
+		limit := uint64(0)
 		if found.HostConfig != nil && found.HostConfig.Memory > 0 {
-			exit.Message = fmt.Sprintf("out of memory: the limit is %d bytes", found.HostConfig.Memory)
+			limit = uint64(found.HostConfig.Memory)
 		}
+		exit.Message = outOfMemory(limit)
 	}
 	return exit
 }

@@ -54,7 +54,7 @@ func (r *Runtime) watch() {
 func (r *Runtime) listen(hears func()) error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionDie), string(events.ActionStart))
+	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionDie), string(events.ActionStart), string(events.ActionOOM))
 	stream := r.engine.Events(ctx, client.EventsListOptions{Filters: filter})
 	if err := r.reconcile(); err != nil {
 		return err
@@ -70,6 +70,8 @@ func (r *Runtime) listen(hears func()) error {
 				r.started(event.Actor.ID)
 			case events.ActionDie:
 				r.died(event)
+			case events.ActionOOM:
+				r.ranOutOfMemory(event.Actor.ID)
 			}
 		case err := <-stream.Err:
 			return err
@@ -92,6 +94,16 @@ func (r *Runtime) started(id string) {
 		r.rest.now(id)
 	} else if i.hasEnded() {
 		r.goOn(func() { r.endAgain(i, runtime.Exit{}) })
+	}
+}
+
+// ranOutOfMemory takes the event of that, which may come before or after the end.
+func (r *Runtime) ranOutOfMemory(id string) {
+	r.mu.Lock()
+	i := r.live[id]
+	r.mu.Unlock()
+	if i != nil {
+		i.oomOnce.Do(func() { close(i.oom) })
 	}
 }
 
