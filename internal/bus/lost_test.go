@@ -204,9 +204,9 @@ func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 
 // I8: ten thousand who watch at once see all, and cost the server no consumer and
 // this process a bounded heap each.
-func TestI8ThreeThousandWatchersCostNoConsumer(t *testing.T) {
+func TestI8FiveThousandWatchersCostNoConsumer(t *testing.T) {
 	t.Parallel()
-	const watchers, conns, backends = 3_000, 4, 100
+	const watchers, conns, backends = 5_000, 4, 100
 	s := testkit.OwnNATS(t)
 	js, err := jetstream.New(watchConn(t, s.URL()))
 	if err != nil {
@@ -223,7 +223,7 @@ func TestI8ThreeThousandWatchersCostNoConsumer(t *testing.T) {
 	begun.Add(watchers)
 	ready := make(chan struct{})
 	// They live at the same time. That they begin in the same moment is not asked for.
-	starting := make(chan struct{}, 256)
+	starting := make(chan struct{}, 32)
 	for c := range conns {
 		nc := watchConn(t, s.URL())
 		for i := range watchers / conns {
