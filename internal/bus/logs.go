@@ -225,7 +225,7 @@ func (f *logReader) settle(ctx context.Context, timer *time.Timer) error {
 		return err
 	case err != nil: // the server is away, and comes back; or lines still come too fast
 		timer.Reset(settleMax / 4)
-		return nil
+		return nil //nolint:nilerr // read again when the timer fires
 	}
 	for _, msg := range msgs {
 		if err := f.fromStream(msg); err != nil {
