@@ -4,6 +4,8 @@ ARGS      ?=
 GOTEST    ?= go test
 TESTFLAGS ?=
 TIMEOUT   ?= 10m
+# Packages tested at a time: most wait more than they work.
+PARALLEL  ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 FUZZTIME  ?= 10s
 GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
@@ -29,7 +31,7 @@ run: build ## Run all of Jetway here: NATS, Postgres, worker, drone, proxy (ARGS
 	@exec ./bin/jetway dev $(ARGS)
 
 test: compiler browser ## Run all tests, with the race detector (TESTFLAGS='-short')
-	@$(DOCKER_TESTS); set -x; CGO_ENABLED=1 $(GOTEST) -race -timeout $(TIMEOUT) $(TESTFLAGS) ./...
+	@$(DOCKER_TESTS); set -x; CGO_ENABLED=1 $(GOTEST) -race -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...
 
 # What cannot be tested with Docker here is left out, and said; with JETWAY_TEST_DOCKER=on
 # it fails instead. The test that is run to find out asks as all others do.
