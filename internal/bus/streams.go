@@ -33,7 +33,9 @@ func streams(replicas int) []jetstream.StreamConfig {
 		MaxAge:      10 * time.Minute,        // a drone refuses what is older; what it must still take is published again
 		MaxBytes:    256 << 20,
 		Replicas:    replicas,
-		Duplicates:  duplicateWindow,
+		// The least there is. What is published again is meant to be delivered again: the agent
+		// that got it before may have died of it, and the server waits for that one's word (I3).
+		Duplicates: 100 * time.Millisecond,
 	}, {
 		Name:              messages.StreamEvents,
 		Description:       "States of backends, and what happens to drones and tokens",

@@ -132,16 +132,25 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 			_ = w.nc.Publish(messages.BackendEventSubject(report.BackendID), messages.Encode(event))
 		}
 	}
-	rows, foreign, err := w.store.Transition(ctx, &store.Holder{Drone: drone, Session: r.Session}, changes)
+	holder := &store.Holder{Drone: drone, Session: r.Session}
+	rows, foreign, err := w.store.Transition(ctx, holder, changes)
+	if err == nil && len(foreign) > 0 {
+		// Of an unknown session it cannot be said which backends are not its own:
+		// the drone registers again and learns it there.
+		known, err := w.store.HasSession(ctx, drone, r.Session)
+		if err != nil || !known {
+			return nil, cmp.Or(err, unknownSession(drone, r.Session))
+		}
+		// A session that has begun only now, as when the report crosses the registration,
+		// may have taken them over with it.
+		if rows, foreign, err = w.store.Transition(ctx, holder, changes); err != nil {
+			return nil, err
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	if len(foreign) > 0 {
-		// Of an unknown session it cannot be said which backends are not its own:
-		// the drone registers again and learns it there.
-		if known, err := w.store.HasSession(ctx, drone, r.Session); err != nil || !known {
-			return nil, cmp.Or(err, unknownSession(drone, r.Session))
-		}
 		refusal := messages.Errorf(messages.NotFound, "backend %s is not one of drone %s in session %s; nothing was changed", foreign[0], drone, r.Session)
 		refusal.Backends = foreign
 		return nil, refusal

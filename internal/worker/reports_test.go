@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -112,6 +113,80 @@ func TestI1ReportForAnothersBackendIsRefusedWhole(t *testing.T) {
 	if r := other.heartbeat(mine); len(r.Renewed) != 0 || !slices.Equal(r.Lost, []string{mine}) {
 		t.Errorf("another drone renewed the lease: %+v", r)
 	}
+}
+
+// An action that an agent was given and did not acknowledge before it died is the next
+// run's within seconds. Found by torture: published again, it was a duplicate to NATS, and
+// came when the server had given up waiting for the dead one, half a minute later.
+func TestI3ActionOfADeadAgentIsTheNextRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	startWorker(t, w, "wo-a", options{})
+	p := startPeer(t, w, "dr-a")
+	id := w.connect(spawnKey("doc")).BackendID
+	p.awaitAction(id, messages.SpawnID(id))
+	p.report(id, messages.Ready)
+	p.stopConsuming()
+
+	dying := testkit.Conn(t, w.url)
+	got := make(chan *nats.Msg, 10)
+	_, err := dying.ChanSubscribe(messages.DeliverSubject(p.name), got)
+	must(t, err)
+	must(t, dying.Flush())
+	if _, refusal := w.ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: id}); refusal != nil {
+		t.Fatal(refusal)
+	}
+	for msg := range got {
+		if msg.Header.Get("Status") == "" {
+			break
+		}
+	}
+	dying.Close()
+	p.session = "s-next"
+	_, refusal := w.ask(messages.RegisterSubject(p.name), messages.RegisterRequest{
+		Session: p.session, Cluster: cluster, DroneTimeMS: p.clock.Add(1), Backends: []string{id},
+	})
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	p.consume()
+	p.awaitAction(id, messages.TerminateID(id, false))
+}
+
+// A report may cross the registration that begins its session, as after a restart of the
+// agent: what the session has taken over is its own. Found by torture: the drone was told
+// that the backend was not, and killed it.
+func TestI3ReportThatCrossesItsRegistrationIsTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	startWorker(t, w, "wo-a", options{})
+	p := startPeer(t, w, "dr-a")
+	id := w.connect(spawnKey("doc")).BackendID
+	p.awaitAction(id, messages.SpawnID(id))
+	p.report(id, messages.Loading)
+
+	// The backends are looked at before the registration, whether the session is known after it.
+	registration, err := w.db.Begin(t.Context())
+	must(t, err)
+	defer func() { _ = registration.Rollback(context.Background()) }()
+	_, err = registration.Exec(t.Context(), "lock table drone in access exclusive mode")
+	must(t, err)
+	p.session = "s-next"
+	reply := w.send(messages.ReportSubject(p.name), messages.Encode(messages.ReportRequest{
+		Session: p.session, Reports: []messages.Report{stateOf(id, messages.Starting)},
+	}), nil)
+	testkit.Eventually(t, patience, "the worker asks whether the session is known", func() bool {
+		return w.count("pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'select exists (select from drone %'") == 1
+	})
+	for _, sql := range []string{"update drone set session = 's-next'", "update backend set session = 's-next', revision = revision + 1"} {
+		_, err = registration.Exec(t.Context(), sql)
+		must(t, err)
+	}
+	must(t, registration.Commit(t.Context()))
+	if _, refusal := w.await(reply); refusal != nil {
+		t.Fatalf("the report is refused: %v", refusal)
+	}
+	wantNumbers(t, w, id, messages.Scheduled, messages.Loading, messages.Starting)
 }
 
 func TestI3TerminateIsSentOnceSoftlyAndOnceHard(t *testing.T) {
