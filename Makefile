@@ -12,12 +12,14 @@ GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15
 # The version that `jetway version` shows is the tag or commit that Go records.
 VCS = $(shell git status >/dev/null 2>&1 && echo true || echo false)
 
-# Of the tests that torture: how long, from which seed (0: a new one), and where a failed run leaves its history.
+# Of the tests that torture: how long, from which seed (0: a new one), with which
+# faults ("kill,cut"; all where none is named), and where a failed run leaves its history.
 DURATION ?= 10m
 SEED     ?= 0
+FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test torture mutants compiler browser lint fuzz bench clean
+.PHONY: help build run test torture mutants soak compiler browser lint fuzz bench clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,10 +49,13 @@ fi
 endef
 
 torture: ## Attack the whole system for DURATION (10m), its faults from SEED
-	@go test ./internal/torture -run '^TestTorture$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.seed $(SEED) -torture.report $(REPORT)
+	@go test ./internal/torture -run '^TestTorture$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.seed $(SEED) -torture.faults "$(FAULTS)" -torture.report $(REPORT)
 
 mutants: ## See that the attack finds deliberate bugs
 	@go test ./internal/torture -run '^TestMutants$$' -count=1 -v -timeout 0 -torture.duration 2m -torture.seed $(SEED) -torture.report $(REPORT)
+
+soak: ## Run at half of what is possible for DURATION, and see that nothing grows
+	@go test ./internal/torture -run '^TestSoak$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.report $(REPORT)
 
 # Installs what the shell variables apt, dnf, apk and brew name, after saying why.
 define INSTALL

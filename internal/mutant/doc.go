@@ -21,10 +21,13 @@ const (
 	RouteExpired Name = "route-expired"
 	// ForeignReport takes reports from drones that do not have the backend (I1).
 	ForeignReport Name = "foreign-report"
+	// AckUnjournalled has drones acknowledge and report actions before they are journalled,
+	// which nobody waits for any more (I3).
+	AckUnjournalled Name = "ack-unjournalled"
 )
 
 // All are all of them.
-var All = []Name{LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport}
+var All = []Name{LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled}
 
 // Env names the bug.
 const Env = "JETWAY_MUTANT"

@@ -171,6 +171,25 @@ func (s *system) checkEvents(streamed []messages.StateEvent) {
 	}
 }
 
+// checkKept is I3, where nothing worse befell drones than that their agents died and came
+// back at once: what a drone has said to have taken is not lost by that, unless it was to
+// end by then and did not in time.
+func (s *system) checkKept(done []fault) {
+	for _, f := range done {
+		if !slices.ContainsFunc(kinds, func(k kind) bool { return k.name == f.kind && k.mild }) {
+			return
+		}
+	}
+	lost, err := rows(s.audit, pgx.RowTo[string], `select id from backend
+		where termination_reason = 'lost' and last_status >= 20 and coalesce(asked_at, ended_at) = ended_at`)
+	if err != nil {
+		s.failf("harness: %v", err)
+	}
+	for _, id := range lost {
+		s.failf("I3: backend %s, which its drone had taken, was lost though the drone was never away for long", id)
+	}
+}
+
 // checkBounds is I8: afterwards nothing is left, in tables, processes or memory.
 func (s *system) checkBounds(before map[string]int64) {
 	for table, sql := range map[string]string{

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// clockEnv is by how many hours a process's wall clock is off.
+// clockEnv is by how many hours a process's wall clock jumps; see overlay.
 const clockEnv = "JETWAY_TORTURE_CLOCK"
 
 // overlay makes a build in which the wall clock is what clockEnv says, and jumps. Go does
@@ -41,10 +41,10 @@ var tortureHours = func() (n int64) {
 	return n
 }()
 
-// tortureShift is how many seconds the wall clock is off: it jumps every 20 s,
-// forth and back.
+// tortureShift is how many seconds the wall clock is off: it jumps every 20 s, forth
+// and back, each process's at times of its own.
 func tortureShift(mono int64) int64 {
-	return tortureHours * 3600 * (mono/20e9%3 - 1)
+	return tortureHours * 3600 * ((mono/1e9+7*tortureHours)/20%3 - 1)
 }
 `)...)
 	text = bytes.Replace(text, []byte("import (\n"), []byte("import (\n\t\"syscall\"\n"), 1)

@@ -33,26 +33,30 @@ type kind struct {
 	// alone says that no other fault of the same group may be under way: two nodes
 	// without their data would be a loss that nothing is promised for.
 	alone string
-	do    func(f *faults, ctx context.Context, random *rand.Rand) (target string)
+	// mild says that no backend may be lost by it.
+	mild bool
+	do   func(f *faults, ctx context.Context, random *rand.Rand) (target string)
 }
 
 var kinds = []kind{
-	{"kill", 16, "", (*faults).killOne},
-	{"freeze", 10, "", (*faults).freezeOne},
-	{"restart agent", 8, "agent", (*faults).restartAgent},
-	{"kill guard", 2, "agent", (*faults).killGuard},
-	{"freeze backend", 4, "", (*faults).freezeBackend},
-	{"kill backend", 6, "", (*faults).killBackend},
-	{"kill node", 4, "node", (*faults).killNode},
-	{"wipe node", 2, "node", (*faults).wipeNode},
-	{"freeze node", 2, "node", (*faults).freezeNode},
-	{"restart postgres", 3, "postgres", (*faults).restartPostgres},
-	{"crash postgres", 3, "postgres", (*faults).crashPostgres},
-	{"cut", 10, "", (*faults).cut},
-	{"stall", 10, "", (*faults).stall},
-	{"slow", 6, "", (*faults).slow},
-	{"duplicate", 6, "", (*faults).duplicate},
-	{"full disk", 4, "", (*faults).fullDisk},
+	{"kill", 16, "", false, (*faults).killOne},
+	{"freeze", 10, "", false, (*faults).freezeOne},
+	{"freeze workers", 2, "", false, (*faults).freezeWorkers},
+	{"restart agent", 8, "agent", true, (*faults).restartAgent},
+	{"kill agent", 6, "", true, (*faults).killAgent},
+	{"kill guard", 2, "agent", true, (*faults).killGuard},
+	{"freeze backend", 4, "", false, (*faults).freezeBackend},
+	{"kill backend", 6, "", true, (*faults).killBackend},
+	{"kill node", 4, "node", false, (*faults).killNode},
+	{"wipe node", 2, "node", false, (*faults).wipeNode},
+	{"freeze node", 2, "node", false, (*faults).freezeNode},
+	{"restart postgres", 3, "postgres", false, (*faults).restartPostgres},
+	{"crash postgres", 3, "postgres", false, (*faults).crashPostgres},
+	{"cut", 10, "", false, (*faults).cut},
+	{"stall", 10, "", false, (*faults).stall},
+	{"slow", 6, "", false, (*faults).slow},
+	{"duplicate", 6, "", true, (*faults).duplicate},
+	{"full disk", 4, "", false, (*faults).fullDisk},
 }
 
 // faults does faults at random.
@@ -197,6 +201,26 @@ func freeze(ctx context.Context, p *proc, d time.Duration) string {
 	return fmt.Sprintf("%s for %s", p.name, d.Round(time.Millisecond))
 }
 
+// freezeWorkers stops all workers until leases have run out: what drones asked meanwhile
+// is answered afterwards, by workers for which no time has passed.
+func (f *faults) freezeWorkers(ctx context.Context, random *rand.Rand) string {
+	for _, p := range f.s.workers {
+		if !f.take(p.name) {
+			return ""
+		}
+		defer f.giveBack(p.name)
+	}
+	d := leaseTTL + time.Duration(random.IntN(2000))*time.Millisecond
+	for _, p := range f.s.workers {
+		p.signal(syscall.SIGSTOP)
+	}
+	sleep(ctx, d)
+	for _, p := range f.s.workers {
+		p.signal(syscall.SIGCONT)
+	}
+	return fmt.Sprintf("all for %s", d.Round(time.Millisecond))
+}
+
 // restartAgent is what an upgrade does: no session may end of it.
 func (f *faults) restartAgent(ctx context.Context, random *rand.Rand) string {
 	p, release := f.pick(random, f.s.drones)
@@ -205,6 +229,19 @@ func (f *faults) restartAgent(ctx context.Context, random *rand.Rand) string {
 	}
 	defer release()
 	p.end(syscall.SIGTERM)
+	sleep(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
+	f.again(p)
+	return p.name
+}
+
+// killAgent is a crash after which the agent is back at once.
+func (f *faults) killAgent(ctx context.Context, random *rand.Rand) string {
+	p, release := f.pick(random, f.s.drones)
+	if p == nil {
+		return ""
+	}
+	defer release()
+	p.end(syscall.SIGKILL)
 	sleep(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
 	f.again(p)
 	return p.name

@@ -17,6 +17,7 @@ import (
 var (
 	duration = flag.Duration("torture.duration", 0, "how long to torture; 0: a short form")
 	seed     = flag.Uint64("torture.seed", 0, "seed of clients and faults; 0: a new one")
+	only     = flag.String("torture.faults", "", "the kinds of faults, between commas; all where it is not given")
 	report   = flag.String("torture.report", "", "directory for logs and the report of a failure; a temporary one where it is not given")
 )
 

@@ -16,7 +16,7 @@ import (
 type natsNode struct {
 	Name     string
 	Port     int
-	Routing  int
+	Routing  int      // 0: it is alone
 	Reached  string   // where other nodes reach it: through a link that fails
 	Others   []string // where it reaches the other nodes
 	StoreDir string
@@ -27,11 +27,13 @@ func playNATS(node natsNode) {
 	opts := &server.Options{
 		ServerName: node.Name, Host: "127.0.0.1", Port: node.Port,
 		JetStream: true, StoreDir: node.StoreDir,
-		Cluster: server.ClusterOpts{
+		NoSigs: true, LogFile: node.StoreDir + ".log",
+	}
+	if node.Routing != 0 {
+		opts.Cluster = server.ClusterOpts{
 			Name: "torture", Host: "127.0.0.1", Port: node.Routing, Advertise: node.Reached,
 			NoAdvertise: true, // clients keep to their own links
-		},
-		NoSigs: true, LogFile: node.StoreDir + ".log",
+		}
 	}
 	for _, other := range node.Others {
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: other})

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,7 @@ type system struct {
 	nodeURLs                 []string // without a link
 	proxyAddrs               []string
 	disks                    []*disk // of the drones
+	roles                    int
 
 	mu    sync.Mutex
 	wrong []string
@@ -107,6 +109,9 @@ func dsn(addr string) string {
 // role makes a process of Jetway with a link of its own to each NATS node.
 func (s *system) role(jetway string, env []string, name, role string, args ...string) *proc {
 	var urls []string
+	s.roles++
+	// Of no use but to a build with overlay.
+	env = append(slices.Clone(env), clockEnv+"="+strconv.Itoa(s.roles))
 	p := &proc{name: name, env: env, log: filepath.Join(s.dir, name+".log"), failed: s.fail}
 	for _, node := range s.nodeURLs {
 		link := testkit.NewFaultProxy(s.t, strings.TrimPrefix(node, "nats://"))
@@ -127,10 +132,6 @@ func (s *system) begin(p *proc) {
 // startNodes starts the NATS cluster: every node reaches every other through a link.
 func (s *system) startNodes() {
 	s.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	nodes := make([]natsNode, 3)
 	for i := range nodes {
 		nodes[i] = natsNode{
@@ -140,7 +141,6 @@ func (s *system) startNodes() {
 		link := testkit.NewFaultProxy(s.t, fmt.Sprintf("127.0.0.1:%d", nodes[i].Routing))
 		nodes[i].Reached = link.Addr()
 		s.routes = append(s.routes, link)
-		s.nodeURLs = append(s.nodeURLs, fmt.Sprintf("nats://127.0.0.1:%d", nodes[i].Port))
 	}
 	for i, node := range nodes {
 		for j, other := range nodes {
@@ -148,17 +148,28 @@ func (s *system) startNodes() {
 				node.Others = append(node.Others, other.Reached)
 			}
 		}
-		config, err := json.Marshal(node)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		p := &proc{
-			name: node.Name, command: []string{self}, env: []string{roleEnv + "=" + string(config), s.mark},
-			log: node.StoreDir + ".out", links: []*testkit.FaultProxy{s.routes[i]}, failed: s.fail,
-		}
-		s.nodes = append(s.nodes, p)
-		s.begin(p)
+		s.startNode(node, s.routes[i])
 	}
+}
+
+// startNode starts a NATS node that others reach through links.
+func (s *system) startNode(node natsNode, links ...*testkit.FaultProxy) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config, err := json.Marshal(node)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	p := &proc{
+		name: node.Name, command: []string{self}, env: []string{roleEnv + "=" + string(config), s.mark},
+		log: node.StoreDir + ".out", links: links, failed: s.fail,
+	}
+	s.nodes = append(s.nodes, p)
+	s.nodeURLs = append(s.nodeURLs, fmt.Sprintf("nats://127.0.0.1:%d", node.Port))
+	s.begin(p)
 }
 
 // wipe is where a node keeps what it loses with its disk.

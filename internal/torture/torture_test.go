@@ -32,15 +32,19 @@ func TestTorture(t *testing.T) {
 		length = shortForm
 	}
 	dir := workDir(t)
-	var flags, env []string
+	var flags []string
 	if *duration > 0 { // it rebuilds the standard library
 		path, err := overlay(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		flags, env = []string{"-overlay", path}, []string{clockEnv + "=5"}
+		flags = []string{"-overlay", path}
 	}
-	s := torture(t, dir, build(t, dir, flags...), length, nil, env...)
+	var kinds []string
+	if *only != "" {
+		kinds = strings.Split(*only, ",")
+	}
+	s := torture(t, dir, build(t, dir, flags...), length, kinds)
 	s.verdict()
 }
 
@@ -148,6 +152,7 @@ func (s *system) check(c *clients, f *faults, before map[string]int64) {
 	s.checkLeases()
 	spawned := s.checkEffects(c.ops)
 	s.checkEvents(streamed)
+	s.checkKept(f.done)
 	s.checkBounds(before)
 	for _, what := range append(c.asker.twice(), s.register.wrong...) {
 		s.fail(what)

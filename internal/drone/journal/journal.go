@@ -13,6 +13,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"go.etcd.io/bbolt"
 
+	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -182,6 +183,13 @@ func (j *Journal) Committed() Mark {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.committedLocked()
+}
+
+func (j *Journal) committedLocked() Mark {
+	if mutant.On(mutant.AckUnjournalled) {
+		return j.last
+	}
 	return j.committed
 }
 
@@ -205,7 +213,7 @@ func (j *Journal) Wait(ctx context.Context, mark Mark) error {
 	}
 	for {
 		j.mu.Lock()
-		committed, closed, changed := j.committed >= mark, j.closed, j.changed
+		committed, closed, changed := j.committedLocked() >= mark, j.closed, j.changed
 		j.mu.Unlock()
 		switch {
 		case committed:
@@ -289,6 +297,9 @@ func (j *Journal) await(ctx context.Context) bool {
 	for {
 		j.mu.Lock()
 		urgent, some := j.pending.mark != 0, len(j.pending.answered) > 0
+		if mutant.On(mutant.AckUnjournalled) {
+			urgent, some = false, urgent || some
+		}
 		j.mu.Unlock()
 		if urgent {
 			return ctx.Err() == nil
