@@ -421,6 +421,7 @@ func FuzzDrainRequest(f *testing.F)     { fuzz(f, decoders[13].name, decoders[13
 func FuzzTokenEvent(f *testing.F)       { fuzz(f, decoders[14].name, decoders[14].decode) }
 func FuzzStats(f *testing.F)            { fuzz(f, decoders[15].name, decoders[15].decode) }
 func FuzzLogLine(f *testing.F)          { fuzz(f, decoders[16].name, decoders[16].decode) }
+func FuzzChallenge(f *testing.F)        { fuzz(f, decoders[17].name, decoders[17].decode) }
 
 // A valid connect request stays valid when written again, and what may become
 // part of a subject holds nothing that means something to NATS.

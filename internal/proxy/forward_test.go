@@ -184,7 +184,7 @@ func TestCORS(t *testing.T) {
 }
 
 // rude accepts connections and gives each to serve.
-func rude(t *testing.T, serve func(net.Conn)) string {
+func rude(t testing.TB, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

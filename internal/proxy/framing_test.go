@@ -13,7 +13,7 @@ import (
 )
 
 // converse accepts connections and gives each to serve, with what reads it.
-func converse(t *testing.T, serve func(net.Conn, *bufio.Reader)) string {
+func converse(t testing.TB, serve func(net.Conn, *bufio.Reader)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

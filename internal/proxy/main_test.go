@@ -29,7 +29,7 @@ const cluster = "jetway.test"
 
 // world is a NATS server, a worker's stand-in, and one proxy between them.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	worker *worker
 	link   *testkit.FaultProxy // between NATS and the proxy
 	proxy  *Proxy
@@ -40,7 +40,7 @@ type world struct {
 	stop func() // ends Run and waits
 }
 
-func newWorld(t *testing.T, change ...func(*Config)) *world {
+func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
 	nats := testkit.NATS(t)
 	w := &world{t: t, worker: newWorker(t, nats.URL()), log: &logLines{}}
@@ -105,7 +105,7 @@ func token(name string) string {
 }
 
 // backend starts an HTTP server and gives its address.
-func backend(t *testing.T, handler http.HandlerFunc) string {
+func backend(t testing.TB, handler http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)

@@ -13,7 +13,7 @@ import (
 
 // worker answers on the proxy's subjects as workers do.
 type worker struct {
-	t          *testing.T
+	t          testing.TB
 	nc         *nats.Conn
 	mu         sync.Mutex
 	routes     map[string]messages.RouteResponse
@@ -23,7 +23,7 @@ type worker struct {
 	keepalives chan []string
 }
 
-func newWorker(t *testing.T, url string) *worker {
+func newWorker(t testing.TB, url string) *worker {
 	t.Helper()
 	wk := &worker{t: t, routes: make(map[string]messages.RouteResponse), asked: make(chan string, 10000), keepalives: make(chan []string, 1000)}
 	nc := testkit.Conn(t, url)
