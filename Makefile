@@ -22,7 +22,7 @@ REPORT   ?= /tmp/jetway-torture
 .PHONY: help build run test torture mutants soak compiler browser lint fuzz bench clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build bin/jetway and bin/room
 	@mkdir -p bin
