@@ -322,7 +322,7 @@ func (b *judge) body(r *http.Request, in *bufio.Reader) (body string, whole bool
 			return text.String(), err == nil
 		}
 		m := fieldLine.FindStringSubmatch(line)
-		if m == nil || isVerified(m[1]) || framing[strings.ToLower(m[1])] {
+		if m == nil || isVerified(m[1]) || framing[strings.ToLower(m[1])] || headOnly[strings.ToLower(m[1])] {
 			b.object("the trailer %q", line)
 		}
 	}
@@ -343,6 +343,7 @@ var (
 	startLine = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+ /[^\x00-\x20\x7f]* HTTP/1\\.1\r\n$")
 	fieldLine = regexp.MustCompile("^([A-Za-z0-9!#$%&'*+.^_`|~-]+): ((?s:[^\x00-\x08\x0a-\x1f\x7f]*))\r\n$")
 	chunkLine = regexp.MustCompile("^[0-9a-f]{1,8}\r\n$")
+	headOnly  = map[string]bool{"authorization": true, "cookie": true}
 	framing   = map[string]bool{"host": true, "content-length": true, "transfer-encoding": true, "connection": true, "upgrade": true}
 )
 

@@ -31,7 +31,7 @@ func newOutgoing(r *http.Request, t target, rt *route) outgoing {
 	o.expects = strings.EqualFold(r.Header.Get("Expect"), "100-continue")
 	if o.length < 0 {
 		for name := range r.Trailer {
-			if !isVerified(name) && !isForwarded(name) && !isHop(name) {
+			if !isVerified(name) && !isForwarded(name) && !isHop(name) && !isHead(name) {
 				o.trailers = append(o.trailers, name)
 			}
 		}
@@ -163,6 +163,18 @@ func isHop(name string) bool {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+		return true
+	}
+	return false
+}
+
+// isHead says that a field means something in the head of a request only: where it
+// goes, how it is to be read, who sends it (RFC 9110, section 6.5.1). A backend that puts
+// trailers among the fields must not find one there that nobody in front of it has seen.
+func isHead(name string) bool {
+	switch name {
+	case "Host", "Content-Length", "Content-Encoding", "Content-Type", "Content-Range", "Expect",
+		"Authorization", "Cookie", "Origin":
 		return true
 	}
 	return false
