@@ -163,8 +163,12 @@ func (k *soak) get(ctx context.Context, token string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "hello" {
-		return fmt.Errorf("the proxy answers %d %.200q: %v", resp.StatusCode, body, err)
+	body, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return err
+	case string(body) != "hello":
+		return fmt.Errorf("the proxy answers %d %.200q", resp.StatusCode, body)
 	}
 	return nil
 }
