@@ -112,7 +112,7 @@ func newSoak(t *testing.T) *soak {
 	transport := &http.Transport{MaxIdleConnsPerHost: soakInFlight}
 	t.Cleanup(transport.CloseIdleConnections)
 	k.http = &http.Client{Transport: transport, Timeout: 10 * time.Second}
-	k.nc = testkit.Conn(t, s.nodeURLs[0])
+	k.nc = testkit.Conn(t, s.nodeURLs[0], nats.RetryOnFailedConnect(true))
 	var err error
 	if k.js, err = jetstream.New(k.nc); err != nil {
 		t.Fatal(err)
