@@ -42,8 +42,8 @@ type exchange struct {
 	resp    *http.Response
 	// respAt is when the head of the response had come.
 	respAt    time.Time
-	buffer    *[bufferSize]byte // nil: none is needed now
-	announced map[string]bool   // trailers of the response
+	buffer    []byte          // nil: none is needed now
+	announced map[string]bool // trailers of the response
 	// begun says that the response to the client has begun.
 	begun bool
 }

@@ -6,9 +6,6 @@ import (
 	"net/http"
 )
 
-// spliceFrom is from how many bytes on a body is left to the kernel, where it can.
-const spliceFrom = 64 << 10
-
 // relayInterim passes on a 1xx response. Clients of HTTP/1.0 know none.
 func (x *exchange) relayInterim() {
 	if !x.r.ProtoAtLeast(1, 1) {
@@ -89,9 +86,6 @@ func (x *exchange) relayLength(n int64) error {
 	in := x.conn.in
 	for n > 0 {
 		if in.Buffered() == 0 {
-			if rf, ok := x.w.(io.ReaderFrom); ok && n >= spliceFrom && x.r.TLS == nil {
-				return x.splice(rf, n)
-			}
 			return x.relayRest(n)
 		}
 		some, err := in.Peek(int(min(n, int64(in.Buffered()))))
@@ -106,16 +100,6 @@ func (x *exchange) relayLength(n int64) error {
 		n -= int64(len(some))
 	}
 	return nil
-}
-
-// splice has the kernel move n bytes, if it can.
-func (x *exchange) splice(to io.ReaderFrom, n int64) error {
-	got, err := to.ReadFrom(&io.LimitedReader{R: x.conn.Conn, N: n})
-	x.v.sent += got
-	if err == nil && got < n {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // relayRest copies n bytes straight from the connection, of which nothing is buffered.
@@ -156,9 +140,9 @@ func (x *exchange) relaySome(from io.Reader, n int64) (int, error) {
 		x.conn.wait()
 	}
 	if x.buffer == nil {
-		x.buffer = takeBuffer()
+		x.buffer = takeFor(n)
 	}
-	got, err := from.Read(x.buffer[:min(n, bufferSize)])
+	got, err := from.Read(x.buffer[:min(n, int64(len(x.buffer)))])
 	if got > 0 {
 		if _, werr := x.w.Write(x.buffer[:got]); werr != nil {
 			return got, werr
@@ -170,7 +154,7 @@ func (x *exchange) relaySome(from io.Reader, n int64) (int, error) {
 
 func (x *exchange) dropBuffer() {
 	if x.buffer != nil {
-		giveBuffer(x.buffer)
+		giveBack(x.buffer)
 		x.buffer = nil
 	}
 }

@@ -234,3 +234,21 @@ func TestTrailersHeadAndExpect(t *testing.T) {
 	defer func() { _ = head.Body.Close() }()
 	equal(t, "HEAD", head.StatusCode, http.StatusOK)
 }
+
+// I8: however many long responses flow, most of them do so through small buffers.
+func TestLargeBuffersAreBounded(t *testing.T) {
+	var taken [][]byte
+	for range mostLarge {
+		taken = append(taken, takeFor(largeFrom))
+	}
+	equal(t, "the last large one", len(taken[mostLarge-1]), largeSize)
+	equal(t, "one more", len(takeFor(largeFrom)), bufferSize)
+	for _, b := range taken {
+		giveBack(b)
+	}
+	equal(t, "after they are given back", len(takeFor(largeFrom-1)), bufferSize)
+	again := takeFor(largeFrom)
+	equal(t, "after they are given back", len(again), largeSize)
+	giveBack(again)
+	equal(t, "in use", largeInUse.Load(), 0)
+}
