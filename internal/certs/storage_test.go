@@ -175,7 +175,7 @@ func TestLockEndsWithItsProxyOnly(t *testing.T) {
 	url := newBus(t)
 	first, second := openTest(t, testkit.Conn(t, url)), openTest(t, testkit.Conn(t, url))
 	for _, s := range []*storage{first, second} {
-		s.renewEvery, s.staleAfter = 100*time.Millisecond, 3*time.Second
+		s.renewEvery, s.staleAfter = 50*time.Millisecond, 2*time.Second
 	}
 	if err := first.Lock(t.Context(), "x"); err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestLockEndsWithItsProxyOnly(t *testing.T) {
 	}
 	got := make(chan error, 1)
 	go func() { got <- second.Lock(t.Context(), "x") }()
-	for range 50 { // five seconds, in which who waits would have taken it
+	for range 60 { // three seconds, in which who waits would have taken it
 		if _, err := renewed.NextMsg(patience); err != nil {
 			t.Fatal("the lock is not kept: ", err)
 		}

@@ -233,15 +233,18 @@ func tryTokens(s *stack, n int) (map[int]int, error) {
 		if _, err := io.WriteString(conn, requests.String()); err != nil {
 			return statuses, err
 		}
-		for range some {
-			resp, err := http.ReadResponse(from, nil)
+		n -= some
+		for some > 0 { // by the lines of their statuses: reading all of it costs more than answering
+			line, err := from.ReadString('\n')
 			if err != nil {
 				return statuses, err
 			}
-			_, _ = io.Copy(io.Discard, resp.Body)
-			statuses[resp.StatusCode]++
+			if status, ok := strings.CutPrefix(line, "HTTP/1.1 "); ok {
+				code, _ := strconv.Atoi(status[:3])
+				statuses[code]++
+				some--
+			}
 		}
-		n -= some
 	}
 	return statuses, nil
 }

@@ -43,6 +43,7 @@ const patience = 30 * time.Second
 type stack struct {
 	t       *testing.T
 	nc      *nats.Conn
+	url     string // of NATS
 	addr    string // of the proxy
 	cluster string // the same: what URLs and Host headers say
 }
@@ -55,7 +56,7 @@ func newStack(t *testing.T, rt runtime.Runtime) *stack {
 	url, dsn := testkit.NATS(t).URL(), testkit.Postgres(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	s := &stack{t: t, nc: testkit.Conn(t, url), addr: listener.Addr().String(), cluster: listener.Addr().String()}
+	s := &stack{t: t, nc: testkit.Conn(t, url), url: url, addr: listener.Addr().String(), cluster: listener.Addr().String()}
 
 	st, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4})
 	must(t, err)
@@ -84,17 +85,23 @@ func newStack(t *testing.T, rt runtime.Runtime) *stack {
 		}, drones, rt)
 	})
 
-	proxyReady := make(chan struct{})
+	s.proxy("px-test", listener)
+	return s
+}
+
+// proxy runs a proxy until the test ends.
+func (s *stack) proxy(name string, listener net.Listener) {
+	s.t.Helper()
+	ready := make(chan struct{})
 	px, err := proxy.New(proxy.Config{
-		Name: "px-test", Listener: listener, DrainTimeout: -1, OnReady: func() { close(proxyReady) },
+		Name: name, Listener: listener, DrainTimeout: -1, OnReady: func() { close(ready) },
 		Log: slog.New(slog.DiscardHandler), // a hundred thousand refusals are no news here
 	})
-	must(t, err)
-	nc, err := bus.Connect(t.Context(), bus.Config{URL: url, Name: "px-test", OnReconnect: px.BusGap, Log: log})
-	must(t, err)
-	t.Cleanup(nc.Close)
-	s.role("proxy", proxyReady, func(ctx context.Context) error { return px.Run(ctx, nc) })
-	return s
+	must(s.t, err)
+	nc, err := bus.Connect(s.t.Context(), bus.Config{URL: s.url, Name: name, OnReconnect: px.BusGap, Log: testkit.Logger(s.t)})
+	must(s.t, err)
+	s.t.Cleanup(nc.Close)
+	s.role("proxy", ready, func(ctx context.Context) error { return px.Run(ctx, nc) })
 }
 
 // role runs a part until the test ends, before those that were started earlier.
