@@ -20,7 +20,7 @@ const (
 	reportBytes = 256 << 10
 	// linger is how long the states of a start, for which nobody waits, are held
 	// back for company.
-	linger = 5 * time.Millisecond
+	linger = 10 * time.Millisecond
 )
 
 // reporter tells the workers the states of backends, in order, one message at a time:

@@ -12,10 +12,11 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// Times of the probe: a process that is up soon is found soon, one that takes
-// long is not bothered much.
+// Times of the probe: one that is up soon is found soon, one that takes long is not
+// bothered much. Each wait is a quarter longer than the one before, so that what the
+// probe adds to a start is a part of it.
 const (
-	probeFirst   = 5 * time.Millisecond
+	probeFirst   = time.Millisecond
 	probeMost    = 250 * time.Millisecond
 	probeTimeout = 5 * time.Second
 )
@@ -182,7 +183,7 @@ func (a *agent) probe(ctx context.Context, address string, done <-chan struct{})
 	url := "http://" + address + "/"
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for wait := probeFirst; ; wait = min(wait*2, probeMost) {
+	for wait := probeFirst; ; wait = min(wait*5/4, probeMost) {
 		select {
 		case <-ctx.Done():
 			return false
