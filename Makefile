@@ -7,6 +7,7 @@ TIMEOUT   ?= 10m
 # Packages tested at a time: most wait more than they work.
 PARALLEL  ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 FUZZTIME  ?= 10s
+STARTS    ?= 25
 GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # The version that `jetway version` shows is the tag or commit that Go records.
@@ -26,7 +27,7 @@ help: ## List these commands
 
 build: ## Build bin/jetway and bin/room
 	@mkdir -p bin
-	@go build -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/jetway ./cmd/room
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/jetway ./cmd/room
 
 # Ctrl-C reaches jetway itself, which stops everything; make waits for that.
 run: build ## Run all of Jetway here: NATS, Postgres, worker, drone, proxy (ARGS='--proxy-port 0')
@@ -99,9 +100,10 @@ fuzz: ## Fuzz every target for FUZZTIME (10s)
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package; \
 	done
 
-bench: build ## Measure connects and the proxy beside their ceilings (ARGS='--duration 1s')
+bench: build ## Measure connects, the proxy (ARGS='--duration 1s') and starts (STARTS=25)
 	@./bin/jetway bench connect --dev $(ARGS)
 	@./bin/jetway bench proxy --dev $(ARGS)
+	@./bin/jetway bench start --dev --starts $(STARTS)
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin

@@ -19,7 +19,12 @@
 // Loads are taken in short rounds that alternate between the three, so that what
 // else the machine does meets all of them.
 //
-// It brings a drone of its own with the fake runtime, in a cluster of its own, so
-// that spawns measure the control plane and no other backend is touched. What it
-// spawned it ends.
+// [Start] measures starts, from the request to the backend's first answer over HTTP, one
+// after another, beside the same program without Jetway: executed by itself, and as a
+// container of the same image by `docker run`. The four take turns, and each is ended
+// before the next begins.
+//
+// The benches bring drones of their own, in clusters of their own, so that no other
+// backend is touched; Connect and Proxy one with the fake runtime, so that spawns
+// measure the control plane. What they spawned they end.
 package bench

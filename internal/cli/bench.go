@@ -19,10 +19,12 @@ import (
 type benchCmd struct {
 	Connect benchConnectCmd `cmd:"" help:"Measure joins and spawns of a running stack beside what its NATS and its Postgres can do."`
 	Proxy   benchProxyCmd   `cmd:"" help:"Measure requests and WebSockets through a proxy of a running stack beside nginx and no proxy."`
+	Start   benchStartCmd   `cmd:"" help:"Measure how long backends of a running stack take to be ready, beside the bare program and docker run."`
 
-	// What `jetway bench proxy` runs as processes of their own.
+	// What `jetway bench proxy` and `jetway bench start` run as processes of their own.
 	Backend      benchBackendCmd      `cmd:"" hidden:"" help:"Be the backend of jetway bench proxy until standard input ends."`
 	ProxyProcess benchProxyProcessCmd `cmd:"" hidden:"" help:"Be the proxy of jetway bench proxy until standard input ends."`
+	DroneProcess benchDroneProcessCmd `cmd:"" hidden:"" help:"Be a drone of jetway bench start until standard input ends."`
 }
 
 // benchConnectCmd is `jetway bench connect`.
