@@ -38,8 +38,10 @@
 //     reaped. Where neither works, the code is -1 and the message says so.
 //   - A port is given to one instance at a time, and rests for a while afterwards, so
 //     that a route that is still cached somewhere does not lead to another key's
-//     backend. Between the choice of a port and the backend's listen another program
-//     of the machine may take it; the backend then ends with its own error.
+//     backend. Ports are from 20000 to 32767, which systems give to nobody by
+//     themselves, and agents of one machine claim them (on Linux): what got a port
+//     between its choice and the backend's listen would be taken for the backend. A
+//     program that insists on one can still; the backend then ends with its own error.
 //
 // Who closes what: the maker of a Runtime closes it. The Runtime owns one goroutine,
 // tied to an OS thread, that forks; an instance owns three, which wait in the poller and

@@ -72,3 +72,12 @@ func (b body) close() {}
 type groups struct{}
 
 func (*groups) usage(int) (runtime.Usage, error) { return runtime.Usage{}, nil }
+
+// claim keeps no other agent off a port here.
+type claim struct{}
+
+var unclaimed claim
+
+func claimPort(string) (claim, error) { return unclaimed, nil }
+
+func (claim) release() {}

@@ -114,3 +114,31 @@ func (r *Runtime) openStreams(backendID string) (readers, writers []*os.File, er
 	}
 	return pipes()
 }
+
+// claim is how an agent keeps others of this machine off a port that it has given out:
+// an abstract Unix socket with the port's name, in the same network namespace.
+type claim int
+
+const unclaimed claim = -1
+
+// claimPort claims an address, or says errTaken.
+func claimPort(address string) (claim, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return unclaimed, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "@jetway-port-" + address}); err != nil {
+		_ = unix.Close(fd)
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = errTaken
+		}
+		return unclaimed, err
+	}
+	return claim(fd), nil
+}
+
+func (c claim) release() {
+	if c != unclaimed {
+		_ = unix.Close(int(c))
+	}
+}

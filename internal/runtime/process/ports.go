@@ -1,87 +1,130 @@
 package process
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// portTries bounds the search for a port that is neither in use nor at rest.
-const portTries = 64
+// The ports that are given out are below those that systems give to whoever asks for
+// any, from 32768 on Linux and from 49152 on macOS: some time passes until a process
+// listens, and one that got its port meanwhile would be taken for it.
+const (
+	firstPort = 20000
+	lastPort  = 32767
+)
 
-// ports gives out free ports of one host. It holds at most 65,535 entries.
+// ports gives out free ports of one host. It holds at most as many entries as there are.
 type ports struct {
 	host string
 	rest time.Duration
 
 	mu     sync.Mutex
-	inUse  map[int]struct{}
+	inUse  map[int]claim
 	freeAt map[int]time.Time // ports at rest, and until when
 }
 
 func newPorts(host string, rest time.Duration) *ports {
-	return &ports{host: host, rest: rest, inUse: map[int]struct{}{}, freeAt: map[int]time.Time{}}
+	return &ports{host: host, rest: rest, inUse: map[int]claim{}, freeAt: map[int]time.Time{}}
 }
 
-// take reserves a port that nobody listens on now. It stays reserved until release.
+// errTaken says that another agent has claimed a port.
+var errTaken = errors.New("another agent has it")
+
+// take reserves a port that nobody listens on now, nor any other agent of this machine
+// has reserved. It stays reserved until release.
 func (p *ports) take() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var held []net.Listener // keeps the kernel from offering the same port again
-	defer func() {
-		for _, listener := range held {
-			listener.Close()
-		}
-	}()
-	resting := 0
-	for range portTries {
-		listener, err := net.Listen("tcp", net.JoinHostPort(p.host, "0"))
-		if err != nil {
-			return 0, fmt.Errorf("find a free port on %s: %w", p.host, err)
-		}
-		held = append(held, listener)
-		port := listener.Addr().(*net.TCPAddr).Port
+	const count = lastPort - firstPort + 1
+	start, resting, now := rand.IntN(count), 0, time.Now()
+	for n := range count {
+		port := firstPort + (start+n)%count
 		if _, taken := p.inUse[port]; taken {
-			continue // its backend does not listen yet
+			continue
 		}
-		if until, rests := p.freeAt[port]; rests && time.Now().Before(until) {
+		if until, rests := p.freeAt[port]; rests && now.Before(until) {
 			resting = port
 			continue
 		}
-		return p.reserve(port), nil
+		if ok, err := p.reserve(port); err != nil || ok {
+			return port, err
+		}
 	}
 	if resting != 0 { // better a port that rested briefly than no backend
-		return p.reserve(resting), nil
+		if ok, err := p.reserve(resting); err != nil || ok {
+			return resting, err
+		}
 	}
-	return 0, fmt.Errorf("find a free port on %s: %d tries gave only ports in use", p.host, portTries)
+	return 0, fmt.Errorf("find a free port on %s: all from %d to %d are in use", p.host, firstPort, lastPort)
 }
 
-// reserve is called with the mutex held.
-func (p *ports) reserve(port int) int {
+// reserve reserves a port unless somebody else has it. It is called with the mutex held.
+func (p *ports) reserve(port int) (ok bool, err error) {
+	claimed, err := claimPort(p.address(port))
+	if errors.Is(err, errTaken) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reserve the port %d on %s: %w", port, p.host, err)
+	}
+	listener, err := net.Listen("tcp", p.address(port))
+	if err == nil {
+		err = listener.Close()
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EACCES):
+		claimed.release()
+		return false, nil
+	case err != nil:
+		claimed.release()
+		return false, fmt.Errorf("find a free port on %s: %w", p.host, err)
+	}
 	delete(p.freeAt, port)
-	p.inUse[port] = struct{}{}
-	return port
+	p.inUse[port] = claimed
+	return true, nil
 }
 
 // setAside lets a port rest that a process uses which is not known yet.
 func (p *ports) setAside(port int) { p.release(port, true) }
 
-// use notes that an instance has the port already.
+// use notes that an instance has the port already, and listens there or soon will.
 func (p *ports) use(port int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.reserve(port)
+	claimed, err := claimPort(p.address(port))
+	if err != nil {
+		claimed = unclaimed
+	}
+	delete(p.freeAt, port)
+	p.inUse[port] = claimed
 }
 
 // release lets a port rest, or with used unset, be given out again at once.
 func (p *ports) release(port int, used bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.inUse, port)
+	if claimed, ok := p.inUse[port]; ok {
+		claimed.release()
+		delete(p.inUse, port)
+	}
 	if used {
 		p.freeAt[port] = time.Now().Add(p.rest)
+	}
+}
+
+// close gives up all claims; what still runs listens by now.
+func (p *ports) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for port, claimed := range p.inUse {
+		claimed.release()
+		delete(p.inUse, port)
 	}
 }
 

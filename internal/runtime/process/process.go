@@ -267,6 +267,7 @@ func (r *Runtime) Close() error {
 		}
 	}
 	r.watching.Wait()
+	r.ports.close()
 	// Only now: the end of its thread kills processes that do not outlive the agent.
 	r.forker.close()
 	return nil

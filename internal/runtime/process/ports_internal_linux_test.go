@@ -1,0 +1,42 @@
+package process
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+// Until a backend listens nothing but the agents themselves keeps its port free: they
+// keep off each other's, and off those that the system gives to others.
+func TestPortOfOneAgentIsNoOthers(t *testing.T) {
+	t.Parallel()
+	ours, theirs := newPorts("127.0.0.1", time.Hour), newPorts("127.0.0.1", time.Hour)
+	defer ours.close()
+	defer theirs.close()
+	try := func(p *ports, port int, want bool, why string) {
+		t.Helper()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if ok, err := p.reserve(port); err != nil || ok != want {
+			t.Errorf("%s: reserved %t, %v", why, ok, err)
+		}
+	}
+	port, err := ours.take()
+	if err != nil || port < firstPort || port > lastPort {
+		t.Fatalf("got %d, %v", port, err)
+	}
+	try(theirs, port, false, "it is ours, and nobody listens yet")
+	listener, err := net.Listen("tcp", ours.address(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.release(port, true)
+	try(theirs, port, false, "somebody listens")
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	try(theirs, port, true, "it is free")
+	try(ours, port, false, "it is theirs")
+	theirs.close()
+	try(ours, port, true, "they have gone")
+}
