@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
@@ -29,7 +30,8 @@ func lives(t *testing.T, instance runtime.Instance) {
 // I1: an engine that is dead, or hangs, keeps no backend alive past a hard deadline.
 func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
 	e := newEngine(t, "")
-	s := newStageOn(t, e.Client, nil)
+	// The output that cannot be read is not waited for at length.
+	s := newStageOn(t, e.Client, func(c *docker.Config) { c.OutputGrace = 100 * time.Millisecond })
 	hung := s.start(s.spec("deaf", e.fields()...))
 	dead := s.start(s.spec("fork 10", e.fields()...))
 	s.line("ready")
@@ -78,7 +80,7 @@ func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
 func TestEngineKilledAndStarted(t *testing.T) {
 	e := newEngine(t, "")
 	s := newStageOn(t, e.Client, nil)
-	instances := []runtime.Instance{s.start(s.spec("deaf", e.fields()...)), s.start(s.spec("quiet", e.fields()...))}
+	instances := []runtime.Instance{s.start(s.spec("serve", e.fields()...)), s.start(s.spec("quiet", e.fields()...))}
 	s.line("ready")
 	s.line("ready")
 	e.crash()
