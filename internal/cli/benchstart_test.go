@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,12 +13,7 @@ import (
 // The bench of starts measures all that it names, containers where the tests are told of
 // an engine, and without one says so. What it measures here, beside other tests, means nothing.
 func TestBenchStart(t *testing.T) {
-	root := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", root, "../../cmd/room")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build room: %v\n%s", err, said)
-	}
+	root := buildRoom(t)
 	want := []string{"process exec", "process jetway"}
 	if os.Getenv("JETWAY_TEST_DOCKER") == "on" && !testing.Short() {
 		want = append(want, "container docker run", "container jetway")

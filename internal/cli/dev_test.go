@@ -16,15 +16,21 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// A new user's first minutes: jetway dev in one terminal, the client in another.
-func TestDevAndClient(t *testing.T) {
-	t.Parallel()
-	root, nowhere := t.TempDir(), t.TempDir()
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", root, "github.com/jetway-project/jetway/cmd/room").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build room: %v\n%s", err, out)
+// buildRoom builds the demo backend, linked statically, and gives its directory.
+func buildRoom(t *testing.T) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", root, "github.com/jetway-project/jetway/cmd/room")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build room: %v\n%s", err, said)
 	}
-	// Not t.TempDir's: the user of Postgres passes through.
+	return root
+}
+
+// stackData is a directory for a stack: not t.TempDir's, for the user of Postgres passes through.
+func stackData(t *testing.T) string {
+	t.Helper()
 	data, err := os.MkdirTemp("", "jetway-cli-")
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +39,14 @@ func TestDevAndClient(t *testing.T) {
 	if err := os.Chmod(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return data
+}
+
+// A new user's first minutes: jetway dev in one terminal, the client in another.
+func TestDevAndClient(t *testing.T) {
+	t.Parallel()
+	root, nowhere := buildRoom(t), t.TempDir()
+	data := stackData(t)
 
 	ctx, stop := context.WithCancel(t.Context())
 	stdout, stderr, code := newOutput(), newOutput(), make(chan int, 1)

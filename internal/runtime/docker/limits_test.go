@@ -1,9 +1,12 @@
 package docker_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
@@ -60,6 +63,49 @@ func TestLimitsReachTheEngine(t *testing.T) {
 	if host.LogConfig.Type != "json-file" || host.LogConfig.Config["max-size"] != "10m" || host.Privileged || host.AutoRemove || host.RestartPolicy.Name != "no" {
 		t.Errorf("got %+v", host)
 	}
+}
+
+// What an operator names for all containers reaches them, and a container in a network of
+// the request's answers as one in the engine's own does.
+func TestConfigAndNetworkReachTheEngine(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(c *docker.Config) {
+		c.Runtime, c.LogDriver, c.LogOptions = "runc", "json-file", map[string]string{"max-size": "1m"}
+		c.Labels["team"] = "documents"
+	})
+	network := "jetway-test-" + newID()
+	if _, err := s.engine.NetworkCreate(t.Context(), network, client.NetworkCreateOptions{Driver: "bridge"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.clear() // or the network is in use
+		if _, err := s.engine.NetworkRemove(contextOf(t), network, client.NetworkRemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	spec := s.spec("serve", "network_name", network)
+	instance := s.start(spec)
+	found := s.inspect(instance)
+	if host := found.HostConfig; host.Runtime != "runc" || host.LogConfig.Type != "json-file" || host.LogConfig.Config["max-size"] != "1m" || string(host.NetworkMode) != network {
+		t.Errorf("got %+v", host)
+	}
+	labels := found.Config.Labels
+	for name, want := range map[string]string{
+		"team": "documents", "io.jetway.drone": s.config.Drone, "io.jetway.backend": spec.BackendID,
+		"io.jetway.namespace": spec.Namespace, "io.jetway.key": spec.Key, "io.jetway.fencing-token": "7",
+	} {
+		if labels[name] != want {
+			t.Errorf("label %s is %q, wanted %q", name, labels[name], want)
+		}
+	}
+	s.line("ready")
+	await(t, "an answer at "+instance.Address(), func() bool {
+		resp, err := http.Head("http://" + instance.Address())
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
 }
 
 // Plane's fields, from the control group and, for an engine elsewhere, from Docker:

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/dev"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// I1, I5: the agent of a drone is killed and started again. What it runs goes on, and so
+// does what browsers have open to it through the proxy; the next run of the agent renews
+// its lease, and reports its end with what it ended with.
+func TestI1I5SessionsOutliveTheirAgent(t *testing.T) {
+	t.Parallel()
+	root := buildRoom(t)
+	stack, err := dev.Start(t.Context(), dev.Config{Data: stackData(t), Runtime: dev.RuntimeFake, Log: testkit.Logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stack.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	nc, err := stack.Dial(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	t.Run("process", func(t *testing.T) {
+		s := site{t, stack, nc, root, "process"}
+		s.outlives(`{"command":["room","-exit-code","7"]}`, func(_ string, pid int) {
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("docker", func(t *testing.T) {
+		if os.Getenv("JETWAY_TEST_DOCKER") != "on" || testing.Short() {
+			t.Skip("takes JETWAY_TEST_DOCKER=on")
+		}
+		image := "jetway-cli-test-" + strconv.Itoa(os.Getpid())
+		shell(t, "tar -C "+root+` -c room | docker import --change 'ENTRYPOINT ["/room", "-exit-code", "7"]' --change 'ENV HOST=0.0.0.0' - `+image)
+		s := site{t, stack, nc, root, "docker"}
+		t.Cleanup(func() { // after the agent has ended
+			shell(t, "docker ps --all --quiet --filter label=io.jetway.drone="+s.drone()+" | xargs -r docker rm --force --volumes; docker rmi --force "+image)
+		})
+		s.outlives(`{"image":"`+image+`","pull_policy":"Never"}`, func(id string, _ int) { shell(t, "docker kill --signal TERM jetway-"+id) })
+	})
+}
+
+func shell(t *testing.T, command string) {
+	t.Helper()
+	if said, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", command, err, said)
+	}
+}
+
+// site is a drone with one runtime in a stack, whose agents are processes.
+type site struct {
+	t             *testing.T
+	stack         *dev.Stack
+	nc            *nats.Conn
+	root, runtime string
+}
+
+func (s site) drone() string { return "dr-test-" + s.runtime + "-" + strconv.Itoa(os.Getpid()) }
+
+// agent starts an agent and waits until it takes spawns, in another session than before.
+func (s site) agent(data, before string) (cmd *exec.Cmd, session string) {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd = exec.Command(self, "--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone(), "--pool", s.runtime, "--cluster", s.stack.Cluster,
+		"--runtime", s.runtime, "--process-root", s.root, "--data-dir", data, "--drain-on-exit", "--drain-timeout", "1s")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			_ = cmd.Wait()
+		}
+	})
+	testkit.Eventually(s.t, patience, "the drone takes spawns", func() bool {
+		drones, err := bus.Request[messages.DronesResponse](s.t.Context(), s.nc, messages.SubjectDrones, messages.DronesRequest{})
+		for _, d := range drones.Drones {
+			if d.Drone == s.drone() && d.Ready && d.Session != before {
+				session = d.Session
+			}
+		}
+		return err == nil && session != ""
+	})
+	return cmd, session
+}
+
+func (s site) outlives(executable string, end func(id string, pid int)) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*patience)
+	defer cancel()
+	data := s.t.TempDir()
+	agent, session := s.agent(data, "")
+	resp, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{
+		Key:         &messages.Key{Name: "doc of " + s.runtime},
+		SpawnConfig: &messages.SpawnConfig{Pool: s.runtime, Executable: json.RawMessage(executable)},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// Held by the proxy until it is ready.
+	ws, _, err := websocket.Dial(ctx, resp.URL+"ws", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = ws.CloseNow() }()
+	s.count(ctx, ws, 1)
+	_, text := get(s.t, resp.URL+"info")
+	var room struct{ PID int }
+	if err := json.Unmarshal([]byte(text), &room); err != nil {
+		s.t.Fatalf("%v in %s", err, text)
+	}
+
+	_ = agent.Process.Kill()
+	_ = agent.Wait()
+	s.count(ctx, ws, 2) // while nobody looks after it
+	_, next := s.agent(data, session)
+	s.count(ctx, ws, 3) // under the next agent
+	status, err := bus.Request[messages.BackendInfo](ctx, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
+	if err != nil || status.Status != messages.Ready || next == session {
+		s.t.Fatalf("under the next agent it is %+v, %v", status, err)
+	}
+	joined, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "doc of " + s.runtime}})
+	if err != nil || joined.BackendID != resp.BackendID {
+		s.t.Fatalf("its key leads to %+v, %v", joined, err)
+	}
+
+	end(resp.BackendID, room.PID)
+	for event, err := range bus.Watch(ctx, s.nc, resp.BackendID) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if event.Status != messages.Terminated {
+			continue
+		}
+		// The exit code of a process that is no child is told by newer kernels only.
+		unknown := s.runtime == "process" && event.ExitCode == nil && strings.Contains(event.Message, "exit")
+		if event.Reason != "" || event.Kind != "" || !unknown && (event.ExitCode == nil || *event.ExitCode != 7) {
+			s.t.Errorf("ended as %+v", event.State)
+		}
+		return
+	}
+}
+
+// count counts one up in the room, and waits until it shows.
+func (s site) count(ctx context.Context, ws *websocket.Conn, n int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := ws.Write(ctx, websocket.MessageText, []byte(`{"t":"inc"}`)); err != nil {
+		s.t.Fatalf("the connection is gone: %v", err)
+	}
+	for {
+		_, said, err := ws.Read(ctx)
+		if err != nil {
+			s.t.Fatalf("wait for the count %d: %v", n, err)
+		}
+		var event struct{ Count *int }
+		if json.Unmarshal(said, &event) == nil && event.Count != nil && *event.Count == n {
+			return
+		}
+	}
+}
