@@ -25,6 +25,8 @@ type agent struct {
 	memory  memory
 	// memoryFailed is what the workers were last told of the journal.
 	memoryFailed atomic.Bool
+	// known says that a worker has answered a registration of the present session.
+	known atomic.Bool
 	// acks has the actions that are to be acknowledged once they are journalled.
 	acks chan ack
 	// wake tells the keeper that something is due earlier than it thinks.

@@ -115,6 +115,9 @@ func (r *reporter) run(ctx context.Context) {
 		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
 	for r.await(ctx) {
 		batch := r.next()
+		if len(batch) == 0 { // a new session is needed meanwhile
+			continue
+		}
 		session, err := r.send(ctx, batch)
 		wait := r.settle(ctx, batch, session, err)
 		if !wait {
@@ -156,8 +159,12 @@ func (r *reporter) await(ctx context.Context) bool {
 	}
 }
 
-// windowLocked is what may be sent of the front of the queue.
+// windowLocked is what may be sent of the front of the queue: nothing before a worker
+// knows the session, which might be told that backends are not its own.
 func (r *reporter) windowLocked() []journal.Unreported {
+	if !r.agent.known.Load() {
+		return nil
+	}
 	committed := r.agent.memory.journal.Committed()
 	window := r.queue[:min(len(r.queue), messages.MaxReports)]
 	for i := range window {

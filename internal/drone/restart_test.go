@@ -302,6 +302,11 @@ func TestI5StatesSurviveARestartDuringAnOutage(t *testing.T) {
 	if got := s.registered()[1].Backends; len(got) != n {
 		t.Errorf("registered %d backends", len(got))
 	}
+	s.set(func() {
+		if s.refusals != 0 {
+			t.Errorf("%d reports came before the session was known", s.refusals)
+		}
+	})
 }
 
 func TestSecondAgentOnOneDataDirectoryIsRefused(t *testing.T) {

@@ -114,6 +114,7 @@ func (a *agent) register(ctx context.Context) error {
 	if a.session.superseded {
 		// From here on spawns of the old session are refused.
 		a.session.id, a.session.superseded, a.session.begun = newSession().id, false, false
+		a.known.Store(false)
 	}
 	id, begun := a.session.id, a.session.begun
 	running := make([]string, 0, len(a.backends))
@@ -150,6 +151,8 @@ func (a *agent) register(ctx context.Context) error {
 		a.session.interval = time.Duration(resp.HeartbeatIntervalMS) * time.Millisecond
 	}
 	a.mu.Unlock()
+	a.known.Store(true)
+	nudge(a.reports.wake)
 	a.settle(ctx, resp.Renewal)
 	select {
 	case <-a.registered: // nobody has taken the one before
