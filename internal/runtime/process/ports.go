@@ -42,7 +42,7 @@ func (p *ports) take() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	const count = lastPort - firstPort + 1
-	start, resting, now := rand.IntN(count), 0, time.Now()
+	start, resting, now := rand.IntN(count), 0, time.Now() //nolint:gosec // to be spread is enough
 	for n := range count {
 		port := firstPort + (start+n)%count
 		if _, taken := p.inUse[port]; taken {
