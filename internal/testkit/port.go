@@ -8,13 +8,13 @@ import (
 )
 
 // startNATS starts a server on a port below those that systems give to whoever asks
-// for any (32768 and up on Linux): while it is stopped to be started again, nobody
+// for any (32768 and up on Linux), and below those of the process runtime: while it is stopped to be started again, nobody
 // else gets it by chance.
 func startNATS(t testing.TB, dir string) (*natsd.Server, int) {
 	t.Helper()
 	var err error
 	for range 50 {
-		port := 20000 + rand.IntN(12000) //nolint:gosec // nobody must be kept from guessing it
+		port := 10000 + rand.IntN(10000) //nolint:gosec // nobody must be kept from guessing it
 		var s *natsd.Server
 		if s, err = natsd.Start(natsd.Config{Port: port, StoreDir: dir}); err == nil {
 			return s, port
