@@ -1,10 +1,12 @@
 package bus_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/bus"
@@ -44,6 +46,34 @@ func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 	msg, err := sub.NextMsgWithContext(t.Context())
 	if err != nil || string(msg.Data) != "an action" {
 		t.Fatal(msg, err)
+	}
+}
+
+// A cluster without a leader says nothing to who asks for a stream. Found by torture: a
+// worker waited for the answer for all the time that it had.
+func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
+	t.Parallel()
+	nc := testkit.Conn(t, testkit.NATSConfigured(t, &server.Options{}))
+	if _, err := nc.SubscribeSync("$JS.API.>"); err != nil { // it hears all and says nothing
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel) // after the parts of the test
+	for name, ask := range map[string]func() error{
+		"EnsureStreams":      func() error { return bus.EnsureStreams(ctx, js, 3) },
+		"MakeMissingStreams": func() error { return bus.MakeMissingStreams(ctx, js, 3) },
+		"EnsureConsumer":     func() error { _, err := bus.EnsureConsumer(ctx, js, "dr-a"); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if err := ask(); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+				t.Errorf("it gives %v, of the minute that it had: %v", err, ctx.Err())
+			}
+		})
 	}
 }
 
