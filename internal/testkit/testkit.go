@@ -97,6 +97,14 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// While its Postgres is stopped it is the test's all the same.
+	lock, err := os.Create(filepath.Join(dir, testLock))
+	if err == nil {
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := start(filepath.Join(dir, "pg"))
 	if err != nil {
 		t.Fatal("start Postgres for the test: ", err)
@@ -104,6 +112,7 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 	t.Cleanup(func() {
 		_ = c.Stop(context.Background())
 		_ = os.RemoveAll(dir)
+		_ = lock.Close()
 	})
 	return c
 }
@@ -121,6 +130,9 @@ func start(dir string) (*postgres.Cluster, error) {
 // dirPrefix begins the names of the clusters' directories.
 const dirPrefix = "jetway-test-"
 
+// testLock is locked as long as the test runs whose cluster it is.
+const testLock = "test.lock"
+
 // sweep removes the clusters of test binaries that were killed, as by a timeout:
 // those that are no longer locked. One that is being made is young.
 func sweep() {
@@ -129,15 +141,21 @@ func sweep() {
 		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || time.Since(info.ModTime()) < time.Minute {
 			continue
 		}
-		lock, err := os.OpenFile(filepath.Join(dir, "pg.lock"), os.O_RDWR, 0)
-		if err != nil {
+		if _, err := os.Lstat(filepath.Join(dir, "pg.lock")); err != nil || locked(filepath.Join(dir, testLock)) || locked(filepath.Join(dir, "pg.lock")) {
 			continue
 		}
-		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			_ = os.RemoveAll(dir)
-		}
-		_ = lock.Close()
+		_ = os.RemoveAll(dir)
 	}
+}
+
+// locked says whether somebody holds the lock of a file.
+func locked(path string) bool {
+	lock, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	return unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
 func exec(t testing.TB, dsn, sql string) {
