@@ -20,7 +20,7 @@ func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
-	h.softMS, h.hardMS = 800, 1000
+	h.set(func() { h.softMS, h.hardMS = 800, 1000 })
 	rt := fake.New()
 	start(t, server.URL(), rt, func(c *drone.Config) { c.Grace = time.Hour; c.ShutdownTimeout = time.Second }).awaitReady()
 	h.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())

@@ -250,7 +250,7 @@ func TestI1PastTheHardDeadlineNoProcessOutlivesItsAgent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newRealSite(t)
-			s.softMS, s.hardMS = 1500, 2000
+			s.set(func() { s.softMS, s.hardMS = 1500, 2000 })
 			agent := s.run("")
 			agent.awaitLine("ready")
 			s.spawn("b-1", plays("deaf"))

@@ -72,7 +72,7 @@ func TestEachPartOfAStartIsBounded(t *testing.T) {
 	var now hands
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
-	h.softMS, h.hardMS = time.Hour.Milliseconds(), time.Hour.Milliseconds()
+	h.set(func() { h.softMS, h.hardMS = time.Hour.Milliseconds(), time.Hour.Milliseconds() })
 	rt := &stepwise{Runtime: fake.New(), prepare: make(chan struct{}), start: make(chan struct{})}
 	start(t, server.URL(), rt, func(c *drone.Config) { c.Clock = now.clock }).awaitReady()
 	var up atomic.Bool
