@@ -59,7 +59,9 @@ func TestWorkersHearAtOnceThatADroneIsFullOrNot(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
-	h.set(func() { h.everyMS, h.softMS, h.hardMS = time.Hour.Milliseconds(), 2*time.Hour.Milliseconds(), 3*time.Hour.Milliseconds() })
+	h.set(func() {
+		h.everyMS, h.softMS, h.hardMS = time.Hour.Milliseconds(), 2*time.Hour.Milliseconds(), 3*time.Hour.Milliseconds()
+	})
 	start(t, server.URL(), fake.New(), func(c *drone.Config) { c.Capacity.MaxBackends = 2 }).awaitReady()
 	loads := func(n int) {
 		t.Helper()
