@@ -254,7 +254,7 @@ func (f *faults) killGuard(_ context.Context, random *rand.Rand) string {
 		return ""
 	}
 	defer release()
-	for pid, command := range marked(f.s.mark) {
+	for pid, command := range f.s.processes() {
 		if strings.Contains(command, " guard ") && strings.Contains(command, filepath.Join(f.s.dir, p.name)) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 			return p.name

@@ -118,19 +118,20 @@ func (p *proc) residentMemory() int64 {
 	return 0
 }
 
-// marked are the processes with a mark in their environment, by number: all that
-// the system started, whoever their parent is now.
-func marked(mark string) map[int]string {
+// processes are all that the system has started, by number, whoever their parent is now:
+// those with its mark in their environment, and those whose program is in its directory,
+// as a guard is, which keeps no environment.
+func (s *system) processes() map[int]string {
 	found := map[int]string{}
-	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, path := range environs {
-		environ, err := os.ReadFile(path)
-		if err != nil || !bytes.Contains(environ, []byte(mark)) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		environ, _ := os.ReadFile(filepath.Join(dir, "environ"))
+		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if pid == os.Getpid() || len(cmdline) == 0 { // it has ended
 			continue
 		}
-		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
-		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
-		if pid != os.Getpid() && len(cmdline) > 0 { // else it has ended
+		if bytes.Contains(environ, []byte(s.mark)) || bytes.HasPrefix(cmdline, []byte(s.dir+"/")) {
 			found[pid] = strings.ReplaceAll(string(cmdline), "\x00", " ")
 		}
 	}

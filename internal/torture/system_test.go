@@ -254,7 +254,7 @@ func (s *system) kill() {
 		p.signal(syscall.SIGKILL)
 	}
 	testkit.Eventually(s.t, patience, "all processes have ended", func() bool {
-		left := marked(s.mark)
+		left := s.processes()
 		for pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}

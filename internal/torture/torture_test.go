@@ -177,7 +177,7 @@ func (s *system) shutDown() {
 		ending.Wait()
 	}
 	limit := time.Now().Add(patience)
-	for left := marked(s.mark); len(left) > 0; left = marked(s.mark) {
+	for left := s.processes(); len(left) > 0; left = s.processes() {
 		if time.Now().After(limit) {
 			s.failf("I8: processes are left behind: %v", left)
 			return
