@@ -74,6 +74,21 @@ func (c *benchConnectCmd) Run(r *run) error {
 	return r.printBench(result, c.JSON)
 }
 
+// benchTarget is the stack that is measured by processes of their own: the running one that
+// the flags name, or with own a new one, until done is called. It gives how to connect to it,
+// and the environment from which the processes know it.
+func (r *run) benchTarget(flags *natsFlags, own bool) (dial func(name string) (*nats.Conn, error), env []string, done func(), err error) {
+	if !own {
+		return func(name string) (*nats.Conn, error) { return flags.connect(r, name, "operator", nil) }, flags.environ(), func() {}, nil
+	}
+	stack, remove, err := r.benchStack()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	env = (&natsFlags{NATS: stack.NATSURL}).environ()
+	return func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }, env, remove, nil
+}
+
 // benchStack runs a stack without a demo on free ports until remove is called.
 func (r *run) benchStack() (stack *dev.Stack, remove func(), err error) {
 	data, err := os.MkdirTemp("", "jetway-bench-")

@@ -11,8 +11,6 @@ import (
 	"runtime/pprof"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/jetway-project/jetway/internal/bench"
 )
 
@@ -37,7 +35,6 @@ func (c *benchProxyCmd) Run(r *run) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	cfg := bench.ProxyConfig{
-		Dial:           func(name string) (*nats.Conn, error) { return c.connect(r, name, "operator", nil) },
 		BackendCommand: []string{program, "bench", "backend"},
 		ProxyCommand: func(name, listen string) []string {
 			return []string{
@@ -45,22 +42,17 @@ func (c *benchProxyCmd) Run(r *run) error {
 				"--cpu-profile=" + c.CPUProfile, "--heap-profile=" + c.HeapProfile,
 			}
 		},
-		Env:   c.environ(),
 		Loads: c.Loads, InFlight: c.Concurrency, Sockets: c.Sockets, Procs: c.Procs, Duration: c.Duration, Log: r.log,
 		Progress: func(what string) { r.notef("measuring: %s", what) },
 	}
 	if err := cfg.Validate(); err != nil {
 		return usagef("%v", err)
 	}
-	if c.Dev {
-		stack, remove, err := r.benchStack()
-		if err != nil {
-			return stopped(r, err)
-		}
-		defer remove()
-		cfg.Dial = func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }
-		cfg.Env = (&natsFlags{NATS: stack.NATSURL}).environ()
+	var done func()
+	if cfg.Dial, cfg.Env, done, err = r.benchTarget(&c.natsFlags, c.Dev); err != nil {
+		return stopped(r, err)
 	}
+	defer done()
 	result, err := bench.Proxy(r.ctx, cfg)
 	if err != nil {
 		return stopped(r, err)

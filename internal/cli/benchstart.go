@@ -5,8 +5,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/jetway-project/jetway/internal/bench"
 )
 
@@ -30,28 +28,23 @@ func (c *benchStartCmd) Run(r *run) error {
 		root = filepath.Dir(program)
 	}
 	cfg := bench.StartConfig{
-		Dial: func(name string) (*nats.Conn, error) { return c.connect(r, name, "operator", nil) },
 		DroneCommand: func(d bench.StartDrone) []string {
 			return []string{
 				program, "--log-level=warn", "bench", "drone-process", "--name=" + d.Name, "--cluster=" + d.Cluster, "--runtime=" + d.Runtime,
 				"--process-root=" + root, "--data-dir=" + d.DataDir, "--docker-host=" + d.DockerHost, "--drain-on-exit", "--drain-timeout=1s",
 			}
 		},
-		Env: c.environ(), Root: root, Starts: c.Starts,
+		Root: root, Starts: c.Starts,
 		Progress: func(what string) { r.notef("measuring: %s", what) },
 	}
 	if err := cfg.Validate(); err != nil {
 		return usagef("%v", err)
 	}
-	if c.Dev {
-		stack, remove, err := r.benchStack()
-		if err != nil {
-			return stopped(r, err)
-		}
-		defer remove()
-		cfg.Dial = func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }
-		cfg.Env = (&natsFlags{NATS: stack.NATSURL}).environ()
+	var done func()
+	if cfg.Dial, cfg.Env, done, err = r.benchTarget(&c.natsFlags, c.Dev); err != nil {
+		return stopped(r, err)
 	}
+	defer done()
 	result, err := bench.Start(r.ctx, cfg)
 	if err != nil {
 		return stopped(r, err)
