@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && long
 
 package torture_test
 
@@ -34,9 +34,6 @@ var rounds = []time.Duration{15 * time.Second, 30 * time.Second, 75 * time.Secon
 
 // The harness finds each deliberate bug within two minutes: it would find others.
 func TestMutants(t *testing.T) {
-	if *duration == 0 {
-		t.Skip("takes a quarter of an hour: make mutants")
-	}
 	jetway := build(t, workDir(t), "-tags", "mutants")
 	for _, h := range hunts {
 		t.Run(string(h.bug), func(t *testing.T) {

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && long
 
 package torture_test
 
@@ -44,7 +44,7 @@ const (
 // size, which are reached later.
 func TestSoak(t *testing.T) {
 	if *duration == 0 {
-		t.Skip("takes half an hour: make soak")
+		t.Fatal("it takes how long: make soak DURATION=30m")
 	}
 	s := newSoak(t)
 	most := s.load(t, measureFor, 0)
