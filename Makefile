@@ -98,7 +98,7 @@ fuzz: ## Fuzz every target for FUZZTIME (10s)
 	@set -e; grep -roE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed 's,/[^/]*:func , ,' | sort | \
 	while read -r package name; do \
 		echo "$$package $$name"; \
-		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package; \
+		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package; \
 	done
 
 bench: build ## Measure connects, the proxy (ARGS='--duration 1s') and starts (STARTS=25)
