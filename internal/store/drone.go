@@ -29,14 +29,16 @@ on conflict (name) do update set
     registered_at = case when d.session = excluded.session then d.registered_at else now() end,
     session = excluded.session`
 
-// adoptSQL makes the backends that still run, and hold their lease, those of the new session.
+// adoptSQL makes the backends that still run, and hold their lease, those of the new session:
+// also where the lease may not be renewed. Then the drone is told to kill it, and only its word
+// that it has, or the lease's end, makes room for another (I1).
 const adoptSQL = `
 update backend b
 set session = $2, revision = b.revision + 1
 where b.id = any($3::text[]) and b.drone = $1 and b.session <> $2 and b.status < 70
   and exists (
       select from lease l
-      where l.backend_id = b.id and l.released_at is null and l.expires_at > now() and l.renewable
+      where l.backend_id = b.id and l.released_at is null and l.expires_at > now()
       offset 0
   )`
 
@@ -58,7 +60,8 @@ set expires_at = now() + make_interval(secs => $4)
 where l.backend_id = any(array(select backend_id from mine))
 returning l.backend_id`
 
-// orphansSQL are the backends of earlier sessions that the drone no longer runs.
+// orphansSQL are the backends of earlier sessions that the drone no longer runs, or that
+// have no lease any more.
 const orphansSQL = `
 select b.id, b.session from backend b where b.drone = $1 and b.session <> $2 and b.ended_at is null`
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -31,6 +33,36 @@ func TestRegisterAdoptsWhatRunsAndNamesTheRestOrphans(t *testing.T) {
 	}
 	if renewed := d.renew("dr-b", session, "b-other"); len(renewed) != 1 {
 		t.Error("another drone's backend was adopted")
+	}
+}
+
+// I1: what the drone still runs when it begins anew, though its lease may not be renewed,
+// keeps it until the drone says that it has ended it. Found by torture: the key was free
+// at once, and the next backend ran before the drone had the reply.
+func TestI1RegisteredBackendKeepsALeaseThatMayNotBeRenewed(t *testing.T) {
+	t.Parallel()
+	d := newDB(t)
+	d.drone("dr-a")
+	d.spawn("doc", "b-1", "dr-a")
+	d.transition(reported("b-1", messages.Ready))
+	d.exec(`update lease set renewable = false`)
+
+	held, orphans := d.register("dr-a", "s-2", "b-1")
+	if len(held) > 0 || len(orphans) > 0 {
+		t.Fatalf("held %v, orphans %v", held, orphans)
+	}
+	if got, _ := d.connect(want("doc", "b-2", "dr-a")); got[0].Result != lease.Held || got[0].BackendID != "b-1" {
+		t.Fatalf("a connect gets %+v", got[0])
+	}
+	if renewed := d.renew("dr-a", "s-2", "b-1"); len(renewed) > 0 {
+		t.Errorf("renewed %v", renewed)
+	}
+	_, foreign, err := d.Transition(t.Context(), &store.Holder{Drone: "dr-a", Session: "s-2"}, []store.Change{reported("b-1", messages.Terminated)})
+	if err != nil || len(foreign) > 0 {
+		t.Fatalf("the report of its end: foreign %v, %v", foreign, err)
+	}
+	if n := one[int](d, `select count(*) from lease where released_at is null`); n != 0 {
+		t.Error("its end did not release the lease")
 	}
 }
 
