@@ -75,15 +75,19 @@ select id, kind, backend_id, drone, status, last_status, body, now()
 from new_rows
 order by 1`
 
-// takenSQL takes actions off the record whose goal their backends have reached.
+// takenSQL takes actions off the record whose goal their backends have reached, unless
+// another's change kept that from being written.
 const takenSQL = `
-delete from outbox o where o.backend_id = any($1::text[]) and o.until_status <= $2`
+delete from outbox o
+where o.backend_id = any($1::text[]) and o.until_status <= $2
+  and exists (select from backend b where b.id = o.backend_id and b.status >= o.until_status offset 0)`
 
 // keepScheduledSQL leaves of spawns that nobody may take any more the state that they
 // stand for, which perhaps nobody has published yet (I5).
 const keepScheduledSQL = `
 update outbox o set kind = 'state', until_status = null, body = ''
 where o.backend_id = any($1::text[]) and o.kind = 'spawn'
+  and exists (select from backend b where b.id = o.backend_id and b.status >= 60 offset 0)
 returning ` + outboxColumns
 
 // save writes the steps in one round trip and one transaction. Conflicted are the
@@ -103,13 +107,6 @@ func (s *Store) save(ctx context.Context, refusing *Holder, saves [][]step) (row
 			b.Queue(refusedSQL, refusing.Drone, refusing.Session)
 		}
 		unplaced := s.queuePlaces(b, saves, &rows)
-		if ids := givenUp(saves); len(ids) > 0 {
-			b.Queue(keepScheduledSQL, ids).Query(func(r pgx.Rows) error {
-				kept, err := pgx.CollectRows(r, scanOutbox)
-				rows = append(rows, kept...)
-				return err
-			})
-		}
 		for _, steps := range saves {
 			args, wanted := saveArgs(steps, taken)
 			if len(wanted) == 0 {
@@ -128,6 +125,13 @@ func (s *Store) save(ctx context.Context, refusing *Holder, saves [][]step) (row
 						conflicted = append(conflicted, id)
 					}
 				}
+				return err
+			})
+		}
+		if ids := givenUp(saves); len(ids) > 0 {
+			b.Queue(keepScheduledSQL, ids).Query(func(r pgx.Rows) error {
+				kept, err := pgx.CollectRows(r, scanOutbox)
+				rows = append(kept, rows...) // each the first of its backend
 				return err
 			})
 		}

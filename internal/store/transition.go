@@ -183,6 +183,9 @@ func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
 		case lifecycle.Reported:
 			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
 			st.taken = e.State.Status
+			// It may have been told to end before the spawn was published, and with it the state
+			// that that stands for: by a worker that died, or could not (I5).
+			st.givenUp = e.State.Status.Leaving()
 		case lifecycle.Refused:
 			if !actions.Place {
 				st.taken = e.State.Status

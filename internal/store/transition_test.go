@@ -44,7 +44,11 @@ type model struct {
 
 func (m *model) apply(e lifecycle.Event) {
 	next, actions := lifecycle.Step(m.Backend, e)
-	if _, lost := e.(lifecycle.Lost); lost && m.Status == messages.Scheduled {
+	_, over := e.(lifecycle.Lost)
+	if r, ok := e.(lifecycle.Reported); ok {
+		over = r.State.Status.Leaving()
+	}
+	if over && m.Status == messages.Scheduled {
 		m.states = append(m.states, messages.Scheduled) // perhaps nobody published it with the spawn
 	}
 	m.Backend = next
@@ -347,6 +351,10 @@ func TestI5BackendThatIsGivenUpKeepsItsUnpublishedStates(t *testing.T) {
 			d.expire(id)
 			_, rows := d.connect(want("taken-later", "taken-later-2", "dr-a"))
 			return rows
+		}},
+		{"ended", nil, func(id string) []outbox.Row { // by its drone, which has heard of its termination only
+			d.transition(store.Change{BackendID: id, Event: lifecycle.TerminateAsked{Reason: messages.ReasonExternal}})
+			return d.transition(reported(id, messages.Terminated))
 		}},
 	} {
 		id := c.key + "-1"
