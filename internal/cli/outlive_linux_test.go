@@ -2,10 +2,10 @@ package cli
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,23 +25,9 @@ import (
 // its lease, and reports its end with what it ended with.
 func TestI1I5SessionsOutliveTheirAgent(t *testing.T) {
 	t.Parallel()
-	root := buildRoom(t)
-	stack, err := dev.Start(t.Context(), dev.Config{Data: stackData(t), Runtime: dev.RuntimeFake, Log: testkit.Logger(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stack.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	nc, err := stack.Dial(t.Context(), "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
+	all := newSite(t)
 	t.Run("process", func(t *testing.T) {
-		s := site{t, stack, nc, root, "process"}
+		s := all.with(t, "process")
 		s.outlives(`{"command":["room","-exit-code","7"]}`, func(_ string, pid int) {
 			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 				t.Error(err)
@@ -49,24 +35,10 @@ func TestI1I5SessionsOutliveTheirAgent(t *testing.T) {
 		})
 	})
 	t.Run("docker", func(t *testing.T) {
-		if os.Getenv("JETWAY_TEST_DOCKER") != "on" || testing.Short() {
-			t.Skip("takes JETWAY_TEST_DOCKER=on")
-		}
-		image := "jetway-cli-test-" + strconv.Itoa(os.Getpid())
-		shell(t, "tar -C "+root+` -c room | docker import --change 'ENTRYPOINT ["/room", "-exit-code", "7"]' --change 'ENV HOST=0.0.0.0' - `+image)
-		s := site{t, stack, nc, root, "docker"}
-		t.Cleanup(func() { // after the agent has ended
-			shell(t, "docker ps --all --quiet --filter label=io.jetway.drone="+s.drone()+" | xargs -r docker rm --force --volumes; docker rmi --force "+image)
-		})
+		s := all.with(t, "docker")
+		image := s.image("/room", "-exit-code", "7")
 		s.outlives(`{"image":"`+image+`","pull_policy":"Never"}`, func(id string, _ int) { shell(t, "docker kill --signal TERM jetway-"+id) })
 	})
-}
-
-func shell(t *testing.T, command string) {
-	t.Helper()
-	if said, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
-		t.Errorf("%s: %v\n%s", command, err, said)
-	}
 }
 
 // site is a drone with one runtime in a stack, whose agents are processes.
@@ -75,9 +47,43 @@ type site struct {
 	stack         *dev.Stack
 	nc            *nats.Conn
 	root, runtime string
+	drone         string // its name
 }
 
-func (s site) drone() string { return "dr-test-" + s.runtime + "-" + strconv.Itoa(os.Getpid()) }
+// newSite starts a stack, for drones with any runtime.
+func newSite(t *testing.T) site {
+	t.Helper()
+	s := site{t: t, root: buildRoom(t)}
+	var err error
+	if s.stack, err = dev.Start(t.Context(), dev.Config{Data: stackData(t), Runtime: dev.RuntimeFake, Log: testkit.Logger(t)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stack.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	if s.nc, err = s.stack.Dial(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.nc.Close)
+	return s
+}
+
+// with is a drone with a runtime. One of Docker is left out where make has found no engine.
+func (s site) with(t *testing.T, runtime string) site {
+	t.Helper()
+	s.t, s.runtime, s.drone = t, runtime, "dr-"+strings.ToLower(rand.Text()[:10])
+	if runtime != "docker" {
+		return s
+	}
+	if testing.Short() || os.Getenv("JETWAY_TEST_DOCKER") == "off" {
+		t.Skip("needs a Docker engine")
+	}
+	// After the agent has ended.
+	t.Cleanup(func() { shell(t, s.containers()+" | xargs -r docker rm --force --volumes") })
+	return s
+}
 
 // agent starts an agent and waits until it takes spawns, in another session than before.
 func (s site) agent(data, before string) (cmd *exec.Cmd, session string) {
@@ -86,7 +92,7 @@ func (s site) agent(data, before string) (cmd *exec.Cmd, session string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd = exec.Command(self, "--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone(), "--pool", s.runtime, "--cluster", s.stack.Cluster,
+	cmd = exec.Command(self, "--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone, "--pool", s.runtime, "--cluster", s.stack.Cluster,
 		"--runtime", s.runtime, "--process-root", s.root, "--data-dir", data, "--drain-on-exit", "--drain-timeout", "1s")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -101,7 +107,7 @@ func (s site) agent(data, before string) (cmd *exec.Cmd, session string) {
 	testkit.Eventually(s.t, patience, "the drone takes spawns", func() bool {
 		drones, err := bus.Request[messages.DronesResponse](s.t.Context(), s.nc, messages.SubjectDrones, messages.DronesRequest{})
 		for _, d := range drones.Drones {
-			if d.Drone == s.drone() && d.Ready && d.Session != before {
+			if d.Drone == s.drone && d.Ready && d.Session != before {
 				session = d.Session
 			}
 		}

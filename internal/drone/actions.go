@@ -107,7 +107,8 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	h.backend, fx = step(h.backend, spawned{})
 	h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
 	a.dueLocked(min(h.softAtMS, h.hardAtMS, h.readyByMS))
-	a.noteLocked(h, journal.Change{BackendID: id, Spawn: a.withoutSecrets(spawn), State: h.record()}, fx.report)
+	safe, secret := a.withoutSecrets(spawn)
+	a.noteLocked(h, journal.Change{BackendID: id, Spawn: safe, Secret: secret, State: h.record()}, fx.report)
 	spec := a.specOf(ctx, h, spawn)
 	a.wg.Go(func() { a.runBackend(ctx, start, h, spec, a.launch) })
 	return h.mark

@@ -2,6 +2,7 @@ package drone
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -134,15 +135,20 @@ func (a *agent) healthChanged() bool {
 // failing says whether nothing can be journalled now.
 func (m *memory) failing() bool { return m.journal.Failing() != nil }
 
-// withoutSecrets is a spawn as it may be written to the disk.
-func (a *agent) withoutSecrets(spawn *messages.Spawn) *messages.Spawn {
+// withoutSecrets is a spawn as it may stay on a disk, and its executable as it is, if
+// it has secrets.
+func (a *agent) withoutSecrets(spawn *messages.Spawn) (safe *messages.Spawn, secret json.RawMessage) {
 	adopter, ok := a.rt.(runtime.Adopter)
 	if !ok || a.memory.journal == nil {
-		return spawn
+		return spawn, nil
 	}
-	safe := *spawn
-	safe.Executable = adopter.WithoutSecrets(spawn.Executable)
-	return &safe
+	copied := *spawn
+	executable, had := adopter.WithoutSecrets(spawn.Executable)
+	if had {
+		secret = spawn.Executable
+	}
+	copied.Executable = executable
+	return &copied, secret
 }
 
 // cannotRemember says why a spawn is refused while nothing can be journalled, or "".

@@ -1,10 +1,12 @@
 package drone_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -159,6 +161,34 @@ func TestI1PastItsHardDeadlineABackendIsEndedByTheNextRun(t *testing.T) {
 // stuck is a runtime that does not get done with preparing.
 type stuck struct{ *fake.Adopting }
 
+// asked hands on what it was asked to prepare.
+type asked struct {
+	*fake.Adopting
+	executables chan json.RawMessage
+}
+
+func (r asked) Prepare(ctx context.Context, spec runtime.Spec) error {
+	r.executables <- spec.Executable
+	return r.Adopting.Prepare(ctx, spec)
+}
+
+// holds says whether any file of the data directory has some text.
+func (s *site) holds(text string) (found bool) {
+	s.t.Helper()
+	err := filepath.WalkDir(s.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		file, err := os.ReadFile(path)
+		found = found || strings.Contains(string(file), text)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return found
+}
+
 func (stuck) Prepare(ctx context.Context, _ runtime.Spec) error {
 	<-ctx.Done()
 	return context.Cause(ctx)
@@ -185,9 +215,19 @@ func TestI3SpawnThatWasNotBegunGoesOnAfterARestart(t *testing.T) {
 	if file, err := os.ReadFile(filepath.Join(s.dir, "journal.db")); err != nil || strings.Contains(string(file), "hush") || !strings.Contains(string(file), "exit_code") {
 		t.Fatalf("the journal has the secret, or not the rest: %v", err)
 	}
-	s.run().awaitReady()
+	if !s.holds("hush") {
+		t.Fatal("what the start of b-1 still needs is lost")
+	}
+	second := asked{s.machine.Runtime(), make(chan json.RawMessage, 2)}
+	s.runOn(second).awaitReady()
 	states := statusesOf(s.await("b-1", messages.Ready))
 	s.lives("b-1")
+	if got := <-second.executables; !bytes.Equal(got, script) || len(second.executables) > 0 {
+		t.Fatalf("it was started with %s, and %d more were", got, len(second.executables))
+	}
+	if s.holds("hush") {
+		t.Fatal("the secret is on the disk after the start")
+	}
 	if slices.Contains(states, messages.Terminated) {
 		t.Fatalf("states %v", states)
 	}

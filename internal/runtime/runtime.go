@@ -65,9 +65,9 @@ type Adopter interface {
 	// machine, running or not, whoever remembers them: by the labels that they were
 	// started with.
 	Find(ctx context.Context) (backendIDs []string, err error)
-	// WithoutSecrets is the executable as it may be written to a disk: without
-	// credentials.
-	WithoutSecrets(executable json.RawMessage) json.RawMessage
+	// WithoutSecrets is the executable as it may stay on a disk, without credentials, and
+	// whether it had some, without which it may not be possible to Prepare it.
+	WithoutSecrets(executable json.RawMessage) (safe json.RawMessage, had bool)
 }
 
 // Demands is what a backend promises itself of the machine; 0: not said.

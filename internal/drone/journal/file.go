@@ -298,12 +298,19 @@ func (j *Journal) commit(batch *pending) (err error) {
 			return err
 		}
 	}
+	kept, err := j.keepSecrets(batch)
+	if err != nil {
+		j.dropSecrets(kept)
+		return err
+	}
 	err = guarded(func() error {
 		return j.db.Update(func(tx *bbolt.Tx) error { return write(tx, batch) })
 	})
 	if err == nil {
+		j.dropSecrets(j.needless(batch))
 		return nil
 	}
+	j.dropSecrets(kept) // they are written again with the next try
 	shut(j.db)
 	j.db = nil
 	return err

@@ -47,7 +47,7 @@ func TestFullDiskIsSaidAndLosesNothing(t *testing.T) {
 	var last journal.Mark
 	note := func(i int) {
 		id := fmt.Sprintf("b-%d", i)
-		last = j.Note(journal.Change{BackendID: id, Spawn: spawnOf(id), State: &journal.State{Status: messages.Loading}, Report: reportOf(id, messages.Loading)})
+		last = j.Note(journal.Change{BackendID: id, Spawn: spawnOf(id), Secret: secret, State: &journal.State{Status: messages.Loading}, Report: reportOf(id, messages.Loading)})
 	}
 	i := 0
 	testkit.Eventually(t, 10*time.Second, "the disk is full", func() bool {
@@ -76,6 +76,9 @@ func TestFullDiskIsSaidAndLosesNothing(t *testing.T) {
 	_, contents = open(t, dir)
 	if len(contents.Backends) != i || len(contents.Reports) != i {
 		t.Fatalf("of %d there are %d backends, %d reports", i, len(contents.Backends), len(contents.Reports))
+	}
+	if n := len(secrets(t, dir)); n != i {
+		t.Fatalf("of %d there are the secrets of %d", i, n)
 	}
 	for n, r := range contents.Reports {
 		if r.BackendID != fmt.Sprintf("b-%d", n) {

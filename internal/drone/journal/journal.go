@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,7 +27,7 @@ const (
 
 // Backend is what an agent has to know of a backend to look after it again.
 type Backend struct {
-	// Spawn is as the drone took it, without what must not be on a disk.
+	// Spawn is as the drone took it, once it has begun without what must not stay on a disk.
 	Spawn messages.Spawn
 	State
 }
@@ -55,6 +56,9 @@ type Change struct {
 	BackendID string
 	// Spawn is set when the backend is taken on. It must not be changed any more.
 	Spawn *messages.Spawn
+	// Secret is the spawn's executable, if the one in Spawn lacks something that must not
+	// stay on a disk. It is kept until the backend has begun.
+	Secret json.RawMessage
 	// State is its new state, if it is not nil.
 	State *State
 	// Over says that it has ended: it is forgotten.
@@ -102,6 +106,8 @@ type Journal struct {
 
 	// db is the committer's; nil while the file cannot be opened.
 	db *bbolt.DB
+	// secrets has the backends with a file of their own; it is the committer's too.
+	secrets map[string]bool
 
 	mu        sync.Mutex
 	pending   *pending
@@ -133,10 +139,14 @@ func Open(cfg Config) (*Journal, Contents, error) {
 	j := &Journal{
 		cfg: cfg, path: pathIn(cfg.Dir), lock: lock,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		pending: newPending(), changed: make(chan struct{}),
+		pending: newPending(), changed: make(chan struct{}), secrets: map[string]bool{},
 	}
 	contents, err := j.open()
+	if err == nil {
+		err = j.loadSecrets(contents.Backends)
+	}
 	if err != nil {
+		shut(j.db)
 		_ = lock.Close()
 		return nil, Contents{}, fmt.Errorf("journal %s: %w", j.path, err)
 	}

@@ -3,6 +3,7 @@ package journal_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,14 +73,41 @@ func quickDir(tb testing.TB) string {
 func crashed(tb testing.TB, dir string) string {
 	tb.Helper()
 	after := tb.TempDir()
-	file, err := os.ReadFile(filepath.Join(dir, "journal.db"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(after, "journal.db"), file, 0o600)
+	names := []string{"journal.db"}
+	for _, id := range secrets(tb, dir) {
+		names = append(names, filepath.Join("secrets", id))
+	}
+	err := os.Mkdir(filepath.Join(after, "secrets"), 0o700)
+	for _, name := range names {
+		// Not by os.CopyFS: at a limit of the size it fails for a file of that size.
+		var file []byte
+		if err == nil {
+			file, err = os.ReadFile(filepath.Join(dir, name))
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(after, name), file, 0o600)
+		}
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return after
+}
+
+// secret is the executable of spawnOf, with what must not stay on a disk.
+var secret = json.RawMessage(`{"command":["room"],"secret":"hush"}`)
+
+// secrets gives whose are on the disk.
+func secrets(tb testing.TB, dir string) (ids []string) {
+	tb.Helper()
+	files, err := os.ReadDir(filepath.Join(dir, "secrets"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, file := range files {
+		ids = append(ids, file.Name())
+	}
+	return ids
 }
 
 func spawnOf(id string) *messages.Spawn {
@@ -112,6 +140,20 @@ func (m *model) check(tb interface{ Fatalf(string, ...any) }, got journal.Conten
 	}
 }
 
+// checkSecrets compares whose secrets there are with whose start still needs them.
+func (m *model) checkSecrets(tb interface{ Fatalf(string, ...any) }, got []string) {
+	var want []string
+	for id, b := range m.backends {
+		if !b.Begun && bytes.Equal(b.Spawn.Executable, secret) {
+			want = append(want, id)
+		}
+	}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		tb.Fatalf("there are the secrets of %v, want %v", got, want)
+	}
+}
+
 // change does something that an agent does, and notes it in the model too.
 func (m *model) change(t *rapid.T, j *journal.Journal) journal.Mark {
 	id := fmt.Sprintf("b-%d", rapid.IntRange(0, 9).Draw(t, "backend"))
@@ -129,13 +171,18 @@ func (m *model) change(t *rapid.T, j *journal.Journal) journal.Mark {
 		return 0
 	case !known:
 		b = journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
-		c.Spawn, c.State = &b.Spawn, &b.State
+		c.Spawn, c.State = spawnOf(id), &b.State
+		if rapid.Bool().Draw(t, "secret") {
+			c.Secret = secret
+			b.Spawn.Executable = secret
+		}
 		m.backends[id] = b
 	case rapid.IntRange(0, 3).Draw(t, "over") == 0:
 		c.Over = true
 		delete(m.backends, id)
 	default:
 		b.State = journal.State{Status: messages.Ready, Begun: true, Handle: "h-" + id, Address: "127.0.0.1:1", Reason: messages.ReasonSwept, Message: "enough"}
+		b.Spawn.Executable = spawnOf(id).Executable // what it needed to begin is forgotten
 		c.State = &b.State
 		m.backends[id] = b
 	}
@@ -163,6 +210,7 @@ func TestI3I5WhatWasNotedIsThereAfterAnyEnd(t *testing.T) {
 					last = max(last, m.change(rt, j))
 				}
 				wait(t, j, last)
+				m.checkSecrets(rt, secrets(t, dir))
 			}
 			shut(t, j)
 		}
@@ -180,9 +228,10 @@ func TestI5CommittedIsOnDiskBeforeWaitReturns(t *testing.T) {
 	for i := range 20 {
 		id := fmt.Sprintf("b-%d", i)
 		b := journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
+		b.Spawn.Executable = secret
 		m.backends[id] = b
 		report := reportOf(id, messages.Loading)
-		mark := j.Note(journal.Change{BackendID: id, Spawn: &b.Spawn, State: &b.State, Report: report})
+		mark := j.Note(journal.Change{BackendID: id, Spawn: spawnOf(id), Secret: secret, State: &b.State, Report: report})
 		m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *report})
 		wait(t, j, mark)
 		again, contents := open(t, crashed(t, dir))

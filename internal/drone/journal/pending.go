@@ -21,9 +21,14 @@ type change struct {
 	// fresh says that it was taken on in this: before, there is nothing of it.
 	fresh bool
 	spawn *messages.Spawn
-	state *State
-	over  bool
+	// secret is the spawn's executable with what must not stay on a disk.
+	secret []byte
+	state  *State
+	over   bool
 }
+
+// begun says that after this it has begun, or ended: it is not started any more.
+func (c *change) begun() bool { return c.over || c.state != nil && c.state.Begun }
 
 func newPending() *pending { return &pending{backends: map[string]*change{}} }
 
@@ -35,7 +40,7 @@ func (p *pending) add(mark Mark, c Change) {
 	if c.Spawn == nil && c.State == nil && !c.Over {
 		return
 	}
-	p.merge(c.BackendID, &change{fresh: c.Spawn != nil, spawn: c.Spawn, state: c.State, over: c.Over})
+	p.merge(c.BackendID, &change{fresh: c.Spawn != nil, spawn: c.Spawn, secret: c.Secret, state: c.State, over: c.Over})
 }
 
 func (p *pending) merge(id string, c *change) {
@@ -52,7 +57,7 @@ func (p *pending) merge(id string, c *change) {
 		p.backends[id] = c
 	default:
 		if c.spawn != nil {
-			known.spawn = c.spawn
+			known.spawn, known.secret = c.spawn, c.secret
 		}
 		if c.state != nil {
 			known.state = c.state

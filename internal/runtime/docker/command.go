@@ -225,16 +225,17 @@ func (r *Runtime) Demands(raw json.RawMessage) runtime.Demands {
 
 // WithoutSecrets is the executable without its credentials. Of one that cannot be
 // read nothing is left, because nothing is known of it.
-func (r *Runtime) WithoutSecrets(raw json.RawMessage) json.RawMessage {
+func (r *Runtime) WithoutSecrets(raw json.RawMessage) (safe json.RawMessage, had bool) {
 	nothing := json.RawMessage("{}")
 	c, err := parse(raw)
 	if err != nil {
-		return nothing
+		return nothing, false
 	}
+	had = c.Credentials != nil
 	c.Credentials = nil
 	written, err := json.Marshal(c)
 	if err != nil {
-		return nothing
+		return nothing, had
 	}
-	return written
+	return written, had
 }

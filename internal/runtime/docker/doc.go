@@ -51,7 +51,7 @@
 //     rotated, and a second's lines are limited as with every runtime.
 //   - Pulls of one image with the same credentials are one pull, which ends when nobody
 //     waits for it any more. Credentials are in the request to the engine and nowhere
-//     else.
+//     else; that the agent keeps them until the pull is done is its own affair.
 //   - No mount leads out of the mount base, also not through symbolic links that a
 //     backend made in its own folder.
 //

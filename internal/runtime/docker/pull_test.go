@@ -95,8 +95,8 @@ func TestCredentials(t *testing.T) {
 			t.Errorf("line %q", line.Text)
 		}
 	}
-	kept := s.WithoutSecrets(spec.Executable)
-	if strings.Contains(string(kept), "reader") || strings.Contains(string(kept), d.password) || !strings.Contains(string(kept), ref) {
+	kept, had := s.WithoutSecrets(spec.Executable)
+	if !had || strings.Contains(string(kept), "reader") || strings.Contains(string(kept), d.password) || !strings.Contains(string(kept), ref) {
 		t.Errorf("kept %s", kept)
 	}
 }
@@ -111,8 +111,9 @@ func TestWithoutSecrets(t *testing.T) {
 		`{"image": "a", "credentials": "secret"}`: `{}`,
 		`secret`: `{}`,
 	} {
-		if got := string(s.WithoutSecrets(json.RawMessage(raw))); got != want {
-			t.Errorf("%s: got %s, want %s", raw, got, want)
+		got, had := s.WithoutSecrets(json.RawMessage(raw))
+		if string(got) != want || had != strings.Contains(raw, `"password"`) {
+			t.Errorf("%s: got %s, %v, want %s", raw, got, had, want)
 		}
 	}
 	demands := s.Demands(json.RawMessage(`{"image": "a", "resource_limits": {"cpu_period_percent": 150, "memory_limit_bytes": 10000000}}`))

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // Machine is what outlives a run of the agent: its instances run on when a
@@ -115,17 +116,13 @@ func (r *Adopting) Find(context.Context) (ids []string, err error) {
 }
 
 // WithoutSecrets is the executable without its field `secret`.
-func (r *Adopting) WithoutSecrets(executable json.RawMessage) json.RawMessage {
+func (r *Adopting) WithoutSecrets(executable json.RawMessage) (safe json.RawMessage, had bool) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(executable, &fields) != nil || fields["secret"] == nil {
-		return executable
+		return executable, false
 	}
 	delete(fields, "secret")
-	safe, err := json.Marshal(fields)
-	if err != nil {
-		return executable
-	}
-	return safe
+	return messages.Encode(fields), true
 }
 
 // Close takes no more starts. What runs is the machine's, and runs on.

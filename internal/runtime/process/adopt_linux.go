@@ -172,4 +172,6 @@ func (r lasting) Find(context.Context) (backendIDs []string, err error) {
 }
 
 // WithoutSecrets is the executable as it is: it holds no credentials.
-func (r lasting) WithoutSecrets(executable json.RawMessage) json.RawMessage { return executable }
+func (r lasting) WithoutSecrets(executable json.RawMessage) (safe json.RawMessage, had bool) {
+	return executable, false
+}
