@@ -85,6 +85,7 @@ times as materialized (
            end + make_interval(secs => $3) as kill_ends,
            case when d.asked > 0 or d.status >= 60 then null
                 else least(d.lifetime_ends_at, case
+                    when d.max_idle is null then null -- which greatest would leave out
                     -- Nobody can be connected to it yet, and what ends a start is its own bound.
                     when d.status < 50 then now() + d.max_idle
                     when d.last_keepalive_at <= d.created_at then d.changed_at + d.max_idle

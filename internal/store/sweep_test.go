@@ -310,12 +310,12 @@ func TestIdleCountsFromReadyOrFromTheLastConnection(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	d.drone("dr-a")
-	for _, id := range []string{"b-starting", "b-never", "b-left", "b-connected", "b-short", "b-unlimited"} {
+	for _, id := range []string{"b-starting", "b-never", "b-left", "b-connected", "b-short", "b-unlimited", "b-unlimited-left"} {
 		idle := int64(40)
 		switch id {
 		case "b-short":
 			idle = 1
-		case "b-unlimited":
+		case "b-unlimited", "b-unlimited-left":
 			idle = 0
 		}
 		d.limited(id, 0, idle)
@@ -326,10 +326,11 @@ func TestIdleCountsFromReadyOrFromTheLastConnection(t *testing.T) {
 	d.wantDueWithin("b-short", 0, time.Second)
 	d.wantDueWithin("b-never", 30*time.Second, 40*time.Second)
 	d.past("b-left", 45*time.Second)
-	if err := d.Keepalive(t.Context(), []string{"b-left"}, nil); err != nil {
+	d.past("b-unlimited-left", 45*time.Second)
+	if err := d.Keepalive(t.Context(), []string{"b-left", "b-unlimited-left"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []string{"b-starting", "b-never", "b-left", "b-connected", "b-unlimited"} {
+	for _, id := range []string{"b-starting", "b-never", "b-left", "b-connected", "b-unlimited", "b-unlimited-left"} {
 		d.past(id, 45*time.Second)
 		d.look(id)
 	}
@@ -346,6 +347,7 @@ func TestIdleCountsFromReadyOrFromTheLastConnection(t *testing.T) {
 	d.wantDueWithin("b-connected", 30*time.Second, 40*time.Second)
 	d.wantDueWithin("b-short", 0, 3*time.Second)
 	d.wantDueWithin("b-unlimited", 30*time.Second, 60*time.Second)
+	d.wantDueWithin("b-unlimited-left", 30*time.Second, 60*time.Second)
 	d.past("b-short", 4*time.Second)
 	d.wantSweep(map[string]store.Cause{"b-short": store.CauseLimit})
 }
