@@ -77,7 +77,7 @@ const memoryLoad = "memory"
 
 // ProxyLoads names what can be measured.
 func ProxyLoads() []string {
-	names := []string{memoryLoad}
+	names := []string{memoryLoad, revokeLoad}
 	for _, l := range proxyLoads {
 		names = append(names, l.name)
 	}
@@ -155,6 +155,8 @@ type SocketMemory struct {
 type ProxyResult struct {
 	Loads  []ProxyFigures `json:"loads"`
 	Memory []SocketMemory `json:"memory,omitempty"`
+	// Revocations is nil if they were not to be measured.
+	Revocations *Revocations `json:"revocations,omitempty"`
 	// Without says why there is no nginx in it; "" when there is.
 	Without string `json:"without,omitempty"`
 }
@@ -218,6 +220,12 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 				return nil, err
 			}
 			r.Memory = append(r.Memory, m)
+		}
+	}
+	if slices.Contains(cfg.Loads, revokeLoad) {
+		cfg.Progress("revocations")
+		if r.Revocations, err = revoke(ctx, nc, direct, through); err != nil {
+			return nil, err
 		}
 	}
 	for _, l := range proxyLoads {

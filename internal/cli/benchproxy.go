@@ -18,7 +18,7 @@ import (
 type benchProxyCmd struct {
 	natsFlags   `group:"NATS server:"`
 	Dev         bool          `help:"Start a stack of its own for the run, with its data in a temporary directory."`
-	Loads       []string      `placeholder:"NAME,…" help:"What to measure: memory, request, small, download, message, sockets. Default: all."`
+	Loads       []string      `placeholder:"NAME,…" help:"What to measure: memory, revoke, request, small, download, message, sockets. Default: all."`
 	Concurrency int           `default:"64" help:"Connections on which small responses are asked for."`
 	Sockets     int           `default:"1000" help:"WebSockets open at once."`
 	Procs       int           `placeholder:"N" help:"GOMAXPROCS of backend and proxy, and workers of nginx. Default: one for each core."`
@@ -95,6 +95,9 @@ func (r *run) printProxyBench(result *bench.ProxyResult, asJSON bool) error {
 	}
 	for _, m := range result.Memory {
 		r.printf("memory for each of %d idle WebSockets, %s: %.1f KiB\n", m.Sockets, m.Via, float64(m.Bytes)/1024)
+	}
+	if v := result.Revocations; v != nil {
+		r.printf("from a revocation to the end of a WebSocket that is open with the token: %.1f ms p50, %.1f ms p99\n", v.P50, v.P99)
 	}
 	return failed
 }

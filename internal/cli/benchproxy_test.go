@@ -29,13 +29,16 @@ func TestBenchProxy(t *testing.T) {
 	if len(r.Memory) != len(ways)-1 {
 		t.Errorf("the memory is %+v", r.Memory)
 	}
+	if r.Revocations == nil || r.Revocations.Count == 0 || r.Revocations.P50 <= 0 {
+		t.Errorf("the revocations are %+v", r.Revocations)
+	}
 	seen := make(map[string]bool)
 	for _, f := range r.Loads {
 		seen[f.Load+" "+f.Via] = f.Count > 0 && f.Failed == 0 && f.Rate > 0
 	}
 	for _, load := range bench.ProxyLoads() {
 		for _, way := range ways {
-			if load != "memory" && !seen[load+" "+way] {
+			if load != "memory" && load != "revoke" && !seen[load+" "+way] {
 				t.Errorf("%s, %s: not measured", load, way)
 			}
 		}

@@ -28,14 +28,16 @@
 // Requests and responses are passed on by a small engine on net/http's server (forward.go)
 // instead of httputil.ReverseProxy and http.Transport, whose three goroutines a request
 // cost more than the work itself: here a request, its response and its connection to the
-// backend belong to one goroutine. Only a request's body has another one.
+// backend belong to one goroutine. Only a request's body has another one. Upgraded connections
+// need none while they behave: loops carry them (loop_linux.go).
 //
 // Who closes what: a backend's connection belongs to the exchange that uses it, which gives
 // it back (upstream.go) or closes it; a passage closes it in its stead when it is cut
-// (passage.go). An upgraded connection, both ends of it, belongs to its two goroutines (upgrade.go).
+// (passage.go). An upgraded connection, both ends of it, belongs to its two ways, the last of
+// which to end closes it (splice.go).
 //
 // The way of a request, file by file: handler.go, target.go (the path), host.go,
 // strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
-// forward.go, request.go, upload.go, relay.go, upgrade.go (there and back),
+// forward.go, request.go, upload.go, relay.go, upgrade.go, splice.go, loop_linux.go (there and back),
 // page.go (refusals).
 package proxy

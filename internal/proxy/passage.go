@@ -25,6 +25,7 @@ type passage struct {
 	backend net.Conn           // nil: none yet
 	dialing context.CancelFunc // of the connection to come
 	client  net.Conn           // once upgraded
+	carried *splice            // once a loop has both connections
 
 	next, prev *passage // in activity, by its lock
 }
@@ -69,12 +70,35 @@ func (ps *passage) upgraded(conn net.Conn) bool {
 	return !ps.cut
 }
 
+// carry has a loop take over an upgraded connection, both ends of it. It says false when
+// none does.
+func (ps *passage) carry(s *splice) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	l := s.p.nextLoop()
+	if ps.cut || l == nil || !l.join(s) {
+		return false
+	}
+	ps.carried, ps.client, ps.backend = s, nil, nil
+	return true
+}
+
+// landed takes back in what a loop has left. It says false when the passage has been cut.
+func (ps *passage) landed(client, backend net.Conn) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if !ps.cut {
+		ps.carried, ps.client, ps.backend = nil, client, backend
+	}
+	return !ps.cut
+}
+
 // end is the last that the passage's owner does with it: its connections and its
 // request may be another's from now on.
 func (ps *passage) end() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	ps.over, ps.backend, ps.client, ps.control = true, nil, nil, nil
+	ps.over, ps.backend, ps.client, ps.control, ps.carried = true, nil, nil, nil, nil
 }
 
 // abort cuts the passage: whoever reads or writes for it fails at once.
@@ -85,6 +109,9 @@ func (ps *passage) abort() {
 		return
 	}
 	ps.cut = true
+	if ps.carried != nil {
+		ps.carried.leaveLoop() // which closes it
+	}
 	if ps.dialing != nil {
 		ps.dialing()
 	}

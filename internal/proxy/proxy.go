@@ -2,10 +2,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +51,8 @@ type Proxy struct {
 	splices   sync.WaitGroup
 	held      atomic.Int64 // requests that wait for backends
 	upgrades  atomic.Int64 // connections that were upgraded
+	loops     []*loop      // that carry them
+	turns     atomic.Uint32
 	clients   atomic.Int64 // connections of the HTTP server
 	draining  atomic.Bool
 	gapped    chan struct{} // events may have been missed since it was last looked at
@@ -109,6 +113,10 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	chores.Go(func() { p.reportKeepalives(choreCtx) })
 	chores.Go(func() { p.keepHouse(choreCtx) })
 	chores.Go(func() { p.confirmAfterGaps(choreCtx) })
+	p.openLoops()
+	for _, l := range p.loops {
+		chores.Go(l.run)
+	}
 
 	server := p.newServer()
 	served := make(chan error, 1)
@@ -126,11 +134,37 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 		err = fmt.Errorf("serve on %s: %w", p.cfg.Listener.Addr(), err)
 	}
 	p.drain(server, cut)
+	for _, l := range p.loops {
+		l.end()
+	}
 	serveLoop.Wait()
 	stopChores()
 	chores.Wait()
 	p.sayGoodbye(ctx)
 	return err
+}
+
+// openLoops makes one loop for each core. Without any, upgraded connections have goroutines.
+func (p *Proxy) openLoops() {
+	for range runtime.GOMAXPROCS(0) {
+		l, err := newLoop()
+		if errors.Is(err, errors.ErrUnsupported) {
+			return
+		}
+		if err != nil {
+			p.log.WarnContext(p.serving, "upgraded connections go a slower way", "err", err)
+			return
+		}
+		p.loops = append(p.loops, l)
+	}
+}
+
+// nextLoop gives each loop in its turn, nil if there is none.
+func (p *Proxy) nextLoop() *loop {
+	if len(p.loops) == 0 {
+		return nil
+	}
+	return p.loops[int(p.turns.Add(1))%len(p.loops)]
 }
 
 func (p *Proxy) newServer() *http.Server {
