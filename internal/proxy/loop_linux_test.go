@@ -185,7 +185,7 @@ func (e *end) play(c net.Conn, all []byte) (heard []byte, err error) {
 	var speaking sync.WaitGroup
 	speaking.Go(func() {
 		for i, n := range e.Chunks {
-			time.Sleep(time.Duration(e.Pauses[i]) * time.Millisecond)
+			<-time.After(time.Duration(e.Pauses[i]) * time.Millisecond)
 			if _, err := c.Write(all[:n]); err != nil {
 				return // the other is abrupt
 			}
@@ -197,7 +197,7 @@ func (e *end) play(c net.Conn, all []byte) (heard []byte, err error) {
 			_ = closeWrite(c)
 		}
 	})
-	time.Sleep(time.Duration(e.Late) * time.Millisecond)
+	<-time.After(time.Duration(e.Late) * time.Millisecond)
 	heard, err = io.ReadAll(c)
 	speaking.Wait()
 	_ = c.Close()
