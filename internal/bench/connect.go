@@ -22,7 +22,7 @@ type ConnectConfig struct {
 	Dial func(name string) (*nats.Conn, error)
 	// Store is the stack's database, for C2.
 	Store *store.Store
-	// InFlight is how many requests are under way at once. Default 64.
+	// InFlight is how many requests of a load are under way at once. Default 64.
 	InFlight int
 	// Duration of each load. Default 5 s.
 	Duration time.Duration
@@ -161,12 +161,16 @@ func ceiling1(ctx context.Context, cfg *ConnectConfig, nc *nats.Conn, run string
 		return Figures{}, err
 	}
 	payload := []byte(strings.Repeat("x", 300))
-	f := load(ctx, "C1 echo", cfg.InFlight, cfg.Duration, 1, func(ctx context.Context, _ int) error {
+	f := load(ctx, "C1 echo", ceiling1InFlight, cfg.Duration, 1, func(ctx context.Context, _ int) error {
 		_, err := nc.Request(subject, payload, 5*time.Second)
 		return err
 	})
 	return f, figuresError(f)
 }
+
+// ceiling1InFlight is by definition, however many the loads have in flight: so their
+// ratios can be compared.
+const ceiling1InFlight = 64
 
 // ceiling2Batch and ceiling2InFlight are those of a worker.
 const (
