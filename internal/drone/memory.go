@@ -136,7 +136,7 @@ func (a *agent) healthChanged() bool {
 func (m *memory) failing() bool { return m.journal.Failing() != nil }
 
 // withoutSecrets is a spawn as it may stay on a disk, and its executable as it is, if
-// it has secrets.
+// it has secrets. A runtime that adopts nothing has none.
 func (a *agent) withoutSecrets(spawn *messages.Spawn) (safe *messages.Spawn, secret json.RawMessage) {
 	adopter, ok := a.rt.(runtime.Adopter)
 	if !ok || a.memory.journal == nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +18,7 @@ import (
 // connections.
 //
 // It does only what can be done at once. A connection of which one side has ended or failed,
-// or takes in less than comes, or that is to be cut, it leaves to goroutines, for good. So a
+// has much to say or takes in less than comes, or that is to be cut, it leaves to goroutines, for good. So a
 // loop never waits but for its next event, and there is one place where ways end.
 //
 // The sockets of what it carries are its own: they are taken away from Go's net.Conn, whose
@@ -88,9 +89,10 @@ func (l *loop) run() {
 	}
 }
 
-// overs are in an event when there is something to be found after the last byte. Without
-// it, a read that did not fill the buffer has read all, and what comes then is another event.
-const overs = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+// overs are in an event when there is something to be found after what one read gives: an
+// end, or bytes that came with urgent ones. Without it, a read that did not fill the buffer has
+// read all, and what comes then is another event.
+const overs = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLPRI
 
 // pass passes on what a way has to say.
 func (l *loop) pass(event *unix.EpollEvent, buffer []byte) {
@@ -188,7 +190,7 @@ func (l *loop) sit(s *splice, client, backend int32) bool {
 }
 
 func (l *loop) control(op int, fd int32) error {
-	return unix.EpollCtl(l.epoll, op, int(fd), &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET, Fd: fd})
+	return unix.EpollCtl(l.epoll, op, int(fd), &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET, Fd: fd})
 }
 
 // take gives a number of its own to a socket which is nothing but one.
@@ -209,17 +211,27 @@ func take(conn net.Conn) (fd int32, err error) {
 	return fd, errors.Join(outer, err)
 }
 
-// source gives back to Go the socket that a way reads from.
-func (s seat) source() (net.Conn, error) {
-	file := os.NewFile(uintptr(s.from), "socket")
+// full is how long is waited for a number where there is none left.
+const full = 20 * time.Millisecond
+
+// source gives back to Go the socket that a way reads from. It has a number of its own again
+// then: where there is none, it waits for one until the passage is cut.
+func (w *way) source() (net.Conn, error) {
+	file := os.NewFile(uintptr(w.seat.from), "socket")
 	defer func() { _ = file.Close() }()
-	return net.FileConn(file) // with a number of its own again
+	for {
+		conn, err := net.FileConn(file)
+		if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) || w.s.ps.wasCut() {
+			return conn, err
+		}
+		<-time.After(full)
+	}
 }
 
 // land goes on with goroutines where a loop has left.
 func (s *splice) land() {
-	client, err := s.up.seat.source()
-	backend, backendErr := s.down.seat.source()
+	client, err := s.up.source()
+	backend, backendErr := s.down.source()
 	err = errors.Join(err, backendErr)
 	switch {
 	case err == nil && s.ps.landed(client, backend):

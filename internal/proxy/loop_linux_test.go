@@ -217,6 +217,7 @@ func TestUpgradedConnectionsPassUnchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := <-u.taken
+		eventually(u.t, "a loop has it", func() bool { return u.carried() == 2 })
 		u.narrow(&client, &backend, c, b)
 		fromClient, fromBackend := client.said(1), backend.said(2)
 		var atBackend, atClient []byte

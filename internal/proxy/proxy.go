@@ -164,7 +164,7 @@ func (p *Proxy) nextLoop() *loop {
 	if len(p.loops) == 0 {
 		return nil
 	}
-	return p.loops[int(p.turns.Add(1))%len(p.loops)]
+	return p.loops[p.turns.Add(1)%uint32(len(p.loops))]
 }
 
 func (p *Proxy) newServer() *http.Server {

@@ -20,7 +20,8 @@
 //   - One agent at a time has a data directory, and one drone for good.
 //
 // What a start needs and must not stay on a disk, credentials of a registry, is in a
-// file of its own beside the journal until the start has begun or was given up.
+// file of its own beside the journal until the start has begun or was given up: of a drone
+// that is never started again, for good.
 //
 // The deadlines of leases are not here: they change with each heartbeat, mean nothing
 // in another boot, and live in the ledger of the guard.

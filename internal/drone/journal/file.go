@@ -298,9 +298,7 @@ func (j *Journal) commit(batch *pending) (err error) {
 			return err
 		}
 	}
-	kept, err := j.keepSecrets(batch)
-	if err != nil {
-		j.dropSecrets(kept)
+	if err := j.keepSecrets(batch); err != nil {
 		return err
 	}
 	err = guarded(func() error {
@@ -310,7 +308,6 @@ func (j *Journal) commit(batch *pending) (err error) {
 		j.dropSecrets(j.needless(batch))
 		return nil
 	}
-	j.dropSecrets(kept) // they are written again with the next try
 	shut(j.db)
 	j.db = nil
 	return err

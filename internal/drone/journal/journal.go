@@ -106,8 +106,8 @@ type Journal struct {
 
 	// db is the committer's; nil while the file cannot be opened.
 	db *bbolt.DB
-	// secrets has the backends with a file of their own; it is the committer's too.
-	secrets map[string]bool
+	// secrets are those that are on the disk; the committer's, too.
+	secrets map[string][]byte
 
 	mu        sync.Mutex
 	pending   *pending
@@ -139,7 +139,7 @@ func Open(cfg Config) (*Journal, Contents, error) {
 	j := &Journal{
 		cfg: cfg, path: pathIn(cfg.Dir), lock: lock,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		pending: newPending(), changed: make(chan struct{}), secrets: map[string]bool{},
+		pending: newPending(), changed: make(chan struct{}), secrets: map[string][]byte{},
 	}
 	contents, err := j.open()
 	if err == nil {
@@ -349,6 +349,9 @@ func (j *Journal) settle(batch *pending, err error) {
 		close(j.changed)
 		j.changed = make(chan struct{})
 	} else {
+		for _, c := range batch.backends {
+			c.fresh = false // it may be on the disk all the same
+		}
 		batch.follow(j.pending)
 		j.pending = batch
 	}

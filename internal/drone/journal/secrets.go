@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,11 @@ const secretsName = "secrets"
 // loadSecrets completes the spawns that have not begun, and removes what is there of others.
 func (j *Journal) loadSecrets(backends map[string]Backend) error {
 	dir := filepath.Join(j.cfg.Dir, secretsName)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		err = syncDir(j.cfg.Dir)
+	}
+	if err != nil {
 		return err
 	}
 	files, err := os.ReadDir(dir)
@@ -29,36 +34,35 @@ func (j *Journal) loadSecrets(backends map[string]Backend) error {
 		id := file.Name()
 		b, known := backends[id]
 		if !known || b.Begun {
-			if err := os.Remove(filepath.Join(dir, id)); err != nil {
-				return err
-			}
+			j.dropSecrets([]string{id})
 			continue
 		}
 		if b.Spawn.Executable, err = os.ReadFile(filepath.Join(dir, id)); err != nil {
 			return err
 		}
 		backends[id] = b
-		j.secrets[id] = true
+		j.secrets[id] = b.Spawn.Executable
 	}
 	return nil
 }
 
-// keepSecrets writes the secrets of what a batch takes on, and gives the ids.
-func (j *Journal) keepSecrets(batch *pending) (ids []string, err error) {
+// keepSecrets writes the secrets of what a batch takes on. What a commit that failed has
+// written stays: it may have been committed all the same.
+func (j *Journal) keepSecrets(batch *pending) error {
+	written := false
 	for id, c := range batch.backends {
-		if len(c.secret) == 0 || c.begun() {
+		if len(c.secret) == 0 || c.begun() || bytes.Equal(c.secret, j.secrets[id]) {
 			continue
 		}
-		ids = append(ids, id)
-		j.secrets[id] = true
 		if err := writeSynced(filepath.Join(j.cfg.Dir, secretsName, id), c.secret); err != nil {
-			return ids, fmt.Errorf("keep the secrets of %s: %w", id, err)
+			return fmt.Errorf("keep the secrets of %s: %w", id, err)
 		}
+		j.secrets[id], written = c.secret, true
 	}
-	if len(ids) == 0 {
-		return nil, nil
+	if !written {
+		return nil
 	}
-	return ids, syncDir(filepath.Join(j.cfg.Dir, secretsName))
+	return syncDir(filepath.Join(j.cfg.Dir, secretsName))
 }
 
 // dropSecrets removes the secrets of backends. What cannot be removed is when the journal is opened again.
@@ -66,8 +70,7 @@ func (j *Journal) dropSecrets(ids []string) {
 	for _, id := range ids {
 		err := os.Remove(filepath.Join(j.cfg.Dir, secretsName, id))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			j.cfg.Log.WarnContext(context.Background(), "cannot remove the secrets of a backend that has begun", "backend_id", id, "err", err)
-			continue
+			j.cfg.Log.WarnContext(context.Background(), "cannot remove the secrets of a backend that needs them no more", "backend_id", id, "err", err)
 		}
 		delete(j.secrets, id)
 	}
