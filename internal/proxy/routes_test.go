@@ -223,6 +223,7 @@ func TestUnknownRoutesNeedAWorkerKnownOnesDoNot(t *testing.T) {
 	w.worker.nc.Close()
 	equal(t, "known without workers", w.get("/"+known+"/").status, http.StatusOK)
 	equal(t, "unknown without workers", w.get("/"+token("new")+"/").status, http.StatusServiceUnavailable)
+	eventually(t, "/ready to be 503 without workers", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
 }
 
 // I8: the remembered routes stay within their bound.
