@@ -73,7 +73,7 @@ func TestUsage(t *testing.T) {
 		"nothing":                                                   "unexpected argument nothing",
 		"version --log-level loud":                                  "--log-level must be one of",
 		"bench connect --nosuch":                                    "see jetway bench connect --help",
-		"bench proxy --loads all":                                   "loads must be of memory, request, small,",
+		"bench proxy --loads all":                                   "loads must be of memory, revoke, request, small,",
 		"bench proxy --procs=-1":                                    "procs must be 0 to 1024",
 	} {
 		stdout, stderr, code := jetway(t, strings.Fields(args)...)
