@@ -55,6 +55,7 @@ var kinds = []kind{
 	{"cut", 10, "", false, (*faults).cut},
 	{"stall", 10, "", false, (*faults).stall},
 	{"slow", 6, "", false, (*faults).slow},
+	{"isolate drone", 3, "isolated drone", false, (*faults).isolateDrone},
 	{"duplicate", 6, "", true, (*faults).duplicate},
 	{"full disk", 4, "", false, (*faults).fullDisk},
 }
@@ -395,6 +396,28 @@ func (f *faults) cut(ctx context.Context, random *rand.Rand) string {
 // stall is a link that is half open: nothing goes through, and nobody is told.
 func (f *faults) stall(ctx context.Context, random *rand.Rand) string {
 	return f.broken(ctx, random, (*testkit.FaultProxy).Stall)
+}
+
+// isolateDrone breaks a drone's links for longer than its leases live: others get its keys.
+func (f *faults) isolateDrone(ctx context.Context, random *rand.Rand) string {
+	p := f.s.drones[random.IntN(len(f.s.drones))]
+	name := "nats of " + p.name
+	if !f.take(name) {
+		return ""
+	}
+	defer f.giveBack(name)
+	how := (*testkit.FaultProxy).Cut
+	if random.IntN(2) == 0 {
+		how = (*testkit.FaultProxy).Stall
+	}
+	for _, l := range p.links {
+		how(l)
+	}
+	sleep(ctx, leaseTTL+time.Duration(1000+random.IntN(3000))*time.Millisecond)
+	for _, l := range p.links {
+		l.Heal()
+	}
+	return name
 }
 
 func (f *faults) slow(ctx context.Context, random *rand.Rand) string {

@@ -19,10 +19,10 @@ type hunt struct {
 }
 
 var hunts = []hunt{
-	{mutant.LateDeadline, []string{"cut", "stall"}, []string{"I1: two processes"}},
+	{mutant.LateDeadline, []string{"isolate drone"}, []string{"I1: two processes"}},
 	{mutant.RenewExpired, []string{"freeze workers"}, []string{"I1: key"}},
 	{mutant.PublishUncommitted, []string{"kill backend"}, []string{"I5:"}},
-	{mutant.TakeoverUnfenced, []string{"cut", "stall"}, []string{"I2:"}},
+	{mutant.TakeoverUnfenced, []string{"isolate drone"}, []string{"I2:"}},
 	{mutant.RouteExpired, []string{"kill backend"}, []string{"tokens:"}},
 	{mutant.ForeignReport, []string{"kill backend"}, []string{"I1: a report"}},
 	{mutant.AckUnjournalled, []string{"kill agent"}, []string{"I3: backend"}},
