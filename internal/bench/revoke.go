@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -69,11 +69,11 @@ func revokeOne(ctx context.Context, nc *nats.Conn, user string, direct, through 
 	}
 	n, err := socket.conn.Read(socket.buf)
 	took := time.Since(began)
-	if n > 0 || err == nil || took >= ioTimeout {
-		return 0, errors.Join(fmt.Errorf("the WebSocket was not cut within %s", took), err)
-	}
-	if !errors.Is(err, io.EOF) && ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return 0, ctx.Err()
+	case n > 0 || errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, fmt.Errorf("the WebSocket was not cut within %s", took)
 	}
 	return took, nil
 }
