@@ -22,7 +22,8 @@ type ConnectConfig struct {
 	Dial func(name string) (*nats.Conn, error)
 	// Store is the stack's database, for C2.
 	Store *store.Store
-	// InFlight is how many requests of a load are under way at once. Default 64.
+	// InFlight is how many requests of a load are under way at once. Default 128: two
+	// full batches, which is also what C2 has under way.
 	InFlight int
 	// Duration of each load. Default 5 s.
 	Duration time.Duration
@@ -36,7 +37,7 @@ type ConnectConfig struct {
 // Validate fills in defaults and refuses what cannot be measured.
 func (c *ConnectConfig) Validate() error {
 	if c.InFlight == 0 {
-		c.InFlight = 64
+		c.InFlight = ceiling2Batch * ceiling2InFlight
 	}
 	if c.Duration == 0 {
 		c.Duration = 5 * time.Second

@@ -3,8 +3,8 @@
 //
 // [Connect] measures the connect path beside:
 //
-//   - C1: NATS request and reply, 300 bytes, as many in flight as the connects.
-//   - C2: the rows of a spawn, written by one bare multi-row statement.
+//   - C1: NATS request and reply, 300 bytes, 64 in flight, however many the loads have.
+//   - C2: the rows of a spawn, written by a bare multi-row statement, two of 64 at once as a worker has them.
 //
 // [Proxy] measures the data path: the same load on the same backend directly,
 // through nginx and through Jetway's proxy. Backend, nginx and proxy are processes

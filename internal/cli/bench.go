@@ -32,7 +32,7 @@ type benchConnectCmd struct {
 	natsFlags   `group:"NATS server:"`
 	Postgres    string        `placeholder:"DSN" help:"The stack's Postgres database, for the ceiling of bare rows."`
 	Dev         bool          `help:"Start a stack of its own for the run, with its data in a temporary directory."`
-	Concurrency int           `default:"64" help:"Requests of each load under way at once. C1 is measured with 64, whatever this is."`
+	Concurrency int           `default:"128" help:"Requests of each load under way at once: two full batches unless told otherwise. C1 is measured with 64, whatever this is."`
 	Duration    time.Duration `default:"5s" help:"How long each load lasts."`
 	Keys        int           `default:"1000" help:"Backends that the joins are spread over."`
 	JSON        bool          `name:"json" help:"Print JSON."`

@@ -25,7 +25,7 @@ const (
 const (
 	// leaveTimeout bounds what the agent does before it leaves its backends.
 	leaveTimeout = 10 * time.Second
-	// reportPatience bounds how long an exit waits for the workers.
+	// reportPatience is how long an exit waits for workers that take nothing more.
 	reportPatience = 5 * time.Second
 	// hurryTimeout is what a drain that is cut short leaves for ending.
 	hurryTimeout = 1500 * time.Millisecond
@@ -88,18 +88,26 @@ func (a *agent) leave(work context.Context) {
 	a.log.InfoContext(work, "leaving the backends to the next run of the agent", "backends", a.holds(), "unreported", unreported)
 }
 
-// flushReports waits until the workers know all, for some time, and says of how many
-// backends they do not.
+// flushReports waits until the workers know all, while they take some of it, and says of
+// how many backends they do not.
 func (a *agent) flushReports(ctx context.Context) (unreported int) {
-	ctx, cancel := context.WithTimeout(ctx, reportPatience)
-	defer cancel()
-	select {
-	case <-a.reports.drained():
-		return 0
-	case <-a.fatal: // nobody hears any more
-	case <-ctx.Done():
+	drained := a.reports.drained()
+	patience := time.NewTicker(reportPatience)
+	defer patience.Stop()
+	for left := a.reports.unanswered(); ; {
+		select {
+		case <-drained:
+			return 0
+		case <-patience.C:
+			was := left
+			if left = a.reports.unanswered(); left < was {
+				continue
+			}
+		case <-a.fatal: // nobody hears any more
+		case <-ctx.Done():
+		}
+		return len(a.reports.pending())
 	}
-	return len(a.reports.pending())
 }
 
 // drain waits until no backend is left, and ends them when that takes too long or

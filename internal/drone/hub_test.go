@@ -40,6 +40,7 @@ type hub struct {
 	refused                 map[string]bool     // by the drone, for want of room
 	progress                map[string][]string // the messages of loading
 	onRegister              func()
+	slow                    time.Duration // before each answer to reports
 }
 
 func newHub(tb testing.TB, url string) *hub {
@@ -167,6 +168,10 @@ func (h *hub) report(data []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	slow := h.slow
+	h.mu.Unlock()
+	<-time.After(slow)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if req.Session != h.session {

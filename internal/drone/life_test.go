@@ -2,6 +2,7 @@ package drone_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -219,6 +220,36 @@ func TestShutdownEndsEverythingAndSaysSo(t *testing.T) {
 	}
 	if last := h.heartbeats[len(h.heartbeats)-1]; last.Ready {
 		t.Error("the last heartbeat says that the drone takes spawns")
+	}
+}
+
+// Slow workers are no reason to leave ends untold: only such as take nothing more.
+func TestShutdownWaitsForSlowWorkers(t *testing.T) {
+	t.Parallel()
+	server := testkit.NATS(t)
+	h := newHub(t, server.URL())
+	h.everyMS = 20_000 // as patient is the drone with each of its requests
+	rt := fake.New()
+	t.Cleanup(func() { _ = rt.Close() })
+	a := start(t, server.URL(), rt, func(c *drone.Config) { c.ShutdownTimeout = time.Minute })
+	a.awaitReady()
+	const backends = 2000
+	for i := range backends {
+		h.spawn(fmt.Sprintf("b-%d", i), fake.Script{}.Executable())
+	}
+	for i := range backends {
+		h.await(fmt.Sprintf("b-%d", i), messages.Ready)
+	}
+	h.set(func() { h.slow = time.Second })
+	if err := a.end(); err != nil {
+		t.Fatal(err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, states := range h.states {
+		if last := states[len(states)-1]; last.Status != messages.Terminated {
+			t.Fatalf("the workers were last told of %s that it is %s", id, last.Status)
+		}
 	}
 }
 

@@ -89,6 +89,13 @@ func (r *reporter) pending() map[string]struct{} {
 	return ids
 }
 
+// unanswered is how many states no worker has answered for.
+func (r *reporter) unanswered() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue)
+}
+
 // drained gives a channel that is closed when nothing is queued.
 func (r *reporter) drained() <-chan struct{} {
 	r.mu.Lock()
