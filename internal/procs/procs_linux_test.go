@@ -220,6 +220,9 @@ func TestFindsByEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Start returns when the program's files are closed to it, before the kernel has
+	// written where its environment is.
+	await(t, "have an environment", func() bool { return len(environ(nil, cmd.Process.Pid)) > 0 })
 	var got []ID
 	err = Each(func(env Env) bool { return env.Has(label, "a=b") }, func(id ID, env Env) {
 		got = append(got, id)
