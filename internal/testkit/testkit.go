@@ -64,8 +64,8 @@ func Postgres(t testing.TB) string {
 	t.Helper()
 	c := Cluster(t)
 	name := fmt.Sprintf("t%d", shared.count.Add(1))
-	exec(t, c.DSN(), "create database "+name)
-	t.Cleanup(func() { exec(t, c.DSN(), "drop database if exists "+name+" with (force)") })
+	execute(t, c.DSN(), "create database "+name)
+	t.Cleanup(func() { execute(t, c.DSN(), "drop database if exists "+name+" with (force)") })
 	return c.DSN() + " dbname=" + name
 }
 
@@ -158,7 +158,7 @@ func locked(path string) bool {
 	return unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
-func exec(t testing.TB, dsn, sql string) {
+func execute(t testing.TB, dsn, sql string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

@@ -29,6 +29,9 @@ func lives(t *testing.T, instance runtime.Instance) {
 
 // I1: an engine that is dead, or hangs, keeps no backend alive past a hard deadline.
 func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
 	e := newEngine(t, "")
 	// The output that cannot be read is not waited for at length.
 	s := newStageOn(t, e.Client, func(c *docker.Config) { c.OutputGrace = 100 * time.Millisecond })
@@ -37,9 +40,7 @@ func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
 	s.line("ready")
 	s.line("ready")
 
-	if err := e.process.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	e.Signal(syscall.SIGSTOP)
 	if err := hung.Terminate(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +51,9 @@ func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
 	if exit.Code != -1 || exit.Signal != "SIGKILL" || !strings.Contains(exit.Message, "Docker") {
 		t.Errorf("ended with %v", exit)
 	}
-	if err := e.process.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	e.Signal(syscall.SIGCONT)
 
-	e.crash()
+	e.Crash()
 	if err := dead.Terminate(t.Context(), false); err == nil {
 		t.Error("a soft termination without an engine counts as done")
 	}
@@ -71,19 +70,22 @@ func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
 	}
 
 	// What it could not remove meanwhile it removes then.
-	e.start()
+	e.Start()
 	await(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
 }
 
 // An engine that was killed, and kills what ran when it comes back: the ends are seen
 // then, not before, and backends can be started again.
 func TestEngineKilledAndStarted(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
 	e := newEngine(t, "")
 	s := newStageOn(t, e.Client, nil)
 	instances := []runtime.Instance{s.start(s.spec("serve", e.fields()...)), s.start(s.spec("quiet", e.fields()...))}
 	s.line("ready")
 	s.line("ready")
-	e.crash()
+	e.Crash()
 	for _, instance := range instances {
 		if err := instance.Terminate(t.Context(), false); err == nil {
 			t.Error("a soft termination without an engine counts as done")
@@ -99,7 +101,7 @@ func TestEngineKilledAndStarted(t *testing.T) {
 	if _, err := s.Adopt(t.Context(), s.spec("quiet", e.fields()...), instances[0].Handle()); err == nil {
 		t.Error("adopted without an engine: it cannot tell")
 	}
-	e.start()
+	e.Start()
 	for _, instance := range instances {
 		t.Log(s.exit(instance))
 		if left := membersOf(t, instance.Handle()); len(left) > 0 {
@@ -115,6 +117,9 @@ func TestEngineKilledAndStarted(t *testing.T) {
 // An engine that is upgraded under running backends (live-restore): they go on, with
 // all of their output, and what ended meanwhile is seen.
 func TestEngineRestartedUnderRunningBackends(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
 	e := newEngine(t, "", "--live-restore")
 	s := newStageOn(t, e.Client, func(c *docker.Config) { c.LogLines, c.LogBytes = 100_000, 16<<20 })
 	stays := s.start(s.spec("count 5", e.fields()...))
@@ -132,12 +137,12 @@ func TestEngineRestartedUnderRunningBackends(t *testing.T) {
 		}
 	}
 	next(20)
-	e.upgrade()
+	e.Stop()
 	if err := syscall.Kill(goes.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	lives(t, stays)
-	e.start()
+	e.Start()
 	if exit := s.exit(goes); exit.Code != 137 {
 		t.Errorf("ended with %v", exit)
 	}

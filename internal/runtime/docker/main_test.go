@@ -35,10 +35,6 @@ const testLabel = "jetway-test"
 // JETWAY_TEST_DOCKER=off leaves out the tests that need an engine; make sets it where
 // none answers. Otherwise they fail without one.
 func TestMain(m *testing.M) {
-	if how := os.Getenv(asEngine); how != "" {
-		fmt.Fprintln(os.Stderr, "become an engine:", becomeEngine(how))
-		os.Exit(1)
-	}
 	code := m.Run()
 	if err := cleanUp(); err != nil {
 		fmt.Fprintln(os.Stderr, "left behind:", err)
@@ -66,9 +62,6 @@ func notHere(t *testing.T, why string) {
 	}
 	t.Skip(why)
 }
-
-// asEngine has the test binary become an engine of a test's own.
-const asEngine = "JETWAY_TEST_ENGINE"
 
 // shared is the engine that all tests use, with the images that they run.
 var shared struct {

@@ -1,0 +1,52 @@
+package testkit
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"regexp"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// inOwnNetwork tells a test that it has a network of its own.
+const inOwnNetwork = "JETWAY_TEST_OWN_NETWORK"
+
+// OwnNetwork gives a test a network of its own, with a loopback and nothing else, where it
+// can touch neither that of the machine nor another test's. For that the test is run once
+// more, in a process of its own: in the first one OwnNetwork waits for that one, takes over its
+// result, and says false; the test then returns. It takes root. Tests that have one do
+// not run in parallel.
+func OwnNetwork(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(inOwnNetwork) == t.Name() {
+		if err := raiseLoopback(); err != nil {
+			t.Fatalf("bring up the loopback: %v", err)
+		}
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.count=1", "-test.timeout=5m")
+	cmd.Env = append(os.Environ(), inOwnNetwork+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	said, err := cmd.CombinedOutput()
+	if t.Logf("in a network of its own:\n%s", said); err != nil {
+		t.Error(err)
+	}
+	return false
+}
+
+func raiseLoopback() (err error) {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(socket)) }()
+	loopback, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	loopback.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, loopback)
+}
