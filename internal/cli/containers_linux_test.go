@@ -24,8 +24,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -49,13 +51,21 @@ func TestContainerThatExitsBeforeItIsReadySaysWhy(t *testing.T) {
 }
 
 // I3: the agent of a drone is killed in the middle of a pull, which takes credentials. The
-// next one goes on with it, and then they are nowhere any more.
+// next one goes on with it, and then they are nowhere any more. Nobody has been told them, but that
+// the image is pulled.
 func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 	t.Parallel()
 	s := newSite(t).with(t, "docker")
 	shop := s.registry()
+	told := newOutput()
+	s.stderr = told
+	for _, subject := range []string{messages.SubjectAllEvents, messages.SubjectAllLogs} {
+		if _, err := s.nc.Subscribe(subject, func(m *nats.Msg) { _, _ = told.Write(append(m.Data, '\n')) }); err != nil {
+			t.Fatal(err)
+		}
+	}
 	data := t.TempDir()
-	agent, session := s.agent(data, "")
+	agent, session := s.agent(data, "", "--log-level", "debug")
 	resp := s.connect("pulls", map[string]any{"image": shop.image, "credentials": map[string]string{"username": shop.user, "password": shop.password}})
 	select {
 	case <-shop.asked:
@@ -63,9 +73,13 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 		t.Fatal("the image was not asked for")
 	}
 	s.awaitStatus(resp.BackendID, messages.Loading)
+	testkit.Eventually(t, patience, "its status says that it is pulled", func() bool {
+		info, err := bus.Request[messages.BackendInfo](t.Context(), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
+		return err == nil && strings.HasPrefix(info.Message, "pulling "+shop.image)
+	})
 	_ = agent.Process.Kill()
 	_ = agent.Wait()
-	s.agent(data, session)
+	s.agent(data, session, "--log-level", "debug")
 	close(shop.open)
 	s.awaitStatus(resp.BackendID, messages.Ready)
 	if code, text := get(t, resp.URL+"info"); code != http.StatusOK {
@@ -84,6 +98,36 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+	told.await(t, "pulling "+shop.image)
+	told.await(t, `"status":"ready"`)
+	if strings.Contains(told.String(), shop.password) {
+		t.Errorf("the password is told:\n%s", told)
+	}
+}
+
+// I1: the agent of a drone is killed, and none comes back: its containers are killed at their
+// hard deadline, before their leases end. The next agent reports it, and removes them.
+func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(c *dev.Config) { c.Terms.TTL = 15 * time.Second }).with(t, "docker")
+	data := t.TempDir()
+	agent, session := s.agent(data, "")
+	resp := s.connect("doc", map[string]any{"image": s.image("/room"), "pull_policy": "Never"})
+	s.awaitStatus(resp.BackendID, messages.Ready)
+	state := func() string { return shell(t, s.containers()+" | xargs docker inspect --format {{.State.Status}}") }
+	_ = agent.Process.Kill()
+	_ = agent.Wait()
+	if code, text := get(t, resp.URL+"info"); code != http.StatusOK {
+		t.Fatalf("without the agent it answers %d %s", code, text)
+	}
+	testkit.Eventually(t, patience, "the container is killed", func() bool { return state() == "exited\n" })
+	list, err := bus.Request[messages.BackendsResponse](t.Context(), s.nc, messages.SubjectBackends, messages.BackendsRequest{})
+	if err != nil || len(list.Backends) != 1 || list.Backends[0].Status != messages.Ready {
+		t.Errorf("of what is killed the workers say %+v, %v: they should hold its key still", list.Backends, err)
+	}
+	s.agent(data, session)
+	s.awaitStatus(resp.BackendID, messages.Terminated)
+	testkit.Eventually(t, patience, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
 }
 
 // shell runs a command and gives what it says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -47,15 +48,20 @@ type site struct {
 	stack         *dev.Stack
 	nc            *nats.Conn
 	root, runtime string
-	drone         string // its name
+	drone         string    // its name
+	stderr        io.Writer // of its agents
 }
 
 // newSite starts a stack, for drones with any runtime.
-func newSite(t *testing.T) site {
+func newSite(t *testing.T, change ...func(*dev.Config)) site {
 	t.Helper()
-	s := site{t: t, root: buildRoom(t)}
+	s := site{t: t, root: buildRoom(t), stderr: os.Stderr}
+	config := dev.Config{Data: stackData(t), Runtime: dev.RuntimeFake, Log: testkit.Logger(t)}
+	for _, c := range change {
+		c(&config)
+	}
 	var err error
-	if s.stack, err = dev.Start(t.Context(), dev.Config{Data: stackData(t), Runtime: dev.RuntimeFake, Log: testkit.Logger(t)}); err != nil {
+	if s.stack, err = dev.Start(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -70,31 +76,39 @@ func newSite(t *testing.T) site {
 	return s
 }
 
-// with is a drone with a runtime. One of Docker is left out where make has found no engine.
+// needsDocker leaves a test out where make has found no engine.
+func needsDocker(t *testing.T) {
+	t.Helper()
+	if testing.Short() || os.Getenv("JETWAY_TEST_DOCKER") == "off" {
+		t.Skip("needs a Docker engine")
+	}
+}
+
+// with is a drone with a runtime.
 func (s site) with(t *testing.T, runtime string) site {
 	t.Helper()
 	s.t, s.runtime, s.drone = t, runtime, "dr-"+strings.ToLower(rand.Text()[:10])
 	if runtime != "docker" {
 		return s
 	}
-	if testing.Short() || os.Getenv("JETWAY_TEST_DOCKER") == "off" {
-		t.Skip("needs a Docker engine")
-	}
+	needsDocker(t)
 	// After the agent has ended.
 	t.Cleanup(func() { shell(t, s.containers()+" | xargs -r docker rm --force --volumes") })
 	return s
 }
 
 // agent starts an agent and waits until it takes spawns, in another session than before.
-func (s site) agent(data, before string) (cmd *exec.Cmd, session string) {
+func (s site) agent(data, before string, flags ...string) (cmd *exec.Cmd, session string) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd = exec.Command(self, "--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone, "--pool", s.runtime, "--cluster", s.stack.Cluster,
-		"--runtime", s.runtime, "--process-root", s.root, "--data-dir", data, "--drain-on-exit", "--drain-timeout", "1s")
-	cmd.Stderr = os.Stderr
+	cmd = exec.Command(self, append([]string{
+		"--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone, "--pool", s.runtime, "--cluster", s.stack.Cluster,
+		"--runtime", s.runtime, "--process-root", s.root, "--data-dir", data, "--drain-on-exit", "--drain-timeout", "1s",
+	}, flags...)...)
+	cmd.Stderr = s.stderr
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}

@@ -16,9 +16,9 @@ const inOwnNetwork = "JETWAY_TEST_OWN_NETWORK"
 
 // OwnNetwork gives a test a network of its own, with a loopback and nothing else, where it
 // can touch neither that of the machine nor another test's. For that the test is run once
-// more, in a process of its own: in the first one OwnNetwork waits for that one, takes over its
-// result, and says false; the test then returns. It takes root. Tests that have one do
-// not run in parallel.
+// more, in a process of its own, which it may change as it likes: in the first one OwnNetwork waits
+// for that one, beside other tests that are parallel, takes over its result, and says false;
+// the test then returns. It takes root.
 func OwnNetwork(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inOwnNetwork) == t.Name() {
@@ -27,6 +27,7 @@ func OwnNetwork(t *testing.T) bool {
 		}
 		return true
 	}
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.count=1", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), inOwnNetwork+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
