@@ -126,7 +126,9 @@ func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 		t.Errorf("of what is killed the workers say %+v, %v: they should hold its key still", list.Backends, err)
 	}
 	s.agent(data, session)
-	s.awaitStatus(resp.BackendID, messages.Terminated)
+	if end := s.awaitStatus(resp.BackendID, messages.Terminated); end.Reason != messages.ReasonKeyExpired && end.Reason != messages.ReasonLost {
+		t.Errorf("ended as %+v", end)
+	}
 	testkit.Eventually(t, patience, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
 }
 

@@ -18,7 +18,7 @@ func TestFlagsOfADroneReachItsContainers(t *testing.T) {
 	t.Parallel()
 	s := newSite(t).with(t, "docker")
 	base := t.TempDir()
-	s.agent(t.TempDir(), "", "--ip", "127.0.0.2", "--mount-base", base, "--docker-runtime", "runc",
+	s.agent(t.TempDir(), "", "--ip", "127.0.0.2", "--mount-base", base, "--docker-runtime", "io.containerd.runc.v2",
 		"--docker-log-driver", "local", "--docker-log-opt", "max-size=1m", "--docker-label", "team=docs")
 	resp := s.connect("doc", map[string]any{"image": s.image("/room"), "pull_policy": "Never", "mount": true})
 	address := s.awaitStatus(resp.BackendID, messages.Ready).Address
@@ -51,7 +51,7 @@ func TestFlagsOfADroneReachItsContainers(t *testing.T) {
 	if !slices.Contains(got.Config.Env, "PORT=8080") {
 		t.Errorf("the environment is %q", got.Config.Env)
 	}
-	if got.HostConfig.Runtime != "runc" || got.Config.Labels["team"] != "docs" {
+	if got.HostConfig.Runtime != "io.containerd.runc.v2" || got.Config.Labels["team"] != "docs" {
 		t.Errorf("runtime %q, labels %v", got.HostConfig.Runtime, got.Config.Labels)
 	}
 	if log := got.HostConfig.LogConfig; log.Type != "local" || log.Config["max-size"] != "1m" {

@@ -32,7 +32,7 @@ func TestDockerRestartedUnderTheAgent(t *testing.T) {
 	engine.Crash()
 	away := s.connect("meanwhile", room)
 	end := s.awaitStatus(away.BackendID, messages.Terminated)
-	if end.Reason != messages.ReasonStartFailed || !strings.Contains(end.Message, "Cannot connect to the Docker daemon") {
+	if end.Reason != messages.ReasonStartFailed || !strings.Contains(end.Message, "docker cannot be reached") {
 		t.Errorf("what is asked for without Docker ends as %+v", end)
 	}
 	engine.Start()
@@ -48,4 +48,35 @@ func TestDockerRestartedUnderTheAgent(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, patience, "the containers are those two", func() bool { return strings.Count(shell(t, s.containers()), "\n") == 2 })
+}
+
+// Bad input: Docker is gone under a running agent. What runs goes on; a spawn ends as
+// start-failed, saying so, and leaves nothing; and once Docker is back the next one starts.
+func TestSpawnsWhileDockerIsAway(t *testing.T) {
+	t.Parallel()
+	s := newSite(t).with(t, "docker")
+	host := strings.TrimSpace(shell(t, "docker context inspect --format '{{.Endpoints.docker.Host}}'"))
+	way := testkit.NewFaultProxy(t, strings.TrimPrefix(strings.TrimPrefix(host, "tcp://"), "unix://"))
+	executable := map[string]any{"image": s.image("/room"), "pull_policy": "Never"}
+	s.agent(t.TempDir(), "", "--docker-host", "tcp://"+way.Addr())
+	before := s.connect("before", executable)
+	s.awaitStatus(before.BackendID, messages.Ready)
+	way.Cut()
+	during := s.connect("during", executable)
+	got := s.awaitStatus(during.BackendID, messages.Terminated)
+	if got.Reason != messages.ReasonStartFailed || !strings.Contains(got.Message, "docker cannot be reached") {
+		t.Errorf("ended as %+v", got)
+	}
+	if code, text := get(t, before.URL+"info"); code != http.StatusOK {
+		t.Errorf("what ran before answers %d %s", code, text)
+	}
+	way.Heal()
+	after := s.connect("during", executable)
+	if after.BackendID == during.BackendID {
+		t.Error("the key still leads to what ended")
+	}
+	s.awaitStatus(after.BackendID, messages.Ready)
+	if left := strings.Fields(shell(t, s.containers())); len(left) != 2 {
+		t.Errorf("containers %v", left)
+	}
 }

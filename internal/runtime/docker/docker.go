@@ -296,6 +296,9 @@ func plain(err error) error {
 	if short := strings.ReplaceAll(text, engineSays, ""); short != text {
 		return &engineError{text: strings.TrimSpace(short), err: err}
 	}
+	if client.IsErrConnectionFailed(err) {
+		return fmt.Errorf("docker cannot be reached: %w", err)
+	}
 	return err
 }
 
