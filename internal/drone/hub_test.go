@@ -3,6 +3,7 @@ package drone_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -271,12 +272,18 @@ func (h *hub) publish(action []byte) {
 // settled waits until every action was acknowledged.
 func (h *hub) settled() {
 	h.t.Helper()
-	testkit.Eventually(h.t, 10*time.Second, "all actions are acknowledged", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		stream, err := h.js.Stream(ctx, messages.StreamActions)
-		return err == nil && stream.CachedInfo().State.Msgs == 0
-	})
+	testkit.Eventually(h.t, 10*time.Second, "all actions are acknowledged", func() bool { return h.unacknowledged() == 0 })
+}
+
+// unacknowledged is how many actions are not; without an answer from NATS, very many.
+func (h *hub) unacknowledged() uint64 {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	stream, err := h.js.Stream(ctx, messages.StreamActions)
+	if err != nil {
+		return math.MaxUint64
+	}
+	return stream.CachedInfo().State.Msgs
 }
 
 // await waits until a backend has reported a status, and gives its states so far.

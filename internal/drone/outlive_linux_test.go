@@ -34,9 +34,14 @@ type realSite struct {
 
 func newRealSite(t *testing.T) *realSite {
 	t.Helper()
+	return newRealSiteIn(t, t.TempDir())
+}
+
+// newRealSiteIn is one whose agents have their data in a directory.
+func newRealSiteIn(t *testing.T, dir string) *realSite {
+	t.Helper()
 	url := testkit.NATS(t).URL()
 	h := newHub(t, url)
-	dir := t.TempDir()
 	// A guard kills what has the drone's name and the backend's id, whoever started it.
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(dir))
@@ -323,57 +328,5 @@ func TestI3SpawnTakesEffectOnceWhereverTheAgentDies(t *testing.T) {
 				t.Fatalf("%v run after %+v", s.running(), states)
 			}
 		})
-	}
-}
-
-func TestFullDiskRefusesSpawnsAndKeepsWhatRuns(t *testing.T) {
-	t.Parallel()
-	s := newRealSite(t)
-	agent := s.run("")
-	agent.awaitLine("ready")
-	s.spawn("b-1", plays("serves"))
-	at := address(s.await("b-1", messages.Ready))
-	testkit.Eventually(t, 10*time.Second, "it takes spawns", func() bool { return s.lastHeartbeat().Ready })
-
-	agent.signal(syscall.SIGUSR1)
-	agent.awaitLine("limited")
-	env := map[string]string{"TEST_BACKEND": "serves"}
-	for i := range 4 {
-		env[fmt.Sprint("PAD", i)] = strings.Repeat("x", 28<<10)
-	}
-	large := messages.Encode(map[string]any{"command": []string{"backend"}, "env": env})
-	s.spawn("b-2", large) // finds out
-	testkit.Eventually(t, 10*time.Second, "the workers hear of it", func() bool { return !s.lastHeartbeat().Ready })
-	s.spawn("b-3", plays("serves"))
-	if got := s.end("b-3"); !strings.Contains(got.Message, "journal cannot be written") {
-		t.Fatalf("ended as %+v", got)
-	}
-	s.set(func() {
-		if !s.refused["b-3"] {
-			t.Error("it may not be placed elsewhere")
-		}
-		if len(s.states["b-2"]) != 0 {
-			t.Errorf("I5: reported before it was journalled: %v", s.states["b-2"])
-		}
-	})
-	exit(t, at, 3)
-	before := s.lastHeartbeat().DroneTimeMS
-	testkit.Eventually(t, 10*time.Second, "its leases are renewed", func() bool {
-		last := s.lastHeartbeat()
-		return last.DroneTimeMS > before && slices.Contains(last.Renew, "b-2") && !slices.Contains(last.Renew, "b-1")
-	})
-
-	agent.signal(syscall.SIGUSR2)
-	agent.awaitLine("limited")
-	s.await("b-2", messages.Ready)
-	if got := s.end("b-1"); got.ExitCode == nil || *got.ExitCode != 3 {
-		t.Fatalf("ended as %+v", got)
-	}
-	s.spawn("b-4", plays("serves"))
-	s.await("b-4", messages.Ready)
-	s.settled()
-	for _, id := range []string{"b-2", "b-4"} {
-		s.terminate(id, true)
-		s.end(id)
 	}
 }

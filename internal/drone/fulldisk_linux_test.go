@@ -1,0 +1,110 @@
+package drone_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// The demand: an agent that is started while its disk is full takes over what runs, takes nothing
+// more, and says so, until there is room.
+func TestAgentStartedOnAFullDiskKeepsWhatRuns(t *testing.T) {
+	t.Parallel()
+	dir := testkit.SmallDisk(t, 8<<20, 500)
+	s := newRealSiteIn(t, dir)
+	first := s.run("")
+	first.awaitLine("ready")
+	s.spawn("b-1", plays("serves"))
+	ws, _ := dial(t, "ws://"+address(s.await("b-1", messages.Ready))+"/echo")
+	first.kill()
+	filler := filepath.Join(dir, "filler")
+	if err := os.WriteFile(filler, bytes.Repeat([]byte("x"), 8<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+
+	s.run("")
+	testkit.Eventually(t, 20*time.Second, "it is taken over", func() bool {
+		got := s.registered()
+		return len(got) == 2 && slices.Equal(got[1].Backends, []string{"b-1"}) && slices.Equal(s.lastHeartbeat().Renew, []string{"b-1"})
+	})
+	talk(t, ws, "under the next agent")
+	testkit.Eventually(t, 20*time.Second, "it takes spawns, not knowing better", func() bool { return s.lastHeartbeat().Ready })
+	s.refuses("b-2", "b-3")
+	talk(t, ws, "on a full disk")
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	s.await("b-2", messages.Ready)
+	talk(t, ws, "with room again")
+}
+
+// refuses sees that a journal that is full takes no spawn, a large one first, which finds out and is
+// taken once there is room.
+func (s *realSite) refuses(large, other string) {
+	s.t.Helper()
+	env := map[string]string{"TEST_BACKEND": "serves"}
+	for i := range 4 {
+		env[fmt.Sprint("PAD", i)] = strings.Repeat("x", 28<<10)
+	}
+	s.spawn(large, messages.Encode(map[string]any{"command": []string{"backend"}, "env": env}))
+	testkit.Eventually(s.t, 10*time.Second, "the workers hear of it", func() bool { return !s.lastHeartbeat().Ready })
+	s.spawn(other, plays("serves"))
+	if got := s.end(other); !strings.Contains(got.Message, "journal cannot be written") {
+		s.t.Fatalf("ended as %+v", got)
+	}
+	s.set(func() {
+		if !s.refused[other] {
+			s.t.Error("it may not be placed elsewhere")
+		}
+		if len(s.states[large]) != 0 {
+			s.t.Errorf("I5: reported before it was journalled: %v", s.states[large])
+		}
+	})
+	if s.unacknowledged() == 0 {
+		s.t.Error("I3: the action was acknowledged before it was journalled")
+	}
+}
+
+func TestFullDiskRefusesSpawnsAndKeepsWhatRuns(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t)
+	agent := s.run("")
+	agent.awaitLine("ready")
+	s.spawn("b-1", plays("serves"))
+	at := address(s.await("b-1", messages.Ready))
+	testkit.Eventually(t, 10*time.Second, "it takes spawns", func() bool { return s.lastHeartbeat().Ready })
+
+	agent.signal(syscall.SIGUSR1)
+	agent.awaitLine("limited")
+	s.refuses("b-2", "b-3")
+	exit(t, at, 3)
+	before := s.lastHeartbeat().DroneTimeMS
+	testkit.Eventually(t, 10*time.Second, "its leases are renewed", func() bool {
+		last := s.lastHeartbeat()
+		return last.DroneTimeMS > before && slices.Contains(last.Renew, "b-2") && !slices.Contains(last.Renew, "b-1")
+	})
+
+	agent.signal(syscall.SIGUSR2)
+	agent.awaitLine("limited")
+	s.await("b-2", messages.Ready)
+	if got := s.end("b-1"); got.ExitCode == nil || *got.ExitCode != 3 {
+		t.Fatalf("ended as %+v", got)
+	}
+	s.spawn("b-4", plays("serves"))
+	s.await("b-4", messages.Ready)
+	s.settled()
+	for _, id := range []string{"b-2", "b-4"} {
+		s.terminate(id, true)
+		s.end(id)
+	}
+}
