@@ -119,15 +119,26 @@ func (s site) agent(data, before string, flags ...string) (cmd *exec.Cmd, sessio
 		}
 	})
 	testkit.Eventually(s.t, patience, "the drone takes spawns", func() bool {
-		drones, err := bus.Request[messages.DronesResponse](s.t.Context(), s.nc, messages.SubjectDrones, messages.DronesRequest{})
-		for _, d := range drones.Drones {
-			if d.Drone == s.drone && d.Ready && d.Session != before {
-				session = d.Session
-			}
-		}
-		return err == nil && session != ""
+		d := s.info()
+		session = d.Session
+		return d.Ready && session != before
 	})
 	return cmd, session
+}
+
+// info is what the workers know of the drone; nothing while it is not registered.
+func (s site) info() messages.DroneInfo {
+	s.t.Helper()
+	drones, err := bus.Request[messages.DronesResponse](s.t.Context(), s.nc, messages.SubjectDrones, messages.DronesRequest{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, d := range drones.Drones {
+		if d.Drone == s.drone {
+			return d
+		}
+	}
+	return messages.DroneInfo{}
 }
 
 func (s site) outlives(executable string, end func(id string, pid int)) {

@@ -2,6 +2,7 @@ package drone_test
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,21 +42,36 @@ func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 	}
 }
 
+// I1: the soft deadline, while the workers are away or NATS itself is.
 func TestI1KeyExpiredIsReportedWhenTheWorkersAreBack(t *testing.T) {
 	t.Parallel()
-	h, rt, _ := rig(t)
-	h.set(func() { h.softMS, h.hardMS = 300, 30_000 })
-	h.spawn("b-1", fake.Script{}.Executable())
-	h.await("b-1", messages.Ready)
-	h.down()
-	testkit.Eventually(t, 10*time.Second, "it is ended", func() bool { return empty(rt)() })
-	h.up()
-	if got := h.end("b-1"); got.Kind != messages.Soft || got.Reason != messages.ReasonKeyExpired {
-		t.Fatalf("ended as %+v", got)
-	}
-	states := statusesOf(h.await("b-1", messages.Terminated))
-	if !slices.Contains(states, messages.Terminating) {
-		t.Fatalf("states %v", states)
+	for what, away := range map[string]func(*hub, *testkit.FaultProxy) (back func()){
+		"workers": func(h *hub, _ *testkit.FaultProxy) func() { h.down(); return h.up },
+		"NATS":    func(_ *hub, way *testkit.FaultProxy) func() { way.Cut(); return way.Heal },
+		"silence": func(_ *hub, way *testkit.FaultProxy) func() { way.Stall(); return way.Heal },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			server := testkit.NATS(t)
+			h := newHub(t, server.URL())
+			h.set(func() { h.softMS, h.hardMS = 600, 60_000 })
+			way := testkit.NewFaultProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
+			rt := fake.New()
+			t.Cleanup(func() { _ = rt.Close() })
+			start(t, "nats://"+way.Addr(), rt).awaitReady()
+			h.spawn("b-1", fake.Script{}.Executable())
+			h.await("b-1", messages.Ready)
+			back := away(h, way)
+			testkit.Eventually(t, 10*time.Second, "it is ended", empty(rt))
+			back()
+			if got := h.end("b-1"); got.Kind != messages.Soft || got.Reason != messages.ReasonKeyExpired {
+				t.Fatalf("ended as %+v", got)
+			}
+			states := statusesOf(h.await("b-1", messages.Terminated))
+			if !slices.Contains(states, messages.Terminating) {
+				t.Fatalf("states %v", states)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"net/http"
+	"syscall"
+	"testing"
+
+	"github.com/coder/websocket"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// The demand: told to stop, an agent leaves what runs to the next one, or with --drain-on-exit
+// waits for its end, taking nothing more and saying how much is left.
+func TestToldToStopAnAgentLeavesOrDrains(t *testing.T) {
+	t.Parallel()
+	s := newSite(t).with(t, "process")
+	told := newOutput()
+	s.stderr = told
+	data := t.TempDir()
+	agent, session := s.agent(data, "", "--drain-on-exit=false", "--drain-timeout", "0s")
+	room := map[string]any{"command": []string{"room"}}
+	resp := s.connect("doc", room)
+	ws, _, err := websocket.Dial(t.Context(), resp.URL+"ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.CloseNow() }()
+	s.count(t.Context(), ws, 1)
+	stop := func() {
+		t.Helper()
+		if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if err := agent.Wait(); err != nil {
+		t.Errorf("told to stop it ends with: %v", err)
+	}
+	s.count(t.Context(), ws, 2)
+
+	agent, _ = s.agent(data, session, "--log-level", "info", "--drain-timeout", "10m")
+	s.count(t.Context(), ws, 3)
+	stop()
+	told.await(t, `draining[^\n]*"left":1`)
+	testkit.Eventually(t, patience, "the workers hear of it", func() bool { return !s.info().Ready })
+	_, err = bus.Request[messages.ConnectResponse](t.Context(), s.nc, messages.SubjectConnect, messages.ConnectRequest{
+		Key: &messages.Key{Name: "other"}, SpawnConfig: &messages.SpawnConfig{Pool: s.runtime, Executable: messages.Encode(room)},
+	})
+	if messages.KindOf(err) != messages.NoDroneAvailable {
+		t.Errorf("a spawn on a drone that drains gets %v", err)
+	}
+	s.count(t.Context(), ws, 4)
+	if _, err := bus.Request[messages.BackendInfo](t.Context(), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Wait(); err != nil {
+		t.Errorf("drained it ends with: %v", err)
+	}
+	told.await(t, `"msg":"drained"`)
+	s.awaitStatus(resp.BackendID, messages.Terminated)
+	if code, text := get(t, resp.URL+"info"); code != http.StatusGone {
+		t.Errorf("its URL answers %d %s", code, text)
+	}
+}
