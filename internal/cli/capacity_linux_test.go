@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// The demand: capacity is declared at registration, and what a drone refuses beyond it is placed
+// on another one, under the same lease.
+func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	large, small := s.with(t, "docker"), s.with(t, "docker")
+	room := map[string]any{"image": large.image("/room"), "pull_policy": "Never"}
+	large.agent(t.TempDir(), "")
+	small.agent(t.TempDir(), "", "--max-backends", "5", "--max-memory", "64MB", "--max-cpus", "1.5")
+	if got := small.info().Capacity; got != (messages.Capacity{MaxBackends: 5, MaxMemoryBytes: 64_000_000, MaxCPUMillis: 1500}) {
+		t.Errorf("declared %+v", got)
+	}
+
+	// Of two drones the less loaded one is chosen: the second of these is given to the small one, if
+	// the first was not.
+	room["resource_limits"] = map[string]int64{"memory_limit_bytes": 128 << 20}
+	var resp *messages.ConnectResponse
+	n := 0
+	testkit.Eventually(t, patience, "it is given one", func() bool {
+		n++
+		resp = small.connect(fmt.Sprintf("large-%d", n), room)
+		return resp.Drone == small.drone
+	})
+	small.awaitStatus(resp.BackendID, messages.Ready)
+	info, err := bus.Request[messages.BackendInfo](t.Context(), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
+	if err != nil || info.Drone != large.drone {
+		t.Errorf("it runs on %q, %v", info.Drone, err)
+	}
+	if token := fmt.Sprintf("SESSION_BACKEND_FENCING_TOKEN=%d\n", info.FencingToken); !strings.Contains(shell(t, "docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' jetway-"+resp.BackendID), token) {
+		t.Errorf("it runs without %s", token)
+	}
+}
