@@ -108,8 +108,6 @@ func (a *agent) patience() time.Duration {
 
 // register begins a session, or repeats the one that there is.
 func (a *agent) register(ctx context.Context) error {
-	// What has ended but is not known to have is still this drone's to speak of.
-	speaksOf := a.reports.pending()
 	a.mu.Lock()
 	if a.session.superseded {
 		// From here on spawns of the old session are refused.
@@ -117,6 +115,9 @@ func (a *agent) register(ctx context.Context) error {
 		a.known.Store(false)
 	}
 	id, begun := a.session.id, a.session.begun
+	// What has ended but is not known to have is still this drone's to speak of. Both are
+	// looked at under the lock under which an end makes the one into the other.
+	speaksOf := a.reports.pending()
 	running := make([]string, 0, len(a.backends))
 	for _, h := range a.backends {
 		if !h.lost {
