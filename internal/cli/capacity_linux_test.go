@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -23,6 +26,14 @@ func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
 		t.Errorf("declared %+v", got)
 	}
 
+	actions := make(chan messages.Action, 64)
+	if _, err := s.nc.Subscribe(messages.SubjectAllActions, func(m *nats.Msg) {
+		if action, err := messages.Decode[messages.Action](m.Data); err == nil {
+			actions <- action
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
 	// Of two drones the less loaded one is chosen: the second of these is given to the small one, if
 	// the first was not.
 	room["resource_limits"] = map[string]int64{"memory_limit_bytes": 128 << 20}
@@ -40,5 +51,18 @@ func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
 	}
 	if token := fmt.Sprintf("SESSION_BACKEND_FENCING_TOKEN=%d\n", info.FencingToken); !strings.Contains(shell(t, "docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' jetway-"+resp.BackendID), token) {
 		t.Errorf("it runs without %s", token)
+	}
+	for told := 0; told < 2; {
+		select {
+		case action := <-actions:
+			if action.BackendID != resp.BackendID || action.Spawn == nil {
+				continue
+			}
+			if told++; action.Spawn.FencingToken != info.FencingToken {
+				t.Errorf("one drone was told the fencing token %d, and the lease has %d", action.Spawn.FencingToken, info.FencingToken)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%d drones were told to spawn it", told)
+		}
 	}
 }

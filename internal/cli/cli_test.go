@@ -111,6 +111,17 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
+// The demand: what a drone's operator gets who names no times.
+func TestDefaultsOfADrone(t *testing.T) {
+	t.Parallel()
+	help, _, _ := jetway(t, "drone", "--help")
+	for _, flag := range []string{"--grace=10s", "--startup-timeout=5m", `--ip="127.0.0.1"`, `--runtime="process"`} {
+		if !strings.Contains(help, flag+" ") {
+			t.Errorf("%s is not in the help", flag)
+		}
+	}
+}
+
 // Every flag but --help has an environment variable of its own kind.
 func TestEveryFlagHasAnEnvironmentVariable(t *testing.T) {
 	t.Parallel()

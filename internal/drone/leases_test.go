@@ -22,8 +22,10 @@ func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
 	h.set(func() { h.softMS, h.hardMS = 800, 1000 })
+	way := testkit.NewFaultProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 	rt := fake.New()
-	start(t, server.URL(), rt, func(c *drone.Config) { c.Grace = time.Hour; c.ShutdownTimeout = time.Second }).awaitReady()
+	t.Cleanup(func() { _ = rt.Close() })
+	start(t, "nats://"+way.Addr(), rt, func(c *drone.Config) { c.Grace = time.Hour; c.ShutdownTimeout = time.Second }).awaitReady()
 	h.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())
 	h.await("b-1", messages.Ready)
 	// Renewals keep it: twice its deadline passes.
@@ -33,12 +35,16 @@ func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 		t.Fatal("ended although its lease was renewed")
 	}
 
-	server.Stop()
+	way.Cut()
 	cut := boottime.Now()
 	testkit.Eventually(t, 10*time.Second, "it is killed", empty(rt))
 	// Its deadline counts from the last renewal, and the keeper is no later than a nap.
 	if took := boottime.Now() - cut; took > time.Second+boottime.MaxNap {
 		t.Fatalf("killed %v after the cut", took)
+	}
+	way.Heal()
+	if got := h.end("b-1"); got.Kind != messages.Hard || got.Reason != messages.ReasonKeyExpired {
+		t.Fatalf("ended as %+v", got)
 	}
 }
 
