@@ -33,8 +33,9 @@ build: ## Build bin/jetway and bin/room
 run: build ## Run all of Jetway here: NATS, Postgres, worker, drone, proxy (ARGS='--proxy-port 0')
 	@exec ./bin/jetway dev $(ARGS)
 
+# Half of its time on a fresh machine is the compiler's: make lint vets, and no debugger needs its tables.
 test: compiler browser ## Run all tests, with the race detector (TESTFLAGS='-short')
-	@$(DOCKER_TESTS); set -x; CGO_ENABLED=1 $(GOTEST) -race -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...
+	@$(DOCKER_TESTS); set -x; CGO_ENABLED=1 $(GOTEST) -race -vet=off -ldflags=-w -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...
 
 # What cannot be tested with Docker here is left out, and said; with JETWAY_TEST_DOCKER=on
 # it fails instead. The test that is run to find out asks as all others do.

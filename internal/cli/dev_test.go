@@ -6,13 +6,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -20,10 +20,8 @@ import (
 func buildRoom(t *testing.T) (root string) {
 	t.Helper()
 	root = t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", root, "github.com/jetway-project/jetway/cmd/room")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build room: %v\n%s", err, said)
+	if err := testkit.Build(t.Context(), root, "github.com/jetway-project/jetway/cmd/room"); err != nil {
+		t.Fatal(err)
 	}
 	return root
 }

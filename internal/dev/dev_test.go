@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -54,11 +53,8 @@ func dataDir(t *testing.T) string {
 func roomRoot(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", dir, "github.com/jetway-project/jetway/cmd/room").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build room: %v\n%s", err, out)
+	if err := testkit.Build(t.Context(), dir, "github.com/jetway-project/jetway/cmd/room"); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }

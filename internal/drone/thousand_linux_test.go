@@ -34,8 +34,13 @@ func TestI8ThousandBackendsCostTheAgentLittle(t *testing.T) {
 	s := newRealSite(t)
 	s.set(func() { s.everyMS = 2000 })
 	jetway := filepath.Join(t.TempDir(), "jetway")
-	goBuild(t, jetway, "github.com/jetway-project/jetway/cmd/jetway")
-	goBuild(t, filepath.Join(s.config.Root, "listener"), "../runtime/process/testdata/listener")
+	for program, pkg := range map[string]string{
+		jetway: "github.com/jetway-project/jetway/cmd/jetway", filepath.Join(s.config.Root, "listener"): "../runtime/process/testdata/listener",
+	} {
+		if err := testkit.Build(t.Context(), program, pkg); err != nil {
+			t.Fatal(err)
+		}
+	}
 	run := func() *exec.Cmd {
 		cmd := exec.Command(jetway, "drone", "--nats", s.config.URL, "--name", s.drone, "--cluster", s.config.Cluster,
 			"--process-root", s.config.Root, "--data-dir", s.config.Dir, "--log-level", "warn")
@@ -106,13 +111,6 @@ func TestI8ThousandBackendsCostTheAgentLittle(t *testing.T) {
 	}
 	if !s.none() {
 		t.Errorf("%d run on", len(s.running()))
-	}
-}
-
-func goBuild(t *testing.T, binary, pkg string) {
-	t.Helper()
-	if said, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", pkg, err, said)
 	}
 }
 

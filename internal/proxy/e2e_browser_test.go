@@ -16,6 +16,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	jetwayruntime "github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -76,12 +77,7 @@ func TestE2EBrowsersShareARoom(t *testing.T) {
 func rooms(t *testing.T) jetwayruntime.Runtime {
 	t.Helper()
 	root := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", root, "github.com/jetway-project/jetway/cmd/room").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build room: %v\n%s", err, out)
-	}
+	must(t, testkit.Build(t.Context(), root, "github.com/jetway-project/jetway/cmd/room"))
 	rt, err := process.New(process.Config{Root: root})
 	must(t, err)
 	return rt

@@ -142,10 +142,8 @@ func (s *system) processes() map[int]string {
 func build(t *testing.T, dir string, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(dir, "jetway")
-	args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
-	cmd := exec.CommandContext(t.Context(), "go", append(args, "github.com/jetway-project/jetway/cmd/jetway")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build jetway: %v\n%s", err, out)
+	if err := testkit.Build(t.Context(), path, append(flags, "github.com/jetway-project/jetway/cmd/jetway")...); err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

@@ -112,11 +112,8 @@ func otherWorker(t *testing.T, w *world, name string) (terminate func()) {
 func builtWorker(t *testing.T, w *world, name string) (terminate func()) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "jetway")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/jetway-project/jetway/cmd/jetway").CombinedOutput()
-	if err != nil {
-		t.Fatalf("build jetway: %v\n%s", err, out)
+	if err := testkit.Build(t.Context(), binary, "github.com/jetway-project/jetway/cmd/jetway"); err != nil {
+		t.Fatal(err)
 	}
 	return process(t, w, name, exec.Command(binary, "worker", "--nats", w.url, "--postgres", w.dsn, "--name", name, "--default-cluster", cluster))
 }

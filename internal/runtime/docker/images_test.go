@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/moby/moby/client"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // image is one that the tests' containers run: odd or room, or one of those that
@@ -44,10 +45,8 @@ func buildImages(ctx context.Context, engine *client.Client) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	build := exec.CommandContext(ctx, "go", "build", "-o", dir, "./testdata/odd", "../../../cmd/room")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if said, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the programs: %w\n%s", err, said)
+	if err := testkit.Build(ctx, dir, "./testdata/odd", "../../../cmd/room"); err != nil {
+		return err
 	}
 	shared.programs = map[string][]byte{}
 	for _, program := range []string{"odd", "room"} {

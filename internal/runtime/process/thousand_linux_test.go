@@ -3,7 +3,6 @@ package process_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // mostPerProcess is what a process may cost the agent in the runtime, in bytes, of the
@@ -27,9 +27,8 @@ func TestI8ThousandProcessesCostLittle(t *testing.T) {
 	}
 	const count = 1000
 	h := newHeir(t)
-	build := exec.Command("go", "build", "-o", filepath.Join(h.config.Root, "listener"), "./testdata/listener")
-	if said, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, said)
+	if err := testkit.Build(t.Context(), filepath.Join(h.config.Root, "listener"), "./testdata/listener"); err != nil {
+		t.Fatal(err)
 	}
 	adopter := h.open(t)
 	spec := func(n int, ready *sync.WaitGroup) runtime.Spec {
