@@ -33,17 +33,17 @@ func TestBackendOfADeadProxyEndsAsIdle(t *testing.T) {
 		proxy   *exec.Cmd
 	}
 	visit := func(name string) visited {
+		proxy, address := s.proxy("px-" + name)
 		resp, err := bus.Request[messages.ConnectResponse](t.Context(), s.nc, messages.SubjectConnect, messages.ConnectRequest{
 			Key: &messages.Key{Name: name},
 			SpawnConfig: &messages.SpawnConfig{
 				Executable:     fake.Script{Address: backend.Listener.Addr().String()}.Executable(),
-				MaxIdleSeconds: new(int64(1)),
+				MaxIdleSeconds: new(int64(5)), // in which somebody comes, on a busy machine too
 			},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		proxy, address := s.proxy("px-" + name)
 		ws, _, err := websocket.Dial(t.Context(), "ws://"+address+"/"+resp.Token+"/", &websocket.DialOptions{Host: s.stack.Cluster})
 		if err != nil {
 			t.Fatal(err)
