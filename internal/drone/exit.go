@@ -139,7 +139,9 @@ func (a *agent) drain(work context.Context) error {
 		}
 	}
 	a.log.InfoContext(work, "drained")
-	if n := a.flushReports(work); n > 0 {
+	ctx, cancel := context.WithTimeout(work, a.cfg.ShutdownTimeout)
+	defer cancel()
+	if n := a.flushReports(ctx); n > 0 {
 		return fmt.Errorf("drain: no worker has taken the end of %d backends", n)
 	}
 	return nil
