@@ -229,10 +229,7 @@ func TestShutdownWaitsForSlowWorkers(t *testing.T) {
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
 	h.everyMS = 20_000 // as patient is the drone with each of its requests
-	rt := fake.New()
-	t.Cleanup(func() { _ = rt.Close() })
-	a := start(t, server.URL(), rt, func(c *drone.Config) { c.ShutdownTimeout = time.Minute })
-	a.awaitReady()
+	_, a := rigOn(t, server.URL(), func(c *drone.Config) { c.ShutdownTimeout = time.Minute })
 	const backends = 2000
 	for i := range backends {
 		h.spawn(fmt.Sprintf("b-%d", i), fake.Script{}.Executable())

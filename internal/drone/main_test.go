@@ -179,9 +179,16 @@ func rig(tb testing.TB, change ...func(*drone.Config)) (*hub, *fake.Runtime, *ag
 	tb.Helper()
 	server := testkit.NATS(tb)
 	h := newHub(tb, server.URL())
+	rt, a := rigOn(tb, server.URL(), change...)
+	return h, rt, a
+}
+
+// rigOn is a drone alone, ready.
+func rigOn(tb testing.TB, url string, change ...func(*drone.Config)) (*fake.Runtime, *agent) {
+	tb.Helper()
 	rt := fake.New()
 	tb.Cleanup(func() { _ = rt.Close() })
-	a := start(tb, server.URL(), rt, change...)
+	a := start(tb, url, rt, change...)
 	a.awaitReady()
-	return h, rt, a
+	return rt, a
 }
