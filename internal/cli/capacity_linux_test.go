@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -45,9 +44,9 @@ func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
 		return resp.Drone == small.drone
 	})
 	small.awaitStatus(resp.BackendID, messages.Ready)
-	info, err := bus.Request[messages.BackendInfo](t.Context(), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
-	if err != nil || info.Drone != large.drone {
-		t.Errorf("it runs on %q, %v", info.Drone, err)
+	info := s.status(resp.BackendID)
+	if info.Drone != large.drone {
+		t.Errorf("it runs on %q", info.Drone)
 	}
 	if token := fmt.Sprintf("SESSION_BACKEND_FENCING_TOKEN=%d\n", info.FencingToken); !strings.Contains(shell(t, "docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' jetway-"+resp.BackendID), token) {
 		t.Errorf("it runs without %s", token)

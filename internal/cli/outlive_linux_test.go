@@ -80,7 +80,7 @@ func newSite(t *testing.T, change ...func(*dev.Config)) site {
 func needsDocker(t *testing.T) {
 	t.Helper()
 	if testing.Short() || os.Getenv("JETWAY_TEST_DOCKER") == "off" {
-		t.Skip("needs a Docker engine")
+		t.Skip("left out with -short, or as make found no Docker engine")
 	}
 }
 

@@ -31,7 +31,26 @@ type Engine struct {
 	process *exec.Cmd
 }
 
-// NewEngine starts an engine in a network of the test's own: see [OwnNetwork]. Its data is at dataRoot,
+// LeaveOut leaves a test of Docker out on a machine that cannot run it. With
+// JETWAY_TEST_DOCKER=on, as in CI, it fails instead.
+func LeaveOut(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("JETWAY_TEST_DOCKER") == "on" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// EngineNetwork is [OwnNetwork] where an engine can be started in it; elsewhere the test is left out.
+func EngineNetwork(t *testing.T) bool {
+	t.Helper()
+	if _, err := exec.LookPath("dockerd"); err != nil || os.Geteuid() != 0 {
+		LeaveOut(t, "an engine of its own takes root and dockerd")
+	}
+	return OwnNetwork(t)
+}
+
+// NewEngine starts an engine in a network of the test's own: see [EngineNetwork]. Its data is at dataRoot,
 // or if that is "" in a temporary directory. When the test ends, so does it, with all that it runs.
 func NewEngine(t *testing.T, dataRoot string, args ...string) *Engine {
 	t.Helper()

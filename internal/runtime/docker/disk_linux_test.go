@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // A backend that fills its disk fills its own, and no other notices.
@@ -15,7 +16,7 @@ func TestDiskLimit(t *testing.T) {
 		return
 	}
 	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
-		notHere(t, "a storage driver that can limit takes mkfs.btrfs")
+		testkit.LeaveOut(t, "a storage driver that can limit takes mkfs.btrfs")
 	}
 	dir := t.TempDir()
 	file, mounted := filepath.Join(dir, "disk"), filepath.Join(dir, "mounted")
@@ -24,7 +25,7 @@ func TestDiskLimit(t *testing.T) {
 	} {
 		words := strings.Fields(command)
 		if said, err := exec.CommandContext(t.Context(), words[0], words[1:]...).CombinedOutput(); err != nil {
-			notHere(t, command+": "+err.Error()+": "+string(said))
+			testkit.LeaveOut(t, command+": "+err.Error()+": "+string(said))
 		}
 	}
 	t.Cleanup(func() {

@@ -54,15 +54,6 @@ func TestEngineAnswers(t *testing.T) {
 	theEngine(t)
 }
 
-// notHere leaves a test out on a machine that cannot run it, unless it is to be run.
-func notHere(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("JETWAY_TEST_DOCKER") == "on" {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
-
 // shared is the engine that all tests use, with the images that they run.
 var shared struct {
 	once   sync.Once

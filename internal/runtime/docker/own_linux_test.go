@@ -1,8 +1,6 @@
 package docker_test
 
 import (
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/moby/moby/client"
@@ -16,14 +14,11 @@ type ownEngine struct {
 	*testkit.Engine
 }
 
-// ownNetwork is testkit's, where there can be an engine of a test's own.
+// ownNetwork is testkit's, where Docker is to be tested.
 func ownNetwork(t *testing.T) bool {
 	t.Helper()
 	theEngine(t) // or the test is left out
-	if _, err := exec.LookPath("dockerd"); err != nil || os.Geteuid() != 0 {
-		notHere(t, "an engine of its own takes root and dockerd")
-	}
-	return testkit.OwnNetwork(t)
+	return testkit.EngineNetwork(t)
 }
 
 // newEngine starts an engine in a network of its own.
