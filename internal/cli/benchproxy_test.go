@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/bench"
 )
@@ -11,7 +12,7 @@ import (
 // The proxy's bench measures all that it names, with processes of their own, and
 // every request comes through. What it measures here, beside other tests, means nothing.
 func TestBenchProxy(t *testing.T) {
-	stdout, stderr, code := jetway(t, "bench", "proxy", "--dev", "--duration", "100ms", "--sockets", "20", "--concurrency", "4", "--json")
+	stdout, stderr, code := jetwayWithin(t, 2*time.Minute, "bench", "proxy", "--dev", "--duration", "100ms", "--sockets", "20", "--concurrency", "4", "--json")
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}

@@ -152,7 +152,13 @@ func (o *output) await(t *testing.T, pattern string) []string {
 // jetway runs a command to its end.
 func jetway(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	return jetwayWithin(t, patience, args...)
+}
+
+// jetwayWithin is jetway for what takes long.
+func jetwayWithin(t *testing.T, limit time.Duration, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	out, errs := newOutput(), newOutput()
 	code = Run(ctx, Process{Args: args, Stdout: out, Stderr: errs})
