@@ -3,9 +3,13 @@
 ARGS      ?=
 GOTEST    ?= go test
 TESTFLAGS ?=
-TIMEOUT   ?= 10m
+# Only a hang meets it: it bounds one package's tests.
+TIMEOUT   ?= 30m
 # Packages tested at a time: most wait more than they work.
 PARALLEL  ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+# Of make test-slow: how often, and with how many hundredths of a processor.
+ROUNDS    ?= 3
+PERCENT   ?= 50
 FUZZTIME  ?= 10s
 STARTS    ?= 25
 GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -20,34 +24,62 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test torture mutants soak compiler browser lint fuzz bench clean
+.PHONY: help build run test test-all test-slow torture mutants soak compiler browser lint fuzz bench clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Passes on what a command of Go's prints, but counts what it compiles and downloads, for on
+# a slow machine that takes minutes. The command is followed by a line with its exit code.
+define PROGRESS
+awk '/^exit [0-9]+$$/ {code = $$2; next} \
+	/^go: downloading / {if (++d % 20 == 1) {print "  downloading modules: " d; fflush()}; next} \
+	/^[A-Za-z0-9_.~\/-]+$$/ {if (++n % 40 == 0) {print "  compiled " n " packages"; fflush()}; next} \
+	{print; fflush()} END {exit code}'
+endef
 
 build: ## Build bin/jetway and bin/room
 	@mkdir -p bin
-	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/jetway ./cmd/room
+	@echo "compiling jetway and room (the first time takes a while)"
+	@{ CGO_ENABLED=0 go build -v -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/jetway ./cmd/room; echo "exit $$?"; } 2>&1 | $(PROGRESS)
 
 # Ctrl-C reaches jetway itself, which stops everything; make waits for that.
 run: build ## Run all of Jetway here: NATS, Postgres, worker, drone, proxy (ARGS='--proxy-port 0')
 	@exec ./bin/jetway dev $(ARGS)
 
-# Half of its time on a fresh machine is the compiler's: make lint vets, and no debugger needs its tables.
-test: compiler browser ## Run all tests, with the race detector (TESTFLAGS='-short')
-	@$(DOCKER_TESTS); set -x; CGO_ENABLED=1 $(GOTEST) -race -vet=off -ldflags=-w -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...
+# Half of its time on a fresh machine is the compiler's: make lint vets, and no debugger needs
+# the binaries' tables. It compiles as make build does, so nothing is compiled twice.
+TEST = CGO_ENABLED=0 $(GOTEST) -trimpath -vet=off -ldflags='-s -w'
+RACE = CGO_ENABLED=1 $(GOTEST) -race -vet=off -ldflags=-w
 
-# What cannot be tested with Docker here is left out, and said; with JETWAY_TEST_DOCKER=on
-# it fails instead. The test that is run to find out asks as all others do.
-define DOCKER_TESTS
-if [ -z "$$JETWAY_TEST_DOCKER" ]; then \
-	if ! CGO_ENABLED=1 go test -race -count=1 -run '^TestEngineAnswers$$' ./internal/runtime/docker >/dev/null 2>&1; then \
-		export JETWAY_TEST_DOCKER=off; \
-		echo "No Docker engine answers: leaving out the tests that need one"; \
-	elif [ "$$(id -u)" != 0 ] || ! command -v dockerd >/dev/null || ! command -v mkfs.btrfs >/dev/null; then \
-		echo "Leaving out the tests that start a Docker engine of their own, which takes root, dockerd and mkfs.btrfs"; \
-	fi; \
-fi
+test: browser ## Run the tests, each in the smallest form that shows what it guards
+	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
+	@$(call TESTS,,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...)
+
+test-all: compiler browser ## Run all tests in full size, with the race detector; then measure memory without it
+	@$(call COMPILE_TESTS,CGO_ENABLED=1,-race)
+	@$(call TESTS,JETWAY_TEST_ALL=1,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./... && \
+		$(TEST) -p 1 -timeout $(TIMEOUT) -run Memory $(TESTFLAGS) ./...)
+
+test-slow: browser ## Run the tests ROUNDS (3) times with half a processor, beside a load
+	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
+	@$(call TESTS,JETWAY_TEST_PATIENCE=4,internal/testkit/slow.sh $(PERCENT) $(ROUNDS) \
+		env $(TEST) -count=1 -p $(PARALLEL) -timeout 4h $(TESTFLAGS) ./...)
+
+# Compiles all that is tested, which go test would do in silence: $(1) is its environment, $(2) its flags.
+define COMPILE_TESTS
+echo "compiling the tests (the first time takes a while)"; \
+{ $(1) go list -v -test -deps -export $(2) -f '{{""}}' ./... >/dev/null; echo "exit $$?"; } 2>&1 | $(PROGRESS)
+endef
+
+# Runs tests, $(2), in an environment, $(1), and says at the end what was left out.
+define TESTS
+export $(1) JETWAY_TEST_LEFT_OUT=$(CURDIR)/bin/left-out && mkdir -p "$$JETWAY_TEST_LEFT_OUT" && echo "running the tests" && \
+{ $(2); }; code=$$?; \
+cat "$$JETWAY_TEST_LEFT_OUT"/* 2>/dev/null | sort -u | awk \
+	'/^here / {sub("here ", ""); print "left out here: " $$0} /^long / {n++} \
+	END {if (n) print n " long tests are left to make test-all"}'; \
+exit $$code
 endef
 
 torture: ## Attack the whole system for DURATION (10m), its faults from SEED

@@ -100,7 +100,7 @@ func (r *reading) got() []string {
 
 func (r *reading) await(last int) {
 	r.t.Helper()
-	testkit.Eventually(r.t, watchPatience, fmt.Sprintf("line %d", last), func() bool {
+	testkit.Eventually(r.t, fmt.Sprintf("line %d", last), func() bool {
 		got := r.got()
 		return len(got) > 0 && got[len(got)-1] == strconv.Itoa(last)
 	})
@@ -145,7 +145,7 @@ func TestLinesOfTheHistory(t *testing.T) {
 	other.write(3)
 	half := time.Now()
 	w.write(5)
-	testkit.Eventually(t, watchPatience, "the lines in the stream", func() bool {
+	testkit.Eventually(t, "the lines in the stream", func() bool {
 		return len(readAll(t, nc, bus.Logs{Backend: "b1", Tail: -1})) == len(wanted(1, 10))
 	})
 	for _, c := range []struct {

@@ -20,13 +20,13 @@ import (
 // awaitServer waits until a connection is back.
 func awaitServer(t *testing.T, nc *nats.Conn) {
 	t.Helper()
-	testkit.Eventually(t, watchPatience, "the connection is back", func() bool { return nc.IsConnected() && nc.Flush() == nil })
+	testkit.Eventually(t, "the connection is back", func() bool { return nc.IsConnected() && nc.Flush() == nil })
 }
 
 // prepareStreams makes the streams that are missing, as a worker does.
 func prepareStreams(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
-	testkit.Eventually(t, watchPatience, "JetStream works", func() bool {
+	testkit.Eventually(t, "JetStream works", func() bool {
 		return bus.MakeMissingStreams(t.Context(), js, 1) == nil
 	})
 }
@@ -103,7 +103,7 @@ func TestWatchOfABackendThatIsYetToCome(t *testing.T) {
 	var tr truth
 	tr.serve(t, nc)
 	seen, end := watching(t, nc, "b1")
-	testkit.Eventually(t, watchPatience, "a worker was asked", func() bool {
+	testkit.Eventually(t, "a worker was asked", func() bool {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		return tr.asked > 0

@@ -65,7 +65,7 @@ func TestRefusedWhileItRunsComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	// More often than the client library would try by itself.
-	testkit.Eventually(t, 20*time.Second, "it is refused several times", func() bool { return log.count("does not let us in any more") > 3 })
+	testkit.Eventually(t, "it is refused several times", func() bool { return log.count("does not let us in any more") > 3 })
 	if err := s.ReloadOptions(users("s3cret")); err != nil {
 		t.Fatal(err)
 	}

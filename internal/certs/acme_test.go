@@ -342,9 +342,9 @@ func TestDNSServersThatStartAnewAreToldAgain(t *testing.T) {
 		}
 		return len(reply.Answer)
 	}
-	testkit.Eventually(t, patience, "the new server answers", func() bool { return values() == 1 })
+	testkit.Eventually(t, "the new server answers", func() bool { return values() == 1 })
 	if err := solver.CleanUp(ctx, challenge); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, patience, "it does no more", func() bool { return values() == 0 })
+	testkit.Eventually(t, "it does no more", func() bool { return values() == 0 })
 }

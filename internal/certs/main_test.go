@@ -77,7 +77,7 @@ func (l *log) String() string {
 
 func (l *log) await(what string) {
 	l.t.Helper()
-	testkit.Eventually(l.t, patience, "the log says "+what, func() bool { return strings.Contains(l.String(), what) })
+	testkit.Eventually(l.t, "the log says "+what, func() bool { return strings.Contains(l.String(), what) })
 }
 
 func newLog(t *testing.T) (*log, *slog.Logger) {
@@ -182,7 +182,7 @@ func (f *front) leaf(name string) *x509.Certificate {
 func (f *front) await(name, what string, want func(*x509.Certificate) bool) *x509.Certificate {
 	f.t.Helper()
 	var leaf *x509.Certificate
-	testkit.Eventually(f.t, patience, what, func() bool {
+	testkit.Eventually(f.t, what, func() bool {
 		leaf = f.leaf(name)
 		return leaf != nil && want(leaf)
 	})

@@ -232,7 +232,7 @@ func TestLockOutlivesARestartOfNATS(t *testing.T) {
 	go func() { got <- second.Lock(t.Context(), "x") }()
 	server.Restart()
 	if err := first.Store(t.Context(), "y", nil); err != nil {
-		testkit.Eventually(t, patience, "the bus is back", func() bool { return first.Store(t.Context(), "y", nil) == nil })
+		testkit.Eventually(t, "the bus is back", func() bool { return first.Store(t.Context(), "y", nil) == nil })
 	}
 	select {
 	case err := <-got:

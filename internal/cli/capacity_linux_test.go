@@ -38,7 +38,7 @@ func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
 	room["resource_limits"] = map[string]int64{"memory_limit_bytes": 128 << 20}
 	var resp *messages.ConnectResponse
 	n := 0
-	testkit.Eventually(t, patience, "it is given one", func() bool {
+	testkit.Eventually(t, "it is given one", func() bool {
 		n++
 		resp = small.connect(fmt.Sprintf("large-%d", n), room)
 		return resp.Drone == small.drone

@@ -47,7 +47,7 @@ func TestContainerThatExitsBeforeItIsReadySaysWhy(t *testing.T) {
 	if !strings.Contains(got.Message, "flag provided but not defined: -no-such-flag") {
 		t.Errorf("its last words are not in %q", got.Message)
 	}
-	testkit.Eventually(t, patience, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
+	testkit.Eventually(t, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
 }
 
 // I3: the agent of a drone is killed in the middle of a pull, which takes credentials. The
@@ -73,7 +73,7 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 		t.Fatal("the image was not asked for")
 	}
 	s.awaitStatus(resp.BackendID, messages.Loading)
-	testkit.Eventually(t, patience, "its status says that it is pulled", func() bool {
+	testkit.Eventually(t, "its status says that it is pulled", func() bool {
 		return strings.HasPrefix(s.status(resp.BackendID).Message, "pulling "+shop.image)
 	})
 	_ = agent.Process.Kill()
@@ -119,7 +119,7 @@ func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	if code, text := get(t, resp.URL+"info"); code != http.StatusOK {
 		t.Fatalf("without the agent it answers %d %s", code, text)
 	}
-	testkit.Eventually(t, patience, "the container is killed", func() bool {
+	testkit.Eventually(t, "the container is killed", func() bool {
 		free := s.status(resp.BackendID).Status == messages.Terminated
 		killed := state() == "exited\n"
 		if free && !killed {
@@ -131,7 +131,7 @@ func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	if end := s.awaitStatus(resp.BackendID, messages.Terminated); end.Reason != messages.ReasonKeyExpired && end.Reason != messages.ReasonLost {
 		t.Errorf("ended as %+v", end)
 	}
-	testkit.Eventually(t, patience, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
+	testkit.Eventually(t, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
 }
 
 // shell runs a command and gives what it says.

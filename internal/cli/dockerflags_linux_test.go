@@ -73,5 +73,5 @@ func TestContainerThatNeverListensIsEnded(t *testing.T) {
 	if got.Reason != messages.ReasonStartupTimeout || got.LastStatus < messages.Waiting || !strings.Contains(got.Message, "2s") {
 		t.Errorf("ended as %+v", got)
 	}
-	testkit.Eventually(t, patience, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
+	testkit.Eventually(t, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
 }

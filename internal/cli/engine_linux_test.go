@@ -12,7 +12,7 @@ import (
 // The demand: Docker is restarted under the agent. What ran ended with it, and is reported so;
 // what is asked for meanwhile fails and says why; nothing is left, and the drone goes on.
 func TestDockerRestartedUnderTheAgent(t *testing.T) {
-	needsDocker(t)
+	testkit.NeedsDocker(t)
 	if !testkit.EngineNetwork(t) {
 		return
 	}
@@ -42,7 +42,7 @@ func TestDockerRestartedUnderTheAgent(t *testing.T) {
 			t.Errorf("it answers %d %s", code, text)
 		}
 	}
-	testkit.Eventually(t, patience, "the containers are those two", func() bool { return strings.Count(shell(t, s.containers()), "\n") == 2 })
+	testkit.Eventually(t, "the containers are those two", func() bool { return strings.Count(shell(t, s.containers()), "\n") == 2 })
 }
 
 // Bad input: Docker is gone under a running agent. What runs goes on; a spawn ends as

@@ -45,7 +45,7 @@ func TestToldToStopAnAgentLeavesOrDrains(t *testing.T) {
 	s.count(t.Context(), ws, 3)
 	stop()
 	told.await(t, `draining[^\n]*"left":1`)
-	testkit.Eventually(t, patience, "the workers hear of it", func() bool { return !s.info().Ready })
+	testkit.Eventually(t, "the workers hear of it", func() bool { return !s.info().Ready })
 	_, err = bus.Request[messages.ConnectResponse](t.Context(), s.nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key: &messages.Key{Name: "other"}, SpawnConfig: &messages.SpawnConfig{Pool: s.runtime, Executable: messages.Encode(room)},
 	})

@@ -18,7 +18,7 @@ func (w *fakeWorker) say(backend string, have int, lines ...messages.LogLine) {
 			w.t.Error(err)
 		}
 	}
-	testkit.Eventually(w.t, patience, "the lines in the stream", func() bool {
+	testkit.Eventually(w.t, "the lines in the stream", func() bool {
 		stream, err := w.js.Stream(w.t.Context(), messages.StreamLogs)
 		return err == nil && stream.CachedInfo().State.Msgs == uint64(have)
 	})

@@ -76,14 +76,6 @@ func newSite(t *testing.T, change ...func(*dev.Config)) site {
 	return s
 }
 
-// needsDocker leaves a test out where make has found no engine.
-func needsDocker(t *testing.T) {
-	t.Helper()
-	if testing.Short() || os.Getenv("JETWAY_TEST_DOCKER") == "off" {
-		t.Skip("left out with -short, or as make found no Docker engine")
-	}
-}
-
 // with is a drone with a runtime.
 func (s site) with(t *testing.T, runtime string) site {
 	t.Helper()
@@ -91,7 +83,7 @@ func (s site) with(t *testing.T, runtime string) site {
 	if runtime != "docker" {
 		return s
 	}
-	needsDocker(t)
+	testkit.NeedsDocker(t)
 	// After the agent has ended.
 	t.Cleanup(func() { shell(t, s.containers()+" | xargs -r docker rm --force --volumes") })
 	return s
@@ -118,7 +110,7 @@ func (s site) agent(data, before string, flags ...string) (cmd *exec.Cmd, sessio
 			_ = cmd.Wait()
 		}
 	})
-	testkit.Eventually(s.t, patience, "the drone takes spawns", func() bool {
+	testkit.Eventually(s.t, "the drone takes spawns", func() bool {
 		d := s.info()
 		session = d.Session
 		return d.Ready && session != before

@@ -25,7 +25,7 @@ func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
 	}
 	proxy := g.role("proxy", "proxy", "--name", "px-1", "--listen", "127.0.0.1:0")
 	address := proxy.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
-	testkit.Eventually(t, patience, "both drones take spawns", func() bool {
+	testkit.Eventually(t, "both drones take spawns", func() bool {
 		return len(regexp.MustCompile(`(?m)^dr-[ab] +ready`).FindAllString(g.run("operator", "drones"), -1)) == 2
 	})
 

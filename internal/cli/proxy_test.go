@@ -63,11 +63,11 @@ func TestProxyDrains(t *testing.T) {
 	health := stderr.await(t, `"url":"(http://[^"]+)"`)[1]
 	proxy := "http://" + stderr.await(t, `"msg":"serving","proxy":"[^"]+","address":"([^"]+)"`)[1]
 	for _, url := range []string{proxy + "/ready", health + "/readyz"} {
-		testkit.Eventually(t, patience, url, func() bool { status, _ := get(t, url); return status == http.StatusOK })
+		testkit.Eventually(t, url, func() bool { status, _ := get(t, url); return status == http.StatusOK })
 	}
 	stop()
 	// Once said, a readiness holds for half a second.
-	testkit.Eventually(t, patience, "/readyz to say why not", func() bool {
+	testkit.Eventually(t, "/readyz to say why not", func() bool {
 		status, text := get(t, health+"/readyz")
 		return status == http.StatusServiceUnavailable && strings.Contains(text, "draining")
 	})

@@ -86,7 +86,7 @@ func (s site) proxy(name string) (cmd *exec.Cmd, address string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	testkit.Eventually(s.t, patience, "the proxy serves", func() bool {
+	testkit.Eventually(s.t, "the proxy serves", func() bool {
 		resp, err := http.Get("http://" + address + "/ready")
 		if err != nil {
 			return false

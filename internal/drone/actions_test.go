@@ -122,7 +122,7 @@ func TestConsumerThatWasDeletedIsOpenedAgain(t *testing.T) {
 	if err := h.js.DeleteStream(t.Context(), messages.StreamActions); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 15*time.Second, "the drone registers again and takes spawns", func() bool {
+	testkit.Eventually(t, "the drone registers again and takes spawns", func() bool {
 		return len(h.registered()) > 1 && h.lastHeartbeat().Ready
 	})
 	h.spawn("b-2", fake.Script{}.Executable())
@@ -144,7 +144,7 @@ func TestI5InstantStartsReportReadyOnly(t *testing.T) {
 		h.spawn(ids[i], fake.Script{}.Executable())
 	}
 	h.settled()
-	testkit.Eventually(t, 15*time.Second, "all run", func() bool { return len(rt.Live()) == len(ids) })
+	testkit.Eventually(t, "all run", func() bool { return len(rt.Live()) == len(ids) })
 	h.up()
 	skipped := 0
 	for _, id := range ids {

@@ -47,7 +47,7 @@ func TestI8WhatGoesBeyondTheCapacityIsRefused(t *testing.T) {
 		t.Errorf("ended as %+v", got)
 	}
 	want := messages.Load{Backends: 3, MemoryBytes: 1000, CPUMillis: 1500}
-	testkit.Eventually(t, 10*time.Second, "its load says all", func() bool { return h.lastHeartbeat().Load == want })
+	testkit.Eventually(t, "its load says all", func() bool { return h.lastHeartbeat().Load == want })
 	// What ends gives back what it was promised.
 	h.terminate("b-1", true)
 	h.end("b-1")
@@ -65,7 +65,7 @@ func TestWorkersHearAtOnceThatADroneIsFullOrNot(t *testing.T) {
 	start(t, server.URL(), fake.New(), func(c *drone.Config) { c.Capacity.MaxBackends = 2 }).awaitReady()
 	loads := func(n int) {
 		t.Helper()
-		testkit.Eventually(t, 10*time.Second, "the load is heard", func() bool { return h.lastHeartbeat().Load.Backends == n })
+		testkit.Eventually(t, "the load is heard", func() bool { return h.lastHeartbeat().Load.Backends == n })
 	}
 	h.spawn("b-1", fake.Script{}.Executable())
 	h.spawn("b-2", fake.Script{}.Executable())

@@ -22,7 +22,7 @@ func TestDrainOnExitWaitsForTheLastBackend(t *testing.T) {
 		h.await(id, messages.Ready)
 	}
 	a.stop()
-	testkit.Eventually(t, 10*time.Second, "the workers hear of it", func() bool { return !h.lastHeartbeat().Ready })
+	testkit.Eventually(t, "the workers hear of it", func() bool { return !h.lastHeartbeat().Ready })
 	h.spawn("b-3", fake.Script{}.Executable())
 	if got := h.end("b-3"); got.Reason != messages.ReasonStartFailed || !strings.Contains(got.Message, "shutting down") {
 		t.Fatalf("ended as %+v", got)
@@ -36,7 +36,7 @@ func TestDrainOnExitWaitsForTheLastBackend(t *testing.T) {
 	h.end("b-1")
 	// Leases are kept as long as it takes.
 	before := h.lastHeartbeat().DroneTimeMS
-	testkit.Eventually(t, 10*time.Second, "it is renewed", func() bool {
+	testkit.Eventually(t, "it is renewed", func() bool {
 		last := h.lastHeartbeat()
 		return last.DroneTimeMS > before+500 && slices.Equal(last.Renew, []string{"b-2"})
 	})

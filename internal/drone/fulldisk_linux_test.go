@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -34,12 +33,12 @@ func TestAgentStartedOnAFullDiskKeepsWhatRuns(t *testing.T) {
 	}
 
 	s.run("")
-	testkit.Eventually(t, 20*time.Second, "it is taken over", func() bool {
+	testkit.Eventually(t, "it is taken over", func() bool {
 		got := s.registered()
 		return len(got) == 2 && slices.Equal(got[1].Backends, []string{"b-1"}) && slices.Equal(s.lastHeartbeat().Renew, []string{"b-1"})
 	})
 	talk(t, ws, "under the next agent")
-	testkit.Eventually(t, 20*time.Second, "it takes spawns, not knowing better", func() bool { return s.lastHeartbeat().Ready })
+	testkit.Eventually(t, "it takes spawns, not knowing better", func() bool { return s.lastHeartbeat().Ready })
 	s.refuses("b-2", "b-3")
 	talk(t, ws, "on a full disk")
 	if err := os.Remove(filler); err != nil {
@@ -58,7 +57,7 @@ func (s *realSite) refuses(large, other string) {
 		env[fmt.Sprint("PAD", i)] = strings.Repeat("x", 28<<10)
 	}
 	s.spawn(large, messages.Encode(map[string]any{"command": []string{"backend"}, "env": env}))
-	testkit.Eventually(s.t, 10*time.Second, "the workers hear of it", func() bool { return !s.lastHeartbeat().Ready })
+	testkit.Eventually(s.t, "the workers hear of it", func() bool { return !s.lastHeartbeat().Ready })
 	s.spawn(other, plays("serves"))
 	if got := s.end(other); !strings.Contains(got.Message, "journal cannot be written") {
 		s.t.Fatalf("ended as %+v", got)
@@ -83,14 +82,14 @@ func TestFullDiskRefusesSpawnsAndKeepsWhatRuns(t *testing.T) {
 	agent.awaitLine("ready")
 	s.spawn("b-1", plays("serves"))
 	at := address(s.await("b-1", messages.Ready))
-	testkit.Eventually(t, 10*time.Second, "it takes spawns", func() bool { return s.lastHeartbeat().Ready })
+	testkit.Eventually(t, "it takes spawns", func() bool { return s.lastHeartbeat().Ready })
 
 	agent.signal(syscall.SIGUSR1)
 	agent.awaitLine("limited")
 	s.refuses("b-2", "b-3")
 	exit(t, at, 3)
 	before := s.lastHeartbeat().DroneTimeMS
-	testkit.Eventually(t, 10*time.Second, "its leases are renewed", func() bool {
+	testkit.Eventually(t, "its leases are renewed", func() bool {
 		last := s.lastHeartbeat()
 		return last.DroneTimeMS > before && slices.Contains(last.Renew, "b-2") && !slices.Contains(last.Renew, "b-1")
 	})

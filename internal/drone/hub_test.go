@@ -272,7 +272,7 @@ func (h *hub) publish(action []byte) {
 // settled waits until every action was acknowledged.
 func (h *hub) settled() {
 	h.t.Helper()
-	testkit.Eventually(h.t, 10*time.Second, "all actions are acknowledged", func() bool { return h.unacknowledged() == 0 })
+	testkit.Eventually(h.t, "all actions are acknowledged", func() bool { return h.unacknowledged() == 0 })
 }
 
 // unacknowledged is how many actions are not; without an answer from NATS, very many.
@@ -290,7 +290,7 @@ func (h *hub) unacknowledged() uint64 {
 func (h *hub) await(id string, status messages.Status) []messages.State {
 	h.t.Helper()
 	var states []messages.State
-	testkit.Eventually(h.t, 15*time.Second, id+" is reported "+status.String(), func() bool {
+	testkit.Eventually(h.t, id+" is reported "+status.String(), func() bool {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		states = slices.Clone(h.states[id])

@@ -28,14 +28,14 @@ func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 	h.await("b-1", messages.Ready)
 	// Renewals keep it: twice its deadline passes.
 	first := h.lastHeartbeat().DroneTimeMS
-	testkit.Eventually(t, 10*time.Second, "it is renewed for long", func() bool { return h.lastHeartbeat().DroneTimeMS > first+2000 })
+	testkit.Eventually(t, "it is renewed for long", func() bool { return h.lastHeartbeat().DroneTimeMS > first+2000 })
 	if empty(rt)() {
 		t.Fatal("ended although its lease was renewed")
 	}
 
 	way.Cut()
 	cut := boottime.Now()
-	testkit.Eventually(t, 10*time.Second, "it is killed", empty(rt))
+	testkit.Eventually(t, "it is killed", empty(rt))
 	// Its deadline counts from the last renewal, and the keeper is no later than a nap.
 	if took := boottime.Now() - cut; took > time.Second+boottime.MaxNap {
 		t.Fatalf("killed %v after the cut", took)
@@ -64,7 +64,7 @@ func TestI1KeyExpiredIsReportedWhenTheWorkersAreBack(t *testing.T) {
 			h.spawn("b-1", fake.Script{}.Executable())
 			h.await("b-1", messages.Ready)
 			back := away(h, way)
-			testkit.Eventually(t, 10*time.Second, "it is ended", empty(rt))
+			testkit.Eventually(t, "it is ended", empty(rt))
 			back()
 			if got := h.end("b-1"); got.Kind != messages.Soft || got.Reason != messages.ReasonKeyExpired {
 				t.Fatalf("ended as %+v", got)
@@ -87,7 +87,7 @@ func TestI1KilledAfterASuspendPastTheDeadline(t *testing.T) {
 	h.await("b-1", messages.Ready)
 	h.down() // else a heartbeat right after could still renew it
 	jump.Store(int64(time.Minute))
-	testkit.Eventually(t, 3*time.Second, "it is killed", empty(rt))
+	testkit.Eventually(t, "it is killed", empty(rt))
 	h.up()
 	if got := h.end("b-1"); got.Kind != messages.Hard || got.Reason != messages.ReasonKeyExpired {
 		t.Fatalf("ended as %+v", got)
@@ -116,7 +116,7 @@ func TestUnknownSessionBeginsANewOneWithWhatRuns(t *testing.T) {
 	h.spawn("b-1", fake.Script{}.Executable())
 	h.await("b-1", messages.Ready)
 	h.set(func() { h.session = "superseded"; h.lost["b-1"] = true })
-	testkit.Eventually(t, 10*time.Second, "the drone registers again", func() bool { return len(h.registered()) > 1 })
+	testkit.Eventually(t, "the drone registers again", func() bool { return len(h.registered()) > 1 })
 	first, second := h.registered()[0], h.registered()[1]
 	if first.Session == second.Session || !slices.Equal(second.Backends, []string{"b-1"}) {
 		t.Fatalf("registered %+v, then %+v", first, second)
@@ -145,7 +145,7 @@ func TestNATSServerThatLostItsDataIsUsedAgain(t *testing.T) {
 	}
 	t.Cleanup(again.Stop)
 	before := len(h.registered())
-	testkit.Eventually(t, 30*time.Second, "the drone registers again and takes spawns", func() bool {
+	testkit.Eventually(t, "the drone registers again and takes spawns", func() bool {
 		return len(h.registered()) > before && h.lastHeartbeat().Ready
 	})
 	h.spawn("b-2", fake.Script{}.Executable())

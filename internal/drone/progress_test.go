@@ -35,7 +35,7 @@ func TestProgressOfLoadingIsReportedNowAndThen(t *testing.T) {
 		h.set(func() { list = slices.Clone(h.progress["b-1"]) })
 		return list
 	}
-	testkit.Eventually(t, 10*time.Second, "the last is reported", func() bool { return slices.Contains(said(), "3 of 3 MB") })
+	testkit.Eventually(t, "the last is reported", func() bool { return slices.Contains(said(), "3 of 3 MB") })
 	if got := said(); !slices.Equal(got, []string{"1 of 3 MB", "3 of 3 MB"}) {
 		t.Fatalf("reported %q", got)
 	}
@@ -57,7 +57,7 @@ func TestI8ProgressDoesNotPileUp(t *testing.T) {
 	h.up()
 	h.await("b-1", messages.Loading)
 	var got []string
-	testkit.Eventually(t, 10*time.Second, "the last is reported", func() bool {
+	testkit.Eventually(t, "the last is reported", func() bool {
 		h.set(func() { got = slices.Clone(h.progress["b-1"]) })
 		return slices.Contains(got, "5")
 	})

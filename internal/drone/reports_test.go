@@ -20,12 +20,12 @@ func TestI5NoStateIsLostWhileTheWorkersAreAway(t *testing.T) {
 		h.spawn(fmt.Sprintf("b-%d", i), fake.Script{PrepareFor: fake.Duration(time.Millisecond), Address: "127.0.0.1:1"}.Executable())
 	}
 	h.settled()
-	testkit.Eventually(t, 10*time.Second, "all run", func() bool { return len(rt.Live()) == 50 })
+	testkit.Eventually(t, "all run", func() bool { return len(rt.Live()) == 50 })
 	for i := range 25 {
 		h.terminate(fmt.Sprintf("b-%d", i), i%2 == 0)
 	}
 	h.settled()
-	testkit.Eventually(t, 10*time.Second, "half have ended", func() bool { return len(rt.Live()) == 25 })
+	testkit.Eventually(t, "half have ended", func() bool { return len(rt.Live()) == 25 })
 	h.up()
 	start := []messages.Status{messages.Loading, messages.Starting, messages.Waiting}
 	for i := range 50 {
@@ -54,7 +54,7 @@ func TestI5UnreportedEndSurvivesANewSession(t *testing.T) {
 	h.down()
 	h.set(func() { h.session = "superseded" })
 	_ = rt.Live()[0].Terminate(t.Context(), false)
-	testkit.Eventually(t, 10*time.Second, "it has ended", empty(rt))
+	testkit.Eventually(t, "it has ended", empty(rt))
 	h.up()
 	if got := h.end("b-1"); got.ExitCode == nil || *got.ExitCode != 4 {
 		t.Fatalf("ended as %+v", got)
@@ -71,7 +71,7 @@ func TestI1BackendThatIsNotTheDronesIsKilledAndItsReportsDropped(t *testing.T) {
 	h.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())
 	h.spawn("b-2", fake.Script{}.Executable())
 	h.await("b-2", messages.Ready)
-	testkit.Eventually(t, 10*time.Second, "only b-2 runs", func() bool { return len(rt.Live()) == 1 })
+	testkit.Eventually(t, "only b-2 runs", func() bool { return len(rt.Live()) == 1 })
 	h.terminate("b-2", false)
 	h.end("b-2")
 	h.mu.Lock()

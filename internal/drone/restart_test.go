@@ -114,7 +114,7 @@ func TestI1BackendsOutliveTheAgent(t *testing.T) {
 	if got := s.end(late.BackendID); got.Reason != messages.ReasonLost {
 		t.Fatalf("ended as %+v", got)
 	}
-	testkit.Eventually(t, 10*time.Second, "its lease is renewed", func() bool { return slices.Equal(s.lastHeartbeat().Renew, []string{"b-1"}) })
+	testkit.Eventually(t, "its lease is renewed", func() bool { return slices.Equal(s.lastHeartbeat().Renew, []string{"b-1"}) })
 	s.lives("b-1")
 	if !slices.Contains(before, s.machine.Live()[0]) {
 		t.Fatal("b-1 was started again")
@@ -286,7 +286,7 @@ func TestRuntimeThatIsAwayIsWaitedForBeforeRegistering(t *testing.T) {
 	left(t, first)
 	s.machine.SetAway(errors.New("nobody there"))
 	second := s.run()
-	testkit.Eventually(t, 10*time.Second, "it is asked again", func() bool { return s.machine.Asks() > 2 })
+	testkit.Eventually(t, "it is asked again", func() bool { return s.machine.Asks() > 2 })
 	if n := len(s.registered()); n != 1 {
 		t.Fatalf("registered %d times", n)
 	}
@@ -294,7 +294,7 @@ func TestRuntimeThatIsAwayIsWaitedForBeforeRegistering(t *testing.T) {
 	left(t, second)
 	third := s.run()
 	asked := s.machine.Asks()
-	testkit.Eventually(t, 10*time.Second, "it is asked again", func() bool { return s.machine.Asks() > asked })
+	testkit.Eventually(t, "it is asked again", func() bool { return s.machine.Asks() > asked })
 	s.machine.SetAway(nil)
 	third.awaitReady()
 	s.lives("b-1")
@@ -315,12 +315,12 @@ func TestI5StatesSurviveARestartDuringAnOutage(t *testing.T) {
 		s.spawn(fmt.Sprintf("b-%d", i), fake.Script{PrepareFor: fake.Duration(time.Millisecond), Address: "127.0.0.1:1", ExitCode: i}.Executable())
 	}
 	s.settled()
-	testkit.Eventually(t, 10*time.Second, "all run", func() bool { return len(s.machine.Live()) == n })
+	testkit.Eventually(t, "all run", func() bool { return len(s.machine.Live()) == n })
 	for i := range n / 2 {
 		s.terminate(fmt.Sprintf("b-%d", i), false)
 	}
 	s.settled()
-	testkit.Eventually(t, 10*time.Second, "half have ended", func() bool { return len(s.machine.Live()) == n/2 })
+	testkit.Eventually(t, "half have ended", func() bool { return len(s.machine.Live()) == n/2 })
 	left(t, first)
 	second := s.run()
 	s.up()

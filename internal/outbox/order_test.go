@@ -137,7 +137,7 @@ func TestI5StatesAfterOneThatFailedWaitForItAndThoseOfOthersDoNot(t *testing.T) 
 	}
 	relay.Heal(true)
 	want["b-2"] = statesOf("b-2", all...)
-	testkit.Eventually(t, soon, "the outbox is empty", func() bool { return len(r.left()) == 0 })
+	testkit.Eventually(t, "the outbox is empty", func() bool { return len(r.left()) == 0 })
 	if got := byBackend(r.stream(messages.StreamEvents)); !maps.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("on the bus at last: %v, want %v", got, want)
 	}
@@ -186,7 +186,7 @@ func TestI5I3ManyBackendsOfWhichSomeFail(t *testing.T) {
 			}
 			publish(0, r.connect(id, id))
 			// A drone reports only what it was told to run.
-			testkit.Eventually(t, soon, id+" is told to its drone", func() bool {
+			testkit.Eventually(t, id+" is told to its drone", func() bool {
 				if faulty && !p.wasSent(id+".spawn") {
 					overdue(id)
 				}
@@ -197,7 +197,7 @@ func TestI5I3ManyBackendsOfWhichSomeFail(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	testkit.Eventually(t, soon, "the outbox is empty", func() bool {
+	testkit.Eventually(t, "the outbox is empty", func() bool {
 		for i := 0; i < backends; i += 3 {
 			overdue(name(i))
 		}
@@ -208,7 +208,7 @@ func TestI5I3ManyBackendsOfWhichSomeFail(t *testing.T) {
 		return left == 0
 	})
 
-	testkit.Eventually(t, soon, "all actions are in the stream", func() bool { return len(r.stream(messages.StreamActions)) >= backends })
+	testkit.Eventually(t, "all actions are in the stream", func() bool { return len(r.stream(messages.StreamActions)) >= backends })
 	events := byBackend(r.stream(messages.StreamEvents))
 	actions := byBackend(r.stream(messages.StreamActions))
 	for i := range backends {

@@ -19,7 +19,7 @@ import (
 // wantSpawnOnce: the state before the action, each once.
 func (r *rig) wantSpawnOnce(id string) {
 	r.t.Helper()
-	testkit.Eventually(r.t, soon, "the action is on the bus", func() bool { return len(r.stream(messages.StreamActions)) > 0 })
+	testkit.Eventually(r.t, "the action is on the bus", func() bool { return len(r.stream(messages.StreamActions)) > 0 })
 	events, actions := r.stream(messages.StreamEvents), r.stream(messages.StreamActions)
 	if !slices.Equal(ids(events), []string{id + ".10"}) || !slices.Equal(ids(actions), []string{id + ".spawn"}) {
 		r.t.Fatalf("on the bus: events %v, actions %v", ids(events), ids(actions))
@@ -121,14 +121,14 @@ func TestI5EventsOutliveAnAbsentBusInOrder(t *testing.T) {
 	}
 	link.Heal()
 	want := []string{"b-1.10", "b-1.20", "b-1.30", "b-1.40", "b-1.50", "b-1.70"}
-	testkit.Eventually(t, soon, "all states are on the bus", func() bool {
+	testkit.Eventually(t, "all states are on the bus", func() bool {
 		relay.Heal(true)
 		return len(r.stream(messages.StreamEvents)) >= len(want)
 	})
 	if got := ids(r.stream(messages.StreamEvents)); !slices.Equal(got, want) {
 		t.Errorf("on the bus: %v, want %v", got, want)
 	}
-	testkit.Eventually(t, soon, "the outbox is empty", func() bool { return len(r.left()) == 0 })
+	testkit.Eventually(t, "the outbox is empty", func() bool { return len(r.left()) == 0 })
 	for _, m := range r.stream(messages.StreamEvents) {
 		var e messages.StateEvent
 		if err := json.Unmarshal(m.Data, &e); err != nil || e.ID != m.id {
@@ -172,7 +172,7 @@ func TestI3HealPublishesAllHoweverMuch(t *testing.T) {
 	relay.Heal(false)
 	relay.Heal(true)
 	for _, name := range []string{messages.StreamEvents, messages.StreamActions} {
-		testkit.Eventually(t, soon, name+" has everything", func() bool {
+		testkit.Eventually(t, name+" has everything", func() bool {
 			stream, err := r.js.Stream(t.Context(), name)
 			return err == nil && stream.CachedInfo().State.Msgs == batches*each
 		})

@@ -83,7 +83,7 @@ func TestE2ESlowHeads(t *testing.T) {
 			if conn != slow[0] {
 				return
 			}
-			testkit.Eventually(t, patience, "the slow head to be ended", func() bool {
+			testkit.Eventually(t, "the slow head to be ended", func() bool {
 				select {
 				case <-ended:
 					return true

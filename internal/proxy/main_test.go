@@ -199,7 +199,7 @@ func await[T any](t testing.TB, c <-chan T, what string) T {
 // eventually waits for what no channel tells.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	testkit.Eventually(t, patience, what, ok)
+	testkit.Eventually(t, what, ok)
 }
 
 // logLines is a log that tests read.

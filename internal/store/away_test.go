@@ -68,11 +68,11 @@ func TestI8HangingDatabaseIsUnavailableAtOnce(t *testing.T) {
 	for _, fault := range []func(){link.Stall, link.Cut, link.Stall} {
 		before := failed.Load()
 		fault()
-		testkit.Eventually(t, soon, "statements fail, one after the other", func() bool { return failed.Load() > before+1000 })
+		testkit.Eventually(t, "statements fail, one after the other", func() bool { return failed.Load() > before+1000 })
 		link.Heal()
 		// None of the connections that were cut is left to fail: the first that
 		// succeeds is not the only one.
-		testkit.Eventually(t, soon, "the database is back", func() bool { return asks(ctx, s) == nil })
+		testkit.Eventually(t, "the database is back", func() bool { return asks(ctx, s) == nil })
 		for range 50 {
 			if err := asks(ctx, s); err != nil {
 				t.Fatalf("after it came back: %v", err)

@@ -264,7 +264,7 @@ func (n *nation) live(from, lives int) {
 // quiet waits until all that has ended is deleted, and vacuums as Postgres does each minute.
 func (n *nation) quiet() {
 	n.t.Helper()
-	testkit.Eventually(n.t, soon, "all that has ended is deleted", func() bool {
+	testkit.Eventually(n.t, "all that has ended is deleted", func() bool {
 		n.heartbeat()
 		return one[int](n.db, `select (select count(*) from backend) + (select count(*) from lease)`) == 2*openDocs &&
 			one[int](n.db, `select (select count(*) from outbox) + (select count(*) from token t where not exists

@@ -79,7 +79,7 @@ func one[T any](d *db, sql string, args ...any) (v T) {
 // blocked waits until n statements wait for a lock in this database.
 func (d *db) blocked(n int) {
 	d.t.Helper()
-	testkit.Eventually(d.t, soon, fmt.Sprintf("%d statements wait for a lock", n), func() bool {
+	testkit.Eventually(d.t, fmt.Sprintf("%d statements wait for a lock", n), func() bool {
 		return one[int](d, `select count(*) from pg_stat_activity
 			where datname = current_database() and wait_event_type = 'Lock'`) >= n
 	})

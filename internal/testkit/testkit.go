@@ -37,6 +37,7 @@ var shared struct {
 // Main runs the tests of a package, ends the cluster and fails when a goroutine
 // is left behind: func TestMain(m *testing.M) { testkit.Main(m) }.
 func Main(m *testing.M) {
+	forgetNotes()
 	exit := m.Run()
 	if shared.cluster != nil {
 		_ = shared.cluster.Stop(context.Background())
@@ -191,12 +192,12 @@ func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// Eventually waits until cond holds, looking often, and fails the test when it
-// does not within limit. It is for conditions of another process or server,
-// which cannot signal.
-func Eventually(t testing.TB, limit time.Duration, what string, cond func() bool) {
+// Eventually waits until cond holds, looking often, and fails the test when it does
+// not within [Patience]. It is for conditions of another process or server, which cannot
+// signal.
+func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(limit)
+	deadline := time.NewTimer(Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -205,7 +206,7 @@ func Eventually(t testing.TB, limit time.Duration, what string, cond func() bool
 		case <-tick.C:
 		case <-deadline.C:
 			if !cond() {
-				t.Fatalf("not within %s: %s", limit, what)
+				t.Fatalf("not within %s: %s", Patience, what)
 			}
 			return
 		}

@@ -82,7 +82,7 @@ type heardEvent struct {
 func startAudit(t *testing.T, s *system) *audit {
 	t.Helper()
 	a := &audit{dsn: s.pg.DSN(), heard: map[string]heardEvent{}}
-	testkit.Eventually(t, patience, "a worker has made the tables", func() bool {
+	testkit.Eventually(t, "a worker has made the tables", func() bool {
 		_, err := query[int](a, "select count(*) from outbox")
 		return err == nil
 	})

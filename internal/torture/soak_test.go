@@ -119,7 +119,7 @@ func newSoak(t *testing.T) *soak {
 	if k.js, err = jetstream.New(k.nc); err != nil {
 		t.Fatal(err)
 	}
-	testkit.Eventually(t, 2*patience, "the stack answers", func() bool {
+	testkit.Eventually(t, "the stack answers", func() bool {
 		return k.life(t.Context()) == nil
 	})
 	k.keepEvents(t, soakKept)

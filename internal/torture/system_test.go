@@ -253,7 +253,7 @@ func (s *system) kill() {
 		p.mu.Unlock()
 		p.signal(syscall.SIGKILL)
 	}
-	testkit.Eventually(s.t, patience, "all processes have ended", func() bool {
+	testkit.Eventually(s.t, "all processes have ended", func() bool {
 		left := s.processes()
 		for pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)

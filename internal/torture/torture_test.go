@@ -99,12 +99,12 @@ func torture(t *testing.T, dir, jetway string, length time.Duration, only []stri
 // awaitQuiet waits until a connect is granted and its backend answers through each proxy.
 func (s *system) awaitQuiet(c *clients) {
 	s.t.Helper()
-	testkit.Eventually(s.t, 2*patience, "all drones are there", func() bool {
+	testkit.Eventually(s.t, "all drones are there", func() bool {
 		n, err := query[int](s.audit, "select count(*) from drone where ready and heard_at > now() - interval '5 seconds'")
 		return err == nil && n == len(s.drones)
 	})
 	random := rand.New(rand.NewPCG(1, 1))
-	testkit.Eventually(s.t, patience, "the stack answers", func() bool {
+	testkit.Eventually(s.t, "the stack answers", func() bool {
 		c.connect(s.t.Context(), 0, random)
 		link, ok := c.link(random)
 		if !ok {

@@ -176,7 +176,7 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	}
 
 	var second messages.ConnectResponse
-	testkit.Eventually(t, patience, "the takeover of the expired lease", func() bool {
+	testkit.Eventually(t, "the takeover of the expired lease", func() bool {
 		p.heartbeat() // alive, but it renews nothing
 		second = w.connect(spawnKey("doc"))
 		return second.Spawned
@@ -202,7 +202,7 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 		t.Error("a token of the lost backend leads somewhere")
 	}
 
-	testkit.Eventually(t, patience, "the takeover from a backend that never started", func() bool {
+	testkit.Eventually(t, "the takeover from a backend that never started", func() bool {
 		p.heartbeat()
 		return w.connect(spawnKey("untaken")).Spawned
 	})

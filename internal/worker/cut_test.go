@@ -31,18 +31,18 @@ func TestI3I7BusCutUnderLoadLosesNothingCommitted(t *testing.T) {
 		}))
 		if i == 100 {
 			must(t, w.nc.Flush())
-			testkit.Eventually(t, patience, "a first commit", func() bool { return w.count("backend") > 0 })
+			testkit.Eventually(t, "a first commit", func() bool { return w.count("backend") > 0 })
 			link.Cut()
 		}
 	}
 	must(t, w.nc.Flush())
 	link.Heal()
-	testkit.Eventually(t, patience, "the worker answers again", func() bool {
+	testkit.Eventually(t, "the worker answers again", func() bool {
 		_, err := w.nc.Request(messages.SubjectDrones, nil, time.Second)
 		return err == nil
 	})
 	var committed []string
-	testkit.Eventually(t, patience, "every committed spawn at the drone", func() bool {
+	testkit.Eventually(t, "every committed spawn at the drone", func() bool {
 		rows, err := w.db.Query(t.Context(), "select id from backend")
 		must(t, err)
 		defer rows.Close()

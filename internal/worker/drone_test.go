@@ -72,12 +72,12 @@ func startDrone(t *testing.T, w *world, name, url string) *realDrone {
 func awaitReady(t *testing.T, w *world, key string) messages.ConnectResponse {
 	t.Helper()
 	var resp messages.ConnectResponse
-	testkit.Eventually(t, patience, "a drone takes backends", func() bool {
+	testkit.Eventually(t, "a drone takes backends", func() bool {
 		var refusal *messages.Error
 		resp, refusal = w.awaitConnect(w.sendConnect(spawnKey(key), patience))
 		return refusal == nil
 	})
-	testkit.Eventually(t, patience, "the backend is ready", func() bool { return w.status(resp.BackendID).Status == messages.Ready })
+	testkit.Eventually(t, "the backend is ready", func() bool { return w.status(resp.BackendID).Status == messages.Ready })
 	return resp
 }
 
@@ -111,7 +111,7 @@ func TestI1I6DroneThatIsCutOffLosesItsBackendsAndComesBack(t *testing.T) {
 	if n := w.count("drone where lost_at is not null"); n != 0 {
 		t.Error("the drone that is back counts as lost")
 	}
-	testkit.Eventually(t, patience, "nothing on record of the lost backend", func() bool {
+	testkit.Eventually(t, "nothing on record of the lost backend", func() bool {
 		return w.count("outbox where backend_id = $1", first.BackendID) == 0
 	})
 }

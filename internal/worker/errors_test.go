@@ -27,7 +27,7 @@ func TestI4RefusedConnectLeavesNothingBehind(t *testing.T) {
 	leaving := w.connect(spawnKey("leaving")).BackendID
 	p.report(leaving, messages.Terminating)
 	p.report("held-1", messages.Ready)
-	testkit.Eventually(t, patience, "an empty outbox", func() bool { return w.count("outbox") == 0 })
+	testkit.Eventually(t, "an empty outbox", func() bool { return w.count("outbox") == 0 })
 
 	config := func(change func(*messages.SpawnConfig)) messages.ConnectRequest {
 		r := spawnKey("new")
@@ -172,7 +172,7 @@ func TestI8FullQueueIsRefusedAtOnce(t *testing.T) {
 	}
 	link.Cut() // what waits in the link is lost
 	link.Heal()
-	testkit.Eventually(t, patience, "recovery", func() bool {
+	testkit.Eventually(t, "recovery", func() bool {
 		resp, refusal := w.awaitConnect(w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, patience))
 		return refusal == nil && resp.BackendID == first.BackendID
 	})
@@ -186,7 +186,7 @@ func TestI4UnavailableWhileDatabaseIsAwayAndBackAfter(t *testing.T) {
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
 	p.report(first.BackendID, messages.Ready)
-	testkit.Eventually(t, patience, "an empty outbox", func() bool { return w.count("outbox") == 0 })
+	testkit.Eventually(t, "an empty outbox", func() bool { return w.count("outbox") == 0 })
 
 	link.Cut()
 	before := w.contents()
@@ -213,7 +213,7 @@ func TestI4UnavailableWhileDatabaseIsAwayAndBackAfter(t *testing.T) {
 		t.Errorf("refused requests changed\n%s\nto\n%s", before, after)
 	}
 	link.Heal()
-	testkit.Eventually(t, patience, "recovery", func() bool {
+	testkit.Eventually(t, "recovery", func() bool {
 		data, refusal := w.ask(messages.SubjectConnect, spawnKey("other"))
 		return refusal == nil && json.Valid(data)
 	})

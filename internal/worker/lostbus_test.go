@@ -163,18 +163,18 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 		})
 	}
 	for i, lose := range []func(){s.Replace, s.Replace, func() { deleteStreams(t, w) }} {
-		testkit.Eventually(t, patience, "some are granted", func() bool { return done.Load() >= int64(100*i+40) })
+		testkit.Eventually(t, "some are granted", func() bool { return done.Load() >= int64(100*i+40) })
 		lose()
 	}
 	asking.Wait()
 
-	testkit.Eventually(t, 2*patience, "every granted connect has its backend", func() bool {
+	testkit.Eventually(t, "every granted connect has its backend", func() bool {
 		return w.count("backend where status < 50") == 0
 	})
 	if n := w.count("backend where status <> 50"); n != 0 {
 		t.Errorf("%d backends have ended", n)
 	}
-	testkit.Eventually(t, patience, "nothing is left on record", func() bool { return w.count("outbox") == 0 })
+	testkit.Eventually(t, "nothing is left on record", func() bool { return w.count("outbox") == 0 })
 	var watching sync.WaitGroup
 	for _, g := range granted {
 		watching.Go(func() {
@@ -210,7 +210,7 @@ func deleteStreams(t *testing.T, w *world) {
 	for _, name := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs} {
 		must(t, js.DeleteStream(t.Context(), name))
 	}
-	testkit.Eventually(t, patience, "the streams are made again", func() bool {
+	testkit.Eventually(t, "the streams are made again", func() bool {
 		for _, name := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs} {
 			if _, err := js.Stream(t.Context(), name); err != nil {
 				return false
@@ -237,7 +237,7 @@ func TestI3I5MissingStreamsAreMadeAgainWithoutADrone(t *testing.T) {
 	first := w.connect(spawnKey("doc-1"))
 	awaitStream := func(name string, published uint64) {
 		t.Helper()
-		testkit.Eventually(t, patience, name+" has what is on record", func() bool {
+		testkit.Eventually(t, name+" has what is on record", func() bool {
 			stream, err := js.Stream(t.Context(), name)
 			return err == nil && stream.CachedInfo().State.Msgs >= published
 		})

@@ -87,7 +87,7 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 	back := func(why string) {
 		t.Helper()
 		granted := l.granted.Load()
-		testkit.Eventually(t, patience, why+": connects are granted", func() bool { return l.granted.Load() > granted+50 })
+		testkit.Eventually(t, why+": connects are granted", func() bool { return l.granted.Load() > granted+50 })
 	}
 	back("at first")
 	for _, fault := range []struct {
@@ -103,7 +103,7 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 		running, refused := len(d.rt.Live()), l.refused.Load()
 		fault.begin()
 		// 8 askers with a time-out of 5 s each would take twenty minutes.
-		testkit.Eventually(t, patience, fault.what+": connects are refused at once", func() bool { return l.refused.Load() > refused+2000 })
+		testkit.Eventually(t, fault.what+": connects are refused at once", func() bool { return l.refused.Load() > refused+2000 })
 		wantServed()
 		if n := len(d.rt.Live()); n < running {
 			t.Errorf("%s: of %d backends, %d run", fault.what, running, n)
@@ -113,8 +113,8 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 		wantServed()
 	}
 	l.stop()
-	testkit.Eventually(t, 2*patience, "all backends are ready", func() bool { return w.count("backend where status < 50") == 0 })
-	testkit.Eventually(t, patience, "nothing is left on record", func() bool { return w.count("outbox") == 0 })
+	testkit.Eventually(t, "all backends are ready", func() bool { return w.count("backend where status < 50") == 0 })
+	testkit.Eventually(t, "nothing is left on record", func() bool { return w.count("outbox") == 0 })
 	backends := w.count("backend where status = 50")
 	if n := w.count("backend"); n != backends || int64(n) < l.granted.Load() || n != len(d.rt.Live()) {
 		t.Errorf("%d backends, %d ready, %d run, %d granted", n, backends, len(d.rt.Live()), l.granted.Load())

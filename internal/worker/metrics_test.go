@@ -73,7 +73,7 @@ func (s *shown) awaitReady(status int, line string) {
 			s.t.Logf("the last answer was %s", got)
 		}
 	}()
-	testkit.Eventually(s.t, patience, fmt.Sprintf("/readyz says %d %q", status, line), func() bool {
+	testkit.Eventually(s.t, fmt.Sprintf("/readyz says %d %q", status, line), func() bool {
 		code, text := s.get("/readyz")
 		got = text
 		return code == status && strings.HasPrefix(text, line) && strings.Count(text, "\n") == 1
@@ -111,7 +111,7 @@ func TestMetricsCountEachRequestOnceByOutcome(t *testing.T) {
 		}
 	}
 	p.report(backend, messages.Ready)
-	testkit.Eventually(t, patience, "the reported actions gone", func() bool { return w.count("outbox where backend_id = $1", backend) == 0 })
+	testkit.Eventually(t, "the reported actions gone", func() bool { return w.count("outbox where backend_id = $1", backend) == 0 })
 
 	s.want(requests("connect", "ok"), 21)
 	s.want(requests("connect", "BadRequest"), 1)
@@ -190,17 +190,17 @@ func TestMetricsCountTakeoversFailuresAndReconnects(t *testing.T) {
 	s.want("lease_takeovers_total", 1)
 
 	link.Cut()
-	testkit.Eventually(t, patience, "the loss is shown", func() bool { return s.value("nats_connected") == 0 })
+	testkit.Eventually(t, "the loss is shown", func() bool { return s.value("nats_connected") == 0 })
 	// A row that a crash left behind cannot be published now.
 	_, err = w.db.Exec(t.Context(), `insert into outbox (id, kind, backend_id, drone, status, due_at)
 		values (nextval('outbox_id'), 'state', 'left-1', 'dr-a', 50, now())`)
 	must(t, err)
-	testkit.Eventually(t, patience, "the failure is counted", func() bool {
+	testkit.Eventually(t, "the failure is counted", func() bool {
 		return s.value(`outbox_publish_failures_total{kind="event"}`) > 0
 	})
 	link.Heal()
-	testkit.Eventually(t, patience, "the reconnection is counted", func() bool { return s.value("nats_reconnects_total") >= 1 })
-	testkit.Eventually(t, patience, "the row is healed", func() bool { return w.count("outbox where backend_id = 'left-1'") == 0 })
+	testkit.Eventually(t, "the reconnection is counted", func() bool { return s.value("nats_reconnects_total") >= 1 })
+	testkit.Eventually(t, "the row is healed", func() bool { return w.count("outbox where backend_id = 'left-1'") == 0 })
 	if s.value("outbox_healed_rows_total") < 1 {
 		t.Error("no row counts as healed")
 	}
@@ -246,7 +246,7 @@ func TestI7ReadyzSaysStoppingUntilWhatWasTakenIsReplied(t *testing.T) {
 	s.awaitReady(http.StatusOK, "ready\n")
 	database.Stall()
 	reply := w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, patience)
-	testkit.Eventually(t, patience, "the statement is under way", func() bool { return s.value(`postgres_connections{state="in_use"}`) > 0 })
+	testkit.Eventually(t, "the statement is under way", func() bool { return s.value(`postgres_connections{state="in_use"}`) > 0 })
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); stop() }()
 	s.awaitReady(http.StatusServiceUnavailable, "not ready: stopping")
@@ -271,7 +271,7 @@ func TestI6MetricsCountSweepsOnce(t *testing.T) {
 		id := w.connect(limited(fmt.Sprintf("doc-%d", i), 1, 0, nil)).BackendID
 		awaitEnd(t, w, id)
 	}
-	testkit.Eventually(t, patience, "the sweeps are counted", func() bool { return s.value(`sweeps_total{cause="limit"}`) >= 3 })
+	testkit.Eventually(t, "the sweeps are counted", func() bool { return s.value(`sweeps_total{cause="limit"}`) >= 3 })
 	s.want(`sweeps_total{cause="limit"}`, 3)
 	s.want(`sweeps_total{cause="lost"}`, 0)
 }

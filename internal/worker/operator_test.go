@@ -126,7 +126,7 @@ func TestRevokedTokensLeadNowhere(t *testing.T) {
 		got[2].User != nil || got[2].TokenSHA256 != hexHash(ada1.Token) || *got[3].User != "ada" || *got[4].User != "" {
 		t.Errorf("the events are %+v", got)
 	}
-	testkit.Eventually(t, patience, "an empty outbox", func() bool { return w.count("outbox") == 0 })
+	testkit.Eventually(t, "an empty outbox", func() bool { return w.count("outbox") == 0 })
 }
 
 func hexHash(token string) string {

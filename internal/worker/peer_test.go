@@ -126,7 +126,7 @@ func (p *peer) seen(backend string) []messages.Action {
 // awaitAction waits for an action by its id.
 func (p *peer) awaitAction(backend, id string) (action messages.Action) {
 	p.w.t.Helper()
-	testkit.Eventually(p.w.t, patience, "the action "+id, func() bool {
+	testkit.Eventually(p.w.t, "the action "+id, func() bool {
 		for _, a := range p.seen(backend) {
 			if a.ID == id {
 				action = a

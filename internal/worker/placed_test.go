@@ -34,7 +34,7 @@ func twoPeers(t *testing.T, w *world) (first, second *peer) {
 func spawnOn(t *testing.T, w *world, p *peer, key string) messages.ConnectResponse {
 	t.Helper()
 	var resp messages.ConnectResponse
-	testkit.Eventually(t, patience, "a backend on "+p.name, func() bool {
+	testkit.Eventually(t, "a backend on "+p.name, func() bool {
 		resp = w.connect(spawnKey(key + nats.NewInbox()))
 		return resp.Drone == p.name
 	})
@@ -177,7 +177,7 @@ func TestI1DroneThatComesBackGoesOnWithItsBackends(t *testing.T) {
 	}
 	// A gap in which whoever does not renew for longer than a third of a lease is given
 	// no backends, but keeps those it has.
-	testkit.Eventually(t, patience, "the silent drone is given nothing more", func() bool {
+	testkit.Eventually(t, "the silent drone is given nothing more", func() bool {
 		other.heartbeat()
 		return w.count("drone where name = 'dr-a' and heard_at < now() - interval '2100 milliseconds'") == 1
 	})

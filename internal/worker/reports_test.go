@@ -175,7 +175,7 @@ func TestI3ReportThatCrossesItsRegistrationIsTaken(t *testing.T) {
 	reply := w.send(messages.ReportSubject(p.name), messages.Encode(messages.ReportRequest{
 		Session: p.session, Reports: []messages.Report{stateOf(id, messages.Starting)},
 	}), nil)
-	testkit.Eventually(t, patience, "the worker asks whether the session is known", func() bool {
+	testkit.Eventually(t, "the worker asks whether the session is known", func() bool {
 		return w.count("pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'select exists (select from drone %'") == 1
 	})
 	for _, sql := range []string{"update drone set session = 's-next'", "update backend set session = 's-next', revision = revision + 1"} {
@@ -357,7 +357,7 @@ func TestI7WorkerStoppedUnderLoadRepliesToAll(t *testing.T) {
 		t.Errorf("only %d of %d were granted while one of two workers stopped", granted, len(replies))
 	}
 	// What was committed is carried out, also what the stopped worker committed.
-	testkit.Eventually(t, patience, "all spawns at the drone", func() bool {
+	testkit.Eventually(t, "all spawns at the drone", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		spawns := make(map[string]bool)

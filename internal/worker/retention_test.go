@@ -47,11 +47,11 @@ func TestI8DroneThatIsLostForLongIsForgottenWithItsConsumer(t *testing.T) {
 	}
 	_, err := w.db.Exec(t.Context(), `update drone set lost_at = lost_at - interval '1 hour' where name = 'dr-gone'`)
 	must(t, err)
-	testkit.Eventually(t, patience, "the drone and its consumer are gone", func() bool {
+	testkit.Eventually(t, "the drone and its consumer are gone", func() bool {
 		return w.count("drone where name = 'dr-gone'") == 0 && !hasConsumer(t, w, "dr-gone")
 	})
 	id := w.connect(spawnKey("doc")).BackendID
-	testkit.Eventually(t, patience, "the other one runs backends", func() bool { return len(here.rt.Live()) == 1 })
+	testkit.Eventually(t, "the other one runs backends", func() bool { return len(here.rt.Live()) == 1 })
 	if w.status(id).Drone != "dr-here" || !hasConsumer(t, w, "dr-here") {
 		t.Error("the drone that is there was forgotten")
 	}
@@ -65,16 +65,16 @@ func TestI3DroneThatWasForgottenRegistersAndIsUsable(t *testing.T) {
 	d := startDrone(t, w, "dr-a", w.url)
 	_, err := w.db.Exec(t.Context(), `update drone set lost_at = now() - interval '2 hours'`)
 	must(t, err)
-	testkit.Eventually(t, patience, "the drone is forgotten", func() bool { return w.count("drone where lost_at is not null") == 0 })
+	testkit.Eventually(t, "the drone is forgotten", func() bool { return w.count("drone where lost_at is not null") == 0 })
 	var spawned messages.ConnectResponse
-	testkit.Eventually(t, patience, "it is given a backend", func() bool {
+	testkit.Eventually(t, "it is given a backend", func() bool {
 		data, refusal := w.ask(messages.SubjectConnect, limited("doc", 0, 0, fake.Script{}.Executable()))
 		if refusal == nil {
 			spawned = as[messages.ConnectResponse](t, data)
 		}
 		return refusal == nil
 	})
-	testkit.Eventually(t, patience, "it runs it", func() bool { return len(d.rt.Live()) == 1 })
+	testkit.Eventually(t, "it runs it", func() bool { return len(d.rt.Live()) == 1 })
 	if live := d.rt.Live(); live[0].BackendID() != spawned.BackendID {
 		t.Errorf("it runs %s", live[0].BackendID())
 	}
@@ -93,7 +93,7 @@ func TestI8EndedBackendCanBeAskedForUntilItIsPastItsTime(t *testing.T) {
 	}
 	_, err := w.db.Exec(t.Context(), `update backend set ended_at = ended_at - interval '1 hour'`)
 	must(t, err)
-	testkit.Eventually(t, patience, "it is gone, and its token too", func() bool {
+	testkit.Eventually(t, "it is gone, and its token too", func() bool {
 		return w.count("backend") == 0 && w.count("token") == 0
 	})
 	if _, refusal := w.ask(messages.SubjectStatus, messages.StatusRequest{BackendID: first.BackendID}); refusal == nil || refusal.Kind != messages.NotFound {

@@ -68,7 +68,7 @@ func droneEvents(t *testing.T, w *world, drone string) (types []string) {
 func awaitDroneEvents(t *testing.T, w *world, drone string, want ...string) {
 	t.Helper()
 	var got []string
-	testkit.Eventually(t, patience, "the last event about the drone", func() bool {
+	testkit.Eventually(t, "the last event about the drone", func() bool {
 		got = droneEvents(t, w, drone)
 		return len(got) >= len(want)
 	})
@@ -94,7 +94,7 @@ func TestI6LimitsEndBackendsOnARealDrone(t *testing.T) {
 	if live := d.rt.Live(); len(live) != 1 || live[0].BackendID() != kept {
 		t.Errorf("%d run", len(live))
 	}
-	testkit.Eventually(t, patience, "nothing on record of what has ended", func() bool {
+	testkit.Eventually(t, "nothing on record of what has ended", func() bool {
 		return w.count("outbox where backend_id <> $1", kept) == 0
 	})
 }
@@ -110,7 +110,7 @@ func TestI6BackendThatDoesNotGoIsAskedOnceSoftlyOnceHardAndEndsWithItsLease(t *t
 	first := w.connect(limited("doc", 1, 0, nil))
 	id := first.BackendID
 	p.report(id, messages.Ready)
-	testkit.Eventually(t, patience, "the lease is refused", func() bool { return len(p.heartbeat(id).Lost) > 0 })
+	testkit.Eventually(t, "the lease is refused", func() bool { return len(p.heartbeat(id).Lost) > 0 })
 	if info := w.status(id); info.Status == messages.Terminated {
 		t.Error("I1: it ended before its lease")
 	}
@@ -155,7 +155,7 @@ func TestI6StartThatNobodyEndsIsEndedByTheWorkers(t *testing.T) {
 	slow := w.connect(spawnKey("slow")).BackendID
 	p.report(slow, messages.Starting)
 	// Its drone renews for as long as it may.
-	testkit.Eventually(t, patience, "the lease is refused", func() bool { return len(p.heartbeat(slow).Lost) > 0 })
+	testkit.Eventually(t, "the lease is refused", func() bool { return len(p.heartbeat(slow).Lost) > 0 })
 	told := p.awaitAction(slow, messages.TerminateID(slow, true))
 	if told.Terminate.Reason != messages.ReasonStartupTimeout {
 		t.Errorf("it is to be killed for %s", told.Terminate.Reason)
@@ -201,12 +201,12 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 			t.Error("a lost backend's token leads somewhere")
 		}
 	}
-	testkit.Eventually(t, patience, "nothing on record for the lost drone", func() bool { return w.count("outbox") == 0 })
+	testkit.Eventually(t, "nothing on record for the lost drone", func() bool { return w.count("outbox") == 0 })
 	js, err := jetstream.New(w.nc)
 	must(t, err)
 	stream, err := js.Stream(t.Context(), messages.StreamActions)
 	must(t, err)
-	testkit.Eventually(t, patience, "nothing in the stream for the lost drone", func() bool {
+	testkit.Eventually(t, "nothing in the stream for the lost drone", func() bool {
 		info, err := stream.Info(t.Context())
 		return err == nil && info.State.Msgs == 0
 	})

@@ -131,7 +131,7 @@ func startTracedDrone(t *testing.T, w *world, tracer *tracing.Tracer) (stop func
 // awaitStatus waits until a backend has reached a status.
 func awaitStatus(t *testing.T, w *world, backend string, status messages.Status) {
 	t.Helper()
-	testkit.Eventually(t, patience, backend+" is "+status.String(), func() bool { return w.status(backend).Status == status })
+	testkit.Eventually(t, backend+" is "+status.String(), func() bool { return w.status(backend).Status == status })
 }
 
 const (

@@ -78,7 +78,7 @@ func process(t *testing.T, w *world, name string, cmd *exec.Cmd) (terminate func
 		}
 	})
 	t.Cleanup(terminate)
-	testkit.Eventually(t, patience, name+" answers", func() bool { return versions(t, w)[name] != "" })
+	testkit.Eventually(t, name+" answers", func() bool { return versions(t, w)[name] != "" })
 	return terminate
 }
 
@@ -157,7 +157,7 @@ func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
 func (f *flood) await(t *testing.T, more int64) {
 	t.Helper()
 	until := f.done.Load() + more
-	testkit.Eventually(t, patience, "connects are settled", func() bool { return f.done.Load() >= until })
+	testkit.Eventually(t, "connects are settled", func() bool { return f.done.Load() >= until })
 }
 
 // I7: workers of two versions take turns under load, as real processes that get SIGTERM.

@@ -6,7 +6,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +49,7 @@ func TestFullDiskIsSaidAndLosesNothing(t *testing.T) {
 		last = j.Note(journal.Change{BackendID: id, Spawn: spawnOf(id), Secret: secret, State: &journal.State{Status: messages.Loading}, Report: reportOf(id, messages.Loading)})
 	}
 	i := 0
-	testkit.Eventually(t, 10*time.Second, "the disk is full", func() bool {
+	testkit.Eventually(t, "the disk is full", func() bool {
 		note(i)
 		i++
 		return j.Failing() != nil

@@ -197,7 +197,7 @@ func newLossyStage(t *testing.T) (*stage, *lossy) {
 	engine := theEngine(t)
 	socket, ok := strings.CutPrefix(engine.DaemonHost(), "unix://")
 	if !ok {
-		testkit.LeaveOut(t, "the engine is not at a Unix socket")
+		testkit.LeaveOut(t, "a test of Docker that is away takes an engine at a Unix socket", "unset DOCKER_HOST")
 	}
 	l := &lossy{relay: relay{"unix", socket}}
 	server := httptest.NewServer(l)

@@ -16,7 +16,7 @@ func TestDiskLimit(t *testing.T) {
 		return
 	}
 	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
-		testkit.LeaveOut(t, "a storage driver that can limit takes mkfs.btrfs")
+		testkit.LeaveOut(t, "tests of disk limits take mkfs.btrfs", "install btrfs-progs")
 	}
 	dir := t.TempDir()
 	file, mounted := filepath.Join(dir, "disk"), filepath.Join(dir, "mounted")
@@ -25,7 +25,7 @@ func TestDiskLimit(t *testing.T) {
 	} {
 		words := strings.Fields(command)
 		if said, err := exec.CommandContext(t.Context(), words[0], words[1:]...).CombinedOutput(); err != nil {
-			testkit.LeaveOut(t, command+": "+err.Error()+": "+string(said))
+			testkit.LeaveOut(t, "tests of disk limits mount a disk: "+command+": "+err.Error()+": "+string(said), "run make as root, on a machine that may mount")
 		}
 	}
 	t.Cleanup(func() {

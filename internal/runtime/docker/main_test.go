@@ -24,6 +24,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // patience bounds waits for what must happen.
@@ -32,8 +33,6 @@ const patience = 30 * time.Second
 // testLabel marks what the tests leave on the engine, for a while.
 const testLabel = "jetway-test"
 
-// JETWAY_TEST_DOCKER=off leaves out the tests that need an engine; make sets it where
-// none answers. Otherwise they fail without one.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if err := cleanUp(); err != nil {
@@ -47,11 +46,6 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(code)
-}
-
-// TestEngineAnswers is how make finds out whether there is an engine.
-func TestEngineAnswers(t *testing.T) {
-	theEngine(t)
 }
 
 // shared is the engine that all tests use, with the images that they run.
@@ -69,21 +63,13 @@ var shared struct {
 // theEngine is the engine of DOCKER_HOST, or of the usual socket.
 func theEngine(t *testing.T) *client.Client {
 	t.Helper()
-	if os.Getenv("JETWAY_TEST_DOCKER") == "off" {
-		t.Skip("JETWAY_TEST_DOCKER=off")
-	}
-	if testing.Short() {
-		t.Skip("needs a Docker engine")
-	}
+	testkit.NeedsDocker(t)
 	shared.once.Do(func() {
 		shared.run = newID()
 		shared.engine, shared.err = client.New(client.FromEnv)
-		if shared.err == nil {
-			_, shared.err = shared.engine.Ping(context.Background(), client.PingOptions{NegotiateAPIVersion: true})
-		}
 	})
 	if shared.err != nil {
-		t.Fatalf("no Docker engine answers: %v\nStart one, or leave these tests out with JETWAY_TEST_DOCKER=off", shared.err)
+		t.Fatal(shared.err)
 	}
 	return shared.engine
 }

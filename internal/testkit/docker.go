@@ -1,0 +1,37 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+)
+
+// dockerAnswers asks the engine of DOCKER_HOST, or of the usual socket, once.
+var dockerAnswers = sync.OnceValue(func() error {
+	if os.Getenv("JETWAY_TEST_DOCKER") == "off" {
+		return errors.New("JETWAY_TEST_DOCKER=off")
+	}
+	engine, err := client.New(client.FromEnv)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err = engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	return err
+})
+
+// NeedsDocker leaves a test out where no Docker engine answers, or where JETWAY_TEST_DOCKER
+// is off.
+func NeedsDocker(t testing.TB) {
+	t.Helper()
+	if err := dockerAnswers(); err != nil {
+		LeaveOut(t, "tests of the Docker runtime take a Docker engine ("+err.Error()+")", "install docker.io, or set DOCKER_HOST")
+	}
+}
