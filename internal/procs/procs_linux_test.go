@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const patience = 20 * time.Second
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // start starts a shell script that leads a process group.
 func start(t *testing.T, script string, args ...string) (*exec.Cmd, *Ref) {
@@ -51,7 +50,7 @@ func open(t *testing.T, pid int) *Ref {
 
 func (r *Ref) ends(t *testing.T) {
 	t.Helper()
-	giveUp := time.AfterFunc(patience, r.Close)
+	giveUp := time.AfterFunc(testkit.Patience, r.Close)
 	defer giveUp.Stop()
 	if err := r.Wait(); err != nil {
 		t.Fatalf("process %d lives: %v", r.PID, err)
@@ -173,7 +172,7 @@ func TestSignalGroupReachesMembersOnly(t *testing.T) {
 			first, _ := strconv.Atoi(words[0])
 			second, _ := strconv.Atoi(words[1])
 			member, escaped := open(t, first), open(t, second)
-			await(t, "setsid", func() bool { stat, err := Read(second); return err == nil && stat.Session == second })
+			testkit.Eventually(t, "it is in a session of its own", func() bool { stat, err := Read(second); return err == nil && stat.Session == second })
 			if leaderEnded { // and is a zombie
 				if err := leader.Signal(unix.SIGKILL); err != nil {
 					t.Fatal(err)
@@ -189,17 +188,6 @@ func TestSignalGroupReachesMembersOnly(t *testing.T) {
 				t.Errorf("%s: it reached who is not of the group", name)
 			}
 			_ = escaped.Signal(unix.SIGKILL)
-		}
-	}
-}
-
-func await(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for began := time.Now(); !cond(); <-tick.C {
-		if time.Since(began) > patience {
-			t.Fatalf("it did not come to %s", what)
 		}
 	}
 }
@@ -222,7 +210,7 @@ func TestFindsByEnvironment(t *testing.T) {
 	}
 	// Start returns when the program's files are closed to it, before the kernel has
 	// written where its environment is.
-	await(t, "have an environment", func() bool { return len(environ(nil, cmd.Process.Pid)) > 0 })
+	testkit.Eventually(t, "it has an environment", func() bool { return len(environ(nil, cmd.Process.Pid)) > 0 })
 	var got []ID
 	err = Each(func(env Env) bool { return env.Has(label, "a=b") }, func(id ID, env Env) {
 		got = append(got, id)

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -41,7 +40,7 @@ func open(tb testing.TB, dir string) (*journal.Journal, journal.Contents) {
 
 func wait(tb testing.TB, j *journal.Journal, mark journal.Mark) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := j.Wait(ctx, mark); err != nil {
 		tb.Fatal(err)
@@ -50,7 +49,7 @@ func wait(tb testing.TB, j *journal.Journal, mark journal.Mark) {
 
 func shut(tb testing.TB, j *journal.Journal) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := j.Close(ctx); err != nil {
 		tb.Fatal(err)
@@ -245,7 +244,8 @@ func TestManyAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	j, _ := open(t, dir)
 	var wg sync.WaitGroup
-	for i := range 500 {
+	const backends = 500
+	for i := range backends {
 		wg.Go(func() {
 			id := fmt.Sprintf("b-%d", i)
 			for _, status := range []messages.Status{messages.Loading, messages.Starting, messages.Ready} {
@@ -260,7 +260,7 @@ func TestManyAtOnce(t *testing.T) {
 	wg.Wait()
 	shut(t, j)
 	_, contents := open(t, dir)
-	if len(contents.Backends) != 500 || len(contents.Reports) != 1500 {
+	if len(contents.Backends) != backends || len(contents.Reports) != 3*backends {
 		t.Fatalf("%d backends, %d reports", len(contents.Backends), len(contents.Reports))
 	}
 	last := map[string]messages.Status{}
@@ -325,7 +325,7 @@ func TestDamagedFileIsSetAsideOrAsItWas(t *testing.T) {
 	j, _ := open(t, dir)
 	m := model{backends: map[string]journal.Backend{}}
 	var before model
-	for i := range 300 {
+	for i := range testkit.Sized(100, 300) {
 		id := fmt.Sprintf("b-%d", i)
 		b := journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
 		c := journal.Change{BackendID: id, Spawn: &b.Spawn, State: &b.State}
