@@ -3,7 +3,10 @@ package guard
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/procs"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // hand is a clock that a test moves.
@@ -57,12 +61,10 @@ func (s *setting) look(ms int64) (next time.Duration, needed bool) {
 // lookUntilDone looks until nothing is left of what was past its deadline.
 func (s *setting) lookUntilDone(ms int64) {
 	s.t.Helper()
-	for began := time.Now(); time.Since(began) < patience; {
-		if s.look(ms); len(s.killing) == 0 {
-			return
-		}
-	}
-	s.t.Fatalf("something is left: %v", s.killing)
+	testkit.Eventually(s.t, "nothing is left", func() bool {
+		s.look(ms)
+		return len(s.killing) == 0
+	})
 }
 
 // watched is a process that a test watches.
@@ -88,7 +90,7 @@ func watch(t *testing.T, pid int) watched {
 // ends waits for the end of the process.
 func (w watched) ends() {
 	w.t.Helper()
-	giveUp := time.AfterFunc(patience, w.Close)
+	giveUp := time.AfterFunc(testkit.Patience, w.Close)
 	defer giveUp.Stop()
 	if err := w.Wait(); err != nil {
 		w.t.Fatalf("process %d lives: %v", w.PID, err)
@@ -230,19 +232,59 @@ func TestI1TornSlotHidesNoOther(t *testing.T) {
 	process.ends()
 }
 
-// deadAgent starts an agent of its own process that renews its backend so often, and
-// returns it with the backend's processes and the guard's.
-func startAgent(t *testing.T, ttl string, renewals string) (dir string, agent watched, backend []watched, guard watched, deadline time.Duration) {
+// soon is a lease that is to run out.
+const soon = 300 * time.Millisecond
+
+// ownAgent is an agent in a process of its own, with two backends: "b", which has children,
+// and "marker".
+type ownAgent struct {
+	watched
+	t       *testing.T
+	dir     string
+	backend []watched // b, and all of it
+	marker  watched
+	guard   watched
+	orders  io.Writer
+	said    *said
+}
+
+func startAgent(t *testing.T) *ownAgent {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "data")
+	a := &ownAgent{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	cmd := backendCommand(self(t), "", "")
-	cmd.Args = []string{self(t), "as=agent", dir, ttl, renewals}
-	said := listen(t, cmd)
-	for _, name := range []string{"child", "leaver", "pid"} {
-		backend = append(backend, watch(t, said.number(name)))
+	cmd.Args = []string{self(t), "as=agent", a.dir}
+	var err error
+	if a.orders, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
 	}
-	deadline = time.Duration(said.number("deadline")) * time.Millisecond
-	return dir, watch(t, cmd.Process.Pid), backend, watch(t, guardOf(t, dir)), deadline
+	a.said = listen(t, cmd)
+	for _, name := range []string{"child", "leaver", "b"} {
+		a.backend = append(a.backend, watch(t, a.said.number(name)))
+	}
+	a.marker = watch(t, a.said.number("marker"))
+	a.watched, a.guard = watch(t, cmd.Process.Pid), watch(t, guardOf(t, a.dir))
+	return a
+}
+
+// renew has it renew a lease for some times, one after the other, and gives its deadline.
+func (a *ownAgent) renew(id string, times ...time.Duration) (deadline time.Duration) {
+	a.t.Helper()
+	if _, err := fmt.Fprintln(a.orders, id, strings.Trim(fmt.Sprint(times), "[]")); err != nil {
+		a.t.Fatal(err)
+	}
+	delete(a.said.got, "deadline")
+	return time.Duration(a.said.number("deadline")) * time.Millisecond
+}
+
+// endAt waits for the end of processes, which is not to come before a deadline.
+func endAt(t *testing.T, processes []watched, deadline time.Duration) {
+	t.Helper()
+	for _, process := range processes {
+		process.ends()
+	}
+	if now := boottime.Now(); now < deadline {
+		t.Fatalf("ended %v before the deadline", deadline-now)
+	}
 }
 
 // guardOf is the process of the guard that has the place.
@@ -264,47 +306,43 @@ func atoi(text string) (n int) {
 
 func TestI1BackendOfAKilledAgentEndsAtItsHardDeadline(t *testing.T) {
 	t.Parallel()
-	_, agent, backend, guard, deadline := startAgent(t, "3s", "0")
-	if err := agent.Signal(9); err != nil {
+	a := startAgent(t)
+	a.renew("marker", soon)
+	deadline := a.renew("b", soon)
+	if err := a.Signal(9); err != nil {
 		t.Fatal(err)
 	}
-	agent.ends()
-	if boottime.Now() < deadline-time.Second { // unless this machine is very slow
-		for _, process := range backend {
-			process.lives()
-		}
-	}
-	for _, process := range backend {
-		process.ends()
-	}
-	if now := boottime.Now(); now < deadline {
-		t.Fatalf("ended %v before the deadline", deadline-now)
-	}
-	guard.ends() // nobody needs it any more
+	a.ends()
+	endAt(t, a.backend, deadline)
+	a.marker.ends()
+	a.guard.ends() // nobody needs it any more
 }
 
 func TestI1BackendOfAStoppedAgentEndsAtItsHardDeadline(t *testing.T) {
 	t.Parallel()
-	dir, agent, backend, guard, deadline := startAgent(t, "2s", "8")
-	// It was renewed for twice as long as a lease lives, and lives.
-	if err := agent.Signal(19); err != nil { // SIGSTOP
+	a := startAgent(t)
+	// Renewed before its deadline it lives past it: the marker ended at a later one.
+	a.renew("b", 3*time.Second, far)
+	deadline := a.renew("marker", 3*time.Second)
+	endAt(t, []watched{a.marker}, deadline)
+	for _, process := range a.backend {
+		process.lives()
+	}
+
+	deadline = a.renew("b", soon)
+	if err := a.Signal(19); err != nil { // SIGSTOP
 		t.Fatal(err)
 	}
-	for _, process := range backend {
-		process.ends()
-	}
-	if now := boottime.Now(); now < deadline {
-		t.Fatalf("ended %v before the deadline", deadline-now)
-	}
-	agent.lives()
-	guard.lives() // the agent may come back
-	if _, err := Open(dir, droneOf(dir)); !errors.Is(err, ErrHeld) {
+	endAt(t, a.backend, deadline)
+	a.lives()
+	a.guard.lives() // the agent may come back
+	if _, err := Open(a.dir, droneOf(a.dir)); !errors.Is(err, ErrHeld) {
 		t.Fatalf("the stopped agent lost its directory: %v", err)
 	}
-	if err := agent.Signal(9); err != nil {
+	if err := a.Signal(9); err != nil {
 		t.Fatal(err)
 	}
-	guard.ends()
+	a.guard.ends()
 }
 
 func TestAgentStartsAnotherGuard(t *testing.T) {
@@ -316,7 +354,8 @@ func TestAgentStartsAnotherGuard(t *testing.T) {
 	defer cancel()
 	await(t, post)
 	backend, _ := run(t, "b", droneOf(dir))
-	if err := ledger.Put(Lease{BackendID: "b", PID: backend.PID, HardAtMS: (boottime.Now() + 2*time.Second).Milliseconds()}); err != nil {
+	lease := Lease{BackendID: "b", PID: backend.PID, HardAtMS: (boottime.Now() + far).Milliseconds()}
+	if err := ledger.Put(lease); err != nil {
 		t.Fatal(err)
 	}
 	first := watch(t, guardOf(t, dir))
@@ -324,12 +363,14 @@ func TestAgentStartsAnotherGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.ends()
-	backend.ends() // by another guard
+	testkit.Eventually(t, "another guard has the place", func() bool { return guardOf(t, dir) != first.PID })
 	second := watch(t, guardOf(t, dir))
-	if second.ID == first.ID {
-		t.Fatal("the same guard")
-	}
 	await(t, post)
+	lease.HardAtMS = boottime.Now().Milliseconds()
+	if err := ledger.Renew([]Lease{lease}); err != nil {
+		t.Fatal(err)
+	}
+	backend.ends() // by that guard
 	// It stays when the agent's watch over it ends, until nobody needs it.
 	cancel()
 	post.Wait()
@@ -353,34 +394,39 @@ func TestI1NewerGuardTakesOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, agent, backend, first, deadline := startAgent(t, "5s", "0")
-			before(first)
-			if err := agent.Signal(9); err != nil {
+			a := startAgent(t)
+			before(a.guard)
+			if err := a.Signal(9); err != nil {
 				t.Fatal(err)
 			}
-			agent.ends()
-			ledger, err := Open(dir, droneOf(dir))
+			a.ends()
+			ledger, err := Open(a.dir, droneOf(a.dir))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer ledger.Close()
-			if found := ledger.Found(); len(found) != 1 || found[0].BackendID != "b" || found[0].PID != backend[2].PID {
-				t.Fatalf("found %v", found)
+			found := map[string]int{}
+			for _, lease := range ledger.Found() {
+				found[lease.BackendID] = lease.PID
 			}
-			post := Start(t.Context(), slog.New(slog.DiscardHandler), []string{self(t), "as=guard"}, dir)
+			if want := map[string]int{"b": a.backend[2].PID, "marker": a.marker.PID}; !maps.Equal(found, want) {
+				t.Fatalf("found %v, want %v", found, want)
+			}
+			post := Start(t.Context(), slog.New(slog.DiscardHandler), []string{self(t), "as=guard"}, a.dir)
 			t.Cleanup(post.Wait)
 			await(t, post)
-			first.ends()
-			second := watch(t, guardOf(t, dir))
-			for _, process := range backend {
-				process.ends()
-			}
-			if now := boottime.Now(); now < deadline {
-				t.Fatalf("ended %v before the deadline", deadline-now)
-			}
-			second.lives()
-			if err := ledger.Remove("b"); err != nil {
+			a.guard.ends()
+			second := watch(t, guardOf(t, a.dir))
+			at := (boottime.Now() + soon).Milliseconds()
+			if err := ledger.Renew([]Lease{{BackendID: "b", HardAtMS: at}, {BackendID: "marker", HardAtMS: at}}); err != nil {
 				t.Fatal(err)
+			}
+			endAt(t, append(a.backend, a.marker), time.Duration(at)*time.Millisecond)
+			second.lives()
+			for id := range found {
+				if err := ledger.Remove(id); err != nil {
+					t.Fatal(err)
+				}
 			}
 		})
 	}
@@ -411,9 +457,7 @@ func TestNoGuardStandsWithoutAProgram(t *testing.T) {
 
 func await(t *testing.T, post *Post) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := post.Await(ctx); err != nil {
+	if err := post.Await(testkit.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	if !post.Stands() {
