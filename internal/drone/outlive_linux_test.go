@@ -22,6 +22,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/drone/guard"
+	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -203,6 +204,33 @@ func (s *realSite) running() (pids []int) {
 
 func (s *realSite) none() bool { return len(s.running()) == 0 }
 
+// awaitNone waits until none of those that run now does.
+func (s *realSite) awaitNone() {
+	s.t.Helper()
+	for _, pid := range s.running() {
+		var process *procs.Ref
+		id, err := procs.Identify(pid)
+		if err == nil {
+			process, err = procs.Open(id)
+		}
+		if errors.Is(err, procs.ErrGone) {
+			continue
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		giveUp := time.AfterFunc(testkit.Patience, process.Close)
+		if err := process.Wait(); err != nil {
+			s.t.Fatalf("process %d lives: %v", pid, err)
+		}
+		giveUp.Stop()
+		process.Close()
+	}
+	if !s.none() {
+		s.t.Fatalf("%v run on", s.running())
+	}
+}
+
 func address(states []messages.State) string { return states[len(states)-1].Address }
 
 func exit(t *testing.T, address string, code int) {
@@ -298,7 +326,7 @@ func TestI1PastTheHardDeadlineNoProcessOutlivesItsAgent(t *testing.T) {
 				return held.PID != 0
 			})
 			agent.signal(down.signal)
-			testkit.Eventually(t, "it is ended", s.none)
+			s.awaitNone()
 			if now := boottime.Now().Milliseconds(); now < held.HardAtMS {
 				t.Fatalf("ended %d ms before the hard deadline", held.HardAtMS-now)
 			}
