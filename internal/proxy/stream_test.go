@@ -182,7 +182,7 @@ func TestMemoryOfLargeBodiesIsConstant(t *testing.T) {
 		w.passLarge(size)
 		return int64(allocated() - before)
 	}
-	const size = 64 << 20
+	const size = 32 << 20
 	allocates(size) // what pools keep from now on
 	if once, twice := allocates(size), allocates(2*size); twice-once > size/16 {
 		t.Errorf("%d KiB are allocated for passing %d MiB both ways, %d KiB for twice as much", once>>10, size>>20, twice>>10)
