@@ -180,7 +180,7 @@ func (s *site) registry() *shop {
 	ref, err := name.ParseReference(shop.image)
 	var img v1.Image
 	if err == nil {
-		img, err = roomImage(roomRoot(s.t))
+		img, err = roomImage(roomRoot(s.t), s.drone)
 	}
 	if err == nil {
 		err = remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: shop.user, Password: shop.password}))
@@ -192,7 +192,8 @@ func (s *site) registry() *shop {
 	return shop
 }
 
-func roomImage(root string) (v1.Image, error) {
+// roomImage is an image that no engine has, unless it has pulled just this one.
+func roomImage(root, mark string) (v1.Image, error) {
 	archive, err := roomArchive(root)
 	if err != nil {
 		return nil, err
@@ -205,7 +206,7 @@ func roomImage(root string) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mutate.Config(img, v1.Config{Entrypoint: []string{"/room"}, Env: []string{"HOST=0.0.0.0"}})
+	return mutate.Config(img, v1.Config{Entrypoint: []string{"/room"}, Env: []string{"HOST=0.0.0.0", "MARK=" + mark}})
 }
 
 // ServeHTTP is the registry.

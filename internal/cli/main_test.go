@@ -3,9 +3,12 @@ package cli
 import (
 	"bytes"
 	"context"
+	"flag"
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +33,10 @@ func TestMain(m *testing.M) {
 	}
 	// The longest that there is: no command gives up because the machine is slow.
 	if err := os.Setenv("JETWAY_TIMEOUT", "60s"); err != nil {
+		panic(err)
+	}
+	// Most wait more than they work. Who says -parallel has the last word.
+	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
 	testkit.Main(m, endShared)
