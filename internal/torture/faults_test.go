@@ -5,12 +5,15 @@ package torture_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // fault is one fault that was done, from when to when.
@@ -63,6 +66,8 @@ type faults struct {
 	s *system
 	// only, where not empty, are the kinds to choose from.
 	only map[string]bool
+	// small has each kind done once, and each for a moment.
+	small bool
 
 	mu   sync.Mutex
 	done []fault
@@ -78,12 +83,13 @@ func newFaults(s *system, only ...string) *faults {
 	return f
 }
 
-// run does faults until ctx ends, up to three at a time, and waits until all is as before.
+// run does faults until ctx ends, or each once, up to three at a time, and waits until all
+// is as before.
 func (f *faults) run(ctx context.Context, random *rand.Rand) {
 	slots := make(chan struct{}, 3)
-	for ctx.Err() == nil {
-		sleep(ctx, time.Duration(random.IntN(1500))*time.Millisecond)
-		k, own := f.choose(random), rand.New(rand.NewPCG(random.Uint64(), random.Uint64()))
+	for k := range f.sequence(ctx, random) {
+		sleep(ctx, f.upTo(random, 1500*time.Millisecond))
+		own := rand.New(rand.NewPCG(random.Uint64(), random.Uint64()))
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -91,33 +97,73 @@ func (f *faults) run(ctx context.Context, random *rand.Rand) {
 		}
 		f.held.Go(func() {
 			defer func() { <-slots }()
-			if k.alone != "" {
-				if !f.take(k.alone) {
-					return
-				}
-				defer f.giveBack(k.alone)
-			}
-			from := f.s.now()
-			if target := k.do(f, ctx, own); target != "" {
-				f.mu.Lock()
-				f.done = append(f.done, fault{k.name, target, from, f.s.now()})
-				f.mu.Unlock()
+			for !f.try(ctx, k, own) && f.small && ctx.Err() == nil {
+				sleep(ctx, 100*time.Millisecond) // until there is something to do it to
 			}
 		})
 	}
 	f.held.Wait()
 }
 
+// sequence chooses kinds of faults.
+func (f *faults) sequence(ctx context.Context, random *rand.Rand) iter.Seq[kind] {
+	return func(yield func(kind) bool) {
+		if !f.small {
+			for ctx.Err() == nil && yield(f.choose(random)) {
+			}
+			return
+		}
+		node := false // one is enough of those that a node takes its time after
+		for _, i := range random.Perm(len(kinds)) {
+			k := kinds[i]
+			if !f.allows(k) || node && k.alone == "node" {
+				continue
+			}
+			node = node || k.alone == "node"
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// try does a fault, and says whether it found something to do it to.
+func (f *faults) try(ctx context.Context, k kind, random *rand.Rand) bool {
+	if k.alone != "" {
+		if !f.take(k.alone) {
+			return false
+		}
+		defer f.giveBack(k.alone)
+	}
+	from := f.s.now()
+	target := k.do(f, ctx, random)
+	if target == "" {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.done = append(f.done, fault{k.name, target, from, f.s.now()})
+	return true
+}
+
+// allows says whether a kind is to be chosen from.
+func (f *faults) allows(k kind) bool {
+	if f.small && k.name == "full disk" && !f.s.disks[0].mounted {
+		return false
+	}
+	return len(f.only) == 0 || f.only[k.name]
+}
+
 func (f *faults) choose(random *rand.Rand) kind {
 	total := 0
 	for _, k := range kinds {
-		if len(f.only) == 0 || f.only[k.name] {
+		if f.allows(k) {
 			total += k.weight
 		}
 	}
 	n := random.IntN(total)
 	for _, k := range kinds {
-		if len(f.only) > 0 && !f.only[k.name] {
+		if !f.allows(k) {
 			continue
 		}
 		if n -= k.weight; n < 0 {
@@ -157,13 +203,29 @@ func (f *faults) pick(random *rand.Rand, groups ...[]*proc) (*proc, func()) {
 	return p, func() { f.giveBack(p.name) }
 }
 
+// upTo is a length of time below a limit.
+func (f *faults) upTo(random *rand.Rand, limit time.Duration) time.Duration {
+	if f.small {
+		limit /= 5
+	}
+	return time.Duration(random.Int64N(int64(limit)))
+}
+
 // span is a length of time: mostly short, but often about as long as a lease lives,
 // where what is wrong with deadlines shows.
-func span(random *rand.Rand) time.Duration {
-	if random.IntN(3) == 0 {
+func (f *faults) span(random *rand.Rand) time.Duration {
+	if !f.small && random.IntN(3) == 0 {
 		return leaseTTL/2 + time.Duration(random.Int64N(int64(leaseTTL)))
 	}
-	return time.Duration(random.IntN(3000)) * time.Millisecond
+	return f.upTo(random, 3*time.Second)
+}
+
+// past is longer than leases live, by at most so much.
+func (f *faults) past(random *rand.Rand, limit time.Duration) time.Duration {
+	if f.small {
+		return f.upTo(random, limit)
+	}
+	return leaseTTL + f.upTo(random, limit)
 }
 
 func (f *faults) again(p *proc) {
@@ -179,7 +241,7 @@ func (f *faults) killOne(ctx context.Context, random *rand.Rand) string {
 	}
 	defer release()
 	p.end(syscall.SIGKILL)
-	sleep(ctx, span(random))
+	sleep(ctx, f.span(random))
 	f.again(p)
 	return p.name
 }
@@ -190,7 +252,7 @@ func (f *faults) freezeOne(ctx context.Context, random *rand.Rand) string {
 		return ""
 	}
 	defer release()
-	return freeze(ctx, p, span(random))
+	return freeze(ctx, p, f.span(random))
 }
 
 func freeze(ctx context.Context, p *proc, d time.Duration) string {
@@ -209,7 +271,7 @@ func (f *faults) freezeWorkers(ctx context.Context, random *rand.Rand) string {
 		}
 		defer f.giveBack(p.name)
 	}
-	d := leaseTTL + time.Duration(random.IntN(2000))*time.Millisecond
+	d := f.past(random, 2*time.Second)
 	for _, p := range f.s.workers {
 		p.signal(syscall.SIGSTOP)
 	}
@@ -228,7 +290,7 @@ func (f *faults) restartAgent(ctx context.Context, random *rand.Rand) string {
 	}
 	defer release()
 	p.end(syscall.SIGTERM)
-	sleep(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
+	sleep(ctx, f.upTo(random, time.Second))
 	f.again(p)
 	return p.name
 }
@@ -241,7 +303,7 @@ func (f *faults) killAgent(ctx context.Context, random *rand.Rand) string {
 	}
 	defer release()
 	p.end(syscall.SIGKILL)
-	sleep(ctx, time.Duration(random.IntN(1000))*time.Millisecond)
+	sleep(ctx, f.upTo(random, time.Second))
 	f.again(p)
 	return p.name
 }
@@ -277,7 +339,7 @@ func (f *faults) freezeBackend(ctx context.Context, random *rand.Rand) string {
 	}
 	defer f.giveBack(l.BackendID)
 	_ = syscall.Kill(l.PID, syscall.SIGSTOP)
-	sleep(ctx, span(random))
+	sleep(ctx, f.span(random))
 	if now, _ := f.s.register.of(l.BackendID); now.To == 0 {
 		_ = syscall.Kill(l.PID, syscall.SIGCONT)
 	}
@@ -300,7 +362,7 @@ func (f *faults) killNode(ctx context.Context, random *rand.Rand) string {
 	}
 	defer release()
 	p.end(syscall.SIGKILL)
-	sleep(ctx, span(random))
+	sleep(ctx, f.span(random))
 	f.again(p)
 	f.settle(ctx)
 	return p.name
@@ -316,7 +378,7 @@ func (f *faults) wipeNode(ctx context.Context, random *rand.Rand) string {
 	if err := f.s.wipe(p); err != nil {
 		f.s.failf("harness: wipe %s: %v", p.name, err)
 	}
-	sleep(ctx, span(random))
+	sleep(ctx, f.span(random))
 	f.again(p)
 	f.settle(ctx)
 	return p.name
@@ -328,13 +390,20 @@ func (f *faults) freezeNode(ctx context.Context, random *rand.Rand) string {
 		return ""
 	}
 	defer release()
-	what := freeze(ctx, p, span(random))
+	what := freeze(ctx, p, f.span(random))
 	f.settle(ctx)
 	return what
 }
 
-// settle gives a node time to get what it has missed before the next one fails.
-func (f *faults) settle(ctx context.Context) { sleep(ctx, 8*time.Second) }
+// settle waits until a node has what it has missed, before the next one fails.
+func (f *faults) settle(ctx context.Context) {
+	if !f.small {
+		sleep(ctx, 8*time.Second)
+	}
+	for ctx.Err() == nil && !f.s.audit.nodesAgree(ctx) {
+		sleep(ctx, 200*time.Millisecond)
+	}
+}
 
 func (f *faults) restartPostgres(ctx context.Context, random *rand.Rand) string {
 	return f.postgres(ctx, random, "fast shutdown")
@@ -352,8 +421,8 @@ func (f *faults) postgres(ctx context.Context, random *rand.Rand, how string) st
 	} else {
 		f.s.pg.Kill()
 	}
-	sleep(ctx, time.Duration(random.IntN(4000))*time.Millisecond)
-	again, cancel := context.WithTimeout(context.Background(), patience)
+	sleep(ctx, f.upTo(random, 4*time.Second))
+	again, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := f.s.pg.Restart(again); err != nil {
 		f.s.failf("harness: start Postgres again: %v", err)
@@ -379,7 +448,7 @@ func (f *faults) fullDisk(ctx context.Context, random *rand.Rand) string {
 	if err := d.fill(); err != nil {
 		f.s.failf("harness: %v", err)
 	}
-	sleep(ctx, span(random))
+	sleep(ctx, f.span(random))
 	if err := d.free(); err != nil {
 		f.s.failf("harness: %v", err)
 	}
