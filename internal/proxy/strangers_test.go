@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // A scan asks next to nothing of the workers, and what is known goes on working.
 func TestScanOfRandomTokensIsHeldOff(t *testing.T) {
-	const tokens, clients = 2_000, 16
+	const clients = 16
+	tokens := testkit.Sized(800, 2_000)
 	w := newWorld(t)
 	known := token("known")
 	w.leads(known, "be-a", echo)
