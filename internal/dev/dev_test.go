@@ -19,6 +19,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
@@ -30,10 +31,18 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// dataDir is a directory that the user of Postgres can reach, other than t.TempDir's.
+// dataDir is a directory that the user of Postgres can reach, other than t.TempDir's. It is
+// in memory where there is room: a stack syncs what it writes, and where tests of other
+// packages write too that takes minutes.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "jetway-dev-")
+	const memory = "/dev/shm"
+	place := ""
+	var disk unix.Statfs_t
+	if unix.Statfs(memory, &disk) == nil && disk.Bavail*uint64(disk.Bsize) > 1<<30 {
+		place = memory
+	}
+	dir, err := os.MkdirTemp(place, "jetway-dev-")
 	if err != nil {
 		t.Fatal(err)
 	}
