@@ -110,8 +110,8 @@ func (a *agent) patience() time.Duration {
 func (a *agent) register(ctx context.Context) error {
 	a.mu.Lock()
 	if a.session.superseded {
-		// From here on spawns of the old session are refused.
-		a.session.id, a.session.superseded, a.session.begun = newSession().id, false, false
+		// From here on spawns of the old session are refused. It is due until it is answered.
+		a.session.id, a.session.superseded, a.session.begun, a.session.again = newSession().id, false, false, true
 		a.known.Store(false)
 	}
 	id, begun := a.session.id, a.session.begun
