@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -20,8 +19,6 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const (
-	// soon is longer than anything here takes.
-	soon    = 20 * time.Second
 	cluster = "c.test"
 	session = "s-1"
 )
@@ -38,9 +35,6 @@ func newDB(t testing.TB) *db {
 	t.Helper()
 	dsn := testkit.Postgres(t)
 	d := &db{Store: open(t, dsn), t: t}
-	if err := d.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	raw, err := pgxpool.New(t.Context(), dsn+" pool_max_conns=3")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +46,12 @@ func newDB(t testing.TB) *db {
 
 func open(t testing.TB, dsn string) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 6})
+	return openWith(t, dsn, lease.DefaultTerms)
+}
+
+func openWith(t testing.TB, dsn string, terms lease.Terms) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 6, Terms: terms})
 	if err != nil {
 		t.Fatal(err)
 	}
