@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -188,7 +189,7 @@ func TestI7OddInputIsKept(t *testing.T) {
 
 func streamConsumers(t *testing.T, w *world) int {
 	t.Helper()
-	data, err := w.nc.Request("$JS.API.STREAM.INFO."+messages.StreamActions, nil, patience)
+	data, err := w.nc.Request("$JS.API.STREAM.INFO."+messages.StreamActions, nil, testkit.Patience)
 	must(t, err)
 	return as[struct {
 		State struct {

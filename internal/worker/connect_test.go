@@ -21,7 +21,7 @@ func TestI1I4OneKey200ConnectsTwoWorkers(t *testing.T) {
 	const askers = 200
 	replies := make([]<-chan *nats.Msg, askers)
 	for i := range replies {
-		replies[i] = w.sendConnect(spawnKey("doc"), patience)
+		replies[i] = w.sendConnect(spawnKey("doc"), testkit.Patience)
 	}
 	backend, spawned := "", 0
 	tokens := make(map[string]bool)
@@ -86,7 +86,7 @@ func TestI1HundredKeysRacedForByTwoWorkersHaveOneBackendEach(t *testing.T) {
 	}
 	for range 3 {
 		for i := range names {
-			replies = append(replies, w.sendConnect(spawnKey(names[i]), patience))
+			replies = append(replies, w.sendConnect(spawnKey(names[i]), testkit.Patience))
 		}
 	}
 	backends, spawned := make(map[string]string), 0
@@ -121,7 +121,7 @@ func TestI3LeavingBackendIsWaitedOut(t *testing.T) {
 
 	replies := make([]<-chan *nats.Msg, 20)
 	for i := range replies {
-		replies[i] = w.sendConnect(spawnKey("doc"), patience)
+		replies[i] = w.sendConnect(spawnKey("doc"), testkit.Patience)
 	}
 	// One that does not wait as long is refused, and the others go on waiting.
 	if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("doc"), 200*time.Millisecond)); refusal == nil || refusal.Kind != messages.KeyHeldUnhealthy {
@@ -165,7 +165,7 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	// Here nobody but who wants the key finds out that its lease has run out.
-	startWorker(t, w, "wo-a", options{ttl: 3 * time.Second, change: func(c *worker.Config) { c.SweepEvery = time.Hour }})
+	startWorker(t, w, "wo-a", options{change: func(c *worker.Config) { c.SweepEvery = time.Hour }})
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
 	untaken := w.connect(spawnKey("untaken")).BackendID
@@ -175,6 +175,8 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 		t.Fatalf("a live lease was not renewed: %+v", r)
 	}
 
+	_, err := w.db.Exec(t.Context(), `update lease set expires_at = now()`)
+	must(t, err)
 	var second messages.ConnectResponse
 	testkit.Eventually(t, "the takeover of the expired lease", func() bool {
 		p.heartbeat() // alive, but it renews nothing
