@@ -25,7 +25,7 @@ import (
 // by what looks for anything due or any drone, which is not said here.
 var planned = []string{"lease", "backend", "token"}
 
-var manyRows = testkit.Sized(5000, 50_000)
+var manyRows = testkit.Sized(2000, 50_000)
 
 // used makes a database in use: 20 drones; keys with backends, of which a tenth
 // live, and tokens.

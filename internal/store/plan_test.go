@@ -118,8 +118,8 @@ const (
 )
 
 var (
-	manyDrones   = testkit.Sized(500, 2000)
-	manyBackends = testkit.Sized(5000, 20_000)
+	manyDrones   = testkit.Sized(200, 2000)
+	manyBackends = testkit.Sized(2000, 20_000)
 )
 
 // fill makes drones and backends, live ones that are due only later, and ended ones.
@@ -226,9 +226,9 @@ func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
 	updates := d.counting()
-	was := map[string]int{}
+	was, wasCold := map[string]int{}, map[string]int{}
 	for _, table := range []string{"drone", "backend", "lease"} {
-		was[table], _ = updates(table)
+		was[table], wasCold[table] = updates(table)
 	}
 	for range 5 {
 		d.renew("dr-a", session, "b-1")
@@ -237,8 +237,8 @@ func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 		}
 	}
 	for table := range was {
-		if all, cold := updates(table); cold != 0 || all < was[table]+5 {
-			t.Errorf("%d of %d updates of %s changed its indexes", cold, all-was[table], table)
+		if all, cold := updates(table); cold != wasCold[table] || all < was[table]+5 {
+			t.Errorf("%d of %d updates of %s changed its indexes", cold-wasCold[table], all-was[table], table)
 		}
 	}
 }

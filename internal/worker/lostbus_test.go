@@ -24,7 +24,7 @@ import (
 )
 
 // againAfter is when what may have been lost is asked again.
-var againAfter = testkit.Patience / 30
+var againAfter = testkit.Patience / 90
 
 // persistently asks until it is granted, as a web tier would that is told to try again.
 func persistently(ctx context.Context, t *testing.T, nc *nats.Conn, req messages.ConnectRequest) (messages.ConnectResponse, bool) {
