@@ -16,7 +16,10 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	testkit.ManyAtOnce()
+	testkit.Main(m)
+}
 
 const (
 	cluster = "c.test"

@@ -7,10 +7,13 @@ package testkit
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +57,17 @@ func Main(m *testing.M, ends ...func() error) {
 		}
 	}
 	os.Exit(exit)
+}
+
+// ManyAtOnce has so many tests of this binary run at once that each waits more than it works,
+// unless -parallel says how many. It is for TestMain.
+func ManyAtOnce() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0)))
+	}
 }
 
 // ignored are goroutines that libraries keep for the process's life.

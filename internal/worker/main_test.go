@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 	if env := os.Getenv(workerEnv); env != "" {
 		playWorker(env)
 	}
+	testkit.ManyAtOnce()
 	testkit.Main(m)
 }
 
