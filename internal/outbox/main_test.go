@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/bus"
@@ -93,6 +94,24 @@ func newRig(t *testing.T) *rig {
 	}
 	r.js = js
 	return r
+}
+
+// stopTime has nothing in the outbox fall due by time, only when it is said to be due: else all
+// that takes longer than some seconds is published by whoever looks, once more, as it may be.
+// It gives a way to the database.
+func (r *rig) stopTime() *pgxpool.Pool {
+	r.t.Helper()
+	raw, err := pgxpool.New(r.each, r.dsn)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(raw.Close)
+	if _, err := raw.Exec(r.each, `
+create function not_by_time() returns trigger language plpgsql as $$ begin new.due_at := 'infinity'; return new; end $$;
+create trigger not_by_time before insert or update on outbox for each row when (new.due_at > now()) execute function not_by_time();`); err != nil {
+		r.t.Fatal(err)
+	}
+	return raw
 }
 
 // relay runs a relay that publishes over a URL, until stop is called or the test ends.

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
@@ -175,16 +174,7 @@ func TestI5StatesAfterOneThatFailedWaitForItAndThoseOfOthersDoNot(t *testing.T) 
 func TestI5I3ManyBackendsOfWhichSomeFail(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	raw, err := pgxpool.New(t.Context(), r.dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(raw.Close)
-	if _, err := raw.Exec(t.Context(), `
-create function not_by_time() returns trigger language plpgsql as $$ begin new.due_at := 'infinity'; return new; end $$;
-create trigger not_by_time before insert or update on outbox for each row when (new.due_at > now()) execute function not_by_time();`); err != nil {
-		t.Fatal(err)
-	}
+	raw := r.stopTime()
 	p := newLossy(t, r.url)
 	first, _ := r.relayOver(p)
 	second, _ := r.relayOver(p)
