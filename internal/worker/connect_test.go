@@ -59,6 +59,9 @@ func TestI1I4OneKey200ConnectsTwoWorkers(t *testing.T) {
 	if n := w.count("lease"); n != 1 {
 		t.Errorf("%d leases", n)
 	}
+	if n := w.count("outbox"); n != 1 {
+		t.Errorf("%d rows are on record, want one spawn", n)
+	}
 	if n := w.count("backend"); n != 1 {
 		t.Errorf("%d backends", n)
 	}

@@ -24,7 +24,7 @@ const droneEnv = "JETWAY_TEST_DRONE_AT"
 func droneConfig(name string) drone.Config {
 	return drone.Config{
 		Name: name, Cluster: cluster, Version: "test", RuntimeName: "fake",
-		Grace: 200 * time.Millisecond, ShutdownTimeout: time.Second,
+		Grace: 200 * time.Millisecond, ShutdownTimeout: testkit.Patience,
 	}
 }
 

@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -92,16 +93,21 @@ func (p *peer) tryReport(reports ...messages.Report) *messages.Error {
 	return refusal
 }
 
-// report wants states of one backend acknowledged, in one message.
+// report wants states of one backend acknowledged, in one message. As a drone does, it says
+// them again when the worker could not take them in its time.
 func (p *peer) report(backend string, statuses ...messages.Status) {
 	p.w.t.Helper()
 	reports := make([]messages.Report, len(statuses))
 	for i, s := range statuses {
 		reports[i] = stateOf(backend, s)
 	}
-	if refusal := p.tryReport(reports...); refusal != nil {
-		p.w.t.Fatalf("report of %s: %v", backend, refusal)
-	}
+	testkit.Eventually(p.w.t, "a report is taken", func() bool {
+		refusal := p.tryReport(reports...)
+		if refusal != nil && refusal.Kind != messages.Unavailable {
+			p.w.t.Fatalf("report of %s: %v", backend, refusal)
+		}
+		return refusal == nil
+	})
 }
 
 func stateOf(backend string, s messages.Status) messages.Report {
@@ -115,11 +121,20 @@ func stateOf(backend string, s messages.Status) messages.Report {
 	return r
 }
 
-// seen gives the actions about a backend so far.
-func (p *peer) seen(backend string) []messages.Action {
+// seen gives the actions about a backend so far, each once: until a drone's reports show that
+// it has taken one it comes again, after some seconds, and is the same.
+func (p *peer) seen(backend string) (seen []messages.Action) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(p.actions), func(a messages.Action) bool { return a.BackendID != backend })
+	for _, a := range p.actions {
+		again := slices.ContainsFunc(seen, func(b messages.Action) bool {
+			return a.ID == b.ID && reflect.DeepEqual(a.Spawn, b.Spawn) && reflect.DeepEqual(a.Terminate, b.Terminate)
+		})
+		if a.BackendID == backend && !again {
+			seen = append(seen, a)
+		}
+	}
+	return seen
 }
 
 // awaitAction waits for an action by its id.

@@ -220,6 +220,9 @@ func TestI3TerminateIsSentOnceSoftlyAndOnceHard(t *testing.T) {
 		got[2].ID != messages.TerminateID(id, true) || !got[2].Terminate.Hard || got[2].Terminate.Reason != messages.ReasonExternal {
 		t.Errorf("the drone got %+v, want spawn, one soft and one hard termination", got)
 	}
+	if n := w.count("outbox where backend_id = $1 and kind = 'terminate'", id); n != 2 {
+		t.Errorf("%d terminations are on record, want one soft and one hard", n)
+	}
 	p.report(id, messages.HardTerminating)
 	if n := w.count("outbox where backend_id = $1", id); n != 0 {
 		t.Errorf("%d actions stand on record after they were taken", n)
