@@ -128,8 +128,8 @@ func (a *agent) register(ctx context.Context) error {
 	a.mu.Unlock()
 	listed := slices.AppendSeq(running, maps.Keys(speaksOf)) // what runs first: the rest has ended
 	var unlisted []string
-	if len(listed) > messages.MaxRenewals {
-		listed, unlisted = listed[:messages.MaxRenewals], listed[messages.MaxRenewals:]
+	if len(listed) > messages.MaxNamed {
+		listed, unlisted = listed[:messages.MaxNamed], listed[messages.MaxNamed:]
 	}
 
 	request, cancel := context.WithTimeout(ctx, a.patience())
@@ -178,7 +178,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	}
 	a.mu.Unlock()
 	for {
-		n := min(len(held), messages.MaxRenewals)
+		n := min(len(held), messages.MaxNamed)
 		resp, err := a.renew(ctx, messages.HeartbeatRequest{Session: id, Ready: ready, Load: load, Renew: held[:n]})
 		if messages.KindOf(err) == messages.NotFound {
 			a.needSession(id)

@@ -30,7 +30,7 @@ func TestHeartbeatOfThousandsIsOneTransaction(t *testing.T) {
 	for _, table := range []string{"lease", "backend"} { // while one is analyzed, no room is made in pages
 		d.exec(`alter table ` + table + ` set (autovacuum_enabled = false)`)
 	}
-	ids := d.held("dr-a", messages.MaxRenewals)
+	ids := d.held("dr-a", messages.MaxNamed)
 	size := func() int {
 		return one[int](d, `select sum(pg_relation_size(indexrelid))::int from pg_index where indrelid = 'lease'::regclass`)
 	}
@@ -55,7 +55,7 @@ func TestHeartbeatOfThousandsIsOneTransaction(t *testing.T) {
 
 // BenchmarkHeartbeat says what a heartbeat costs for each backend of a drone.
 func BenchmarkHeartbeat(b *testing.B) {
-	for _, n := range []int{1, 10, 100, 1000, messages.MaxRenewals} {
+	for _, n := range []int{1, 10, 100, 1000, messages.MaxNamed} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			d := newDB(b)
 			d.drone("dr-a")
