@@ -94,10 +94,10 @@ type RegisterRequest struct {
 	// before it was started anew, the registration is refused with DroneHeld.
 	MachineID string `json:"machine_id"`
 	BootID    string `json:"boot_id"`
-	Cluster string `json:"cluster"`
-	Pool    string `json:"pool,omitempty"`
-	Version string `json:"version,omitempty"`
-	Runtime string `json:"runtime,omitempty"`
+	Cluster   string `json:"cluster"`
+	Pool      string `json:"pool,omitempty"`
+	Version   string `json:"version,omitempty"`
+	Runtime   string `json:"runtime,omitempty"`
 	// Capacity is what the drone takes at most.
 	Capacity
 	// GraceMS is how long the drone lets a backend that was asked to end go on before it

@@ -18,7 +18,7 @@ const (
 	MaxText       = 4 << 10  // a message for people
 	MaxLine       = 64 << 10 // a line of output
 	MaxSeconds    = 10 * 365 * 24 * 3600
-	MaxNamed   = 8000 // backends that one message names
+	MaxNamed      = 8000 // backends that one message names
 	MaxReports    = 1000 // states in one report
 	MaxPage       = 200  // rows in one listing
 )
