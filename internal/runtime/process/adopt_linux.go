@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
+	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
@@ -32,11 +32,10 @@ func (r *Runtime) open() (runtime.Runtime, error) {
 // openState sets the ports of processes that run aside, until they are adopted, and
 // removes what those that have ended have left.
 func (r *Runtime) openState() error {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
+	var err error
+	if r.boot, err = boottime.BootID(); err != nil {
 		return err
 	}
-	r.boot = strings.TrimSpace(string(boot))
 	if err := os.MkdirAll(r.config.StateDir, 0o700); err != nil {
 		return err
 	}
