@@ -53,6 +53,8 @@ type grammar struct {
 	Proxy  proxyCmd  `cmd:"" help:"Run a proxy, which leads browsers to backends."`
 	DNS    dnsCmd    `cmd:"" name:"dns" help:"Run a DNS server, which gets proxies their wildcard certificates."`
 
+	LeaseTTL leaseTTLCmd `cmd:"" name:"lease-ttl" help:"Show or change how long leases live."`
+
 	// Started by drones only.
 	Guard guardCmd `cmd:"" hidden:"" help:"End the backends of a drone past their leases, also while its agent is gone."`
 

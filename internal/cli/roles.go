@@ -31,7 +31,7 @@ type workerCmd struct {
 
 // leaseFlags say for how long leases are given.
 type leaseFlags struct {
-	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, the same for all workers. An outage of the database or of NATS that is shorter than two thirds of it ends no backend; a key whose drone has died is blocked for all of it. Default: ${default}."`
+	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, in a database where none is set yet: from then on all workers go by the database, and the command lease-ttl changes it. An outage of the database or of NATS that is shorter than two thirds of it ends no backend; a key whose drone has died is blocked for all of it. Default: ${default}."`
 }
 
 func (c *leaseFlags) validate() error {

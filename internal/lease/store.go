@@ -68,6 +68,8 @@ type Got struct {
 	BackendID   string
 	Tag         string
 	Status      messages.Status
+	// Leaving says that the backend ends, or was asked to.
+	Leaving     bool
 	Cluster     string
 	Subdomain   string
 	StaticToken string

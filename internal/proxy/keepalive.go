@@ -215,10 +215,15 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 	}
 }
 
-// tell tells it once. What could not be told is told with the next full report.
+// tell tells it once. What could not be told is told with the next full report. Also that there is
+// nobody is told: what a proxy named before and does not name now is not connected any more.
 func (p *Proxy) tell(ctx context.Context, who func() (report, uint64)) {
 	said, mark := who()
-	for some := range slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxNamed) {
+	chunks := slices.Collect(slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxNamed))
+	if len(chunks) == 0 {
+		chunks = [][]string{nil}
+	}
+	for _, some := range chunks {
 		req := messages.KeepaliveRequest{Backends: some, IdleMS: make([]int64, len(some))}
 		for i, backend := range some {
 			req.IdleMS[i] = min(said[backend].Milliseconds(), messages.MaxIdleMS)

@@ -35,11 +35,11 @@ with n as materialized (
     select 'key-' || nextval('outbox_id') as key, substr(md5(random()::text), 1, 14) as id, nextval('outbox_id') as a
     from generate_series(1, $1)
 ), l as (
-    insert into %[1]s.lease (namespace, name, tag, backend_id, fencing_token, expires_at)
-    select '', key, '', id, nextval('fencing_token'), now() + interval '1 minute' from n
+    insert into %[1]s.lease (namespace, name, tag, backend_id, fencing_token)
+    select '', key, '', id, nextval('fencing_token') from n
 ), b as (
-    insert into %[1]s.backend (id, namespace, name, tag, cluster, pool, drone, session, status)
-    select id, '', key, '', 'localhost:9090', '', 'dr-bench', 'session', 10 from n
+    insert into %[1]s.backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, status)
+    select id, '', key, '', 'localhost:9090', '', 'dr-bench', 'session', 1, 10 from n
 ), t as (
     insert into %[1]s.token (hash, backend_id, username, auth, secret, expires_at)
     select sha256(id::bytea), id, '', '{}', repeat('x', 43), now() + interval '1 hour' from n

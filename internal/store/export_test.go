@@ -11,8 +11,9 @@ import (
 var (
 	SweepSQL      = sweepSQL
 	ConnectSQL    = connectSQL
-	JoinSQL       = joinSQL
-	LostDronesSQL = lostDronesSQL
+	ExpireSQL     = expireSQL
+	LeftBehindSQL = leftBehindSQL
+	SealedSQL     = sealedSQL
 	PlaceableSQL  = placeableSQL
 	DronesSQL     = dronesSQL
 	OrphansSQL    = orphansSQL
@@ -22,12 +23,19 @@ var (
 // SweepArgs are the arguments of SweepSQL.
 func (s *Store) SweepArgs(startWithin time.Duration) []any { return s.sweepArgs(startWithin) }
 
-// LostArgs are the arguments of LostDronesSQL.
-func (s *Store) LostArgs() []any { return s.lostArgs() }
+// ExpireArgs are the arguments of ExpireSQL.
+func (s *Store) ExpireArgs() []any { return s.expireArgs() }
+
+// Trusted is past when nothing counts as expired.
+func (s *Store) Trusted() time.Time { return s.clock.trusted() }
 
 // WithPool is a store like s whose statements run on another pool: for tests that
 // set connections up in other ways.
-func WithPool(s *Store, pool *pgxpool.Pool) *Store { return &Store{pool: pool, terms: s.terms} }
+func WithPool(s *Store, pool *pgxpool.Pool) *Store {
+	other := &Store{pool: pool, clock: s.clock}
+	other.terms.Store(s.terms.Load())
+	return other
+}
 
 // RetainSQL are the statements of retention by the index that each walks along.
 var RetainSQL = map[string]string{

@@ -8,29 +8,19 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, l.fencing_token, b.subdomain,
+const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
        b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
        b.message, b.exit_code`
 
 func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
-	var fencing *int64
-	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &fencing,
+	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
 		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
 		&b.Kind, &b.Reason, &b.Message, &b.ExitCode)
 	b.Number = int(b.Status)
-	if fencing != nil {
-		b.FencingToken = *fencing
-	}
 	return b, err
 }
 
-const statusSQL = `select ` + backendColumns + ` from backend b ` + leaseOf + ` where b.id = $1`
-
-// leaseOf is the lease that a backend holds or was the last to hold. An earlier backend of the same id,
-// deleted since, may have left one.
-const leaseOf = `left join lateral (
-    select l.fencing_token from lease l where l.backend_id = b.id order by l.released_at desc nulls first limit 1
-) l on true`
+const statusSQL = `select ` + backendColumns + ` from backend b where b.id = $1`
 
 // Backend gives one backend; ok is false when there is none.
 func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendInfo, ok bool, err error) {
@@ -44,7 +34,6 @@ func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendIn
 const backendsSQL = `
 select ` + backendColumns + `
 from backend b
-` + leaseOf + `
 where b.id > $1 and ($2 or b.ended_at is null) and ($3 = '' or b.drone = $3)
 order by b.id
 limit $4`
@@ -61,11 +50,12 @@ func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (mess
 }
 
 const dronesSQL = `
-select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, d.ready, d.draining, d.max_backends,
+select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, coalesce(s.ready, false), d.draining, d.max_backends,
        d.max_memory_bytes, d.max_cpu_millis,
-       (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4, d.load_memory_bytes, d.load_cpu_millis,
-       (extract(epoch from now() - d.heard_at) * 1000)::int8, d.lost_at is not null
+       coalesce(s.load_backends, 0), coalesce(s.load_memory_bytes, 0), coalesce(s.load_cpu_millis, 0),
+       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null
 from drone d
+left join session s on s.drone = d.name and s.id = d.session
 where d.name > $1
 order by d.name
 limit $2`

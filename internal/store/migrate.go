@@ -36,7 +36,14 @@ func (s *Store) Migrate(ctx context.Context) error {
 	defer func() {
 		_, _ = conn.Exec(context.WithoutCancel(ctx), "reset statement_timeout; reset lock_timeout")
 	}()
-	return wrap("migrate the database", migrateConn(ctx, conn.Conn()))
+	if err := migrateConn(ctx, conn.Conn()); err != nil {
+		return wrap("migrate the database", err)
+	}
+	if _, err := conn.Exec(ctx, firstSettingSQL, s.Terms().TTL.Milliseconds()); err != nil {
+		return wrap("set the time to live of leases", err)
+	}
+	_, err = s.Look(ctx)
+	return err
 }
 
 func migrateConn(ctx context.Context, conn *pgx.Conn) error {

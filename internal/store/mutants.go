@@ -19,8 +19,8 @@ func init() {
 		}
 		*statement = strings.ReplaceAll(*statement, right, wrong)
 	}
-	bug(mutant.RenewExpired, &renewSQL, "l.expires_at > now() and ", "")
-	bug(mutant.TakeoverUnfenced, &takeoverSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
+	bug(mutant.RenewExpired, &heartbeatSQL, "and s.sealed_at is null and (s.expires_at > now() or now() > $9)", "and (now() > $9 or true)")
+	bug(mutant.TakeoverUnfenced, &connectSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
 	bug(mutant.RouteExpired, &routeSQL, "t.expires_at > now() and ", "")
 	bug(mutant.RouteExpired, &routeSQL, "ceil(extract(epoch from t.expires_at - now()) * 1000)::int8", "60000::int8")
 }

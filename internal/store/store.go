@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,7 +25,7 @@ type Config struct {
 	DSN string
 	// MaxConns bounds the pool. Default 8.
 	MaxConns int
-	// Terms of the leases written. Default lease.DefaultTerms.
+	// Terms of the leases, for a database in which none are set yet. Default lease.DefaultTerms.
 	Terms lease.Terms
 }
 
@@ -32,7 +33,8 @@ type Config struct {
 type Store struct {
 	pool  *pgxpool.Pool
 	link  *link
-	terms lease.Terms
+	clock *wallClock
+	terms atomic.Pointer[lease.Terms]
 }
 
 // Open prepares a pool. It does not connect: a database that is away shows with
@@ -67,11 +69,14 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	link.reset = pool.Reset
 	link.run()
-	return &Store{pool: pool, link: link, terms: cfg.Terms}, nil
+	s := &Store{pool: pool, link: link, clock: newWallClock(cfg.Terms.TTL)}
+	s.terms.Store(&cfg.Terms)
+	return s, nil
 }
 
-// Terms are those of the leases that this store writes.
-func (s *Store) Terms() lease.Terms { return s.terms }
+// Terms are those of the leases that this store writes: once it has looked, those that are
+// set in the database.
+func (s *Store) Terms() lease.Terms { return *s.terms.Load() }
 
 // Close closes the pool when its statements are done.
 func (s *Store) Close() {

@@ -109,17 +109,15 @@ func (w *worker) drain(ctx context.Context, data []byte, off bool) (any, error) 
 }
 
 func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
-	if _, err := messages.SenderOf(req.subject); err != nil {
+	proxy, err := messages.SenderOf(req.subject)
+	if err != nil {
 		return nil, err
 	}
 	r, err := messages.Decode[messages.KeepaliveRequest](req.data)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.Backends) == 0 {
-		return messages.Empty{}, nil
-	}
-	return messages.Empty{}, w.store.Keepalive(ctx, r.Backends, r.IdleMS)
+	return messages.Empty{}, w.store.Keepalive(ctx, proxy, r.Backends, r.IdleMS)
 }
 
 // routeBatch looks the tokens of waiting route requests up at once.

@@ -159,7 +159,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 			Store: st, DefaultCluster: cfg.DefaultCluster, OnTakeover: counts.TookOver, Log: log,
 		}),
 		relay: outbox.NewRelay(outbox.Config{
-			Store: st, Publisher: mending{publisher, missing}, Deadlines: st.Terms().Deadlines, Counter: counts, Tracer: cfg.Tracer, Log: log,
+			Store: st, Publisher: mending{publisher, missing}, Deadlines: func(ms int64) messages.Deadlines { return st.Terms().Deadlines(ms) }, Counter: counts, Tracer: cfg.Tracer, Log: log,
 		}),
 		replies: replier{nc: nc, log: log},
 	}
@@ -172,7 +172,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		route:    newLane("route", cfg.Queue, 1, cfg.Batch, w.routeBatch),
 		operator: newLane("operator", cfg.Queue, 2, 1, w.each(w.operatorRequest)),
 	}
-	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLimit} {
+	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLifetime, store.CauseIdle} {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
@@ -249,11 +249,16 @@ func (w *worker) prepare(ctx context.Context) error {
 	return backoff.RetryNotify(func() error {
 		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
+		asked := w.store.Terms()
 		if err := w.store.Migrate(tryCtx); err != nil {
 			if messages.KindOf(err) == messages.Unavailable {
 				return err
 			}
 			return backoff.Permanent(err)
+		}
+		if terms := w.store.Terms(); terms != asked {
+			w.log.Warn("the leases of this database live longer or shorter than this worker was told: it goes by the database, which the command lease-ttl changes",
+				"lease_ttl", terms.TTL, "told", asked.TTL)
 		}
 		return bus.EnsureStreams(tryCtx, w.js, w.cfg.Replicas)
 	}, backoff.WithContext(wait, ctx), notify)
