@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
@@ -55,7 +54,7 @@ func TestI3TerminateDeliveredBeforeItsSpawnRunsNothing(t *testing.T) {
 
 func TestI3HardAfterSoftEscalatesAndSoftTwiceDoesNothing(t *testing.T) {
 	t.Parallel()
-	h, rt, _ := rig(t, func(c *drone.Config) { c.Grace = time.Hour; c.ShutdownTimeout = time.Second })
+	h, rt, _ := rig(t)
 	h.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())
 	h.await("b-1", messages.Ready)
 	h.terminate("b-1", false)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -25,6 +26,8 @@ type realAgent struct {
 	Dir, State, Root         string
 	// Crash is where it kills itself: "prepare", "start" or "started".
 	Crash string
+	// GCPercent is its GOGC; 0: the usual one.
+	GCPercent int
 }
 
 // fullAt is the size at which files are full: the ledger of leases has all its room.
@@ -53,6 +56,9 @@ func playAgent(config string) {
 		}
 	}
 	fail(json.Unmarshal([]byte(config), &c))
+	if c.GCPercent > 0 {
+		debug.SetGCPercent(c.GCPercent)
+	}
 	go limitFiles()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -64,7 +70,7 @@ func playAgent(config string) {
 	fail(err)
 	fail(drone.Run(ctx, drone.Config{
 		Name: c.Name, Cluster: c.Cluster, Pool: c.Pool, DataDir: c.Dir, Guard: []string{self, "guard"},
-		Grace: 300 * time.Millisecond, Log: log, OnReady: func() { fmt.Println("ready") },
+		Grace: grace, StatsEvery: time.Second, Log: log, OnReady: func() { fmt.Println("ready") },
 	}, nc, crashing{rt.(runtime.Adopter), c.Crash}))
 	nc.Close()
 	fail(rt.Close())

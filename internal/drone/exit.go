@@ -27,9 +27,11 @@ const (
 	leaveTimeout = 10 * time.Second
 	// reportPatience is how long an exit waits for workers that take nothing more.
 	reportPatience = 5 * time.Second
-	// hurryTimeout is what a drain that is cut short leaves for ending.
-	hurryTimeout = 1500 * time.Millisecond
 )
+
+// hurryTimeout is what a drain that is cut short leaves for ending. Tests, which see what becomes of
+// it, have more.
+var hurryTimeout = 1500 * time.Millisecond
 
 // onExit is what the configuration comes to with a runtime.
 func (c Config) onExit(rt runtime.Runtime) OnExit {

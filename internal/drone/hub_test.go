@@ -17,6 +17,14 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
+// A lease ends softly and hard after times of the drone that pass only in tests that move its
+// clock; the same holds of the grace that it gives.
+const (
+	grace = 20 * time.Minute
+	soft  = 40 * time.Minute
+	hard  = 50 * time.Minute
+)
+
 // hub is the workers' side of the protocol with a script instead of a database. It
 // has one drone.
 type hub struct {
@@ -53,7 +61,7 @@ func newHub(tb testing.TB, url string) *hub {
 	}
 	h := &hub{
 		t: tb, drone: droneName, nc: nc, js: js,
-		softMS: 40_000, hardMS: 50_000, everyMS: 100,
+		softMS: soft.Milliseconds(), hardMS: hard.Milliseconds(), everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{},
 		refused: map[string]bool{}, progress: map[string][]string{}, onRegister: func() {},
 	}
@@ -113,7 +121,7 @@ func (h *hub) register(data []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if err := bus.EnsureStreams(ctx, h.js, 1); err != nil {
 		return nil, err
@@ -125,6 +133,9 @@ func (h *hub) register(data []byte) (any, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.session, h.droneTimeMS = req.Session, req.DroneTimeMS
+	if last := len(h.registrations) - 1; last >= 0 && h.registrations[last].Session == req.Session && slices.Equal(h.registrations[last].Backends, req.Backends) {
+		h.registrations = h.registrations[:last] // its answer was lost, or came too late
+	}
 	h.registrations = append(h.registrations, req)
 	h.onRegister()
 	return messages.RegisterResponse{
@@ -262,7 +273,7 @@ func (h *hub) terminate(id string, hard bool) {
 
 func (h *hub) publish(action []byte) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	if _, err := h.js.Publish(ctx, messages.ActionSubject(h.drone), action); err != nil {
 		h.t.Fatal(err)
@@ -277,7 +288,7 @@ func (h *hub) settled() {
 
 // unacknowledged is how many actions are not; without an answer from NATS, very many.
 func (h *hub) unacknowledged() uint64 {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	stream, err := h.js.Stream(ctx, messages.StreamActions)
 	if err != nil {

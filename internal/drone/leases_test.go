@@ -3,13 +3,10 @@ package drone_test
 import (
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/dev/natsd"
-	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -21,25 +18,31 @@ func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
-	h.set(func() { h.softMS, h.hardMS = 800, 1000 })
 	way := testkit.NewFaultProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
-	rt, _ := rigOn(t, "nats://"+way.Addr(), func(c *drone.Config) { c.Grace = time.Hour; c.ShutdownTimeout = time.Second })
+	var now hands
+	rt, _ := rigOn(t, "nats://"+way.Addr(), now.is)
 	h.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())
+	h.spawn("b-2", fake.Script{}.Executable())
 	h.await("b-1", messages.Ready)
-	// Renewals keep it: twice its deadline passes.
-	first := h.lastHeartbeat().DroneTimeMS
-	testkit.Eventually(t, "it is renewed for long", func() bool { return h.lastHeartbeat().DroneTimeMS > first+2000 })
-	if empty(rt)() {
+	h.await("b-2", messages.Ready)
+	// Renewals keep them: more than their deadline passes, in steps of which many may go by without one.
+	for range 12 {
+		now.move(hard / 10)
+		said := now.clock().Milliseconds()
+		testkit.Eventually(t, "it is renewed", func() bool { return h.lastHeartbeat().DroneTimeMS >= said })
+	}
+	if len(rt.Live()) != 2 {
 		t.Fatal("ended although its lease was renewed")
 	}
 
 	way.Cut()
-	cut := boottime.Now()
-	testkit.Eventually(t, "it is killed", empty(rt))
-	// Its deadline counts from the last renewal, and the keeper is no later than a nap.
-	if took := boottime.Now() - cut; took > time.Second+boottime.MaxNap {
-		t.Fatalf("killed %v after the cut", took)
+	now.move(soft + time.Minute) // one step that was not renewed before does not take it past the hard one
+	testkit.Eventually(t, "what is past its soft deadline is asked to end", func() bool { return len(rt.Live()) == 1 })
+	if live := rt.Live()[0]; live.BackendID() != "b-1" {
+		t.Fatal("b-1 was killed before its hard deadline")
 	}
+	now.move(hard - soft)
+	testkit.Eventually(t, "it is killed", empty(rt))
 	way.Heal()
 	if got := h.end("b-1"); got.Kind != messages.Hard || got.Reason != messages.ReasonKeyExpired {
 		t.Fatalf("ended as %+v", got)
@@ -58,12 +61,13 @@ func TestI1KeyExpiredIsReportedWhenTheWorkersAreBack(t *testing.T) {
 			t.Parallel()
 			server := testkit.NATS(t)
 			h := newHub(t, server.URL())
-			h.set(func() { h.softMS, h.hardMS = 600, 60_000 })
 			way := testkit.NewFaultProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
-			rt, _ := rigOn(t, "nats://"+way.Addr())
+			var now hands
+			rt, _ := rigOn(t, "nats://"+way.Addr(), now.is)
 			h.spawn("b-1", fake.Script{}.Executable())
 			h.await("b-1", messages.Ready)
 			back := away(h, way)
+			now.move(soft)
 			testkit.Eventually(t, "it is ended", empty(rt))
 			back()
 			if got := h.end("b-1"); got.Kind != messages.Soft || got.Reason != messages.ReasonKeyExpired {
@@ -80,13 +84,12 @@ func TestI1KeyExpiredIsReportedWhenTheWorkersAreBack(t *testing.T) {
 // A suspend is a jump of the boot-time clock that no timer of Go sees.
 func TestI1KilledAfterASuspendPastTheDeadline(t *testing.T) {
 	t.Parallel()
-	var jump atomic.Int64
-	clock := boottime.Clock(func() time.Duration { return boottime.Now() + time.Duration(jump.Load()) })
-	h, rt, _ := rig(t, func(c *drone.Config) { c.Clock = clock })
+	var now hands
+	h, rt, _ := rig(t, now.is)
 	h.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())
 	h.await("b-1", messages.Ready)
 	h.down() // else a heartbeat right after could still renew it
-	jump.Store(int64(time.Minute))
+	now.move(hard)
 	testkit.Eventually(t, "it is killed", empty(rt))
 	h.up()
 	if got := h.end("b-1"); got.Kind != messages.Hard || got.Reason != messages.ReasonKeyExpired {
@@ -96,7 +99,7 @@ func TestI1KilledAfterASuspendPastTheDeadline(t *testing.T) {
 
 func TestI1RefusedRenewalKillsAtOnce(t *testing.T) {
 	t.Parallel()
-	h, rt, _ := rig(t, func(c *drone.Config) { c.Grace = time.Hour; c.ShutdownTimeout = time.Second })
+	h, rt, _ := rig(t)
 	h.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())
 	h.spawn("b-2", fake.Script{}.Executable())
 	h.await("b-1", messages.Ready)
@@ -138,13 +141,13 @@ func TestNATSServerThatLostItsDataIsUsedAgain(t *testing.T) {
 	start(t, server.URL(), rt).awaitReady()
 	h.spawn("b-1", fake.Script{}.Executable())
 	h.await("b-1", messages.Ready)
+	before := len(h.registered())
 	server.Stop()
 	again, err := natsd.Start(natsd.Config{Port: portOf(t, server.URL()), StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(again.Stop)
-	before := len(h.registered())
 	testkit.Eventually(t, "the drone registers again and takes spawns", func() bool {
 		return len(h.registered()) > before && h.lastHeartbeat().Ready
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -76,14 +77,10 @@ func TestLifeOfAProcess(t *testing.T) {
 			t.Errorf("SESSION_BACKEND_%s: %q, want %q", name, got, want)
 		}
 	}
-	select {
-	case msg := <-said:
-		var line messages.LogLine
-		if err := json.Unmarshal(msg.Data, &line); err != nil || line.Line != "listening" || line.Stream != "stdout" || msg.Subject != messages.LogSubject("b-1") {
-			t.Fatalf("%s: %+v, %v", msg.Subject, line, err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("no output line arrived")
+	msg := testkit.Receive(t, said, "an output line arrives")
+	var line messages.LogLine
+	if err := json.Unmarshal(msg.Data, &line); err != nil || line.Line != "listening" || line.Stream != "stdout" || msg.Subject != messages.LogSubject("b-1") {
+		t.Fatalf("%s: %+v, %v", msg.Subject, line, err)
 	}
 
 	h.terminate("b-1", false)
@@ -94,10 +91,13 @@ func TestLifeOfAProcess(t *testing.T) {
 
 func TestProcessThatIgnoresSIGTERMIsKilledAfterTheGrace(t *testing.T) {
 	t.Parallel()
-	h := realRig(t)
+	var now hands
+	h := realRig(t, now.is)
 	h.spawn("b-1", plays("deaf"))
 	h.await("b-1", messages.Ready)
 	h.terminate("b-1", false)
+	h.await("b-1", messages.Terminating)
+	now.move(grace)
 	if got := h.end("b-1"); got.Kind != messages.Hard || got.Reason != messages.ReasonExternal {
 		t.Fatalf("ended as %+v", got)
 	}
@@ -141,8 +141,11 @@ func TestStartErrorsOfTheRuntimeAreTheMessage(t *testing.T) {
 
 func TestProcessThatNeverListensEndsByTheStartupTimeout(t *testing.T) {
 	t.Parallel()
-	h := realRig(t, func(c *drone.Config) { c.StartupTimeout = 500 * time.Millisecond })
+	var now hands
+	h := realRig(t, now.is, func(c *drone.Config) { c.StartupTimeout = soft / 2 })
 	h.spawn("b-1", plays("mute"))
+	h.await("b-1", messages.Waiting)
+	now.move(soft / 2)
 	if got := h.end("b-1"); got.Reason != messages.ReasonStartupTimeout || got.Kind != messages.Hard || got.LastStatus != messages.HardTerminating {
 		t.Fatalf("ended as %+v", got)
 	}
@@ -150,8 +153,11 @@ func TestProcessThatNeverListensEndsByTheStartupTimeout(t *testing.T) {
 
 func TestPreparingThatTakesTooLongIsGivenUp(t *testing.T) {
 	t.Parallel()
-	h, _, _ := rig(t, func(c *drone.Config) { c.StartupTimeout = 100 * time.Millisecond })
+	var now hands
+	h, _, _ := rig(t, now.is, func(c *drone.Config) { c.StartupTimeout = soft / 2 })
 	h.spawn("b-1", fake.Script{PrepareFor: fake.Duration(time.Hour)}.Executable())
+	h.await("b-1", messages.Loading)
+	now.move(soft / 2)
 	if got := h.end("b-1"); got.Reason != messages.ReasonStartupTimeout {
 		t.Fatalf("ended as %+v", got)
 	}
@@ -170,9 +176,10 @@ func TestSoftTerminationWhileLoadingEndsIt(t *testing.T) {
 
 func TestBackendThatEndsByItselfHasItsExitCode(t *testing.T) {
 	t.Parallel()
-	h, _, _ := rig(t)
-	h.spawn("b-1", fake.Script{RunFor: fake.Duration(100 * time.Millisecond), ExitCode: 5}.Executable())
+	h, rt, _ := rig(t)
+	h.spawn("b-1", fake.Script{}.Executable())
 	h.await("b-1", messages.Ready)
+	rt.Live()[0].End(runtime.Exit{Code: 5})
 	if got := h.end("b-1"); got.Kind != "" || got.Reason != "" || got.ExitCode == nil || *got.ExitCode != 5 {
 		t.Fatalf("ended as %+v", got)
 	}
@@ -197,13 +204,20 @@ func TestAnyAnswerToTheProbeCounts(t *testing.T) {
 
 func TestShutdownEndsEverythingAndSaysSo(t *testing.T) {
 	t.Parallel()
-	h, rt, a := rig(t)
+	var now hands
+	h, rt, a := rig(t, now.is)
 	for _, id := range []string{"b-1", "b-2", "b-3"} {
 		h.spawn(id, fake.Script{IgnoreTerm: id == "b-3"}.Executable())
 		h.await(id, messages.Ready)
 	}
 	h.spawn("b-4", fake.Script{PrepareFor: fake.Duration(time.Hour)}.Executable())
 	h.await("b-4", messages.Loading)
+	a.stop()
+	for _, id := range []string{"b-1", "b-2", "b-4"} {
+		h.end(id)
+	}
+	h.await("b-3", messages.Terminating)
+	now.move(grace)
 	if err := a.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -223,13 +237,15 @@ func TestShutdownEndsEverythingAndSaysSo(t *testing.T) {
 	}
 }
 
-// Slow workers are no reason to leave ends untold: only such as take nothing more.
+// Slow workers are no reason to leave ends untold: only such as take nothing more. Its small form is
+// TestEndIsToldAsLongAsWorkersTakeSomething.
 func TestShutdownWaitsForSlowWorkers(t *testing.T) {
+	testkit.Long(t)
 	t.Parallel()
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
 	h.everyMS = 20_000 // as patient is the drone with each of its requests
-	_, a := rigOn(t, server.URL(), func(c *drone.Config) { c.ShutdownTimeout = time.Minute })
+	_, a := rigOn(t, server.URL())
 	const backends = 2000
 	for i := range backends {
 		h.spawn(fmt.Sprintf("b-%d", i), fake.Script{}.Executable())
@@ -252,7 +268,7 @@ func TestShutdownWaitsForSlowWorkers(t *testing.T) {
 
 func TestShutdownWithoutWorkersIsBounded(t *testing.T) {
 	t.Parallel()
-	h, rt, a := rig(t, func(c *drone.Config) { c.ShutdownTimeout = time.Second })
+	h, rt, a := rig(t)
 	h.spawn("b-1", fake.Script{}.Executable())
 	h.await("b-1", messages.Ready)
 	h.down()
@@ -273,7 +289,7 @@ func TestClosedConnectionEndsTheDrone(t *testing.T) {
 	ready, result := make(chan struct{}), make(chan error, 1)
 	go func() {
 		result <- drone.Run(t.Context(), drone.Config{
-			Name: droneName, Cluster: "localhost:9090", Grace: 100 * time.Millisecond, ShutdownTimeout: time.Second,
+			Name: droneName, Cluster: "localhost:9090", Grace: grace, ShutdownTimeout: testkit.Patience,
 			OnReady: func() { close(ready) },
 		}, nc, rt)
 	}()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 	if config := os.Getenv("TEST_AGENT"); config != "" {
 		playAgent(config)
 	}
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // they wait more than they work
 	testkit.Main(m)
 }
 
@@ -108,11 +111,15 @@ func ownRoot(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
+	backend := filepath.Join(root, "backend")
+	if os.Link(self, backend) == nil {
+		return root
 	}
-	if err := os.WriteFile(filepath.Join(root, "backend"), binary, 0o755); err != nil {
+	binary, err := os.ReadFile(self) // it is on another file system
+	if err == nil {
+		err = os.WriteFile(backend, binary, 0o755)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	return root
@@ -135,17 +142,21 @@ func start(tb testing.TB, url string, rt runtime.Runtime, change ...func(*drone.
 	tb.Helper()
 	nc := testkit.Conn(tb, url, nats.ReconnectBufSize(-1))
 	ctx, stop := context.WithCancel(context.Background())
+	hurry := make(chan struct{})
 	a := &agent{t: tb, ready: make(chan struct{}), stop: stop, result: make(chan error, 1)}
 	cfg := drone.Config{
 		Name: droneName, Cluster: "localhost:9090", Version: "test", RuntimeName: "test",
-		Grace: 300 * time.Millisecond, ShutdownTimeout: 3 * time.Second, Log: testkit.Logger(tb),
+		Grace: grace, ShutdownTimeout: testkit.Patience, Hurry: hurry, Log: testkit.Logger(tb),
 		OnReady: func() { close(a.ready) },
 	}
 	for _, c := range change {
 		c(&cfg)
 	}
 	go func() { a.result <- drone.Run(ctx, cfg, nc, rt) }()
-	tb.Cleanup(func() { _ = a.end() })
+	tb.Cleanup(func() {
+		close(hurry)
+		_ = a.end()
+	})
 	return a
 }
 
@@ -156,7 +167,7 @@ func (a *agent) end() error {
 	case err := <-a.result:
 		a.result <- err
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(testkit.Patience):
 		a.t.Error("the drone did not stop")
 		return nil
 	}
@@ -169,7 +180,7 @@ func (a *agent) awaitReady() {
 	case err := <-a.result:
 		a.result <- err
 		a.t.Fatalf("the drone ended: %v", err)
-	case <-time.After(15 * time.Second):
+	case <-time.After(testkit.Patience):
 		a.t.Fatal("the drone did not become ready")
 	}
 }

@@ -37,7 +37,7 @@ func TestI8OutputThatDoesNotFitIsDroppedAndCounted(t *testing.T) {
 
 	p.publish(<-p.queue)
 	for _, want := range []messages.LogLine{{Stream: "drone", Line: "4 lines were dropped"}, {Stream: "stdout", Line: "line 0"}} {
-		msg, err := sub.NextMsg(5 * time.Second)
+		msg, err := sub.NextMsg(testkit.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -89,9 +89,10 @@ func TestI1BackendsOutliveTheAgent(t *testing.T) {
 	s.await("b-3", messages.Terminating)
 	left(t, first)
 	s.lives("b-1", "b-2", "b-3")
-	if last := s.lastHeartbeat(); last.Ready || len(last.Renew) != 3 {
-		t.Fatalf("the last heartbeat before it left: %+v", last)
-	}
+	testkit.Eventually(t, "the last heartbeat before it left came", func() bool {
+		last := s.lastHeartbeat()
+		return !last.Ready && len(last.Renew) == 3
+	})
 	late := s.spawn("b-late", fake.Script{}.Executable()) // of the session that is over
 	for _, i := range before {
 		if i.BackendID() == "b-2" {
@@ -99,7 +100,8 @@ func TestI1BackendsOutliveTheAgent(t *testing.T) {
 		}
 	}
 
-	s.run().awaitReady()
+	var now hands
+	s.run(now.is).awaitReady()
 	registered := s.registered()
 	if second := registered[1]; second.Session == registered[0].Session || len(second.Backends) != 3 {
 		t.Fatalf("registered %+v", second)
@@ -108,6 +110,7 @@ func TestI1BackendsOutliveTheAgent(t *testing.T) {
 		t.Fatalf("ended as %+v", got)
 	}
 	// It was asked to end before, and still is.
+	now.move(grace)
 	if got := s.end("b-3"); got.Kind != messages.Hard || got.Reason != messages.ReasonExternal {
 		t.Fatalf("ended as %+v", got)
 	}
@@ -132,7 +135,7 @@ func TestI1PastItsHardDeadlineABackendIsEndedByTheNextRun(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*site, *drone.Config) error{
 		"it ran out": func(_ *site, c *drone.Config) error {
-			c.Clock = boottime.Clock(boottime.Now).Offset(time.Minute)
+			c.Clock = boottime.Clock(boottime.Now).Offset(hard)
 			return nil
 		},
 		"it is of another boot": func(s *site, _ *drone.Config) error { return os.Remove(filepath.Join(s.dir, "leases")) },
@@ -241,7 +244,7 @@ func TestI1SpawnThatWasNotBegunInTimeIsLost(t *testing.T) {
 	s.spawn("b-1", fake.Script{}.Executable())
 	s.await("b-1", messages.Loading)
 	left(t, first)
-	s.run(func(c *drone.Config) { c.Clock = boottime.Clock(boottime.Now).Offset(45 * time.Second) }).awaitReady()
+	s.run(func(c *drone.Config) { c.Clock = boottime.Clock(boottime.Now).Offset((soft + hard) / 2) }).awaitReady()
 	if got := s.end("b-1"); got.Reason != messages.ReasonLost || !strings.Contains(got.Message, "restarted") {
 		t.Fatalf("ended as %+v", got)
 	}
@@ -367,10 +370,10 @@ func TestDroneWithADataDirectorySaysHowManyItCanTakeOver(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.run().awaitReady()
-	if got := s.registered()[0].MaxBackends; got != messages.MaxNamed {
+	if got := s.registered()[0].MaxBackends; got != messages.MaxRenewals {
 		t.Fatalf("registered with room for %d", got)
 	}
-	bad := drone.Config{Name: droneName, Cluster: "localhost", DataDir: s.dir, Capacity: messages.Capacity{MaxBackends: messages.MaxNamed + 1}}
+	bad := drone.Config{Name: droneName, Cluster: "localhost", DataDir: s.dir, Capacity: messages.Capacity{MaxBackends: messages.MaxRenewals + 1}}
 	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "8000") {
 		t.Fatalf("got %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -26,22 +27,18 @@ func TestWhatEachBackendUsesIsPublished(t *testing.T) {
 	h.spawn("b-2", fake.Script{UsesMemory: 2000}.Executable())
 	last := map[string]time.Time{}
 	for len(last) < 2 {
-		select {
-		case msg := <-heard:
-			stats, err := messages.Decode[messages.Stats](msg.Data)
-			if err != nil || msg.Subject != messages.StatsSubject(stats.BackendID) {
-				t.Fatalf("%s: %v", msg.Subject, err)
-			}
-			want := map[string]messages.Stats{
-				"b-1": {CPUUsed: 3_000_000, MemUsed: 1000, MemLimit: 5000},
-				"b-2": {MemUsed: 2000},
-			}[stats.BackendID]
-			if stats.CPUUsed != want.CPUUsed || stats.MemUsed != want.MemUsed || stats.MemLimit != want.MemLimit {
-				t.Fatalf("%+v", stats)
-			}
-			last[stats.BackendID] = stats.Time
-		case <-time.After(10 * time.Second):
-			t.Fatal("nothing is published")
+		msg := testkit.Receive(t, heard, "something is published")
+		stats, err := messages.Decode[messages.Stats](msg.Data)
+		if err != nil || msg.Subject != messages.StatsSubject(stats.BackendID) {
+			t.Fatalf("%s: %v", msg.Subject, err)
 		}
+		want := map[string]messages.Stats{
+			"b-1": {CPUUsed: 3_000_000, MemUsed: 1000, MemLimit: 5000},
+			"b-2": {MemUsed: 2000},
+		}[stats.BackendID]
+		if stats.CPUUsed != want.CPUUsed || stats.MemUsed != want.MemUsed || stats.MemLimit != want.MemLimit {
+			t.Fatalf("%+v", stats)
+		}
+		last[stats.BackendID] = stats.Time
 	}
 }

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/procs"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // hand is a clock that a test moves.
@@ -57,12 +56,10 @@ func (s *setting) look(ms int64) (next time.Duration, needed bool) {
 // lookUntilDone looks until nothing is left of what was past its deadline.
 func (s *setting) lookUntilDone(ms int64) {
 	s.t.Helper()
-	for began := time.Now(); time.Since(began) < patience; {
-		if s.look(ms); len(s.killing) == 0 {
-			return
-		}
-	}
-	s.t.Fatalf("something is left: %v", s.killing)
+	testkit.Eventually(s.t, "nothing is left", func() bool {
+		s.look(ms)
+		return len(s.killing) == 0
+	})
 }
 
 // watched is a process that a test watches.
@@ -88,7 +85,7 @@ func watch(t *testing.T, pid int) watched {
 // ends waits for the end of the process.
 func (w watched) ends() {
 	w.t.Helper()
-	giveUp := time.AfterFunc(patience, w.Close)
+	giveUp := time.AfterFunc(testkit.Patience, w.Close)
 	defer giveUp.Stop()
 	if err := w.Wait(); err != nil {
 		w.t.Fatalf("process %d lives: %v", w.PID, err)
@@ -230,162 +227,6 @@ func TestI1TornSlotHidesNoOther(t *testing.T) {
 	process.ends()
 }
 
-// deadAgent starts an agent of its own process that renews its backend so often, and
-// returns it with the backend's processes and the guard's.
-func startAgent(t *testing.T, ttl string, renewals string) (dir string, agent watched, backend []watched, guard watched, deadline time.Duration) {
-	t.Helper()
-	dir = filepath.Join(t.TempDir(), "data")
-	cmd := backendCommand(self(t), "", "")
-	cmd.Args = []string{self(t), "as=agent", dir, ttl, renewals}
-	said := listen(t, cmd)
-	for _, name := range []string{"child", "leaver", "pid"} {
-		backend = append(backend, watch(t, said.number(name)))
-	}
-	deadline = time.Duration(said.number("deadline")) * time.Millisecond
-	return dir, watch(t, cmd.Process.Pid), backend, watch(t, guardOf(t, dir)), deadline
-}
-
-// guardOf is the process of the guard that has the place.
-func guardOf(t *testing.T, dir string) int {
-	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, placeName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return atoi(strings.Fields(string(raw))[0])
-}
-
-func atoi(text string) (n int) {
-	for _, digit := range text {
-		n = n*10 + int(digit-'0')
-	}
-	return n
-}
-
-func TestI1BackendOfAKilledAgentEndsAtItsHardDeadline(t *testing.T) {
-	t.Parallel()
-	_, agent, backend, guard, deadline := startAgent(t, "3s", "0")
-	if err := agent.Signal(9); err != nil {
-		t.Fatal(err)
-	}
-	agent.ends()
-	if boottime.Now() < deadline-time.Second { // unless this machine is very slow
-		for _, process := range backend {
-			process.lives()
-		}
-	}
-	for _, process := range backend {
-		process.ends()
-	}
-	if now := boottime.Now(); now < deadline {
-		t.Fatalf("ended %v before the deadline", deadline-now)
-	}
-	guard.ends() // nobody needs it any more
-}
-
-func TestI1BackendOfAStoppedAgentEndsAtItsHardDeadline(t *testing.T) {
-	t.Parallel()
-	dir, agent, backend, guard, deadline := startAgent(t, "2s", "8")
-	// It was renewed for twice as long as a lease lives, and lives.
-	if err := agent.Signal(19); err != nil { // SIGSTOP
-		t.Fatal(err)
-	}
-	for _, process := range backend {
-		process.ends()
-	}
-	if now := boottime.Now(); now < deadline {
-		t.Fatalf("ended %v before the deadline", deadline-now)
-	}
-	agent.lives()
-	guard.lives() // the agent may come back
-	if _, err := Open(dir, droneOf(dir)); !errors.Is(err, ErrHeld) {
-		t.Fatalf("the stopped agent lost its directory: %v", err)
-	}
-	if err := agent.Signal(9); err != nil {
-		t.Fatal(err)
-	}
-	guard.ends()
-}
-
-func TestAgentStartsAnotherGuard(t *testing.T) {
-	t.Parallel()
-	ledger, dir := newLedger(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	post := Start(ctx, slog.New(slog.DiscardHandler), []string{self(t), "as=guard"}, dir)
-	defer post.Wait()
-	defer cancel()
-	await(t, post)
-	backend, _ := run(t, "b", droneOf(dir))
-	if err := ledger.Put(Lease{BackendID: "b", PID: backend.PID, HardAtMS: (boottime.Now() + 2*time.Second).Milliseconds()}); err != nil {
-		t.Fatal(err)
-	}
-	first := watch(t, guardOf(t, dir))
-	if err := first.Signal(9); err != nil {
-		t.Fatal(err)
-	}
-	first.ends()
-	backend.ends() // by another guard
-	second := watch(t, guardOf(t, dir))
-	if second.ID == first.ID {
-		t.Fatal("the same guard")
-	}
-	await(t, post)
-	// It stays when the agent's watch over it ends, until nobody needs it.
-	cancel()
-	post.Wait()
-	second.lives()
-	if err := ledger.Remove("b"); err != nil {
-		t.Fatal(err)
-	}
-	ledger.Close()
-	second.ends()
-}
-
-func TestI1NewerGuardTakesOver(t *testing.T) {
-	t.Parallel()
-	for name, before := range map[string]func(guard watched){
-		"that guards": func(watched) {},
-		"that is stopped": func(guard watched) {
-			if err := guard.Signal(19); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir, agent, backend, first, deadline := startAgent(t, "5s", "0")
-			before(first)
-			if err := agent.Signal(9); err != nil {
-				t.Fatal(err)
-			}
-			agent.ends()
-			ledger, err := Open(dir, droneOf(dir))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer ledger.Close()
-			if found := ledger.Found(); len(found) != 1 || found[0].BackendID != "b" || found[0].PID != backend[2].PID {
-				t.Fatalf("found %v", found)
-			}
-			post := Start(t.Context(), slog.New(slog.DiscardHandler), []string{self(t), "as=guard"}, dir)
-			t.Cleanup(post.Wait)
-			await(t, post)
-			first.ends()
-			second := watch(t, guardOf(t, dir))
-			for _, process := range backend {
-				process.ends()
-			}
-			if now := boottime.Now(); now < deadline {
-				t.Fatalf("ended %v before the deadline", deadline-now)
-			}
-			second.lives()
-			if err := ledger.Remove("b"); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
-
 func TestNoGuardStandsWithoutAProgram(t *testing.T) {
 	t.Parallel()
 	_, dir := newLedger(t)
@@ -411,9 +252,7 @@ func TestNoGuardStandsWithoutAProgram(t *testing.T) {
 
 func await(t *testing.T, post *Post) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := post.Await(ctx); err != nil {
+	if err := post.Await(testkit.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	if !post.Stands() {

@@ -3,6 +3,7 @@ package guard
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -16,14 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/runtime"
-)
-
-const (
-	patience = 30 * time.Second // how long a test waits for what must happen
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // droneOf is a drone's name that no other test has, on this machine: what carries the
@@ -43,7 +39,9 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // they wait more than they work
+	testkit.Main(m)
 }
 
 func play(part string, args []string) {
@@ -64,36 +62,47 @@ func play(part string, args []string) {
 		fmt.Println("pid", os.Getpid())
 		for range deaf {
 		}
-	case "agent": // DIR TTL RENEWALS: runs one backend, and renews it so often
-		agent(args[0], args[1], args[2])
+	case "agent": // DIR: runs one backend, and renews it as it is told
+		agent(args[0])
 	}
 }
 
-func agent(dir, ttlText, renewalsText string) {
-	ttl, err := time.ParseDuration(ttlText)
-	must(err)
-	renewals, err := strconv.Atoi(renewalsText)
-	must(err)
+// far is a lease that no test lives to see run out.
+const far = 24 * time.Hour
+
+// agent takes orders "BACKEND TTL…", which renew a lease for each of these times, one after
+// the other, and says its deadline then. At first leases are far from their end.
+func agent(dir string) {
 	ledger, err := Open(dir, droneOf(dir))
 	must(err)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	post := Start(context.Background(), log, []string{os.Args[0], "as=guard"}, dir)
 	must(post.Await(context.Background()))
 
-	lease := Lease{BackendID: "b", HardAtMS: (boottime.Now() + ttl).Milliseconds()}
-	must(ledger.Put(lease))
-	cmd := backendCommand(os.Args[0], "b", droneOf(dir), "child", "leaver")
-	cmd.Stdout = os.Stdout
-	must(cmd.Start())
-	lease.PID = cmd.Process.Pid
-	must(ledger.Put(lease))
-	tick := time.NewTicker(ttl / 4)
-	for range renewals {
-		<-tick.C
-		lease.HardAtMS = (boottime.Now() + ttl).Milliseconds()
-		must(ledger.Renew([]Lease{lease}))
+	hardAtMS := func(ttl time.Duration) int64 { return (boottime.Now() + ttl).Milliseconds() }
+	for id, children := range map[string][]string{"b": {"child", "leaver"}, "marker": nil} {
+		lease := Lease{BackendID: id, HardAtMS: hardAtMS(far)}
+		must(ledger.Put(lease))
+		cmd := backendCommand(os.Args[0], id, droneOf(dir), children...)
+		if id == "b" {
+			cmd.Stdout = os.Stdout
+		}
+		must(cmd.Start())
+		lease.PID = cmd.Process.Pid
+		must(ledger.Put(lease))
+		fmt.Println(id, lease.PID)
 	}
-	fmt.Println("deadline", lease.HardAtMS)
+	for orders := bufio.NewScanner(os.Stdin); orders.Scan(); {
+		words := strings.Fields(orders.Text())
+		lease := Lease{BackendID: words[0]}
+		for _, text := range words[1:] {
+			ttl, err := time.ParseDuration(text)
+			must(err)
+			lease.HardAtMS = hardAtMS(ttl)
+			must(ledger.Renew([]Lease{lease}))
+		}
+		fmt.Println("deadline", lease.HardAtMS)
+	}
 	post.Wait()
 }
 
