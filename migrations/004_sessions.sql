@@ -46,7 +46,6 @@ alter table backend add column fencing_token bigint not null default 0;
 update backend b set fencing_token = l.fencing_token from lease l where l.backend_id = b.id;
 alter table backend
     alter column session type text collate "C",
-    alter column fencing_token drop default,
     drop column revision;
 -- The sweep has nothing to do with leases any more; a backend that nothing limits is due never.
 update backend set due_at = now() where ended_at is null;

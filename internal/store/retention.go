@@ -68,12 +68,12 @@ gone as (
 )
 select (select count(*) from old), (select count(*) from tokens), (select count(*) from gone)`
 
-// followClockSQL has the sequence of fencing tokens follow the clock, an hour behind it at most: no
+// followClockSQL has the sequence of fencing tokens follow the clock, a minute behind it at most: no
 // statement can have drawn so many numbers at once that it would step back.
 const followClockSQL = `
 select setval('fencing_token', (extract(epoch from now()) * 1000)::int8)
 from fencing_token s
-where s.last_value < (extract(epoch from now() - interval '1 hour') * 1000)::int8`
+where s.last_value < (extract(epoch from now() - interval '1 minute') * 1000)::int8`
 
 // oldLeasesSQL deletes leases that were released $2 seconds ago. The next fencing token of such a key is
 // the sequence's, so the row stays until the sequence has reached its own (I2).

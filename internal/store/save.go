@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/outbox"
-	"github.com/jetway-project/jetway/messages"
 )
 
 var (
@@ -44,7 +43,7 @@ func (t *transition) write(ctx context.Context, c *pgx.Conn, b *pgx.Batch) error
 				over[l.of] = true
 			}
 		}
-		if l.givenUp && l.before.Status == messages.Scheduled {
+		if l.givenUp {
 			givenUp = append(givenUp, l)
 		}
 		if l.taken != 0 {

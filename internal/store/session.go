@@ -83,7 +83,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			b.Queue(sessionsSQL, drone, terms.FreshWithin().Seconds(), s.clock.trusted()).Query(collectInto(&sessions, scanSession))
 		}
 		return s.transact(ctx, read, func(_ context.Context, _ *pgx.Conn, b *pgx.Batch) error {
-			before, sealed, err := predecessors(drone, r, sessions)
+			before, same, sealed, err := predecessors(drone, r, sessions)
 			if err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 				return err
 			})
 			b.Queue(sealedSQL, drone, r.Session).Query(collectInto(&done.Sealed, pgx.RowTo[string]))
-			b.Queue(orphansSQL, drone, named, before, r.Session, underWay.Seconds()).
+			b.Queue(orphansSQL, drone, named, same, r.Session, underWay.Seconds()).
 				Query(collectInto(&done.Orphans, func(row pgx.CollectableRow) (Change, error) {
 					c := Change{Event: lifecycle.Forgotten{}, Of: &Holder{Drone: drone}}
 					err := row.Scan(&c.BackendID, &c.Of.Session)
@@ -126,27 +126,30 @@ func scanSession(row pgx.CollectableRow) (f foundSession, err error) {
 }
 
 // predecessors decides which of a drone's sessions a registration may take backends over
-// from, before, and which are renewed no more. Only the same machine, not started anew since,
+// from, before; which are the machine's own, of which it knows what still runs; and which are renewed no more. Only the same machine, not started anew since,
 // can say of what ran there that it does not run any more: a clone has another boot id.
-func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSession) (before, sealed []string, err error) {
-	before, sealed = []string{}, []string{}
+func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSession) (before, own, sealed []string, err error) {
+	before, own, sealed = []string{}, []string{}, []string{}
 	for _, f := range sessions {
 		same := f.machine == r.MachineID && f.boot == r.BootID
+		if same && f.id != r.Session {
+			own = append(own, f.id)
+		}
 		switch {
 		case f.id == r.Session && (f.sealed || f.expired || !same):
-			return nil, nil, messages.Errorf(messages.NotFound, "session %s of drone %s is over; register with a new one", f.id, drone)
+			return nil, nil, nil, messages.Errorf(messages.NotFound, "session %s of drone %s is over; register with a new one", f.id, drone)
 		case f.id == r.Session || f.sealed:
 		case same && !f.expired:
 			before, sealed = append(before, f.id), append(sealed, f.id)
 		case f.heard && !f.expired:
-			return nil, nil, messages.Errorf(messages.DroneHeld,
+			return nil, nil, nil, messages.Errorf(messages.DroneHeld,
 				"the name %s is that of machine %s (boot %s), which was heard %.0f s ago; this is machine %s (boot %s): give it another name, or stop the other one and wait until it is no longer heard",
 				drone, f.machine, f.boot, f.heardAgo, r.MachineID, r.BootID)
 		default:
 			sealed = append(sealed, f.id)
 		}
 	}
-	return before, sealed, nil
+	return before, own, sealed, nil
 }
 
 // without gives those of all that are not in some.

@@ -103,7 +103,7 @@ type locked struct {
 	lifecycle.Backend
 	before  lifecycle.Backend
 	joined  time.Time // when somebody was last connected, or joined
-	chance  *chance // of being placed again, if that was asked
+	chance  *chance   // of being placed again, if that was asked
 	placed  bool
 	release bool
 	// taken is up to where its actions are shown to be taken; givenUp says that nobody
@@ -130,7 +130,7 @@ func (t *transition) read(b *pgx.Batch) {
 		}
 	}
 	if refused && t.holder != nil {
-		b.Queue(refusedSQL, t.holder.Drone, t.holder.Session)
+		b.Queue(refusedSQL, t.holder.Drone, t.holder.Session, ids)
 	}
 	if lost {
 		b.Queue(lockSessionsSQL, ids, t.trusted).Query(func(rows pgx.Rows) error {
@@ -207,6 +207,7 @@ func (t *transition) decide() {
 		if _, lost := event.(lifecycle.Lost); lost && !t.expired(l) {
 			continue // a renewal saved it
 		}
+		untaken := l.Status == messages.Scheduled
 		next, actions := lifecycle.Step(l.Backend, event)
 		if actions == (lifecycle.Actions{}) {
 			continue
@@ -218,7 +219,7 @@ func (t *transition) decide() {
 			l.taken = max(l.taken, e.State.Status)
 			// It may have been told to end before the spawn was published, and with it the state
 			// that that stands for: by a worker that died, or could not (I5).
-			l.givenUp = l.givenUp || e.State.Status.Leaving()
+			l.givenUp = l.givenUp || untaken && e.State.Status.Leaving()
 		case lifecycle.Refused:
 			if l.placed = actions.Place; !l.placed {
 				l.taken = max(l.taken, e.State.Status)
@@ -229,7 +230,7 @@ func (t *transition) decide() {
 			}
 			// Nobody may run it any more. What asked for its end before is outdone by
 			// the hard termination that comes with this.
-			l.taken, l.givenUp = messages.HardTerminating, true
+			l.taken, l.givenUp = messages.HardTerminating, l.givenUp || untaken
 			if t.sessions[l.of].over {
 				// Its drone has to register again, and learns from the reply what it must end.
 				l.taken, actions.Terminate = messages.Terminated, nil

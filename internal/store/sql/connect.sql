@@ -73,7 +73,7 @@ born as (
                          static_token, status, lifetime_ends_at, max_idle_seconds, due_at)
     select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain,
            static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0),
-           now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0)))
+           now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
     from spawned
 ),
 -- Who joins is active: a sweep that wants to end it as idle sees it, or else it is seen here that it was asked to end.

@@ -1,4 +1,4 @@
--- The backends of a drone, $1, that it does not name, $2, although it should: of the sessions $3, which it took over, all; of its
+-- The backends of a drone, $1, that it does not name, $2, although it should: of the sessions $3, its machine's earlier ones, all; of its
 -- own, $4, those that it said it had, unless that has changed within the $5 seconds that a request may take.
 select b.id, b.session
 from backend b
