@@ -29,8 +29,8 @@ import (
 	"time"
 )
 
-// goodbye bounds the time from SIGTERM to the exit.
-const goodbye = 700 * time.Millisecond
+// goodbye bounds the time from SIGTERM to the exit. Tests change it.
+var goodbye = 700 * time.Millisecond
 
 func main() {
 	code, err := run(context.Background(), os.Args[1:], os.Getenv, os.Stdout)

@@ -21,18 +21,20 @@ type started struct {
 	lines *bufio.Scanner
 }
 
+// beRoom says how long the goodbye may take.
 const beRoom = "ROOM_TEST_BE_ROOM"
 
 func init() {
-	if os.Getenv(beRoom) != "" {
+	if limit := os.Getenv(beRoom); limit != "" {
+		goodbye, _ = time.ParseDuration(limit)
 		main()
 	}
 }
 
-func startRoom(t *testing.T, args ...string) *started {
+func startRoom(t *testing.T, goodbye time.Duration, args ...string) *started {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = []string{beRoom + "=1", "PORT=0", "SESSION_BACKEND_ID=b1", "SESSION_BACKEND_KEY=k", "GORACE=atexit_sleep_ms=0"}
+	cmd.Env = []string{beRoom + "=" + goodbye.String(), "PORT=0", "SESSION_BACKEND_ID=b1", "SESSION_BACKEND_KEY=k", "GORACE=atexit_sleep_ms=0"}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -64,7 +66,7 @@ func (s *started) exitCode() int {
 
 func TestTermSaysGoodbye(t *testing.T) {
 	t.Parallel()
-	s := startRoom(t)
+	s := startRoom(t, time.Hour)
 	_, address, ok := strings.Cut(s.line(), "listens on ")
 	if !ok {
 		t.Fatal("the first line does not say where it listens")
@@ -74,7 +76,6 @@ func TestTermSaysGoodbye(t *testing.T) {
 	if line := s.line(); !strings.HasSuffix(line, "joined, 1 here") {
 		t.Errorf("line %q", line)
 	}
-	began := time.Now()
 	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -89,29 +90,29 @@ func TestTermSaysGoodbye(t *testing.T) {
 	if !strings.Contains(left, "left") || ended != "room b1 ended" {
 		t.Errorf("last lines %q, %q", left, ended)
 	}
-	if code := s.exitCode(); code != 0 || time.Since(began) > 3*time.Second {
-		t.Errorf("exit code %d after %v", code, time.Since(began))
+	if code := s.exitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }
 
+// For how long it does wait: TestGoodbyeIsBounded.
 func TestTermDoesNotWaitForTheDeaf(t *testing.T) {
 	t.Parallel()
-	s := startRoom(t, "--exit-code", "5")
+	s := startRoom(t, 50*time.Millisecond, "--exit-code", "5")
 	_, address, _ := strings.Cut(s.line(), "listens on ")
 	visit(t, "http://"+address, nil) // never reads, so never answers the goodbye
 	s.line()
-	began := time.Now()
 	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if code := s.exitCode(); code != 5 || time.Since(began) > 3*time.Second {
-		t.Errorf("exit code %d after %v", code, time.Since(began))
+	if code := s.exitCode(); code != 5 {
+		t.Errorf("exit code %d", code)
 	}
 }
 
 func TestFlagsForTestingDrones(t *testing.T) {
 	t.Parallel()
-	s := startRoom(t, "--ignore-term", "--no-listen", "--print-lines", "2", "--exit-after", "300ms", "--exit-code", "3")
+	s := startRoom(t, goodbye, "--ignore-term", "--no-listen", "--print-lines", "2", "--exit-after", "300ms", "--exit-code", "3")
 	if one, two := s.line(), s.line(); one != "line 1 of 2" || two != "line 2 of 2" {
 		t.Errorf("lines %q, %q", one, two)
 	}

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -45,8 +44,8 @@ func startDrone(ctx context.Context, dial func(name string) (*nats.Conn, error),
 		cancel()
 		nc.Close()
 		return nil, fmt.Errorf("start the drone of the bench: %w", err)
-	case <-time.After(15 * time.Second):
+	case <-time.After(startTimeout):
 		stop()
-		return nil, errors.New("no worker has registered the drone of the bench within 15 s")
+		return nil, fmt.Errorf("no worker has registered the drone of the bench within %s", startTimeout)
 	}
 }

@@ -57,7 +57,8 @@ func (s *sample) add(more sample) {
 // broken for good would only be counted fast.
 const giveUp = 1000
 
-// take is load, before anything is reckoned.
+// take is load, before anything is reckoned. Each goroutine calls once at least, however short the
+// duration is.
 func take(ctx context.Context, inFlight int, duration time.Duration, do func(ctx context.Context, n int) error) (all sample) {
 	results := make([]sample, inFlight)
 	start := time.Now()
@@ -68,7 +69,7 @@ func take(ctx context.Context, inFlight int, duration time.Duration, do func(ctx
 			r, inARow := &results[g], 0
 			for n := g; ctx.Err() == nil && inARow < giveUp; n += inFlight {
 				began := time.Now()
-				if began.After(end) {
+				if n != g && began.After(end) {
 					return
 				}
 				if err := do(ctx, n); err != nil {

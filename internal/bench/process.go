@@ -69,7 +69,7 @@ func (p *process) failed() error {
 
 // answers waits until the process answers a request.
 func (p *process) answers(ctx context.Context, t target) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

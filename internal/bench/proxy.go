@@ -113,8 +113,8 @@ func (c *ProxyConfig) Validate() error {
 		return errors.New("sockets must be 1 to 10000")
 	case c.Procs < 0 || c.Procs > 1024:
 		return errors.New("procs must be 0 to 1024")
-	case c.Duration < 100*time.Millisecond || c.Duration > 10*time.Minute:
-		return errors.New("duration must be 100ms to 10m")
+	case c.Duration < 10*time.Millisecond || c.Duration > 10*time.Minute:
+		return errors.New("duration must be 10ms to 10m")
 	}
 	return nil
 }
@@ -215,7 +215,7 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 	if slices.Contains(cfg.Loads, memoryLoad) {
 		cfg.Progress("memory of idle WebSockets")
 		for _, t := range ways[1:] {
-			m, err := socketMemory(ctx, &t, cfg.Sockets)
+			m, err := socketMemory(ctx, &t, cfg.Sockets, min(settle, cfg.Duration))
 			if err != nil {
 				return nil, err
 			}
@@ -391,11 +391,12 @@ func (l *proxyLoad) prepare(ctx context.Context, cfg *ProxyConfig, t *target) (c
 	return func(ctx context.Context, n int) error { return conns[n%count].do(ctx) }, done, nil
 }
 
-// settle is how long a proxy may take to have dealt with what was before.
+// settle is how long a proxy may take to have dealt with what was before, in a measurement that is
+// not shorter itself.
 const settle = time.Second
 
 // socketMemory opens WebSockets, uses each once, and looks by how much the process grew.
-func socketMemory(ctx context.Context, t *target, n int) (SocketMemory, error) {
+func socketMemory(ctx context.Context, t *target, n int, settle time.Duration) (SocketMemory, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// So that what is there once, whatever comes, is there.
@@ -404,7 +405,7 @@ func socketMemory(ctx context.Context, t *target, n int) (SocketMemory, error) {
 		return SocketMemory{}, err
 	}
 	warm.close()
-	rest(ctx)
+	rest(ctx, settle)
 	before, err := t.process.usage()
 	if err != nil {
 		return SocketMemory{}, err
@@ -414,13 +415,13 @@ func socketMemory(ctx context.Context, t *target, n int) (SocketMemory, error) {
 		return SocketMemory{}, err
 	}
 	defer s.close()
-	rest(ctx)
+	rest(ctx, settle)
 	after, err := t.process.usage()
 	return SocketMemory{Via: t.name, Sockets: n, Bytes: (after.resident - before.resident) / int64(n)}, err
 }
 
-func rest(ctx context.Context) {
-	timer := time.NewTimer(settle)
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

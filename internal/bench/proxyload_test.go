@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // serveBackend runs the backend until the test ends.
 func serveBackend(t *testing.T) target {
@@ -94,7 +94,7 @@ func TestWrongAnswersFail(t *testing.T) {
 		"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accepted + "\r\n\r\n\x82": "more than the response",
 	} {
 		there := answering(t, answer)
-		if s, err := openSockets(t.Context(), &there, 1, time.Minute); err == nil || !strings.Contains(err.Error(), want) {
+		if s, err := openSockets(t.Context(), &there, 1, testkit.Patience); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v %v, wanted %q", answer, s, err, want)
 		}
 	}

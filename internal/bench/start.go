@@ -265,11 +265,8 @@ func (s *starter) jetway(kinds []*startKind, drone StartDrone, executable any) (
 	}}), nil
 }
 
-// Bounds of what a start and its end may take.
-const (
-	startTimeout = 60 * time.Second
-	droneTimeout = 15 * time.Second
-)
+// startTimeout bounds a start, with the end of what was started, and what the bench starts for itself.
+const startTimeout = 60 * time.Second
 
 // backend has Jetway start a backend, and end it again.
 func (s *starter) backend(ctx context.Context, drone *process, config messages.SpawnConfig) (took startTimes, err error) {
@@ -337,7 +334,7 @@ func (s *starter) connect(ctx context.Context, drone *process, req messages.Conn
 		began = time.Now()
 		_, err = bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
 		var refused *messages.Error
-		if !errors.As(err, &refused) || refused.Kind != messages.NoDroneAvailable || time.Since(first) > droneTimeout {
+		if !errors.As(err, &refused) || refused.Kind != messages.NoDroneAvailable || time.Since(first) > startTimeout {
 			return began, time.Now(), err
 		}
 		select {

@@ -41,6 +41,8 @@ func nextInStream(ctx context.Context, nc *nats.Conn, stream, subject string, fr
 
 // getDirect gets one message from a stream; nil when there is none.
 func getDirect(ctx context.Context, nc *nats.Conn, stream string, what directGet) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	ask, err := json.Marshal(what)
 	if err != nil {
 		return nil, err

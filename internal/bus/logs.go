@@ -308,13 +308,14 @@ func (f *logReader) next(ctx context.Context) (all []*nats.Msg, err error) {
 	if err := f.nc.FlushWithContext(ctx); err != nil {
 		return nil, unavailable(err)
 	}
+	seq := f.seq
 	for len(all) < logKnown {
-		msgs, more, err := getBatch(ctx, f.nc, messages.StreamLogs, f.subject, f.seq+1, logBatch)
+		msgs, more, err := getBatch(ctx, f.nc, messages.StreamLogs, f.subject, seq+1, logBatch)
 		if err != nil {
 			return nil, err
 		}
 		for _, msg := range msgs {
-			if f.seq, err = placeOf(msg); err != nil {
+			if seq, err = placeOf(msg); err != nil {
 				return nil, err
 			}
 		}
@@ -323,6 +324,7 @@ func (f *logReader) next(ctx context.Context) (all []*nats.Msg, err error) {
 			break
 		}
 	}
+	f.seq = seq // of what was got in part only, all is got again
 	return all, nil
 }
 

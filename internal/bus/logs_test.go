@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -75,7 +74,7 @@ func startReading(t *testing.T, nc *nats.Conn, what bus.Logs) *reading {
 	t.Helper()
 	r := &reading{t: t, ended: make(chan struct{}), done: make(chan struct{})}
 	what.Ended, r.stop = r.ended, sync.OnceFunc(func() { close(r.ended) })
-	ctx, cancel := context.WithTimeout(t.Context(), 2*watchPatience)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 	t.Cleanup(func() { cancel(); <-r.done })
 	go func() {
 		defer close(r.done)
@@ -110,11 +109,7 @@ func (r *reading) await(last int) {
 func (r *reading) end(want []string) {
 	r.t.Helper()
 	r.stop()
-	select {
-	case <-r.done:
-	case <-time.After(watchPatience):
-		r.t.Fatal("it does not end")
-	}
+	testkit.Receive(r.t, r.done, "it ends")
 	if r.err != nil {
 		r.t.Error(r.err)
 	}
@@ -125,7 +120,7 @@ func (r *reading) end(want []string) {
 
 func readAll(t *testing.T, nc *nats.Conn, what bus.Logs) (lines []string) {
 	t.Helper()
-	for line, err := range bus.Lines(t.Context(), nc, what) {
+	for line, err := range bus.Lines(testkit.Context(t), nc, what) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,11 +206,25 @@ func TestLinesEndWhenAllIsShown(t *testing.T) {
 	t.Parallel()
 	_, nc, _ := withStreams(t)
 	w := &writer{t: t, nc: nc, backend: "b1"}
-	r := startReading(t, nc, bus.Logs{Backend: "b1", Tail: -1})
 	w.write(3)
-	r.await(3)
-	go func() { w.write(4) }()
-	r.end(wanted(1, 7))
+	ended := make(chan struct{})
+	var got []string
+	for line, err := range bus.Lines(testkit.Context(t), nc, bus.Logs{Backend: "b1", Tail: -1, Ended: ended}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		// On the reader's connection: what is written comes to it before it looks on.
+		switch got = append(got, line.Line); {
+		case len(got) == len(wanted(1, 3)):
+			close(ended)
+			w.write(2)
+		case len(got) == len(wanted(1, 5)):
+			w.write(2)
+		}
+	}
+	if want := wanted(1, 7); !slices.Equal(got, want) {
+		t.Errorf("read\n%v\nwant\n%v", got, want)
+	}
 }
 
 // A reader that lost the server goes on with what the stream holds, the same one or another.
@@ -223,10 +232,7 @@ func TestLinesAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
 	srv := testkit.OwnNATS(t)
 	nc := watchConn(t, srv.URL())
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, nc)
 	prepareStreams(t, js)
 	w := &writer{t: t, nc: nc, backend: "b1"}
 	reader := watchConn(t, srv.URL())
@@ -251,7 +257,7 @@ func TestI8SlowReaderOfLinesIsToldThatSomeAreMissing(t *testing.T) {
 	reader := watchConn(t, url, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	w.write(2)
 	ended, told, last := make(chan struct{}), false, 0
-	for line, err := range bus.Lines(t.Context(), reader, bus.Logs{Backend: "b1", Tail: -1, Ended: ended}) {
+	for line, err := range bus.Lines(testkit.Context(t), reader, bus.Logs{Backend: "b1", Tail: -1, Ended: ended}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +285,7 @@ func TestLinesWithoutStreamAndOfBadNames(t *testing.T) {
 	nc := watchConn(t, bareServer(t))
 	for backend, kind := range map[string]messages.Kind{"b1": messages.Unavailable, "b.*": messages.BadRequest} {
 		var last error
-		for _, err := range bus.Lines(t.Context(), nc, bus.Logs{Backend: backend, Tail: -1, Ended: make(chan struct{})}) {
+		for _, err := range bus.Lines(testkit.Context(t), nc, bus.Logs{Backend: backend, Tail: -1, Ended: make(chan struct{})}) {
 			last = err
 		}
 		if messages.KindOf(last) != kind {

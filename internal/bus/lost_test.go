@@ -1,10 +1,6 @@
 package bus_test
 
 import (
-	"context"
-	"fmt"
-	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -87,7 +83,7 @@ func TestWatchAndHistoryOfABackendWhoseEventsAreGone(t *testing.T) {
 	expect(t, seen, messages.Terminated)
 	expectEnd(t, seen, end)
 
-	history, err := bus.History(t.Context(), nc, "ended-long-ago")
+	history, err := bus.History(testkit.Context(t), nc, "ended-long-ago")
 	if err != nil || len(history) != 1 || history[0].Reason != messages.ReasonSwept || history[0].BackendID != "ended-long-ago" {
 		t.Errorf("the history is %+v, %v", history, err)
 	}
@@ -120,10 +116,7 @@ func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 	s := testkit.OwnNATS(t)
 	wire := new(cable)
 	nc, other := watchConn(t, s.URL(), nats.SetCustomDialer(wire)), watchConn(t, s.URL())
-	js, err := jetstream.New(other)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, other)
 	prepareStreams(t, js)
 	var tr truth
 	tr.set(messages.State{Status: messages.Loading})
@@ -169,11 +162,8 @@ func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	nc := watchConn(t, testkit.NATS(t).URL())
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{
+	js := jetStream(t, nc)
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: messages.StreamActions, Subjects: []string{messages.SubjectAllActions},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, MaxAge: time.Hour,
 	})
@@ -197,74 +187,7 @@ func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 	if err != nil || stream.CachedInfo().Config.Storage != jetstream.MemoryStorage || stream.CachedInfo().State.Consumers != 0 {
 		t.Fatalf("the stream is %+v, %v", stream.CachedInfo(), err)
 	}
-	if history, err := bus.History(t.Context(), nc, "b1"); err != nil || len(history) != 1 {
+	if history, err := bus.History(testkit.Context(t), nc, "b1"); err != nil || len(history) != 1 {
 		t.Errorf("the history is %v, %v", history, err)
 	}
-}
-
-// I8: ten thousand who watch at once see all, and cost the server no consumer and
-// this process a bounded heap each.
-func TestI8FiveThousandWatchersCostNoConsumer(t *testing.T) {
-	t.Parallel()
-	const watchers, conns, backends = 5_000, 4, 100
-	s := testkit.OwnNATS(t)
-	js, err := jetstream.New(watchConn(t, s.URL()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	prepareStreams(t, js)
-	for b := range backends {
-		publishStates(t, js, fmt.Sprintf("b%d", b), messages.Scheduled, messages.Loading)
-	}
-	before := heap()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	var begun, ended sync.WaitGroup
-	begun.Add(watchers)
-	ready := make(chan struct{})
-	// They live at the same time. That they begin in the same moment is not asked for.
-	starting := make(chan struct{}, 32)
-	for c := range conns {
-		nc := watchConn(t, s.URL())
-		for i := range watchers / conns {
-			ended.Go(func() {
-				var got []messages.Status
-				starting <- struct{}{}
-				started := sync.OnceFunc(func() { <-starting; begun.Done() })
-				defer started() // also of one that fails, so that the test does not hang
-				for event, err := range bus.Watch(ctx, nc, fmt.Sprintf("b%d", (c+i)%backends)) {
-					if err != nil {
-						t.Errorf("watch: %v", err)
-						break
-					}
-					if got = append(got, event.Status); len(got) == 2 {
-						started()
-						<-ready
-					}
-				}
-				if !slices.Equal(got, messages.Statuses) {
-					t.Errorf("saw %v", got)
-				}
-			})
-		}
-	}
-	begun.Wait()
-	wantNoConsumers(t, js)
-	if each := (heap() - before) / watchers; each > 20<<10 {
-		t.Errorf("a watcher takes %d bytes", each)
-	}
-	close(ready)
-	for b := range backends {
-		publishStates(t, js, fmt.Sprintf("b%d", b), messages.Statuses[2:]...)
-	}
-	ended.Wait()
-	wantNoConsumers(t, js)
-}
-
-// heap is what lives, in bytes, stacks included.
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc + m.StackInuse)
 }

@@ -2,12 +2,10 @@ package bus_test
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -50,7 +48,7 @@ func TestRefusedWhileItRunsComesBack(t *testing.T) {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(testkit.Patience) {
 		t.Fatal("the NATS server takes no connections")
 	}
 	url := strings.Replace(s.ClientURL(), "//", "//dr-a:s3cret@", 1)
@@ -69,8 +67,7 @@ func TestRefusedWhileItRunsComesBack(t *testing.T) {
 	if err := s.ReloadOptions(users("s3cret")); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
+	ctx := testkit.Context(t)
 	select {
 	case <-back:
 	case <-ctx.Done():

@@ -85,18 +85,35 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) er
 	return nil
 }
 
-// makeTimeout is how long the making of one thing waits for its answer. A cluster of
-// servers that is still choosing its leader says nothing at all: then it is better to ask again soon.
-const makeTimeout = 5 * time.Second
+// The making of one thing waits for its answer, and asks again when none comes: a cluster of
+// servers that is still choosing its leader says nothing at all, and of two workers that make the same
+// at the same time neither may get an answer. It is patient with a server that is slow.
+const (
+	makeFirst = time.Second
+	makeLast  = 4 * time.Second
+)
 
-func ensureStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
-	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
-	defer cancel()
-	_, err := js.CreateOrUpdateStream(ctx, cfg)
-	if movedStorage(ctx, js, cfg, err) {
-		return remake(ctx, js, cfg)
+// making does something until it is answered, or was not for as long as makeLast.
+func making(ctx context.Context, do func(ctx context.Context) error) (err error) {
+	for limit := makeFirst; limit <= makeLast && ctx.Err() == nil; limit *= 2 {
+		asking, cancel := context.WithTimeout(ctx, limit)
+		err = do(asking)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
 	}
 	return err
+}
+
+func ensureStream(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig) error {
+	return making(ctx, func(ctx context.Context) error {
+		_, err := js.CreateOrUpdateStream(ctx, cfg)
+		if movedStorage(ctx, js, cfg, err) {
+			return remake(ctx, js, cfg)
+		}
+		return err
+	})
 }
 
 // movedStorage says whether err is that the stream of actions, as an earlier version
@@ -127,10 +144,11 @@ func remake(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamCon
 // data, and leaves alone those that are: they may be of a newer worker than this.
 func MakeMissingStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	for _, cfg := range streams(replicas) {
-		making, cancel := context.WithTimeout(ctx, makeTimeout)
-		// Of a stream that is there and the same, nothing comes of this.
-		_, err := js.CreateStream(making, cfg)
-		cancel()
+		err := making(ctx, func(ctx context.Context) error {
+			// Of a stream that is there and the same, nothing comes of this.
+			_, err := js.CreateStream(ctx, cfg)
+			return err
+		})
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
 		}
@@ -163,16 +181,17 @@ func EnsureConsumer(ctx context.Context, js jetstream.JetStream, drone string) (
 		// A drone that is there listens. One that comes back later registers.
 		InactiveThreshold: consumerUnused,
 	}
-	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
-	defer cancel()
-	_, err := js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
-	var refused *jetstream.APIError
-	if errors.As(err, &refused) && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		// One of another kind is there. What it has not delivered is on record.
-		if js.DeleteConsumer(ctx, messages.StreamActions, drone) == nil {
-			_, err = js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
+	err := making(ctx, func(ctx context.Context) error {
+		_, err := js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
+		var refused *jetstream.APIError
+		if errors.As(err, &refused) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			// One of another kind is there. What it has not delivered is on record.
+			if js.DeleteConsumer(ctx, messages.StreamActions, drone) == nil {
+				_, err = js.CreateOrUpdatePushConsumer(ctx, messages.StreamActions, cfg)
+			}
 		}
-	}
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("make the consumer of %s: %w", drone, err)
 	}

@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -19,10 +20,7 @@ import (
 func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Conn(t, testkit.NATS(t).URL())
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +41,7 @@ func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	msg, err := sub.NextMsgWithContext(t.Context())
+	msg, err := sub.NextMsgWithContext(testkit.Context(t))
 	if err != nil || string(msg.Data) != "an action" {
 		t.Fatal(msg, err)
 	}
@@ -57,23 +55,27 @@ func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 	if _, err := nc.SubscribeSync("$JS.API.>"); err != nil { // it hears all and says nothing
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel) // after the parts of the test
-	for name, ask := range map[string]func() error{
+	js := jetStream(t, nc)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // that nobody has
+	defer cancel()
+	gave := make(chan string)
+	asks := map[string]func() error{
 		"EnsureStreams":      func() error { return bus.EnsureStreams(ctx, js, 3) },
 		"MakeMissingStreams": func() error { return bus.MakeMissingStreams(ctx, js, 3) },
 		"EnsureConsumer":     func() error { _, err := bus.EnsureConsumer(ctx, js, "dr-a"); return err },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if err := ask(); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-				t.Errorf("it gives %v, of the minute that it had: %v", err, ctx.Err())
+	}
+	for name, ask := range asks {
+		go func() {
+			if err := ask(); !errors.Is(err, context.DeadlineExceeded) {
+				name += fmt.Sprintf(" gives %v", err)
 			}
-		})
+			gave <- name
+		}()
+	}
+	for range asks {
+		if name := testkit.Receive(t, gave, "all give up, long before the hour is over"); asks[name] == nil {
+			t.Error(name)
+		}
 	}
 }
 
@@ -81,10 +83,7 @@ func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 func TestI8EveryStreamIsBounded(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Conn(t, testkit.NATS(t).URL())
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
 	}

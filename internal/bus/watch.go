@@ -28,6 +28,8 @@ const (
 	settleReads = 6
 	settleMax   = time.Second
 
+	// readTimeout bounds the wait for one answer. Were it for all that is read at once, a
+	// server that many read from at once would be asked for the same again and again.
 	readTimeout = 5 * time.Second
 	// unsurePause lies between the questions to workers of whom none has answered yet.
 	unsurePause = 3 * time.Second
@@ -136,7 +138,8 @@ func (w *watcher) run(ctx context.Context) error {
 	}
 	w.sub = sub
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := w.read(ctx); err != nil {
+	// Once the stream has told something, what fails is read again.
+	if err := w.read(ctx); err != nil && (w.seq == 0 || errors.Is(err, errStopped) || ctx.Err() != nil) {
 		return err
 	}
 	timer := time.NewTimer(settleFirst)
@@ -254,18 +257,14 @@ func (w *watcher) ask(ctx context.Context) error {
 	return nil
 }
 
-// read gives out what the stream holds and was not given out before.
+// read gives out what the stream holds and was not given out before. What it has read it
+// need not read again, also when the server then answers no more.
 func (w *watcher) read(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
 	// The server has taken up the subscription when it answers this.
-	if err := w.nc.FlushWithContext(ctx); err != nil {
-		return unavailable(err)
-	}
-	events, seq, err := readHistory(ctx, w.nc, w.backend, w.seq+1)
-	if err != nil {
+	if err := flush(ctx, w.nc); err != nil {
 		return err
 	}
+	events, seq, err := readHistory(ctx, w.nc, w.backend, w.seq+1)
 	w.seq = max(w.seq, seq)
 	if !w.rejoined && slices.ContainsFunc(events, isFirst) {
 		w.sure = true
@@ -274,6 +273,9 @@ func (w *watcher) read(ctx context.Context) error {
 		if err := w.give(event); err != nil {
 			return err
 		}
+	}
+	if err != nil {
+		return err
 	}
 	w.held = slices.DeleteFunc(w.held, func(e messages.StateEvent) bool { return e.Number <= w.last })
 	return nil
@@ -292,13 +294,13 @@ func (w *watcher) give(event messages.StateEvent) error {
 }
 
 // readHistory reads a backend's events from a place in the stream on, and says
-// up to where it read.
+// up to where it read, also when an error ended it.
 func readHistory(ctx context.Context, nc *nats.Conn, backend string, from uint64) ([]messages.StateEvent, uint64, error) {
 	var events []messages.StateEvent
 	for range historyLimit {
 		msg, seq, err := nextInStream(ctx, nc, messages.StreamEvents, messages.BackendEventSubject(backend), from)
 		if err != nil {
-			return nil, 0, err
+			return events, from - 1, err
 		}
 		if msg == nil {
 			break
@@ -310,6 +312,16 @@ func readHistory(ctx context.Context, nc *nats.Conn, backend string, from uint64
 		}
 	}
 	return events, from - 1, nil
+}
+
+// flush waits until the server has taken up all that was asked of it.
+func flush(ctx context.Context, nc *nats.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := nc.FlushWithContext(ctx); err != nil {
+		return unavailable(err)
+	}
+	return nil
 }
 
 // unavailable is a server that does not answer, or the end of the caller's ctx.

@@ -20,7 +20,7 @@ import (
 func watchingAll(t *testing.T, nc *nats.Conn) <-chan string {
 	t.Helper()
 	seen, begun := make(chan string, 10000), make(chan struct{}, 10000)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*watchPatience)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 	done := make(chan struct{})
 	t.Cleanup(func() { cancel(); <-done })
 	go func() {
@@ -41,10 +41,7 @@ func watchingAll(t *testing.T, nc *nats.Conn) <-chan string {
 		close(seen)
 	}()
 	// It begins some time: until it has seen something, something is published.
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, nc)
 	for n := 0; ; n++ {
 		select {
 		case <-begun:
@@ -119,10 +116,7 @@ func TestI5WatchAllAcrossRestartsAndLosses(t *testing.T) {
 	s := testkit.OwnNATS(t)
 	nc := watchConn(t, s.URL())
 	other := watchConn(t, s.URL())
-	js, err := jetstream.New(other)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, other)
 	prepareStreams(t, js)
 	seen := watchingAll(t, nc)
 	publishStates(t, js, "b1", messages.Scheduled, messages.Loading)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,9 +24,11 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
-
-const watchPatience = 20 * time.Second
+// The tests wait more than they work: for a stream's settling, and for servers that restart.
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "12")
+	testkit.Main(m)
+}
 
 // bareServer gives a NATS server without JetStream.
 func bareServer(t *testing.T) string {
@@ -39,7 +42,7 @@ func bareServer(t *testing.T) string {
 		ns.Shutdown()
 		ns.WaitForShutdown()
 	})
-	if !ns.ReadyForConnections(watchPatience) {
+	if !ns.ReadyForConnections(testkit.Patience) {
 		t.Fatal("the NATS server does not get ready")
 	}
 	return ns.ClientURL()
@@ -62,14 +65,21 @@ func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	t.Helper()
 	url := testkit.NATS(t).URL()
 	nc := watchConn(t, url)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := jetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
 	}
 	return url, nc, js
+}
+
+// jetStream gives a connection's, which waits for answers as long as tests wait.
+func jetStream(t *testing.T, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(testkit.Patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
 }
 
 func eventOf(backend string, status messages.Status) []byte {
@@ -89,7 +99,7 @@ func publishStates(t *testing.T, js jetstream.JetStream, backend string, statuse
 func watching(t *testing.T, nc *nats.Conn, backend string) (<-chan messages.Status, <-chan error) {
 	t.Helper()
 	seen, end := make(chan messages.Status, 100), make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), watchPatience)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 	done := make(chan struct{})
 	t.Cleanup(func() { cancel(); <-done })
 	go func() {
@@ -179,7 +189,7 @@ func TestI5WatchDuringPublish(t *testing.T) {
 		wg.Go(func() { publishStates(t, js, backend, messages.Statuses...) })
 		for w := range watchers {
 			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), watchPatience)
+				ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 				defer cancel()
 				var got []messages.Status
 				for event, err := range bus.Watch(ctx, conns[(b+w)%len(conns)], backend) {
@@ -256,16 +266,22 @@ func TestI5WatchSurvivesReconnect(t *testing.T) {
 func TestI5WatchSlowStream(t *testing.T) {
 	t.Parallel()
 	nc := watchConn(t, bareServer(t))
-	var mu sync.Mutex
+	var asked int
 	var stored []messages.Status
-	asked := make(chan struct{}, 1000)
 	sub, err := nc.Subscribe("$JS.API.DIRECT.GET."+messages.StreamEvents, func(m *nats.Msg) {
 		var ask struct{ Seq int }
 		if err := json.Unmarshal(m.Data, &ask); err != nil {
 			t.Errorf("bad question %s", m.Data)
 		}
-		mu.Lock()
-		defer mu.Unlock()
+		switch asked++; asked {
+		case 1:
+			// Live, but what came before it is not in the stream yet.
+			if err := nc.Publish(messages.BackendEventSubject("b1"), eventOf("b1", messages.Starting)); err != nil {
+				t.Error(err)
+			}
+		case 3:
+			stored = []messages.Status{messages.Scheduled, messages.Loading, messages.Starting}
+		}
 		reply := nats.NewMsg(m.Reply)
 		if ask.Seq > len(stored) {
 			reply.Header.Set("Status", "404")
@@ -274,25 +290,12 @@ func TestI5WatchSlowStream(t *testing.T) {
 			reply.Data = eventOf("b1", stored[ask.Seq-1])
 		}
 		_ = m.RespondMsg(reply)
-		select {
-		case asked <- struct{}{}:
-		default:
-		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	seen, end := watching(t, nc, "b1")
-	<-asked
-	// Live, but what came before it is not in the stream yet.
-	if err := nc.Publish(messages.BackendEventSubject("b1"), eventOf("b1", messages.Starting)); err != nil {
-		t.Fatal(err)
-	}
-	<-asked
-	mu.Lock()
-	stored = []messages.Status{messages.Scheduled, messages.Loading, messages.Starting}
-	mu.Unlock()
 	expect(t, seen, messages.Scheduled, messages.Loading, messages.Starting)
 	if err := nc.Publish(messages.BackendEventSubject("b1"), eventOf("b1", messages.Terminated)); err != nil {
 		t.Fatal(err)

@@ -34,11 +34,12 @@ type Config struct {
 	Log *slog.Logger
 
 	// For tests: how often certificates are looked at, what part of their life is
-	// left when they are renewed, and for how long they are ordered. By default 10 min,
-	// a third, and what the authority likes.
+	// left when they are renewed, for how long they are ordered, and after how long bad
+	// files are looked at again. By default 10 min, a third, what the authority likes, and 2 s.
 	checkEvery time.Duration
 	renewAt    float64
 	life       time.Duration
+	settle     time.Duration
 }
 
 // Challenge is how an authority is shown that a name is ours.
@@ -69,6 +70,7 @@ type ACME struct {
 }
 
 func (c *Config) setDefaults() {
+	c.settle = cmp.Or(c.settle, settle)
 	c.Log = cmp.Or(c.Log, slog.Default())
 	if c.ACME != nil {
 		acme := *c.ACME

@@ -100,13 +100,16 @@ func (s *dnsSolver) Present(ctx context.Context, c acme.Challenge) error {
 			s.log.InfoContext(ctx, "DNS servers answer a challenge", "domain", challenge.Domain, "dns", servers)
 			return nil
 		}
+		late := time.NewTimer(replyTimeout)
 		select {
 		case <-wake: // somebody is there now
+		case <-late.C: // or was, and too slow
 		case <-ctx.Done():
 			s.close(challenge)
 			return fmt.Errorf("no DNS server answers _acme-challenge.%s (is a `jetway dns` with its zone running?): %w",
 				challenge.Domain, errors.Join(err, ctx.Err()))
 		}
+		late.Stop()
 	}
 }
 

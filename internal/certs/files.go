@@ -32,6 +32,7 @@ const (
 // files are a certificate and its key that somebody else renews.
 type files struct {
 	cert, key string
+	settle    time.Duration
 	log       *slog.Logger
 	current   atomic.Pointer[tls.Certificate]
 
@@ -39,8 +40,8 @@ type files struct {
 	loaded, doubted, refused [sha256.Size]byte // what was read: taken, bad once, said to be bad
 }
 
-func openFiles(cert, key string, log *slog.Logger) (*files, error) {
-	f := &files{cert: cert, key: key, log: log}
+func openFiles(cfg *Config) (*files, error) {
+	f := &files{cert: cfg.CertFile, key: cfg.KeyFile, settle: cfg.settle, log: cfg.Log}
 	pair, sum, err := f.read()
 	if err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func (f *files) run(ctx context.Context, _ *nats.Conn) {
 			soon()
 		case <-again.C:
 			if due = f.reload(ctx); due {
-				again.Reset(settle)
+				again.Reset(f.settle)
 			}
 		}
 	}

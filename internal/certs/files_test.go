@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 )
@@ -32,7 +33,7 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	cert, key := certFiles(t)
 	f := newFront(t)
-	k, l, _ := f.serve("", Config{CertFile: cert, KeyFile: key, HTTP: f.plain})
+	k, l, _ := f.serve("", Config{CertFile: cert, KeyFile: key, HTTP: f.plain, settle: 20 * time.Millisecond})
 	first := f.await("localhost", "the certificate", anyOne)
 
 	newCert, newKey := testkit.NewAuthority(t).Server()

@@ -50,7 +50,7 @@ func New(cfg Config) (*Keeper, error) {
 	}
 	k := &Keeper{cfg: cfg}
 	if cfg.ACME == nil {
-		files, err := openFiles(cfg.CertFile, cfg.KeyFile, cfg.Log)
+		files, err := openFiles(&cfg)
 		if err != nil {
 			return nil, err
 		}

@@ -27,7 +27,7 @@ const (
 	freedLook = 20 * time.Millisecond
 	// operationHeader marks what is deleted in a bucket.
 	operationHeader = "KV-Operation"
-	// lockTry bounds each word to the server about a lock that is held.
+	// lockTry bounds each word to the server about a lock.
 	lockTry = 3 * time.Second
 )
 
@@ -61,19 +61,24 @@ func (s *storage) Lock(ctx context.Context, name string) error {
 		return fmt.Errorf("wait for the lock %s: %w", name, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	// What was said while the bus was away nobody hears.
+	back := s.nc.StatusChanged(nats.CONNECTED)
+	defer s.nc.RemoveStatusListener(back)
 	var seen uint64 // the revision under which another one holds it,
 	var since, freed time.Time
 	for {
 		var holder uint64
 		takeOver := seen != 0 && time.Since(since) >= s.staleAfter
 		err := persist(ctx, func() (err error) {
+			trying, cancel := context.WithTimeout(ctx, s.try) // the answer may be lost
+			defer cancel()
 			if takeOver {
-				holder, err = 0, s.write(ctx, l, seen)
+				holder, err = 0, s.write(trying, l, seen)
 				if !isTaken(err) {
 					return err
 				}
 			}
-			holder, err = s.tryLock(ctx, l)
+			holder, err = s.tryLock(trying, l)
 			return err
 		}, func(err error) {
 			s.log.WarnContext(ctx, "cannot reach the locks of certificates, trying again", "lock", name, "err", err)
@@ -100,6 +105,10 @@ func (s *storage) Lock(ctx context.Context, name string) error {
 		case <-ctx.Done():
 		case <-free:
 			freed = time.Now()
+		case _, ok := <-back:
+			if !ok {
+				back = nil // the connection is closed, as tryLock says
+			}
 		case <-look.C:
 		}
 		look.Stop()
@@ -172,7 +181,7 @@ func (s *storage) keep(ctx context.Context, l *lock) {
 			return
 		case <-tick.C:
 		}
-		trying, cancel := context.WithTimeout(ctx, lockTry)
+		trying, cancel := context.WithTimeout(ctx, s.try)
 		err := s.write(trying, l, l.revision)
 		if isTaken(err) {
 			holder, tryErr := s.tryLock(trying, l)
@@ -185,7 +194,7 @@ func (s *storage) keep(ctx context.Context, l *lock) {
 			return
 		case err != nil && ctx.Err() == nil:
 			s.log.WarnContext(ctx, "cannot keep a lock, trying again", "lock", l.name, "err", err)
-			tick.Reset(min(lockTry, s.renewEvery))
+			tick.Reset(min(s.try, s.renewEvery))
 		default:
 			tick.Reset(s.renewEvery)
 		}
@@ -212,12 +221,32 @@ func (s *storage) Unlock(ctx context.Context, name string) error {
 	if l.lost {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockTry)
+	ctx, cancel := context.WithTimeout(ctx, s.try)
 	defer cancel()
-	if err := s.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision)); err != nil && !isTaken(err) {
+	if err := s.giveBack(ctx, l); err != nil {
 		return fmt.Errorf("unlock %s: %w", name, err)
 	}
 	return nil
+}
+
+// giveBack deletes a lock that is kept no more, unless it is another's by now.
+func (s *storage) giveBack(ctx context.Context, l *lock) error {
+	for {
+		err := s.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision))
+		if !isTaken(err) {
+			return err
+		}
+		entry, err := s.kv.Get(ctx, l.key)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			return nil
+		case err != nil:
+			return err
+		case string(entry.Value()) != string(l.mark):
+			return nil
+		}
+		l.revision = entry.Revision() // it was written anew, and the answer was lost
+	}
 }
 
 // close waits until no lock is held, at most limit.

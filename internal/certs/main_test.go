@@ -32,8 +32,6 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-const patience = 30 * time.Second
-
 // domains counts those given out: certmagic keeps what it knows of a name for the whole process.
 var domains atomic.Int64
 
@@ -140,7 +138,7 @@ func (f *front) serve(url string, cfg Config) (k *Keeper, l *log, stop func()) {
 	}
 	server := &http.Server{
 		Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.Proto)) }),
-		TLSConfig: k.TLSConfig(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ReadHeaderTimeout: patience,
+		TLSConfig: k.TLSConfig(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ReadHeaderTimeout: testkit.Patience,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var nc *nats.Conn
@@ -161,7 +159,7 @@ func (f *front) serve(url string, cfg Config) (k *Keeper, l *log, stop func()) {
 		_ = server.Close()
 		running.Wait()
 		if nc != nil {
-			bus.Drain(nc, patience)
+			bus.Drain(nc, testkit.Patience)
 		}
 	})
 	t.Cleanup(stop)

@@ -63,7 +63,7 @@ func playOther(env string) {
 			_, _ = io.Copy(io.Discard, os.Stdin)
 		}()
 		k.Run(ctx, nc)
-		bus.Drain(nc, patience)
+		bus.Drain(nc, testkit.Patience)
 		return nil
 	}()
 	if err != nil {
@@ -107,7 +107,7 @@ func TestTheProxyThatIsAskedAnswersForTheOneThatOrders(t *testing.T) {
 				}
 			}()
 			// The lock is the other's. The authority waits at this listener until this proxy serves it.
-			if _, err := anyKey.NextMsg(patience); err != nil {
+			if _, err := anyKey.NextMsg(testkit.Patience); err != nil {
 				t.Fatal("the other proxy orders nothing: ", err)
 			}
 			k, l, _ := f.serve(url, f.config(ca, challenge))

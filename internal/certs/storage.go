@@ -28,8 +28,9 @@ type storage struct {
 	kv  jetstream.KeyValue
 	log *slog.Logger
 	// renewEvery is how often a lock is written anew by who holds it, staleAfter for how
-	// long who waits must have seen one revision of it until he takes it.
-	renewEvery, staleAfter time.Duration
+	// long who waits must have seen one revision of it until he takes it; try bounds each
+	// word to the server about one.
+	renewEvery, staleAfter, try time.Duration
 
 	mu    sync.Mutex
 	locks map[string]*lock // that this proxy holds
@@ -45,7 +46,7 @@ func openStorage(ctx context.Context, nc *nats.Conn, log *slog.Logger) (*storage
 		return nil, err
 	}
 	s := &storage{
-		nc: nc, log: log, renewEvery: lockRenew, staleAfter: lockStale,
+		nc: nc, log: log, renewEvery: lockRenew, staleAfter: lockStale, try: lockTry,
 		locks: make(map[string]*lock), idle: make(chan struct{}),
 	}
 	close(s.idle)

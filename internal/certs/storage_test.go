@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"pgregory.net/rapid"
 
 	"github.com/jetway-project/jetway/internal/testkit"
-	"github.com/jetway-project/jetway/messages"
 )
 
 func openTest(t *testing.T, nc *nats.Conn) *storage {
@@ -26,6 +26,7 @@ func openTest(t *testing.T, nc *nats.Conn) *storage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.try, s.staleAfter = testkit.Patience, 2*testkit.Patience
 	return s
 }
 
@@ -111,24 +112,28 @@ func TestBusAwayIsNotAbsence(t *testing.T) {
 	t.Parallel()
 	server := testkit.OwnNATS(t)
 	makeStreams(t, server.URL())
-	s := openTest(t, testkit.Conn(t, server.URL()))
-	if err := s.Store(t.Context(), "a/b", []byte("x")); err != nil {
+	nc := testkit.Conn(t, server.URL())
+	s, ctx := openTest(t, nc), testkit.Context(t)
+	if err := s.Store(ctx, "a/b", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
 	server.Stop()
-	said := make(chan bool, 1)
-	go func() { said <- s.Exists(t.Context(), "a/b") }()
-	if _, err := s.Load(t.Context(), "a/b"); err == nil || errors.Is(err, fs.ErrNotExist) {
+	testkit.Eventually(t, "the bus is away", func() bool { return !nc.IsConnected() })
+	hurried, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Load(hurried, "a/b"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("read %v while the bus is away", err)
 	}
-	server.Start()
+	said := make(chan bool, 1)
+	go func() { said <- s.Exists(ctx, "a/b") }()
 	select {
 	case there := <-said:
-		if !there {
-			t.Error("it seems not to be there")
-		}
-	case <-time.After(patience):
-		t.Error("no answer after the bus is back")
+		t.Error("said of what cannot be seen that it is there: ", there)
+	case <-time.After(50 * time.Millisecond):
+	}
+	server.Start()
+	if !testkit.Receive(t, said, "an answer after the bus is back") {
+		t.Error("it seems not to be there")
 	}
 }
 
@@ -142,8 +147,7 @@ func TestLockIsHeldByOneAtATime(t *testing.T) {
 		s := openTest(t, testkit.Conn(t, url))
 		for range 3 {
 			running.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
-				defer cancel()
+				ctx := testkit.Context(t)
 				if err := s.Lock(ctx, "issue_cert_*.a.example"); err != nil {
 					t.Error(err)
 					return
@@ -172,83 +176,128 @@ func TestLockIsHeldByOneAtATime(t *testing.T) {
 // and what the first one says of it later changes nothing.
 func TestLockEndsWithItsProxyOnly(t *testing.T) {
 	t.Parallel()
-	url := newBus(t)
+	url, ctx := newBus(t), testkit.Context(t)
 	first, second := openTest(t, testkit.Conn(t, url)), openTest(t, testkit.Conn(t, url))
 	for _, s := range []*storage{first, second} {
-		s.renewEvery, s.staleAfter = 50*time.Millisecond, 2*time.Second
+		s.renewEvery, s.staleAfter = 10*time.Millisecond, 300*time.Millisecond
 	}
-	if err := first.Lock(t.Context(), "x"); err != nil {
+	for !lockChangesHands(ctx, t, first, second) {
+		t.Log("this machine stood still for so long that the lock was given up; once more")
+	}
+	if err := first.Unlock(ctx, "x"); err != nil {
+		t.Error(err)
+	}
+	if _, err := second.kv.Get(ctx, "locks/x"); err != nil {
+		t.Error("the one who was gone gave back another's lock: ", err)
+	}
+	if err := second.Unlock(ctx, "x"); err != nil {
+		t.Error(err)
+	}
+	if err := second.Unlock(ctx, "x"); err == nil {
+		t.Error("a lock that is not held is given back")
+	}
+}
+
+// lockChangesHands has first keep a lock for twice as long as second waits for a stale one,
+// and be gone then. What is stale is told by when the server took each revision in. It
+// says false when first was kept from keeping the lock.
+func lockChangesHands(ctx context.Context, t *testing.T, first, second *storage) bool {
+	t.Helper()
+	if err := first.Lock(ctx, "x"); err != nil {
 		t.Fatal(err)
 	}
-	renewed, err := testkit.Conn(t, url).SubscribeSync(messages.CertsSubject("locks/x"))
+	watch, err := first.kv.Watch(ctx, "locks/x")
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = watch.Stop() }()
 	got := make(chan error, 1)
-	go func() { got <- second.Lock(t.Context(), "x") }()
-	for range 60 { // three seconds, in which who waits would have taken it
-		if _, err := renewed.NextMsg(patience); err != nil {
-			t.Fatal("the lock is not kept: ", err)
-		}
-		select {
-		case err := <-got:
-			t.Fatal("a lock that is kept was taken: ", err)
-		default:
-		}
-	}
+	go func() { got <- second.Lock(ctx, "x") }()
 	first.mu.Lock()
 	l := first.locks["x"]
 	first.mu.Unlock()
-	l.release() // it is kept no more, as when its process is killed
-	<-l.released
-	if err := <-got; err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Unlock(t.Context(), "x"); err != nil {
-		t.Error(err)
-	}
-	if _, err := second.kv.Get(t.Context(), "locks/x"); err != nil {
-		t.Error("the one who was gone gave back another's lock: ", err)
-	}
-	if err := second.Unlock(t.Context(), "x"); err != nil {
-		t.Error(err)
-	}
-	if err := second.Unlock(t.Context(), "x"); err == nil {
-		t.Error("a lock that is not held is given back")
+	var since, last time.Time
+	for gone := false; ; {
+		entry := testkit.Receive(t, watch.Updates(), "the lock, written anew")
+		switch {
+		case entry == nil: // all that was before
+		case string(entry.Value()) == string(l.mark):
+			if last = entry.Created(); since.IsZero() {
+				since = last
+			}
+			if !gone && last.Sub(since) > 2*second.staleAfter {
+				gone = true
+				l.release() // it is kept no more, as when its process is killed
+				<-l.released
+			}
+		default:
+			if stale := entry.Created().Sub(last); stale < second.staleAfter {
+				t.Fatal("a lock that is kept was taken after ", stale)
+			}
+			if err := testkit.Receive(t, got, "who waits to have the lock"); err != nil {
+				t.Fatal(err)
+			}
+			if !gone {
+				_ = first.Unlock(ctx, "x")
+				_ = second.Unlock(ctx, "x")
+			}
+			return gone
+		}
 	}
 }
 
 // A lock outlives a restart of NATS, and who waits gets it after.
 func TestLockOutlivesARestartOfNATS(t *testing.T) {
 	t.Parallel()
-	server := testkit.OwnNATS(t)
+	server, ctx := testkit.OwnNATS(t), testkit.Context(t)
 	makeStreams(t, server.URL())
-	first, second := openTest(t, testkit.Conn(t, server.URL())), openTest(t, testkit.Conn(t, server.URL()))
+	conns := []*nats.Conn{testkit.Conn(t, server.URL()), testkit.Conn(t, server.URL())}
+	first, second := openTest(t, conns[0]), openTest(t, conns[1])
 	first.renewEvery = 50 * time.Millisecond
-	if err := first.Lock(t.Context(), "x"); err != nil {
+	second.try = lockTry // what the restart swallows is said again
+	if err := first.Lock(ctx, "x"); err != nil {
 		t.Fatal(err)
 	}
 	got := make(chan error, 1)
-	go func() { got <- second.Lock(t.Context(), "x") }()
+	go func() { got <- second.Lock(ctx, "x") }()
 	server.Restart()
-	if err := first.Store(t.Context(), "y", nil); err != nil {
-		testkit.Eventually(t, "the bus is back", func() bool { return first.Store(t.Context(), "y", nil) == nil })
+	for _, nc := range conns {
+		testkit.Eventually(t, "the bus is back", func() bool { return nc.Stats().Reconnects > 0 && nc.IsConnected() })
+	}
+	if err := first.Store(ctx, "y", nil); err != nil {
+		t.Fatal(err)
 	}
 	select {
 	case err := <-got:
 		t.Fatal("a lock that is held was taken: ", err)
 	default:
 	}
-	if err := first.Unlock(t.Context(), "x"); err != nil {
+	if err := first.Unlock(ctx, "x"); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case err := <-got:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(2 * patience):
-		t.Error("who waits does not get it")
+	if err := testkit.Receive(t, got, "who waits to have the lock"); err != nil {
+		t.Error(err)
 	}
-	_ = second.Unlock(t.Context(), "x")
+	_ = second.Unlock(ctx, "x")
+}
+
+// A lock is given back also when the answer to the last word about it was lost.
+func TestLockIsGivenBackAfterALostAnswer(t *testing.T) {
+	t.Parallel()
+	s, ctx := openTest(t, testkit.Conn(t, newBus(t))), testkit.Context(t)
+	if err := s.Lock(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	l := s.locks["x"]
+	s.mu.Unlock()
+	if _, err := s.kv.Update(ctx, l.key, l.mark, l.revision); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Unlock(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.kv.Get(ctx, "locks/x"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		t.Error("the lock is still there: ", err)
+	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +11,7 @@ import (
 func infoOf(id string, state messages.State) messages.BackendInfo {
 	return messages.BackendInfo{
 		BackendID: id, Key: messages.Key{Name: "doc-1", Namespace: "n", Tag: "t"}, Cluster: "localhost:9090", Drone: "dr-a",
-		FencingToken: 1700000000001, CreatedAt: time.Now().Add(-192 * time.Second), ChangedAt: time.Now().Add(-5 * time.Second),
+		FencingToken: 1700000000001, CreatedAt: clock.Add(-192 * time.Second), ChangedAt: clock.Add(-5 * time.Second),
 		State: state, Number: int(state.Status),
 	}
 }
@@ -133,17 +132,13 @@ func TestWatchUntilInterrupted(t *testing.T) {
 		messages.SubjectStatus: func([]byte) any { return infoOf("b1", messages.State{Status: messages.Ready}) },
 	})
 	w.publish("b1", messages.State{Status: messages.Scheduled})
-	ctx, cancel := context.WithCancel(t.Context())
-	out, errs, code := newOutput(), newOutput(), make(chan int, 1)
-	go func() {
-		code <- Run(ctx, Process{Args: []string{"watch", "--nats", w.url, "b1"}, Stdout: out, Stderr: errs})
-	}()
-	out.await(t, "scheduled\n")
+	watch := begin(t, "watch", "--nats", w.url, "b1")
+	watch.stdout.await(t, "scheduled\n")
 	w.publish("b1", messages.State{Status: messages.Ready, Address: "h:1"})
-	out.await(t, `ready +at h:1\n`)
-	cancel()
-	wantCode(t, <-code, ExitOK)
-	want(t, "stderr", errs.String(), "")
+	watch.stdout.await(t, `ready +at h:1\n`)
+	watch.stop()
+	watch.ends(ExitOK)
+	want(t, "stderr", watch.stderr.String(), "")
 }
 
 func TestWatchEndsWithTheBackend(t *testing.T) {
@@ -162,11 +157,7 @@ func TestWatchEndsWithTheBackend(t *testing.T) {
 func TestWatchAllBackends(t *testing.T) {
 	t.Parallel()
 	w := newFakeWorker(t, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	out, code := newOutput(), make(chan int, 1)
-	go func() {
-		code <- Run(ctx, Process{Args: []string{"watch", "--nats", w.url}, Stdout: out, Stderr: newOutput()})
-	}()
+	watch := begin(t, "watch", "--nats", w.url)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() { // until the watch, which begins some time, sees it
 		defer close(stopped)
@@ -179,11 +170,11 @@ func TestWatchAllBackends(t *testing.T) {
 			}
 		}
 	}()
-	out.await(t, `b2 +ready`)
+	watch.stdout.await(t, `b2 +ready`)
 	close(stop)
 	<-stopped
-	cancel()
-	wantCode(t, <-code, ExitOK)
+	watch.stop()
+	watch.ends(ExitOK)
 }
 
 // A NATS server that lost its data knows nothing of it, a worker does.
@@ -194,12 +185,8 @@ func TestWatchOfABackendWhoseEventsAreGone(t *testing.T) {
 			return infoOf("b1", messages.State{Status: messages.Ready, Address: "h:1"})
 		},
 	})
-	ctx, cancel := context.WithCancel(t.Context())
-	out, code := newOutput(), make(chan int, 1)
-	go func() {
-		code <- Run(ctx, Process{Args: []string{"watch", "--nats", w.url, "b1"}, Stdout: out, Stderr: newOutput()})
-	}()
-	out.await(t, `ready +at h:1\n`)
-	cancel()
-	wantCode(t, <-code, ExitOK)
+	watch := begin(t, "watch", "--nats", w.url, "b1")
+	watch.stdout.await(t, `ready +at h:1\n`)
+	watch.stop()
+	watch.ends(ExitOK)
 }

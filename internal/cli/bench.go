@@ -107,7 +107,7 @@ func (r *run) benchStack() (stack *dev.Stack, remove func(), err error) {
 		return nil, nil, err
 	}
 	return stack, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.bound(20*time.Second))
 		defer cancel()
 		if err := stack.Stop(ctx); err != nil {
 			r.notef("%v", err)

@@ -38,7 +38,7 @@ func (c *benchProxyCmd) Run(r *run) error {
 		BackendCommand: []string{program, "bench", "backend"},
 		ProxyCommand: func(name, listen string) []string {
 			return []string{
-				program, "--log-level=warn", "bench", "proxy-process", "--name=" + name, "--listen=" + listen,
+				program, "--log-level=warn", "bench", "proxy-process", "--name=" + name, "--listen=" + listen, "--drain-delay=0s",
 				"--cpu-profile=" + c.CPUProfile, "--heap-profile=" + c.HeapProfile,
 			}
 		},

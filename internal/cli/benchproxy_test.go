@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jetway-project/jetway/internal/bench"
 )
@@ -12,7 +11,8 @@ import (
 // The proxy's bench measures all that it names, with processes of their own, and
 // every request comes through. What it measures here, beside other tests, means nothing.
 func TestBenchProxy(t *testing.T) {
-	stdout, stderr, code := jetwayWithin(t, 2*time.Minute, "bench", "proxy", "--dev", "--duration", "100ms", "--sockets", "20", "--concurrency", "4", "--json")
+	t.Parallel()
+	stdout, stderr, code := jetway(t, "bench", "proxy", "--nats", sharedStack(t).NATSURL, "--duration", "10ms", "--sockets", "20", "--concurrency", "4", "--json")
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}

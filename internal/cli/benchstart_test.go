@@ -2,25 +2,43 @@ package cli
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/bench"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// The bench of starts measures all that it names, containers where the tests are told of
-// an engine, and without one says so. What it measures here, beside other tests, means nothing.
+// The bench of starts measures all that it names, and without an engine says that there
+// are no containers. What it measures here, beside other tests, means nothing.
 func TestBenchStart(t *testing.T) {
-	root := buildRoom(t)
-	want := []string{"process exec", "process jetway"}
-	if os.Getenv("JETWAY_TEST_DOCKER") == "on" && !testing.Short() {
-		want = append(want, "container docker run", "container jetway")
-	} else {
-		t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(root, "nobody"))
+	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "nobody"))
+	stderr, without := benchStart(t, []string{"--dev"}, "process exec", "process jetway")
+	if without == "" || !strings.Contains(stderr, without) {
+		t.Errorf("without Docker it says %q and prints\n%s", without, stderr)
 	}
-	stdout, stderr, code := jetway(t, "bench", "start", "--dev", "--starts", "2", "--process-root", root, "--json")
+
+	_, stderr, code := jetway(t, "bench", "start", "--dev", "--process-root", t.TempDir())
+	wantCode(t, code, ExitUsage)
+	if !strings.Contains(stderr, "make build") {
+		t.Errorf("without room it says %s", stderr)
+	}
+}
+
+// With an engine it measures containers as well.
+func TestBenchStartOfContainers(t *testing.T) {
+	testkit.NeedsDocker(t)
+	t.Parallel()
+	_, without := benchStart(t, []string{"--nats", sharedStack(t).NATSURL}, "process exec", "process jetway", "container docker run", "container jetway")
+	want(t, "why there is something missing", without, "")
+}
+
+// benchStart runs the bench of starts, and wants it to measure each of these.
+func benchStart(t *testing.T, stack []string, want ...string) (stderr, without string) {
+	t.Helper()
+	args := append([]string{"bench", "start", "--starts", "2", "--process-root", roomRoot(t), "--json"}, stack...)
+	stdout, stderr, code := jetway(t, args...)
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
@@ -38,13 +56,5 @@ func TestBenchStart(t *testing.T) {
 	if strings.Join(got, ", ") != strings.Join(want, ", ") {
 		t.Errorf("measured %q, wanted %q", got, want)
 	}
-	if (r.Without == "") != (len(want) == 4) || !strings.Contains(stderr, r.Without) {
-		t.Errorf("without Docker it says %q and prints\n%s", r.Without, stderr)
-	}
-
-	_, stderr, code = jetway(t, "bench", "start", "--dev", "--process-root", t.TempDir())
-	wantCode(t, code, ExitUsage)
-	if !strings.Contains(stderr, "make build") {
-		t.Errorf("without room it says %s", stderr)
-	}
+	return stderr, r.Without
 }

@@ -2,10 +2,10 @@ package cli
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 	"testing"
-	"time"
 
+	"github.com/moby/moby/client"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -16,8 +16,8 @@ import (
 // on another one, under the same lease.
 func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	large, small := s.with(t, "docker"), s.with(t, "docker")
+	large, small := newSite(t, "docker"), newSite(t, "docker")
+	small.pool = large.pool
 	room := map[string]any{"image": large.image("/room"), "pull_policy": "Never"}
 	large.agent(t.TempDir(), "")
 	small.agent(t.TempDir(), "", "--max-backends", "5", "--max-memory", "64MB", "--max-cpus", "1.5")
@@ -26,12 +26,14 @@ func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
 	}
 
 	actions := make(chan messages.Action, 64)
-	if _, err := s.nc.Subscribe(messages.SubjectAllActions, func(m *nats.Msg) {
-		if action, err := messages.Decode[messages.Action](m.Data); err == nil {
-			actions <- action
+	for _, drone := range []string{large.drone, small.drone} {
+		if _, err := small.nc.Subscribe(messages.ActionSubject(drone), func(m *nats.Msg) {
+			if action, err := messages.Decode[messages.Action](m.Data); err == nil {
+				actions <- action
+			}
+		}); err != nil {
+			t.Fatal(err)
 		}
-	}); err != nil {
-		t.Fatal(err)
 	}
 	// Of two drones the less loaded one is chosen: the second of these is given to the small one, if
 	// the first was not.
@@ -44,24 +46,24 @@ func TestWhatADroneRefusesIsPlacedOnAnother(t *testing.T) {
 		return resp.Drone == small.drone
 	})
 	small.awaitStatus(resp.BackendID, messages.Ready)
-	info := s.status(resp.BackendID)
+	info := small.status(resp.BackendID)
 	if info.Drone != large.drone {
 		t.Errorf("it runs on %q", info.Drone)
 	}
-	if token := fmt.Sprintf("SESSION_BACKEND_FENCING_TOKEN=%d\n", info.FencingToken); !strings.Contains(shell(t, "docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' jetway-"+resp.BackendID), token) {
+	got, err := large.engine.ContainerInspect(testkit.Context(t), "jetway-"+resp.BackendID, client.ContainerInspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token := fmt.Sprintf("SESSION_BACKEND_FENCING_TOKEN=%d", info.FencingToken); !slices.Contains(got.Container.Config.Env, token) {
 		t.Errorf("it runs without %s", token)
 	}
 	for told := 0; told < 2; {
-		select {
-		case action := <-actions:
-			if action.BackendID != resp.BackendID || action.Spawn == nil {
-				continue
-			}
-			if told++; action.Spawn.FencingToken != info.FencingToken {
-				t.Errorf("one drone was told the fencing token %d, and the lease has %d", action.Spawn.FencingToken, info.FencingToken)
-			}
-		case <-time.After(patience):
-			t.Fatalf("%d drones were told to spawn it", told)
+		action := testkit.Receive(t, actions, "that both drones are told to spawn it")
+		if action.BackendID != resp.BackendID || action.Spawn == nil {
+			continue
+		}
+		if told++; action.Spawn.FencingToken != info.FencingToken {
+			t.Errorf("one drone was told the fencing token %d, and the lease has %d", action.Spawn.FencingToken, info.FencingToken)
 		}
 	}
 }

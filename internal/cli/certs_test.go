@@ -57,7 +57,7 @@ func browse(t *testing.T, config *tls.Config, url, address string) *http.Respons
 		},
 	}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(testkit.Context(t), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +72,14 @@ func browse(t *testing.T, config *tls.Config, url, address string) *http.Respons
 // With the permissions of deploy/nats, and no others, two proxies and a DNS server get
 // the certificates of a cluster and its subdomains from an authority, once, and serve https.
 func TestPermissionsSufficeForCertificates(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t)).await(t, "answering requests")
 	server := g.role("dns", "dns", "--name", "ns-1", "--listen", "127.0.0.1:0", "--zone", "_acme-challenge.rooms.example.com", "--nameserver", "ns1.example.com")
 	ca := pebble.Start(t, pebble.Config{Delegated: server.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]})
 	for _, name := range []string{"px-1", "px-2"} {
-		proxy := g.role("proxy", "proxy", "--name", name, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0",
-			"--acme-domain", "rooms.example.com", "--acme-challenge", string("dns-01"), "--acme-ca", ca.Directory(), "--acme-ca-root", ca.CA)
+		proxy := g.role("proxy", "proxy", "--name", name, "--listen", "127.0.0.1:0", "--drain-delay", "0s", "--http-listen", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0",
+			"--acme-domain", "rooms.example.com", "--acme-challenge", "dns-01", "--acme-ca", ca.Directory(), "--acme-ca-root", ca.CA)
 		address := proxy.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
 		plain := proxy.await(t, `"msg":"redirecting plain HTTP.*"address":"([^"]+)"`)[1]
 		for _, host := range []string{"rooms.example.com", `doc.rooms.example.com`} {

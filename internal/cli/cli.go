@@ -25,6 +25,16 @@ type Process struct {
 	// Kill, if not nil, is closed when the end of the context was not quick
 	// enough: what is still being stopped is to be killed.
 	Kill <-chan struct{}
+
+	trial trial
+}
+
+// trial is what tests change of how commands wait, for less of their own time, or for a
+// machine that is slower than any user's. The zero value is what users have.
+type trial struct {
+	now   func() time.Time // the clock
+	look  time.Duration    // between two looks at what others do
+	bound time.Duration    // of what is to be there, or to have ended, soon
 }
 
 const description = `Jetway gives you a URL to the one process that owns a key, and starts it if none runs.
@@ -73,7 +83,16 @@ type run struct {
 	stderr  io.Writer
 	log     *slog.Logger
 	now     func() time.Time
+	trial   trial
 }
+
+// ticker is for looks at what others do.
+func (r *run) ticker(every time.Duration) *time.Ticker {
+	return time.NewTicker(cmp.Or(r.trial.look, every))
+}
+
+// bound is how long to wait for what is to be there, or to have ended, soon.
+func (r *run) bound(d time.Duration) time.Duration { return cmp.Or(r.trial.bound, d) }
 
 // printf writes to standard output. That it cannot be written to is no error of
 // the command: who reads it has gone.
@@ -118,7 +137,10 @@ func Run(ctx context.Context, p Process) (code int) {
 	if err != nil {
 		return report(p.Stderr, err)
 	}
-	r := &run{ctx: ctx, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now}
+	r := &run{ctx: ctx, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now, trial: p.trial}
+	if p.trial.now != nil {
+		r.now = p.trial.now
+	}
 	err = parsed.Run(r)
 	if refused := r.refused(); err != nil && refused != nil {
 		err = refused // what came of it says less

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -190,17 +189,10 @@ func TestServerFromEnvironmentAndContext(t *testing.T) {
 // A role that waits for its NATS server ends when it is told to.
 func TestRoleStopsWhileItWaits(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	errs, code := newOutput(), make(chan int, 1)
-	go func() {
-		code <- Run(ctx, Process{
-			Args:   []string{"drone", "--nats", "nats://127.0.0.1:1", "--cluster", "a", "--runtime", "fake"},
-			Stdout: newOutput(), Stderr: errs,
-		})
-	}()
-	errs.await(t, "trying again")
-	cancel()
-	wantCode(t, <-code, ExitOK)
+	drone := begin(t, "drone", "--nats", "nats://127.0.0.1:1", "--cluster", "a", "--runtime", "fake")
+	drone.stderr.await(t, "trying again")
+	drone.stop()
+	drone.ends(ExitOK)
 }
 
 func TestText(t *testing.T) {

@@ -1,33 +1,22 @@
 package cli
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
-	"encoding/json"
-	"io"
-	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -36,7 +25,7 @@ import (
 // its exit code and its last output lines in the message; and nothing of it is left.
 func TestContainerThatExitsBeforeItIsReadySaysWhy(t *testing.T) {
 	t.Parallel()
-	s := newSite(t).with(t, "docker")
+	s := newSite(t, "docker")
 	image := s.image("/room", "-no-such-flag")
 	s.agent(t.TempDir(), "")
 	resp := s.connect("fails", map[string]any{"image": image, "pull_policy": "Never"})
@@ -47,7 +36,7 @@ func TestContainerThatExitsBeforeItIsReadySaysWhy(t *testing.T) {
 	if !strings.Contains(got.Message, "flag provided but not defined: -no-such-flag") {
 		t.Errorf("its last words are not in %q", got.Message)
 	}
-	testkit.Eventually(t, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
+	s.awaitNoContainers()
 }
 
 // I3: the agent of a drone is killed in the middle of a pull, which takes credentials. The
@@ -55,7 +44,7 @@ func TestContainerThatExitsBeforeItIsReadySaysWhy(t *testing.T) {
 // the image is pulled.
 func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 	t.Parallel()
-	s := newSite(t).with(t, "docker")
+	s := newSite(t, "docker")
 	shop := s.registry()
 	told := newOutput()
 	s.stderr = told
@@ -67,11 +56,7 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 	data := t.TempDir()
 	agent, session := s.agent(data, "", "--log-level", "debug")
 	resp := s.connect("pulls", map[string]any{"image": shop.image, "credentials": map[string]string{"username": shop.user, "password": shop.password}})
-	select {
-	case <-shop.asked:
-	case <-time.After(patience):
-		t.Fatal("the image was not asked for")
-	}
+	testkit.Receive(t, shop.asked, "that the image is asked for")
 	s.awaitStatus(resp.BackendID, messages.Loading)
 	testkit.Eventually(t, "its status says that it is pulled", func() bool {
 		return strings.HasPrefix(s.status(resp.BackendID).Message, "pulling "+shop.image)
@@ -98,7 +83,7 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 		t.Error(err)
 	}
 	told.await(t, "pulling "+shop.image)
-	told.await(t, `"status":"ready"`)
+	told.await(t, `"backend_id":"`+resp.BackendID+`"[^\n]*"status":"ready"`)
 	if strings.Contains(told.String(), shop.password) {
 		t.Errorf("the password is told:\n%s", told)
 	}
@@ -108,72 +93,82 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 // hard deadline, before their leases end. The next agent reports it, and removes them.
 func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, func(c *dev.Config) { c.Terms.TTL = 15 * time.Second }).with(t, "docker")
+	testkit.NeedsDocker(t)
+	// So that the deadline is soon.
+	stack, err := dev.Start(testkit.Context(t), dev.Config{
+		Data: stackData(t), Runtime: dev.RuntimeFake, Terms: lease.Terms{TTL: 15 * time.Second}, Log: testkit.Logger(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stack.Stop(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	s := newSiteIn(t, stack, "docker")
 	data := t.TempDir()
 	agent, session := s.agent(data, "")
 	resp := s.connect("doc", map[string]any{"image": s.image("/room"), "pull_policy": "Never"})
 	s.awaitStatus(resp.BackendID, messages.Ready)
-	state := func() string { return shell(t, s.containers()+" | xargs docker inspect --format {{.State.Status}}") }
 	_ = agent.Process.Kill()
 	_ = agent.Wait()
-	if code, text := get(t, resp.URL+"info"); code != http.StatusOK {
+	if code, text := get(t, resp.URL+"info"); code != http.StatusOK && s.container().State.Running {
 		t.Fatalf("without the agent it answers %d %s", code, text)
 	}
-	testkit.Eventually(t, "the container is killed", func() bool {
-		free := s.status(resp.BackendID).Status == messages.Terminated
-		killed := state() == "exited\n"
-		if free && !killed {
-			t.Fatal("it runs, and its key is free")
+	free, watched := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(testkit.Context(t))
+	go func() {
+		defer close(watched)
+		for event := range bus.Watch(ctx, s.nc, resp.BackendID) {
+			if event.Status == messages.Terminated {
+				close(free)
+			}
 		}
-		return killed
-	})
+	}()
+	defer func() { cancel(); <-watched }()
+	killed := s.engine.ContainerWait(ctx, s.container().ID, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	select {
+	case <-killed.Result:
+	case <-free:
+		if s.container().State.Running {
+			t.Error("it runs, and its key is free")
+		}
+		testkit.Receive(t, killed.Result, "the end of the container")
+	case err := <-killed.Error:
+		t.Fatal(err)
+	}
 	s.agent(data, session)
 	if end := s.awaitStatus(resp.BackendID, messages.Terminated); end.Reason != messages.ReasonKeyExpired && end.Reason != messages.ReasonLost {
 		t.Errorf("ended as %+v", end)
 	}
-	testkit.Eventually(t, "its container is removed", func() bool { return shell(t, s.containers()) == "" })
+	s.awaitNoContainers()
 }
 
-// shell runs a command and gives what it says.
-func shell(t *testing.T, command string) string {
-	t.Helper()
-	said, err := exec.Command("sh", "-c", command).CombinedOutput()
-	if err != nil {
-		t.Errorf("%s: %v\n%s", command, err, said)
-	}
-	return string(said)
-}
+// key is one of the drone's alone.
+func (s *site) key(name string) *messages.Key { return &messages.Key{Name: name, Namespace: s.drone} }
 
-// containers is the command that lists those of the drone.
-func (s site) containers() string {
-	return "docker ps --all --quiet --filter label=io.jetway.drone=" + s.drone
-}
-
-// image makes an image of the room, which runs as told.
-func (s site) image(entrypoint ...string) string {
+func (s *site) connect(key string, executable any) *messages.ConnectResponse {
 	s.t.Helper()
-	ref := "jetway-cli-test-" + s.drone
-	shell(s.t, "tar -C "+s.root+` -c room | docker import --change 'ENTRYPOINT `+string(messages.Encode(entrypoint))+`' --change 'ENV HOST=0.0.0.0' - `+ref)
-	s.t.Cleanup(func() { shell(s.t, s.containers()+" | xargs -r docker rm --force --volumes; docker rmi --force "+ref) })
-	return ref
-}
-
-func (s site) connect(key string, executable map[string]any) *messages.ConnectResponse {
-	s.t.Helper()
-	resp, err := bus.Request[messages.ConnectResponse](s.t.Context(), s.nc, messages.SubjectConnect, messages.ConnectRequest{
-		Key:         &messages.Key{Name: key},
-		SpawnConfig: &messages.SpawnConfig{Pool: s.runtime, Executable: messages.Encode(executable)},
-	})
+	resp, err := s.tryConnect(key, executable)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return &resp
+	return resp
+}
+
+func (s *site) tryConnect(key string, executable any) (*messages.ConnectResponse, error) {
+	resp, err := bus.Request[messages.ConnectResponse](testkit.Context(s.t), s.nc, messages.SubjectConnect, messages.ConnectRequest{
+		Key:         s.key(key),
+		SpawnConfig: &messages.SpawnConfig{Pool: s.pool, Executable: messages.Encode(executable)},
+	})
+	return &resp, err
 }
 
 // status is what the workers know of a backend.
-func (s site) status(backend string) messages.BackendInfo {
+func (s *site) status(backend string) messages.BackendInfo {
 	s.t.Helper()
-	info, err := bus.Request[messages.BackendInfo](s.t.Context(), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
+	info, err := bus.Request[messages.BackendInfo](testkit.Context(s.t), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -181,12 +176,10 @@ func (s site) status(backend string) messages.BackendInfo {
 }
 
 // awaitStatus waits until a backend has got to a status, or ended.
-func (s site) awaitStatus(backend string, status messages.Status) messages.State {
+func (s *site) awaitStatus(backend string, status messages.Status) messages.State {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
 	var last messages.State
-	for event, err := range bus.Watch(ctx, s.nc, backend) {
+	for event, err := range bus.Watch(testkit.Context(s.t), s.nc, backend) {
 		switch last = event.State; {
 		case err != nil:
 			s.t.Fatalf("wait for %s: %v", status, err)
@@ -198,89 +191,4 @@ func (s site) awaitStatus(backend string, status messages.Status) messages.State
 	}
 	s.t.Fatalf("the last of it, instead of %s, is %+v", status, last)
 	return last
-}
-
-// shop is a registry with an image of the room, which lets its user in alone, and
-// gives no layer before open is closed.
-type shop struct {
-	image          string
-	user, password string
-	open, asked    chan struct{}
-	stock          http.Handler
-}
-
-func (s site) registry() *shop {
-	s.t.Helper()
-	shop := &shop{
-		user: "reader", password: "of-" + s.drone,
-		open: make(chan struct{}), asked: make(chan struct{}, 1),
-		stock: registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, 0))),
-	}
-	server := httptest.NewServer(shop)
-	s.t.Cleanup(server.Close)
-	shop.image = strings.TrimPrefix(server.URL, "http://") + "/room:1"
-	ref, err := name.ParseReference(shop.image)
-	var img v1.Image
-	if err == nil {
-		img, err = roomImage(s.root)
-	}
-	if err == nil {
-		err = remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: shop.user, Password: shop.password}))
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		shell(s.t, s.containers()+" | xargs -r docker rm --force --volumes; docker rmi --force "+shop.image)
-	})
-	return shop
-}
-
-func roomImage(root string) (v1.Image, error) {
-	room, err := os.ReadFile(filepath.Join(root, "room"))
-	if err != nil {
-		return nil, err
-	}
-	var archive bytes.Buffer
-	writer := tar.NewWriter(&archive)
-	if err := writer.WriteHeader(&tar.Header{Name: "room", Mode: 0o755, Size: int64(len(room))}); err != nil {
-		return nil, err
-	}
-	if _, err := writer.Write(room); err != nil {
-		return nil, err
-	}
-	if err := writer.Close(); err != nil {
-		return nil, err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive.Bytes())), nil })
-	if err != nil {
-		return nil, err
-	}
-	img, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		return nil, err
-	}
-	return mutate.Config(img, v1.Config{Entrypoint: []string{"/room"}, Env: []string{"HOST=0.0.0.0"}})
-}
-
-// ServeHTTP is the registry.
-func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if user, password, _ := r.BasicAuth(); user != s.user || password != s.password {
-		w.Header().Set("WWW-Authenticate", `Basic realm="shop"`)
-		w.WriteHeader(http.StatusUnauthorized)
-		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": "UNAUTHORIZED", "message": "who are you?"}}})
-		return
-	}
-	if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
-		select {
-		case s.asked <- struct{}{}:
-		default:
-		}
-		select {
-		case <-s.open:
-		case <-r.Context().Done():
-			return
-		}
-	}
-	s.stock.ServeHTTP(w, r)
 }

@@ -63,7 +63,7 @@ func (c *devCmd) Run(r *run) error {
 
 // stopStack stops a stack, killing it on the second signal.
 func (r *run) stopStack(stack *dev.Stack) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.bound(stopTimeout))
 	defer cancel()
 	if r.kill != nil {
 		done := make(chan struct{})
@@ -102,7 +102,7 @@ func (c *devCmd) follow(r *run, stack *dev.Stack) error {
 	}
 	defer nc.Close()
 	if !c.NoDemo && c.Runtime == dev.RuntimeProcess {
-		demoCtx, cancel := context.WithTimeout(r.ctx, demoTimeout)
+		demoCtx, cancel := context.WithTimeout(r.ctx, r.bound(demoTimeout))
 		defer cancel()
 		if resp, err := stack.Demo(demoCtx, nc); err == nil {
 			r.printf("\nopen %s\n", resp.URL)

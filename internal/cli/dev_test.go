@@ -1,59 +1,25 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
-
-// buildRoom builds the demo backend, linked statically, and gives its directory.
-func buildRoom(t *testing.T) (root string) {
-	t.Helper()
-	root = t.TempDir()
-	if err := testkit.Build(t.Context(), root, "github.com/jetway-project/jetway/cmd/room"); err != nil {
-		t.Fatal(err)
-	}
-	return root
-}
-
-// stackData is a directory for a stack: not t.TempDir's, for the user of Postgres passes through.
-func stackData(t *testing.T) string {
-	t.Helper()
-	data, err := os.MkdirTemp("", "jetway-cli-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(data) })
-	if err := os.Chmod(data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
 
 // A new user's first minutes: jetway dev in one terminal, the client in another.
 func TestDevAndClient(t *testing.T) {
 	t.Parallel()
-	root, nowhere := buildRoom(t), t.TempDir()
+	root, nowhere := roomRoot(t), t.TempDir()
 	data := stackData(t)
 
-	ctx, stop := context.WithCancel(t.Context())
-	stdout, stderr, code := newOutput(), newOutput(), make(chan int, 1)
-	go func() {
-		code <- Run(ctx, Process{
-			Args:   []string{"dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", root, "--metrics-addr", "127.0.0.1:0"},
-			Stdout: stdout, Stderr: stderr,
-		})
-	}()
+	dev := begin(t, "dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", root, "--metrics-addr", "127.0.0.1:0")
+	stdout := dev.stdout
 	stdout.await(t, `(?m)^open http://localhost:\d+/[\w-]{43}/$`)
 	nats := stdout.await(t, `nats --server (nats://\S+) sub 'jetway.event.>'`)[1]
 	metrics := stdout.await(t, `metrics +(http://\S+)/metrics`)[1]
@@ -111,13 +77,9 @@ func TestDevAndClient(t *testing.T) {
 		t.Errorf("a second dev says %q", errs)
 	}
 
-	begun := time.Now()
-	stop()
-	wantCode(t, <-code, ExitOK)
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("stopping took %s", took)
-	}
-	want(t, "stderr of dev", stderr.String(), "")
+	dev.stop()
+	dev.ends(ExitOK)
+	want(t, "stderr of dev", dev.stderr.String(), "")
 }
 
 func TestDevTakenPort(t *testing.T) {

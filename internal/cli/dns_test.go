@@ -1,15 +1,13 @@
 package cli
 
 import (
-	"context"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
 	miekg "github.com/miekg/dns"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -36,6 +34,7 @@ func TestDNSUsage(t *testing.T) {
 
 // With the permissions of deploy/nats, and no others: what a proxy presents is answered.
 func TestPermissionsSufficeForDNS(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	proxy, _ := g.conn("proxy")
 	started, err := proxy.SubscribeSync(messages.SubjectDNSStarted)
@@ -47,11 +46,10 @@ func TestPermissionsSufficeForDNS(t *testing.T) {
 	}
 	server := g.role("dns", "dns", "--name", "ns-1", "--listen", "127.0.0.1:0", "--zone", "_acme-challenge.rooms.example.com", "--nameserver", "ns1.example.com")
 	address := server.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
-	if _, err := started.NextMsg(patience); err != nil {
+	ctx := testkit.Context(t)
+	if _, err := started.NextMsgWithContext(ctx); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	challenge := messages.Challenge{Domain: "rooms.example.com", Value: "V"}
 	if by, err := bus.Request[messages.Presented](ctx, proxy, messages.SubjectDNSPresent, challenge); err != nil || by.Server != "ns-1" {
 		t.Fatal(by, err)
@@ -59,7 +57,7 @@ func TestPermissionsSufficeForDNS(t *testing.T) {
 	ask := func() *miekg.Msg {
 		q := new(miekg.Msg)
 		q.SetQuestion("_acme-challenge.rooms.example.com.", miekg.TypeTXT)
-		client := miekg.Client{Dialer: &net.Dialer{Timeout: time.Second}}
+		client := miekg.Client{Timeout: testkit.Patience}
 		reply, _, err := client.ExchangeContext(ctx, q, address)
 		if err != nil {
 			t.Fatal(err)

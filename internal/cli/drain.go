@@ -23,7 +23,7 @@ const drainLook = time.Second
 // there are none. That the user stops watching changes nothing for the drone.
 func (c *drainCmd) Run(r *run) error {
 	return c.withDrone(r, messages.SubjectDrain, c.Drone, func(nc *nats.Conn, left int) error {
-		ticker := time.NewTicker(drainLook)
+		ticker := r.ticker(drainLook)
 		defer ticker.Stop()
 		shown := -1
 		for {

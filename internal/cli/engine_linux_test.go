@@ -18,7 +18,7 @@ func TestDockerRestartedUnderTheAgent(t *testing.T) {
 	}
 	engine := testkit.NewEngine(t, "")
 	t.Setenv("DOCKER_HOST", engine.Host)
-	s := newSite(t).with(t, "docker")
+	s := newSite(t, "docker")
 	room := map[string]any{"image": s.image("/room"), "pull_policy": "Never"}
 	s.agent(t.TempDir(), "")
 	first := s.connect("doc", room)
@@ -42,15 +42,15 @@ func TestDockerRestartedUnderTheAgent(t *testing.T) {
 			t.Errorf("it answers %d %s", code, text)
 		}
 	}
-	testkit.Eventually(t, "the containers are those two", func() bool { return strings.Count(shell(t, s.containers()), "\n") == 2 })
+	testkit.Eventually(t, "the containers are those two", func() bool { return len(s.containers()) == 2 })
 }
 
 // Bad input: Docker is gone under a running agent. What runs goes on; a spawn ends as
 // start-failed, saying so, and leaves nothing; and once Docker is back the next one starts.
 func TestSpawnsWhileDockerIsAway(t *testing.T) {
 	t.Parallel()
-	s := newSite(t).with(t, "docker")
-	host := strings.TrimSpace(shell(t, "docker context inspect --format '{{.Endpoints.docker.Host}}'"))
+	s := newSite(t, "docker")
+	host := s.engine.DaemonHost()
 	way := testkit.NewFaultProxy(t, strings.TrimPrefix(strings.TrimPrefix(host, "tcp://"), "unix://"))
 	executable := map[string]any{"image": s.image("/room"), "pull_policy": "Never"}
 	s.agent(t.TempDir(), "", "--docker-host", "tcp://"+way.Addr())
@@ -71,7 +71,7 @@ func TestSpawnsWhileDockerIsAway(t *testing.T) {
 		t.Error("the key still leads to what ended")
 	}
 	s.awaitStatus(after.BackendID, messages.Ready)
-	if left := strings.Fields(shell(t, s.containers())); len(left) != 2 {
-		t.Errorf("containers %v", left)
+	if left := s.containers(); len(left) != 2 {
+		t.Errorf("containers %+v", left)
 	}
 }

@@ -16,19 +16,19 @@ import (
 // waits for its end, taking nothing more and saying how much is left.
 func TestToldToStopAnAgentLeavesOrDrains(t *testing.T) {
 	t.Parallel()
-	s := newSite(t).with(t, "process")
+	s := newSite(t, "process")
 	told := newOutput()
 	s.stderr = told
 	data := t.TempDir()
 	agent, session := s.agent(data, "", "--drain-on-exit=false", "--drain-timeout", "0s")
 	room := map[string]any{"command": []string{"room"}}
 	resp := s.connect("doc", room)
-	ws, _, err := websocket.Dial(t.Context(), resp.URL+"ws", nil)
+	ws, _, err := websocket.Dial(testkit.Context(t), resp.URL+"ws", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = ws.CloseNow() }()
-	s.count(t.Context(), ws, 1)
+	s.count(ws, 1)
 	stop := func() {
 		t.Helper()
 		if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
@@ -39,21 +39,18 @@ func TestToldToStopAnAgentLeavesOrDrains(t *testing.T) {
 	if err := agent.Wait(); err != nil {
 		t.Errorf("told to stop it ends with: %v", err)
 	}
-	s.count(t.Context(), ws, 2)
+	s.count(ws, 2)
 
 	agent, _ = s.agent(data, session, "--log-level", "info", "--drain-timeout", "10m")
-	s.count(t.Context(), ws, 3)
+	s.count(ws, 3)
 	stop()
 	told.await(t, `draining[^\n]*"left":1`)
 	testkit.Eventually(t, "the workers hear of it", func() bool { return !s.info().Ready })
-	_, err = bus.Request[messages.ConnectResponse](t.Context(), s.nc, messages.SubjectConnect, messages.ConnectRequest{
-		Key: &messages.Key{Name: "other"}, SpawnConfig: &messages.SpawnConfig{Pool: s.runtime, Executable: messages.Encode(room)},
-	})
-	if messages.KindOf(err) != messages.NoDroneAvailable {
+	if _, err = s.tryConnect("other", room); messages.KindOf(err) != messages.NoDroneAvailable {
 		t.Errorf("a spawn on a drone that drains gets %v", err)
 	}
-	s.count(t.Context(), ws, 4)
-	if _, err := bus.Request[messages.BackendInfo](t.Context(), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
+	s.count(ws, 4)
+	if _, err := bus.Request[messages.BackendInfo](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
 		t.Fatal(err)
 	}
 	if err := agent.Wait(); err != nil {

@@ -1,13 +1,12 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -25,18 +24,26 @@ type guarded struct {
 	seeds map[string]string // files, by user
 }
 
+// environment is of one reading of the configuration at a time.
+var environment sync.Mutex
+
 func newGuarded(t *testing.T) *guarded {
 	t.Helper()
 	tls := testkit.NewAuthority(t)
 	cert, key := tls.Server()
-	t.Setenv("JETWAY_NATS_STORE", t.TempDir())
-	t.Setenv("JETWAY_NATS_CERT", cert)
-	t.Setenv("JETWAY_NATS_KEY", key)
 	g := &guarded{t: t, ca: tls.CA, seeds: map[string]string{}}
+	values := map[string]string{"JETWAY_NATS_STORE": t.TempDir(), "JETWAY_NATS_CERT": cert, "JETWAY_NATS_KEY": key}
 	for _, user := range []string{"worker", "proxy", "dns", "web", "operator", "dr-a", "dr-b"} {
 		seed, public := newNkey(t)
 		g.seeds[user] = seed
-		t.Setenv("JETWAY_NKEY_"+strings.ReplaceAll(strings.ToUpper(user), "-", "_"), public)
+		values["JETWAY_NKEY_"+strings.ReplaceAll(strings.ToUpper(user), "-", "_")] = public
+	}
+	environment.Lock()
+	defer environment.Unlock()
+	for name, value := range values {
+		if err := os.Setenv(name, value); err != nil {
+			t.Fatal(err)
+		}
 	}
 	opts, err := server.ProcessConfigFile(filepath.Join("..", "..", "deploy", "nats", "nats-server.conf"))
 	if err != nil {
@@ -100,14 +107,12 @@ func (g *guarded) role(user string, args ...string) *output {
 
 func (g *guarded) roleAs(flags []string, args ...string) *output {
 	g.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	log, code := newOutput(), make(chan int, 1)
-	go func() { code <- Run(ctx, Process{Args: append(args, flags...), Stdout: newOutput(), Stderr: log}) }()
+	role := begin(g.t, append(args, flags...)...)
 	g.t.Cleanup(func() {
-		cancel()
-		wantCode(g.t, <-code, ExitOK)
+		role.stop()
+		role.ends(ExitOK)
 	})
-	return log
+	return role.stderr
 }
 
 // conn connects as a user; what the server forbids it goes to forbidden.
@@ -131,22 +136,16 @@ func verdict(t *testing.T, nc *nats.Conn, forbidden chan error, do func() error)
 	}
 	// The server's refusal comes before its answer to this; both are read in order,
 	// and reported by one goroutine, behind which nothing else is due.
-	if err := nc.FlushTimeout(patience); err != nil {
+	if err := nc.FlushWithContext(testkit.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	if !errors.Is(nc.LastError(), nats.ErrPermissionViolation) {
 		return true
 	}
-	select {
-	case err := <-forbidden:
-		if !errors.Is(err, nats.ErrPermissionViolation) {
-			t.Fatal(err)
-		}
-		return false
-	case <-time.After(patience):
-		t.Fatal("the refusal is not reported")
-		return false
+	if err := testkit.Receive(t, forbidden, "the report of the refusal"); !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Fatal(err)
 	}
+	return false
 }
 
 func (g *guarded) forbids(user, what string, do func(nc *nats.Conn) error) {

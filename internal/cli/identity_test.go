@@ -118,7 +118,7 @@ func TestTLS(t *testing.T) {
 	if err != nil || !pool.AppendCertsFromPEM(pem) {
 		t.Fatal(err)
 	}
-	url := testkit.NATSConfigured(t, &server.Options{TLS: true, TLSVerify: true, TLSTimeout: 5, TLSConfig: &tls.Config{
+	url := testkit.NATSConfigured(t, &server.Options{TLS: true, TLSVerify: true, TLSConfig: &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
 	}})
 	myCert, myKey := ours.Client("me")

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +18,7 @@ func (w *fakeWorker) say(backend string, have int, lines ...messages.LogLine) {
 		}
 	}
 	testkit.Eventually(w.t, "the lines in the stream", func() bool {
-		stream, err := w.js.Stream(w.t.Context(), messages.StreamLogs)
+		stream, err := w.js.Stream(testkit.Context(w.t), messages.StreamLogs)
 		return err == nil && stream.CachedInfo().State.Msgs == uint64(have)
 	})
 }
@@ -85,25 +84,24 @@ func TestLogsAreFollowedUntilTheBackendHasEnded(t *testing.T) {
 	})
 	w.publish("b1", messages.State{Status: messages.Scheduled}, messages.State{Status: messages.Ready})
 	w.say("b1", 2, lineAt(time.Now(), messages.StreamStdout, "first"), lineAt(time.Now(), messages.StreamStdout, "second"))
-	follow := func(ctx context.Context) (*output, <-chan int) {
-		out, code := newOutput(), make(chan int, 1)
-		go func() {
-			code <- Run(ctx, Process{Args: []string{"logs", "--nats", w.url, "-f", "--tail", "1", "b1"}, Stdout: out, Stderr: newOutput()})
-		}()
-		out.await(t, "^second\n")
-		return out, code
+	follow := func() *command {
+		logs := begin(t, "logs", "--nats", w.url, "-f", "--tail", "1", "b1")
+		logs.stdout.await(t, "^second\n")
+		return logs
 	}
-	ctx, interrupt := context.WithCancel(t.Context())
-	_, interrupted := follow(ctx)
-	out, code := follow(t.Context())
+	interrupted, followed := follow(), follow()
 	w.say("b1", 3, lineAt(time.Now(), messages.StreamStdout, "third"))
-	out.await(t, "^second\nthird\n")
-	interrupt()
-	wantCode(t, <-interrupted, ExitOK)
-	w.publish("b1", messages.State{Status: messages.Terminated})
+	followed.stdout.await(t, "^second\nthird\n")
+	interrupted.stop()
+	interrupted.ends(ExitOK)
+	// One right after the other, for the last words are not waited for as long as one likes.
+	ended := messages.NewStateEvent("b1", time.Now(), messages.State{Status: messages.Terminated})
+	if err := w.nc.Publish(messages.BackendEventSubject("b1"), messages.Encode(ended)); err != nil {
+		t.Fatal(err)
+	}
 	w.say("b1", 4, lineAt(time.Now(), messages.StreamStdout, "last words"))
-	wantCode(t, <-code, ExitOK)
-	want(t, "stdout", out.String(), "second\nthird\nlast words\n")
+	followed.ends(ExitOK)
+	want(t, "stdout", followed.stdout.String(), "second\nthird\nlast words\n")
 }
 
 func TestLogsWithoutAWorker(t *testing.T) {

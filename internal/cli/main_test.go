@@ -3,9 +3,11 @@ package cli
 import (
 	"bytes"
 	"context"
+	"flag"
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,11 +31,16 @@ func TestMain(m *testing.M) {
 		stop()
 		os.Exit(code)
 	}
-	testkit.Main(m)
+	// The longest that there is: no command gives up because the machine is slow.
+	if err := os.Setenv("JETWAY_TIMEOUT", "60s"); err != nil {
+		panic(err)
+	}
+	// Most wait more than they work. Who says -parallel has the last word.
+	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
+	testkit.Main(m, endShared)
 }
-
-// patience is far more than anything here takes.
-const patience = 20 * time.Second
 
 // fakeWorker answers as a test says, and keeps what it was asked.
 type fakeWorker struct {
@@ -52,14 +59,11 @@ func newFakeWorker(t *testing.T, replies map[string]func(data []byte) any) *fake
 	t.Helper()
 	var err error
 	w := &fakeWorker{t: t, url: testkit.NATS(t).URL()}
-	if w.nc, err = nats.Connect(w.url); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.nc.Close)
+	w.nc = testkit.Conn(t, w.url)
 	if w.js, err = jetstream.New(w.nc); err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(t.Context(), w.js, 1); err != nil {
+	if err := bus.EnsureStreams(testkit.Context(t), w.js, 1); err != nil {
 		t.Fatal(err)
 	}
 	for subject, reply := range replies {
@@ -80,7 +84,7 @@ func newFakeWorker(t *testing.T, replies map[string]func(data []byte) any) *fake
 			t.Fatal(err)
 		}
 	}
-	if err := w.nc.Flush(); err != nil {
+	if err := w.nc.FlushWithContext(testkit.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -101,9 +105,11 @@ func (w *fakeWorker) publish(backend string, states ...messages.State) {
 	w.t.Helper()
 	for _, state := range states {
 		event := messages.NewStateEvent(backend, time.Now(), state)
-		if _, err := w.js.Publish(context.Background(), messages.BackendEventSubject(backend), messages.Encode(event)); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
+		if _, err := w.js.Publish(ctx, messages.BackendEventSubject(backend), messages.Encode(event)); err != nil {
 			w.t.Errorf("publish: %v", err)
 		}
+		cancel()
 	}
 }
 
@@ -136,33 +142,59 @@ func (o *output) String() string {
 func (o *output) await(t *testing.T, pattern string) []string {
 	t.Helper()
 	re := regexp.MustCompile(pattern)
-	limit := time.After(patience)
+	limit := time.NewTimer(testkit.Patience)
+	defer limit.Stop()
 	for {
 		if match := re.FindStringSubmatch(o.String()); match != nil {
 			return match
 		}
 		select {
 		case <-o.wake:
-		case <-limit:
+		case <-limit.C:
 			t.Fatalf("no %s in:\n%s", pattern, o)
 		}
 	}
 }
 
+// clock is when commands believe to run, where ages are shown.
+var clock = time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+
+// inTests is what commands have in tests: they look often, and bear a slow machine.
+func inTests() trial { return trial{look: 20 * time.Millisecond, bound: testkit.Patience} }
+
 // jetway runs a command to its end.
 func jetway(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	return jetwayWithin(t, patience, args...)
+	out, errs, atClock := newOutput(), newOutput(), inTests()
+	atClock.now = func() time.Time { return clock }
+	code = Run(testkit.Context(t), Process{Args: args, Stdout: out, Stderr: errs, trial: atClock})
+	return clocks.ReplaceAllString(out.String(), "TIME"), errs.String(), code
 }
 
-// jetwayWithin is jetway for what takes long.
-func jetwayWithin(t *testing.T, limit time.Duration, args ...string) (stdout, stderr string, code int) {
+// command is one that runs beside the test.
+type command struct {
+	t              *testing.T
+	args           []string
+	stdout, stderr *output
+	stop           context.CancelFunc
+	code           chan int
+}
+
+// begin runs a command until it ends, or stop is called, as it is when the test ends.
+func begin(t *testing.T, args ...string) *command {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	out, errs := newOutput(), newOutput()
-	code = Run(ctx, Process{Args: args, Stdout: out, Stderr: errs})
-	return clocks.ReplaceAllString(out.String(), "TIME"), errs.String(), code
+	ctx, stop := context.WithCancel(context.Background())
+	c := &command{t: t, args: args, stdout: newOutput(), stderr: newOutput(), stop: stop, code: make(chan int, 1)}
+	var running sync.WaitGroup
+	running.Go(func() { c.code <- Run(ctx, Process{Args: args, Stdout: c.stdout, Stderr: c.stderr, trial: inTests()}) })
+	t.Cleanup(func() { stop(); running.Wait() })
+	return c
+}
+
+// ends waits for the command's end, and its exit code.
+func (c *command) ends(code int) {
+	c.t.Helper()
+	wantCode(c.t, testkit.Receive(c.t, c.code, "the end of jetway "+strings.Join(c.args, " ")), code)
 }
 
 var clocks = regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{3}`)
@@ -177,6 +209,6 @@ func want(t *testing.T, what, got, want string) {
 func wantCode(t *testing.T, got, want int) {
 	t.Helper()
 	if got != want {
-		t.Errorf("exit code %s, wanted %s", strconv.Itoa(got), strconv.Itoa(want))
+		t.Errorf("exit code %d, wanted %d", got, want)
 	}
 }

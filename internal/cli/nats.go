@@ -134,7 +134,7 @@ func (f *natsFlags) dial(r *run) (*nats.Conn, error) {
 	r.ctx = ctx
 	opts = append([]nats.Option{
 		nats.Name("jetway"),
-		nats.Timeout(3 * time.Second),
+		nats.Timeout(r.bound(3 * time.Second)),
 		nats.MaxReconnects(-1),
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

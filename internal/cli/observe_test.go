@@ -1,27 +1,34 @@
 package cli
 
 import (
-	"context"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 func get(t *testing.T, url string) (status int, text string) {
 	t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get(url)
+	status, text, err := tryGet(url)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return status, text
+}
+
+// tryGet is get where nobody may be listening.
+func tryGet(url string) (status int, text string, err error) {
+	client := http.Client{Timeout: testkit.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, string(body), err
 }
 
 // A worker that waits for a NATS server is alive, not ready, and says so.
@@ -33,15 +40,8 @@ func TestWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	}
 	away := nobody.Addr().String()
 	_ = nobody.Close()
-	ctx, stop := context.WithCancel(t.Context())
-	stderr, code := newOutput(), make(chan int, 1)
-	go func() {
-		code <- Run(ctx, Process{
-			Args:   []string{"worker", "--postgres", "host=/nowhere", "--nats", "nats://" + away, "--metrics-addr", "127.0.0.1:0", "--log-format", "json"},
-			Stdout: io.Discard, Stderr: stderr,
-		})
-	}()
-	url := stderr.await(t, `"url":"(http://[^"]+)"`)[1]
+	worker := begin(t, "worker", "--postgres", "host=/nowhere", "--nats", "nats://"+away, "--metrics-addr", "127.0.0.1:0", "--log-format", "json")
+	url := worker.stderr.await(t, `"url":"(http://[^"]+)"`)[1]
 	if status, text := get(t, url+"/healthz"); status != http.StatusOK || text != "alive\n" {
 		t.Errorf("healthz says %d %s", status, text)
 	}
@@ -51,6 +51,6 @@ func TestWorkerWithoutNATSIsAliveAndNotReady(t *testing.T) {
 	if _, text := get(t, url+"/metrics"); !strings.Contains(text, "go_goroutines") {
 		t.Errorf("metrics say %s", text)
 	}
-	stop()
-	wantCode(t, <-code, ExitOK)
+	worker.stop()
+	worker.ends(ExitOK)
 }

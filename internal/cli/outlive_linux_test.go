@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"io"
@@ -10,9 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
+	"github.com/moby/moby/client"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
@@ -26,9 +25,8 @@ import (
 // its lease, and reports its end with what it ended with.
 func TestI1I5SessionsOutliveTheirAgent(t *testing.T) {
 	t.Parallel()
-	all := newSite(t)
 	t.Run("process", func(t *testing.T) {
-		s := all.with(t, "process")
+		s := newSite(t, "process")
 		s.outlives(`{"command":["room","-exit-code","7"]}`, func(_ string, pid int) {
 			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 				t.Error(err)
@@ -36,69 +34,59 @@ func TestI1I5SessionsOutliveTheirAgent(t *testing.T) {
 		})
 	})
 	t.Run("docker", func(t *testing.T) {
-		s := all.with(t, "docker")
+		s := newSite(t, "docker")
 		image := s.image("/room", "-exit-code", "7")
-		s.outlives(`{"image":"`+image+`","pull_policy":"Never"}`, func(id string, _ int) { shell(t, "docker kill --signal TERM jetway-"+id) })
+		s.outlives(`{"image":"`+image+`","pull_policy":"Never"}`, func(id string, _ int) {
+			if _, err := s.engine.ContainerKill(testkit.Context(t), "jetway-"+id, client.ContainerKillOptions{Signal: "TERM"}); err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }
 
 // site is a drone with one runtime in a stack, whose agents are processes.
 type site struct {
-	t             *testing.T
-	stack         *dev.Stack
-	nc            *nats.Conn
-	root, runtime string
-	drone         string    // its name
-	stderr        io.Writer // of its agents
+	t       *testing.T
+	stack   *dev.Stack
+	nc      *nats.Conn
+	runtime string
+	drone   string    // its name
+	pool    string    // that it is in, and what is placed on it; nobody else's
+	stderr  io.Writer // of its agents
+	engine  *client.Client
 }
 
-// newSite starts a stack, for drones with any runtime.
-func newSite(t *testing.T, change ...func(*dev.Config)) site {
+// newSite is a drone in the stack that tests share.
+func newSite(t *testing.T, runtime string) *site {
 	t.Helper()
-	s := site{t: t, root: buildRoom(t), stderr: os.Stderr}
-	config := dev.Config{Data: stackData(t), Runtime: dev.RuntimeFake, Log: testkit.Logger(t)}
-	for _, c := range change {
-		c(&config)
+	if runtime == "docker" {
+		testkit.NeedsDocker(t)
 	}
-	var err error
-	if s.stack, err = dev.Start(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.stack.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	if s.nc, err = s.stack.Dial(t.Context(), "test"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.nc.Close)
-	return s
+	return newSiteIn(t, sharedStack(t), runtime)
 }
 
-// with is a drone with a runtime.
-func (s site) with(t *testing.T, runtime string) site {
+// newSiteIn is a drone in a stack.
+func newSiteIn(t *testing.T, stack *dev.Stack, runtime string) *site {
 	t.Helper()
-	s.t, s.runtime, s.drone = t, runtime, "dr-"+strings.ToLower(rand.Text()[:10])
-	if runtime != "docker" {
-		return s
+	s := &site{t: t, stack: stack, runtime: runtime, drone: "dr-" + strings.ToLower(rand.Text()[:10]), stderr: os.Stderr}
+	s.pool = s.drone
+	s.nc = testkit.Conn(t, stack.NATSURL)
+	if runtime == "docker" {
+		s.openEngine()
 	}
-	testkit.NeedsDocker(t)
-	// After the agent has ended.
-	t.Cleanup(func() { shell(t, s.containers()+" | xargs -r docker rm --force --volumes") })
 	return s
 }
 
 // agent starts an agent and waits until it takes spawns, in another session than before.
-func (s site) agent(data, before string, flags ...string) (cmd *exec.Cmd, session string) {
+func (s *site) agent(data, before string, flags ...string) (cmd *exec.Cmd, session string) {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	cmd = exec.Command(self, append([]string{
-		"--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone, "--pool", s.runtime, "--cluster", s.stack.Cluster,
-		"--runtime", s.runtime, "--process-root", s.root, "--data-dir", data, "--drain-on-exit", "--drain-timeout", "1s",
+		"--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone, "--pool", s.pool, "--cluster", s.stack.Cluster,
+		"--runtime", s.runtime, "--process-root", roomRoot(s.t), "--data-dir", data, "--drain-on-exit", "--drain-timeout", "1ms",
 	}, flags...)...)
 	cmd.Stderr = s.stderr
 	if err := cmd.Start(); err != nil {
@@ -119,9 +107,9 @@ func (s site) agent(data, before string, flags ...string) (cmd *exec.Cmd, sessio
 }
 
 // info is what the workers know of the drone; nothing while it is not registered.
-func (s site) info() messages.DroneInfo {
+func (s *site) info() messages.DroneInfo {
 	s.t.Helper()
-	drones, err := bus.Request[messages.DronesResponse](s.t.Context(), s.nc, messages.SubjectDrones, messages.DronesRequest{})
+	drones, err := bus.Request[messages.DronesResponse](testkit.Context(s.t), s.nc, messages.SubjectDrones, messages.DronesRequest{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -133,26 +121,19 @@ func (s site) info() messages.DroneInfo {
 	return messages.DroneInfo{}
 }
 
-func (s site) outlives(executable string, end func(id string, pid int)) {
+func (s *site) outlives(executable string, end func(id string, pid int)) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 3*patience)
-	defer cancel()
+	ctx := testkit.Context(s.t)
 	data := s.t.TempDir()
 	agent, session := s.agent(data, "")
-	resp, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{
-		Key:         &messages.Key{Name: "doc of " + s.runtime},
-		SpawnConfig: &messages.SpawnConfig{Pool: s.runtime, Executable: json.RawMessage(executable)},
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	resp := s.connect("doc", json.RawMessage(executable))
 	// Held by the proxy until it is ready.
 	ws, _, err := websocket.Dial(ctx, resp.URL+"ws", nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer func() { _ = ws.CloseNow() }()
-	s.count(ctx, ws, 1)
+	s.count(ws, 1)
 	_, text := get(s.t, resp.URL+"info")
 	var room struct{ PID int }
 	if err := json.Unmarshal([]byte(text), &room); err != nil {
@@ -161,14 +142,14 @@ func (s site) outlives(executable string, end func(id string, pid int)) {
 
 	_ = agent.Process.Kill()
 	_ = agent.Wait()
-	s.count(ctx, ws, 2) // while nobody looks after it
+	s.count(ws, 2) // while nobody looks after it
 	_, next := s.agent(data, session)
-	s.count(ctx, ws, 3) // under the next agent
+	s.count(ws, 3) // under the next agent
 	status, err := bus.Request[messages.BackendInfo](ctx, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
 	if err != nil || status.Status != messages.Ready || next == session {
 		s.t.Fatalf("under the next agent it is %+v, %v", status, err)
 	}
-	joined, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "doc of " + s.runtime}})
+	joined, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: s.key("doc")})
 	if err != nil || joined.BackendID != resp.BackendID {
 		s.t.Fatalf("its key leads to %+v, %v", joined, err)
 	}
@@ -191,10 +172,9 @@ func (s site) outlives(executable string, end func(id string, pid int)) {
 }
 
 // count counts one up in the room, and waits until it shows.
-func (s site) count(ctx context.Context, ws *websocket.Conn, n int) {
+func (s *site) count(ws *websocket.Conn, n int) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
+	ctx := testkit.Context(s.t)
 	if err := ws.Write(ctx, websocket.MessageText, []byte(`{"t":"inc"}`)); err != nil {
 		s.t.Fatalf("the connection is gone: %v", err)
 	}

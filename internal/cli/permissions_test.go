@@ -17,13 +17,14 @@ import (
 // The configuration in deploy/nats lets every role do its work, from the start of
 // a worker on an empty server to the end of a backend.
 func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	worker := g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t), "--default-cluster", "jetway.test:80")
 	worker.await(t, "answering requests")
 	for _, name := range []string{"dr-a", "dr-b"} {
 		g.role(name, "drone", "--name", name, "--cluster", "jetway.test:80", "--pool", name, "--runtime", "fake", "--grace", "1s")
 	}
-	proxy := g.role("proxy", "proxy", "--name", "px-1", "--listen", "127.0.0.1:0")
+	proxy := g.role("proxy", "proxy", "--name", "px-1", "--listen", "127.0.0.1:0", "--drain-delay", "0s")
 	address := proxy.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
 	testkit.Eventually(t, "both drones take spawns", func() bool {
 		return len(regexp.MustCompile(`(?m)^dr-[ab] +ready`).FindAllString(g.run("operator", "drones"), -1)) == 2
@@ -45,10 +46,10 @@ func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
 	if url == nil || !strings.Contains(out, "ready") {
 		t.Fatalf("connect printed %q", out)
 	}
-	if _, err := lines.NextMsg(patience); err != nil {
+	if _, err := lines.NextMsgWithContext(testkit.Context(t)); err != nil {
 		t.Error("no line of the backend's output: ", err)
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+url[1], nil)
+	request, err := http.NewRequestWithContext(testkit.Context(t), http.MethodGet, "http://"+address+url[1], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func (g *guarded) nats(nc *nats.Conn) {
 		"$JS.API.STREAM.INFO." + messages.StreamLogs: `"state"`, "$JS.API.CONSUMER.NAMES." + messages.StreamActions: "dr-b",
 		"$JS.API.CONSUMER.LIST." + messages.StreamActions: "dr-a", "$JS.API.CONSUMER.INFO." + messages.StreamActions + ".dr-a": "num_pending",
 	} {
-		msg, err := nc.Request(subject, nil, patience)
+		msg, err := nc.RequestWithContext(testkit.Context(g.t), subject, nil)
 		if err != nil || !strings.Contains(string(msg.Data), answer) {
 			g.t.Errorf("%s is answered with %v %+v", subject, err, msg)
 		}
@@ -106,6 +107,7 @@ func (g *guarded) nats(nc *nats.Conn) {
 
 // One drone cannot take, see or settle another's actions, nor speak for it.
 func TestPermissionsKeepDronesApart(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	for me, other := range map[string]string{"dr-a": "dr-b", "dr-b": "dr-a"} {
 		g.forbidsPublish(me,
@@ -129,6 +131,7 @@ func TestPermissionsKeepDronesApart(t *testing.T) {
 // Nobody but workers publishes actions and events, answers requests or manages
 // streams, and nobody hears another's replies.
 func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	users := []string{"proxy", "dns", "web", "operator", "dr-a"}
 	var manage []string
@@ -187,6 +190,7 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 
 // What no backend's ordinary life needs, but the roles do now and then.
 func TestPermissionsAllowWhatIsRare(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	for user, subjects := range map[string][]string{
 		"worker": {
@@ -223,6 +227,7 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 // Nobody makes a worker do in its name what he may not do himself, by naming another
 // request as the place of the reply.
 func TestPermissionsAreNotWidenedByReplySubjects(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t)).await(t, "answering requests")
 	operator, _ := g.conn("operator")
@@ -246,7 +251,7 @@ func TestPermissionsAreNotWidenedByReplySubjects(t *testing.T) {
 			}
 		}
 		// Answered after those, if those were answered.
-		if _, err := nc.Request(request, []byte(`{"session":"s"}`), patience); err != nil {
+		if _, err := nc.RequestWithContext(testkit.Context(t), request, []byte(`{"session":"s"}`)); err != nil {
 			t.Fatal(user, err)
 		}
 	}
@@ -261,6 +266,7 @@ func TestPermissionsAreNotWidenedByReplySubjects(t *testing.T) {
 
 // Whoever is nobody, or has no certificate's authority, does not get in.
 func TestPermissionsLetNobodyElseIn(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	stranger, _ := newNkey(t)
 	for want, args := range map[string][]string{

@@ -42,7 +42,7 @@ func watchProgress(r *run, f *clientFlags, nc *nats.Conn, backend string) iter.S
 				}
 			}
 		})
-		look := time.NewTicker(progressLook)
+		look := r.ticker(progressLook)
 		defer look.Stop()
 		var last messages.State
 		for {

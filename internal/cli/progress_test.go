@@ -1,8 +1,7 @@
 package cli
 
 import (
-	"context"
-	"regexp"
+	"strings"
 	"sync"
 	"testing"
 
@@ -31,30 +30,21 @@ func TestProgressOfAStartIsShown(t *testing.T) {
 		},
 	})
 	w.publish("b1", messages.State{Status: messages.Scheduled}, state)
-	codes := make(chan int, 2)
-	var outs []*output
-	for _, args := range [][]string{
-		{"connect", "--nats", w.url, "--key", "k", "--command", "room"},
-		{"watch", "--nats", w.url, "b1"},
-	} {
-		out := newOutput()
-		outs = append(outs, out)
-		go func() {
-			codes <- Run(context.Background(), Process{Args: args, Stdout: out, Stderr: newOutput()})
-		}()
+	commands := []*command{
+		begin(t, "connect", "--nats", w.url, "--key", "k", "--command", "room"),
+		begin(t, "watch", "--nats", w.url, "b1"),
 	}
 	for _, text := range []string{"pulling room", "12 of 80 MB", "40 of 80 MB"} {
 		say(text)
-		for _, out := range outs {
-			out.await(t, `loading +`+text+`\n`)
+		for _, c := range commands {
+			c.stdout.await(t, `loading +`+text+`\n`)
 		}
 	}
 	w.publish("b1", messages.State{Status: messages.Ready, Address: "h:1"}, messages.State{Status: messages.Terminated})
-	wantCode(t, <-codes, ExitOK)
-	wantCode(t, <-codes, ExitOK)
-	for _, out := range outs {
-		if n := len(regexp.MustCompile("40 of 80").FindAllString(out.String(), -1)); n != 1 {
-			t.Errorf("the same is shown %d times:\n%s", n, out)
+	for _, c := range commands {
+		c.ends(ExitOK)
+		if n := strings.Count(c.stdout.String(), "40 of 80"); n != 1 {
+			t.Errorf("the same is shown %d times:\n%s", n, c.stdout)
 		}
 	}
 }

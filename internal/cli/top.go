@@ -68,7 +68,7 @@ func (c *topCmd) Run(r *run) error {
 
 // await takes in what is said until all have spoken.
 func (c *topCmd) await(r *run, said <-chan *nats.Msg, t *top) {
-	limit := time.NewTimer(topPatience)
+	limit := time.NewTimer(r.bound(topPatience))
 	defer limit.Stop()
 	for !t.complete() {
 		select {
@@ -88,7 +88,7 @@ func (c *topCmd) follow(r *run, nc *nats.Conn, said <-chan *nats.Msg, t *top) er
 		every = topRedraw
 		r.printf("\x1b[2J")
 	}
-	relist, redraw := time.NewTicker(messages.StatsEvery), time.NewTicker(every)
+	relist, redraw := r.ticker(messages.StatsEvery), r.ticker(every)
 	defer relist.Stop()
 	defer redraw.Stop()
 	show := func() error {

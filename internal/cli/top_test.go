@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -103,14 +102,10 @@ func TestTopOnceAndFollowed(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &rows); err != nil || len(rows) != 1 || rows[0].MemUsed != 1<<20 || rows[0].Key.Name != "one" {
 		t.Errorf("printed %s: %v", stdout, err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	out, ended := newOutput(), make(chan int, 1)
-	go func() {
-		ended <- Run(ctx, Process{Args: []string{"top", "--nats", w.url, "--json"}, Stdout: out, Stderr: newOutput()})
-	}()
-	out.await(t, `"backend_id":"b2","key":\{"name":"two"\},"drone":"dr-b","status":"ready","time":"[^"]+","cpu_percent":25,`)
-	cancel()
-	wantCode(t, <-ended, ExitOK)
+	followed := begin(t, "top", "--nats", w.url, "--json")
+	followed.stdout.await(t, `"backend_id":"b2","key":\{"name":"two"\},"drone":"dr-b","status":"ready","time":"[^"]+","cpu_percent":25,`)
+	followed.stop()
+	followed.ends(ExitOK)
 	_, _, code = jetway(t, "top", "--nats", w.url, "--drone", "a")
 	wantCode(t, code, ExitUsage)
 }

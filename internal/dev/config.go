@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/runtime/process"
 )
 
 // Names of the roles of a stack.
@@ -94,6 +95,12 @@ func (c *Config) validate() error {
 	}
 	if c.Runtime != RuntimeProcess && c.Runtime != RuntimeFake {
 		return fmt.Errorf("--runtime: must be %s or %s, not %q", RuntimeProcess, RuntimeFake, c.Runtime)
+	}
+	if c.Runtime == RuntimeProcess {
+		// Here already: a database need not be made before that.
+		if err := (process.Config{Root: c.ProcessRoot}).Validate(); err != nil {
+			return fmt.Errorf("--process-root: %w", err)
+		}
 	}
 	if c.Grace < 0 {
 		return fmt.Errorf("the grace %s is negative", c.Grace)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -70,6 +71,8 @@ type Server struct {
 	log   *slog.Logger
 	udp   *net.UDPConn
 	tcp   net.Listener
+	// patience is how long a client may take for a query over TCP, or to take its reply.
+	patience time.Duration
 
 	mu sync.Mutex
 	nc *nats.Conn // once Run listens there
@@ -80,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{name: cfg.Name, zones: make(zones), limit: newLimiter(), log: cmp.Or(cfg.Log, slog.Default()).With("dns", cfg.Name)}
+	s := &Server{name: cfg.Name, zones: make(zones), limit: newLimiter(), patience: tcpTimeout, log: cmp.Or(cfg.Log, slog.Default()).With("dns", cfg.Name)}
 	for _, z := range cfg.Zones {
 		made := newZone(z, cfg.Nameservers)
 		s.zones[made.apex] = made

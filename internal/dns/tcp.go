@@ -17,7 +17,8 @@ const (
 	maxConnsEach = 8
 	// maxQueries are answered on one connection.
 	maxQueries = 16
-	// tcpTimeout is how long a client may take for a query, or to take its reply.
+	// tcpTimeout is how long a client may take for a query, or to take its reply; in tests
+	// it may be less, or more.
 	tcpTimeout = 5 * time.Second
 )
 
@@ -55,7 +56,7 @@ func (s *Server) serveTCP(ctx context.Context) {
 func (s *Server) serveConn(conn net.Conn, from netip.Addr) {
 	buffer := make([]byte, 2+maxQuery)
 	for range maxQueries {
-		_ = conn.SetDeadline(time.Now().Add(tcpTimeout))
+		_ = conn.SetDeadline(time.Now().Add(s.patience))
 		if _, err := io.ReadFull(conn, buffer[:2]); err != nil {
 			return
 		}

@@ -58,6 +58,8 @@ type Config struct {
 	OnReady func()
 	// Log is where refusals are logged; slog.Default().
 	Log *slog.Logger
+
+	waits waits // usualWaits
 }
 
 func (c *Config) setDefaults() {
@@ -68,6 +70,7 @@ func (c *Config) setDefaults() {
 	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 10*time.Second)
 	c.RouteBytes = cmp.Or(c.RouteBytes, 64<<20)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 8192)
+	c.waits = cmp.Or(c.waits, usualWaits)
 	c.Log = cmp.Or(c.Log, slog.Default())
 	if c.Metrics == nil {
 		c.Metrics = metrics.NewProxy(nil)

@@ -13,30 +13,41 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/jetway-project/jetway/internal/metrics"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// Asked to end, the proxy says so at /ready, serves who comes a moment longer, and then
-// waits for what is open.
+// Asked to end, the proxy says so at /ready, serves who comes as long as its drain delay
+// lasts, and then waits for what is open.
 func TestDrain(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.DrainDelay, c.DrainTimeout = 2*time.Second, time.Minute })
-	w.leads(token("socket"), "be-a", echoSocket)
-	w.leads(token("plain"), "be-b", echo)
-	c, _ := w.socket("/" + token("socket") + "/")
-	equal(t, "/ready before", w.get("/ready").status, http.StatusOK)
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); w.stop() }()
-	eventually(t, "/ready to be 503", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
-	equal(t, "a new request", w.get("/"+token("plain")+"/").status, http.StatusOK)
-	eventually(t, "new connections to be refused", func() bool {
-		conn, err := net.Dial("tcp", w.addr)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err != nil
-	})
-	equal(t, "the WebSocket", say(t, c, "still here"), "still here")
-	must(t, c.CloseNow())
-	await(t, stopped, "Run to end")
+	for name, delay := range map[string]time.Duration{"while the delay lasts": testkit.Patience, "after the delay": 50 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.DrainDelay, c.DrainTimeout = delay, testkit.Patience })
+			w.leads(token("socket"), "be-a", echoSocket)
+			w.leads(token("plain"), "be-b", echo)
+			c, _ := w.socket("/" + token("socket") + "/")
+			testkit.Eventually(t, "/ready to be 200 before", func() bool { return w.get("/ready").status == http.StatusOK })
+			stopped := make(chan struct{})
+			go func() { defer close(stopped); w.stop() }()
+			if delay == testkit.Patience {
+				testkit.Eventually(t, "/ready to be 503", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
+				equal(t, "a new request", w.get("/"+token("plain")+"/").status, http.StatusOK)
+				_ = w.proxy.cfg.Listener.Close() // which ends the delay, too
+			}
+			testkit.Eventually(t, "new connections to be refused", w.refuses)
+			equal(t, "the WebSocket", say(t, c, "still here"), "still here")
+			must(t, c.CloseNow())
+			testkit.Receive(t, stopped, "Run to end")
+		})
+	}
+}
+
+// refuses says that nobody can connect to the proxy.
+func (w *world) refuses() bool {
+	conn, err := net.Dial("tcp", w.addr)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err != nil
 }
 
 func TestAccessLogTellsWhoDidWhatButNoToken(t *testing.T) {
@@ -56,7 +67,7 @@ func TestAccessLogTellsWhoDidWhatButNoToken(t *testing.T) {
 		`path=/some/path `, `agent=agent-a`, `backend_id=be-plain`, `status=200`, `sent=`, `path=/other `, `status=410`, `path=/… `,
 		`msg="upgraded connection"`, `path=/ws `, `status=101`,
 	} {
-		eventually(t, part, func() bool { return w.log.contains(part) })
+		testkit.Eventually(t, part, func() bool { return w.log.contains(part) })
 	}
 	for _, secret := range []string{tok, static, token("none"), token("socket"), "secret"} {
 		if w.log.contains(secret) {
@@ -97,7 +108,7 @@ func TestMetrics(t *testing.T) {
 	w.get("/")
 	c, _ := w.socket("/" + token("socket") + "/")
 	conn := w.dial("GET /" + token("starting") + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
-	eventually(t, "the request to be held", func() bool { return w.waiting() == 1 })
+	testkit.Eventually(t, "the request to be held", func() bool { return w.waiting() == 1 })
 	want := `
 # HELP jetway_proxy_open_requests Requests under way, by state: held until their backend is ready, upgraded (WebSockets and the like), or other.
 # TYPE jetway_proxy_open_requests gauge
@@ -115,7 +126,7 @@ jetway_proxy_route_lookups_total{outcome="remembered"} 1
 # TYPE jetway_proxy_routes gauge
 jetway_proxy_routes 2
 `
-	eventually(t, "the requests to be counted", func() bool {
+	testkit.Eventually(t, "the requests to be counted", func() bool {
 		return testutil.GatherAndCompare(reg, strings.NewReader(want), "jetway_proxy_open_requests", "jetway_proxy_route_lookups_total", "jetway_proxy_routes") == nil
 	})
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "jetway_proxy_open_requests", "jetway_proxy_route_lookups_total", "jetway_proxy_routes"); err != nil {
@@ -123,7 +134,7 @@ jetway_proxy_routes 2
 	}
 	_ = conn.Close()
 	_ = c.CloseNow()
-	eventually(t, "all to be gone", func() bool { return w.inside() == 0 })
+	testkit.Eventually(t, "all to be gone", func() bool { return w.inside() == 0 })
 	all := gather(t, reg)
 	for _, line := range []string{
 		`jetway_proxy_requests_total{by="backend",status="2xx"} 2`, `jetway_proxy_requests_total{by="backend",status="1xx"} 1`,

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jetway-project/jetway/internal/proxy"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // response is a backend that answers every request with these bytes and then ends.
@@ -171,7 +174,7 @@ func TestE2EBackendSendsInterimResponsesForEver(t *testing.T) {
 				t.Errorf("the last response is %.100q", last)
 			}
 			for _, c := range backend.took() {
-				await(t, c.done, "the backend to be given up")
+				testkit.Receive(t, c.done, "the backend to be given up")
 			}
 		})
 	}
@@ -207,7 +210,7 @@ func TestE2EBackendNeverAnswers(t *testing.T) {
 			_ = c.Close()
 		}
 		for _, c := range conns {
-			await(t, c.done, "the backend to hear that its client has gone")
+			testkit.Receive(t, c.done, "the backend to hear that its client has gone")
 		}
 	}
 	s.serves(other)
@@ -239,8 +242,9 @@ func TestE2EBackendAnswersEarly(t *testing.T) {
 	s := newStack(t, nil)
 	backend := newRawBackend(t, response("HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge"))
 	path := s.leads(backend.address)
+	lingers := s.another(func(c *proxy.Config) { c.Linger(testkit.Patience) }) // else a slow client could miss it
 	for _, size := range []int{1, 64 << 10, 8 << 20} {
-		conn := s.dial()
+		conn := dialTo(t, lingers)
 		sent := make(chan struct{})
 		go func() {
 			defer close(sent)
@@ -280,7 +284,7 @@ func TestE2EBackendStreamsToItsEnd(t *testing.T) {
 		said := fmt.Sprintf("line %d\n", n)
 		select {
 		case next <- said: // the next is sent only when this one has arrived
-		case <-time.After(patience):
+		case <-time.After(testkit.Patience):
 			t.Fatal("the backend does not take the next line")
 		}
 		got := make([]byte, len(said))

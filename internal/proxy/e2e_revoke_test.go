@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -20,9 +20,7 @@ import (
 func TestE2ERevocationReachesEveryProxy(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, nil)
-	second, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	s.proxy("px-second", second)
+	second := s.another()
 	backend := newRawBackend(t, func(c *rawConn, _ string) {
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		_, _ = io.Copy(c, c.from)
@@ -47,7 +45,7 @@ func TestE2ERevocationReachesEveryProxy(t *testing.T) {
 		net.Conn
 		from *bufio.Reader
 	}
-	proxies := []string{s.addr, second.Addr().String()}
+	proxies := []string{s.addr, second}
 	var adas, bobs []talk
 	for _, proxy := range proxies {
 		for token, list := range map[string]*[]talk{ada.Token: &adas, bob.Token: &bobs} {
@@ -59,10 +57,9 @@ func TestE2ERevocationReachesEveryProxy(t *testing.T) {
 		}
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
+	ctx := testkit.Context(t)
 	user := "ada"
-	_, err = bus.Request[messages.RevokeResponse](ctx, s.nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: ada.BackendID, User: &user})
+	_, err := bus.Request[messages.RevokeResponse](ctx, s.nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: ada.BackendID, User: &user})
 	must(t, err)
 	for i, proxy := range proxies {
 		if said := ends(t, adas[i], "ada's connection"); said != "" {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
@@ -35,9 +36,6 @@ import (
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
-
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
 
 // stack is all of Jetway.
 type stack struct {
@@ -58,7 +56,8 @@ func newStack(t *testing.T, rt runtime.Runtime) *stack {
 	must(t, err)
 	s := &stack{t: t, nc: testkit.Conn(t, url), url: url, addr: listener.Addr().String(), cluster: listener.Addr().String()}
 
-	st, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4})
+	// No lease runs out, and no drone gets stale, however slow the machine.
+	st, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4, Terms: lease.Terms{TTL: time.Hour}})
 	must(t, err)
 	t.Cleanup(st.Close)
 	// Connections first: what is made later is closed earlier.
@@ -90,19 +89,36 @@ func newStack(t *testing.T, rt runtime.Runtime) *stack {
 }
 
 // proxy runs a proxy until the test ends.
-func (s *stack) proxy(name string, listener net.Listener) {
+func (s *stack) proxy(name string, listener net.Listener, change ...func(*proxy.Config)) {
 	s.t.Helper()
 	ready := make(chan struct{})
-	px, err := proxy.New(proxy.Config{
+	cfg := proxy.Config{
 		Name: name, Listener: listener, DrainTimeout: -1, OnReady: func() { close(ready) },
 		Log: slog.New(slog.DiscardHandler), // a hundred thousand refusals are no news here
-	})
+	}
+	cfg.BePatient()
+	for _, c := range change {
+		c(&cfg)
+	}
+	px, err := proxy.New(cfg)
 	must(s.t, err)
 	nc, err := bus.Connect(s.t.Context(), bus.Config{URL: s.url, Name: name, OnReconnect: px.BusGap, Log: testkit.Logger(s.t)})
 	must(s.t, err)
 	s.t.Cleanup(nc.Close)
 	s.role("proxy", ready, func(ctx context.Context) error { return px.Run(ctx, nc) })
 }
+
+// another runs one more proxy until the test ends, and gives its address.
+func (s *stack) another(change ...func(*proxy.Config)) (addr string) {
+	s.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(s.t, err)
+	s.proxy("px-another", listener, change...)
+	return listener.Addr().String()
+}
+
+// hasty changes a proxy into one that gives clients but a moment for the heads of their requests.
+func hasty(c *proxy.Config) { c.LimitHeads(300 * time.Millisecond) }
 
 // role runs a part until the test ends, before those that were started earlier.
 func (s *stack) role(name string, ready <-chan struct{}, run func(ctx context.Context) error) {
@@ -117,7 +133,7 @@ func (s *stack) role(name string, ready <-chan struct{}, run func(ctx context.Co
 			if err != nil {
 				s.t.Errorf("the %s: %v", name, err)
 			}
-		case <-time.After(patience):
+		case <-time.After(testkit.Patience):
 			s.t.Errorf("the %s does not end", name)
 		}
 	})
@@ -126,7 +142,7 @@ func (s *stack) role(name string, ready <-chan struct{}, run func(ctx context.Co
 	case err := <-ended:
 		ended <- err
 		s.t.Fatalf("the %s has ended: %v", name, err)
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		s.t.Fatalf("the %s does not get ready", name)
 	}
 }
@@ -134,8 +150,7 @@ func (s *stack) role(name string, ready <-chan struct{}, run func(ctx context.Co
 // connect asks for a backend as a web tier does.
 func (s *stack) connect(req messages.ConnectRequest) messages.ConnectResponse {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
+	ctx := testkit.Context(s.t)
 	resp, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
 	must(s.t, err)
 	return resp
@@ -158,7 +173,7 @@ func dialTo(t *testing.T, addr string) *net.TCPConn {
 	conn, err := net.Dial("tcp", addr)
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	must(t, conn.SetDeadline(time.Now().Add(testkit.Patience)))
 	return conn.(*net.TCPConn)
 }
 
@@ -174,7 +189,12 @@ type reply struct {
 // responses before it are left out.
 func (s *stack) send(request string) reply {
 	s.t.Helper()
-	conn := s.dial()
+	return s.sendTo(s.addr, request)
+}
+
+func (s *stack) sendTo(addr, request string) reply {
+	s.t.Helper()
+	conn := dialTo(s.t, addr)
 	defer func() { _ = conn.Close() }()
 	_, _ = io.WriteString(conn, request) // the proxy may refuse before the end
 	return readReply(bufio.NewReader(conn))
@@ -332,18 +352,6 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// await waits for what a channel tells.
-func await[T any](t testing.TB, c <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
-		panic("unreachable")
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // WebSockets pass through unchanged (the demand): each case is played to one
@@ -156,7 +158,7 @@ func (b *socketBackend) play(t *testing.T, addr, path, host string, c socketCase
 		tr.client += string(heard)
 		sending.Wait()
 	}
-	tr.backend = await(t, b.heard, "the backend's end")
+	tr.backend = testkit.Receive(t, b.heard, "the backend's end")
 	return tr
 }
 
@@ -273,7 +275,7 @@ func TestE2ELastWordsOfAnUpgradedConnection(t *testing.T) {
 		_, _ = io.WriteString(c, lastWords)
 	})
 	path := s.leads(backend.address)
-	for range 100 {
+	for range testkit.Sized(30, 100) {
 		conn := s.dial()
 		_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: talk\r\n\r\n", path, s.cluster)
 		must(t, err)

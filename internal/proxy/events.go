@@ -151,7 +151,7 @@ func (p *Proxy) backendEnded(backend string) {
 	}
 	p.endedMu.Lock()
 	defer p.endedMu.Unlock()
-	p.ended[backend] = time.Now().Add(endedGrace)
+	p.ended[backend] = time.Now().Add(p.cfg.waits.ended)
 }
 
 // cutEnded cuts what is still open to backends that ended a while ago.

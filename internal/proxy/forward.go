@@ -10,15 +10,8 @@ import (
 	"time"
 )
 
-const (
-	// interims is the most interim (1xx) responses to one request.
-	interims = 256
-	// lingerTimeout is for a client that still sends its request when the response is
-	// over: closing on it at once could cost it the response.
-	lingerTimeout = 500 * time.Millisecond
-	// settleTimeout is for a request that was sent, until the goroutine that sent it says so.
-	settleTimeout = 50 * time.Millisecond
-)
+// interims is the most interim (1xx) responses to one request.
+const interims = 256
 
 var (
 	errInterims  = errors.New("too many interim responses")
@@ -145,7 +138,7 @@ func (x *exchange) beginUpload() {
 	}
 	if x.out.expects {
 		x.proceed = make(chan struct{})
-		x.up.proceed = x.proceed
+		x.up.proceed, x.up.patience = x.proceed, x.p.cfg.waits.proceed
 	}
 	go x.up.run() // waited for by settle and failed
 }
@@ -234,7 +227,7 @@ func (x *exchange) settle() bool {
 		return true
 	}
 	if x.up.taken.Load() {
-		timer := time.NewTimer(settleTimeout)
+		timer := time.NewTimer(x.p.cfg.waits.settle)
 		defer timer.Stop()
 		select {
 		case <-x.up.done:
@@ -258,7 +251,7 @@ func (x *exchange) linger() {
 		return
 	}
 	_ = x.ps.control.Flush()
-	x.stopUpload(time.Now().Add(lingerTimeout))
+	x.stopUpload(time.Now().Add(x.p.cfg.waits.linger))
 }
 
 // stopUpload waits until nobody reads the request's body any more, until then at most.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -65,7 +66,7 @@ func TestVerifiedHeaders(t *testing.T) {
 		"X-Forwarded-For: 10.9.9.9\r\nForwarded: for=10.9.9.9\r\nX-Mine: 1\r\n" +
 		"Transfer-Encoding: chunked\r\nTrailer: X-Verified-Late, X-Sum\r\n\r\n" +
 		"2\r\nhi\r\n0\r\nX-Verified-Late: root\r\nx-verified-unannounced: root\r\nX-Sum: 42\r\n\r\n")
-	r := await(t, seen, "the request")
+	r := testkit.Receive(t, seen, "the request")
 	verified := 0
 	for name, values := range r.Header {
 		if isVerified(name) {

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // converse accepts connections and gives each to serve, with what reads it.
@@ -78,7 +81,7 @@ func TestHopByHopFieldsStay(t *testing.T) {
 	w.raw("GET /" + token("a") + "/ HTTP/1.1\r\nHost: " + cluster + "\r\nConnection: close, X-One , x-two;q=1\r\nConnection: cookie, x-verified-backend, x-forwarded-for\r\n" +
 		"X-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\nCookie: a=b\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nProxy-Authorization: Basic eA==\r\n" +
 		"TE: gzip, trailers\r\nUpgrade: websocket\r\nX_Forwarded_For: 10.0.0.1\r\nX-Forwarded-Port: 1\r\n\r\n")
-	head := await(t, seen, "the request")
+	head := testkit.Receive(t, seen, "the request")
 	for _, name := range []string{
 		"Connection", "X-One", "X-Two", "Cookie", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Upgrade",
 		"X_Forwarded_For", "X-Forwarded-Port", "Transfer-Encoding", "Content-Length",
@@ -135,7 +138,7 @@ func TestOneFramingOnly(t *testing.T) {
 		head, body, _ := strings.Cut(rest, "\n\n")
 		got := w.raw(method + " /" + token("a") + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n" + strings.ReplaceAll(head, "\n", "\r\n") + "\r\n\r\n" + body)
 		equal(t, sent, got.status, http.StatusOK)
-		equal(t, sent, await(t, bodies, "the body"), seen)
+		equal(t, sent, testkit.Receive(t, bodies, "the body"), seen)
 	}
 }
 
@@ -147,7 +150,7 @@ func TestNoUpgradeToAnotherHTTP(t *testing.T) {
 	for _, protocol := range []string{"h2c", "H2C", "HTTP/2.0", "TLS/1.2", "websocket, h2c", "h2"} {
 		got := w.raw("GET /" + token("a") + "/ HTTP/1.1\r\nHost: " + cluster + "\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n\r\n")
 		equal(t, protocol, got.status, http.StatusOK)
-		if head := await(t, seen, "the request"); hasField(head, "Upgrade") || hasField(head, "Connection") {
+		if head := testkit.Receive(t, seen, "the request"); hasField(head, "Upgrade") || hasField(head, "Connection") {
 			t.Errorf("%s: %q", protocol, head)
 		}
 	}
@@ -155,7 +158,7 @@ func TestNoUpgradeToAnotherHTTP(t *testing.T) {
 
 // The rest of a request that the backend did not want must never be taken for the next one.
 func TestEarlyResponseEndsTheConnection(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *Config) { c.waits.linger = 50 * time.Millisecond })
 	var requests atomic.Int32
 	w.worker.route(token("a"), ready("be-a", converse(t, func(c net.Conn, in *bufio.Reader) {
 		readHead(in)
@@ -179,14 +182,14 @@ func TestEarlyResponseEndsTheConnection(t *testing.T) {
 		_, _ = io.WriteString(conn, smuggled) // what the rest of the body happens to be
 		rest, _ := io.ReadAll(from)
 		equal(t, name+": what follows", string(rest), "")
-		eventually(t, "the request to end", func() bool { return w.inside() == 0 })
+		testkit.Eventually(t, "the request to end", func() bool { return w.inside() == 0 })
 		equal(t, name+": requests", requests.Load(), 1)
 	}
 }
 
 // A client that sends all before it reads gets the response all the same.
 func TestEarlyResponseReachesAClientThatStillSends(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *Config) { c.waits.linger = testkit.Patience })
 	w.worker.route(token("a"), ready("be-a", rude(t, func(c net.Conn) {
 		_, _ = io.WriteString(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
 	})))
@@ -233,14 +236,14 @@ func TestBrokenOffBodyIsNoBody(t *testing.T) {
 	for _, head := range []string{"Content-Length: 10", "Transfer-Encoding: chunked"} {
 		conn := w.dial("POST /" + token("a") + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n" + head + "\r\n\r\n5\r\nhe")
 		must(t, conn.(*net.TCPConn).CloseWrite())
-		if err := await(t, seen, "the backend to see"); err == nil {
+		if err := testkit.Receive(t, seen, "the backend to see"); err == nil {
 			t.Errorf("%s: the backend saw a whole body", head)
 		}
 	}
 }
 
 func TestExpectContinueIsTheBackendsToSay(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *Config) { c.waits.proceed = testkit.Patience })
 	w.worker.route(token("a"), ready("be-a", converse(t, func(c net.Conn, in *bufio.Reader) {
 		head := readHead(in)
 		switch {
@@ -281,7 +284,7 @@ func TestExpectContinueIsTheBackendsToSay(t *testing.T) {
 
 // A backend that knows nothing of it gets the body all the same.
 func TestExpectContinueWithoutAWord(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *Config) { c.waits.proceed = 20 * time.Millisecond })
 	w.worker.route(token("a"), ready("be-a", converse(t, func(c net.Conn, in *bufio.Reader) {
 		readHead(in)
 		body := make([]byte, 5)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -21,8 +22,8 @@ func (w *world) held(path string) <-chan answer {
 	w.t.Helper()
 	got := make(chan answer, 1)
 	go func() { got <- w.get(path) }()
-	await(w.t, w.worker.asked, "the question")
-	eventually(w.t, "the request to be held", func() bool { return w.waiting() > 0 })
+	testkit.Receive(w.t, w.worker.asked, "the question")
+	testkit.Eventually(w.t, "the request to be held", func() bool { return w.waiting() > 0 })
 	return got
 }
 
@@ -45,7 +46,7 @@ func TestHeldUntilReady(t *testing.T) {
 	w.worker.reaches("be-other", messages.Ready, "127.0.0.1:1")
 	equal(t, "questions while it starts", w.worker.asks(), 0)
 	w.worker.reaches("be-a", messages.Ready, backend(t, echo))
-	res := await(t, got, "the response")
+	res := testkit.Receive(t, got, "the response")
 	equal(t, "status", res.status, http.StatusOK)
 	equal(t, "questions when ready", w.worker.asks(), 1)
 	equal(t, "watches left", w.waiting(), 0)
@@ -60,11 +61,11 @@ func TestReadyWhileTheAnswerIsUnderWay(t *testing.T) {
 	defer release()
 	got := make(chan answer, 1)
 	go func() { got <- w.get("/" + tok + "/") }()
-	await(t, w.worker.asked, "the question")
+	testkit.Receive(t, w.worker.asked, "the question")
 	w.worker.reaches("be-a", messages.Ready, backend(t, echo))
-	eventually(t, "the event", func() bool { return w.proxy.news.mark() == 1 })
+	testkit.Eventually(t, "the event", func() bool { return w.proxy.news.mark() == 1 })
 	release()
-	equal(t, "status", await(t, got, "the response").status, http.StatusOK)
+	equal(t, "status", testkit.Receive(t, got, "the response").status, http.StatusOK)
 }
 
 func TestManyHeldForOneBackendAskOnce(t *testing.T) {
@@ -75,14 +76,14 @@ func TestManyHeldForOneBackendAskOnce(t *testing.T) {
 	for range 50 {
 		all.Go(func() { equal(t, "status", w.get("/"+tok+"/").status, http.StatusOK) })
 	}
-	eventually(t, "all to be held", func() bool { return w.waiting() == 50 })
+	testkit.Eventually(t, "all to be held", func() bool { return w.waiting() == 50 })
 	w.worker.asks()
 	address := backend(t, echo)
 	release := w.worker.block()
 	defer release()
 	w.worker.reaches("be-a", messages.Ready, address)
-	await(t, w.worker.asked, "the question")
-	eventually(t, "all to be woken", func() bool { return w.waiting() == 0 })
+	testkit.Receive(t, w.worker.asked, "the question")
+	testkit.Eventually(t, "all to be woken", func() bool { return w.waiting() == 0 })
 	release()
 	all.Wait()
 	if n := w.worker.asks(); n > 1 {
@@ -104,7 +105,7 @@ func TestHeldBackendEnds(t *testing.T) {
 		w.starting(tok, "be-a")
 		got := w.held("/" + tok + "/")
 		w.worker.reaches("be-a", last, "")
-		equal(t, last.String(), await(t, got, "the response").status, http.StatusGone)
+		equal(t, last.String(), testkit.Receive(t, got, "the response").status, http.StatusGone)
 	}
 }
 
@@ -115,11 +116,11 @@ func TestHeldAcrossAGap(t *testing.T) {
 	got := w.held("/" + tok + "/")
 
 	w.link.Cut()
-	eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
+	testkit.Eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
 	// Ready while nobody hears it.
 	w.worker.route(tok, ready("be-a", backend(t, echo)))
 	w.link.Heal()
-	equal(t, "status", await(t, got, "the response").status, http.StatusOK)
+	equal(t, "status", testkit.Receive(t, got, "the response").status, http.StatusOK)
 }
 
 func TestHeldClientLeaves(t *testing.T) {
@@ -127,9 +128,9 @@ func TestHeldClientLeaves(t *testing.T) {
 	tok := token("a")
 	w.starting(tok, "be-a")
 	conn := w.dial("GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
-	eventually(t, "the request to be held", func() bool { return w.waiting() == 1 })
+	testkit.Eventually(t, "the request to be held", func() bool { return w.waiting() == 1 })
 	_ = conn.Close()
-	eventually(t, "the request to end", func() bool { return w.inside() == 0 && w.waiting() == 0 })
+	testkit.Eventually(t, "the request to end", func() bool { return w.inside() == 0 && w.waiting() == 0 })
 }
 
 func TestHeldRequestsBodyArrives(t *testing.T) {
@@ -140,9 +141,9 @@ func TestHeldRequestsBodyArrives(t *testing.T) {
 	go func() {
 		got <- w.raw("POST /" + tok + "/x HTTP/1.1\r\nHost: " + cluster + "\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
 	}()
-	eventually(t, "the request to be held", func() bool { return w.waiting() == 1 })
+	testkit.Eventually(t, "the request to be held", func() bool { return w.waiting() == 1 })
 	w.worker.reaches("be-a", messages.Ready, backend(t, echo))
-	equal(t, "body", await(t, got, "the response").body, "POST /x host="+cluster+" body=hello")
+	equal(t, "body", testkit.Receive(t, got, "the response").body, "POST /x host="+cluster+" body=hello")
 }
 
 func TestHeldStillChecksTheHost(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // upgrades is a world with one backend that upgrades whatever comes, and hands the
@@ -81,29 +83,29 @@ func TestI8LoopsCarryWhatIsIdle(t *testing.T) {
 	for range 20 {
 		c, err := u.open()
 		must(t, err)
-		clients, backends = append(clients, c), append(backends, await(t, u.taken, "the backend's end"))
+		clients, backends = append(clients, c), append(backends, testkit.Receive(t, u.taken, "the backend's end"))
 	}
-	eventually(t, "the loops have both ways of each", func() bool { return u.carried() == 2*len(clients) })
-	eventually(t, "no goroutine carries any", func() bool { return carriers() == 0 })
+	testkit.Eventually(t, "the loops have both ways of each", func() bool { return u.carried() == 2*len(clients) })
+	testkit.Eventually(t, "no goroutine carries any", func() bool { return carriers() == 0 })
 	flood := make(chan error, 1)
 	const much = 64 << 20
 	go func() {
 		_, err := io.Copy(backends[0], io.LimitReader(zeros{}, much))
 		flood <- err
 	}()
-	eventually(t, "the connection that is slow leaves its loop", func() bool { return u.carried() == 2*len(clients)-2 && carriers() == 2 })
+	testkit.Eventually(t, "the connection that is slow leaves its loop", func() bool { return u.carried() == 2*len(clients)-2 && carriers() == 2 })
 	n, err := io.CopyN(io.Discard, clients[0], much)
 	if err != nil || n != much {
 		t.Fatalf("%d bytes came: %v", n, err)
 	}
-	must(t, await(t, flood, "the flood"))
+	must(t, testkit.Receive(t, flood, "the flood"))
 	must(t, closeWrite(clients[1]))
 	equal(t, "the backend hears", heardBy(t, backends[1]), "")
-	eventually(t, "the other way has its goroutine, for the time that it has", func() bool { return u.carried() == 2*len(clients)-4 && carriers() == 3 })
+	testkit.Eventually(t, "the other way has its goroutine, for the time that it has", func() bool { return u.carried() == 2*len(clients)-4 && carriers() == 3 })
 	for _, c := range append(clients, backends...) {
 		_ = c.Close()
 	}
-	eventually(t, "nothing is left", func() bool { return u.carried() == 0 && carriers() == 0 && u.inside() == 0 })
+	testkit.Eventually(t, "nothing is left", func() bool { return u.carried() == 0 && carriers() == 0 && u.inside() == 0 })
 }
 
 // narrow makes the buffers between the proxy and the ends of a connection small, where they
@@ -135,7 +137,7 @@ func (u *upgrades) narrow(client, backend *end, c, b net.Conn) {
 // heardBy gives what an end hears up to the other's end.
 func heardBy(t *testing.T, c net.Conn) string {
 	t.Helper()
-	must(t, c.SetReadDeadline(time.Now().Add(patience)))
+	must(t, c.SetReadDeadline(time.Now().Add(testkit.Patience)))
 	heard, err := io.ReadAll(c)
 	must(t, err)
 	return string(heard)
@@ -181,7 +183,7 @@ func (e *end) said(seed uint64) []byte {
 
 // play lets an end say what it has to, and gives what it hears up to the other's end.
 func (e *end) play(c net.Conn, all []byte) (heard []byte, err error) {
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 	var speaking sync.WaitGroup
 	speaking.Go(func() {
 		for i, n := range e.Chunks {
@@ -217,7 +219,7 @@ func TestUpgradedConnectionsPassUnchanged(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := <-u.taken
-		eventually(u.t, "a loop has it", func() bool { return u.carried() == 2 })
+		testkit.Eventually(u.t, "a loop has it", func() bool { return u.carried() == 2 })
 		u.narrow(&client, &backend, c, b)
 		fromClient, fromBackend := client.said(1), backend.said(2)
 		var atBackend, atClient []byte
@@ -241,7 +243,7 @@ func TestUpgradedConnectionsPassUnchanged(t *testing.T) {
 		check("the backend", atBackend, fromClient, errBackend)
 		check("the client", atClient, fromBackend, errClient)
 	})
-	eventually(t, "nothing is left", func() bool { return u.carried() == 0 && u.inside() == 0 })
+	testkit.Eventually(t, "nothing is left", func() bool { return u.carried() == 0 && u.inside() == 0 })
 }
 
 // Connections come and go, are cut and fail, all at once, so that the numbers of their
@@ -271,12 +273,12 @@ func TestUpgradedConnectionsNeverMix(t *testing.T) {
 	var lives sync.WaitGroup
 	for n := range 16 {
 		lives.Go(func() {
-			for life := range 100 {
+			for life := range testkit.Sized(30, 100) {
 				c, err := u.open()
 				if err != nil {
 					continue // it was cut
 				}
-				_ = c.SetDeadline(time.Now().Add(patience))
+				_ = c.SetDeadline(time.Now().Add(testkit.Patience))
 				from := bufio.NewReader(c)
 				for turn := range 1 + rand.IntN(10) {
 					line := fmt.Sprintf("%d of life %d of %d\n", turn, life, n)
@@ -298,5 +300,5 @@ func TestUpgradedConnectionsNeverMix(t *testing.T) {
 	lives.Wait()
 	close(stop)
 	cutting.Wait()
-	eventually(t, "nothing is left", func() bool { return u.carried() == 0 && u.inside() == 0 })
+	testkit.Eventually(t, "nothing is left", func() bool { return u.carried() == 0 && u.inside() == 0 })
 }

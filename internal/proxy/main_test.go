@@ -22,9 +22,6 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
-
 const cluster = "jetway.test"
 
 // world is a NATS server, a worker's stand-in, and one proxy between them.
@@ -55,6 +52,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 		OnReady: func() { close(ready) },
 		Log:     slog.New(slog.NewTextHandler(w.log, nil)),
 	}
+	cfg.BePatient()
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -73,13 +71,13 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(testkit.Patience):
 			t.Error("Run does not end")
 		}
 		nc.Close()
 	})
 	t.Cleanup(w.stop)
-	await(t, ready, "the proxy to be ready")
+	testkit.Receive(t, ready, "the proxy to be ready")
 
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -160,7 +158,7 @@ func (w *world) raw(request string) answer {
 	conn, err := net.Dial("tcp", w.addr)
 	must(w.t, err)
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	_, err = io.WriteString(conn, request)
 	must(w.t, err)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -183,23 +181,6 @@ func equal[T comparable](t testing.TB, what string, got, want T) {
 	if got != want {
 		t.Errorf("%s is %v, want %v", what, got, want)
 	}
-}
-
-func await[T any](t testing.TB, c <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
-		panic("unreachable")
-	}
-}
-
-// eventually waits for what no channel tells.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, ok)
 }
 
 // logLines is a log that tests read.
@@ -232,7 +213,7 @@ func (w *world) dial(request string) net.Conn {
 	conn, err := net.Dial("tcp", w.addr)
 	must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	_, err = io.WriteString(conn, request)
 	must(w.t, err)
 	return conn

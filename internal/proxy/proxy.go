@@ -18,15 +18,8 @@ import (
 )
 
 const (
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 64 << 10
-	// endedGrace is for what a backend left on its connections when it ended.
-	endedGrace = 2 * time.Second
-	// flushGrace is for what the last requests left to be sent.
-	flushGrace = 500 * time.Millisecond
-	// goodbyeTimeout bounds the last word to the workers.
-	goodbyeTimeout = 2 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
 )
 
 // Proxy is one proxy. It is made before its NATS connection, because that
@@ -171,7 +164,7 @@ func (p *Proxy) newServer() *http.Server {
 	return &http.Server{
 		Handler:           http.HandlerFunc(p.serve),
 		TLSConfig:         p.cfg.TLS.Clone(),
-		ReadHeaderTimeout: readHeaderTimeout,
+		ReadHeaderTimeout: p.cfg.waits.head,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         p.countClients,
@@ -223,7 +216,7 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 	}
 	select {
 	case <-shut:
-	case <-time.After(flushGrace): // connections that browsers open ahead are not waited for
+	case <-time.After(p.cfg.waits.flush): // connections that browsers open ahead are not waited for
 	}
 	cancel()
 	<-shut
@@ -238,7 +231,7 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 
 // sayGoodbye reports the last connections, so that idle limits count from their end.
 func (p *Proxy) sayGoodbye(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.waits.goodbye)
 	defer cancel()
 	p.tell(ctx, p.activity.connected)
 }
@@ -251,7 +244,7 @@ func (p *Proxy) keepHouse(ctx context.Context) {
 	for {
 		select {
 		case now := <-tick.C:
-			p.upstream.sweep(now.Add(-idleConnTimeout))
+			p.upstream.sweep(now.Add(-p.cfg.waits.idle))
 			p.cutEnded(now)
 		case <-ctx.Done():
 			return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -148,7 +149,7 @@ func TestClosedConnectionsAreNotUsedAgain(t *testing.T) {
 }
 
 func TestConnectionsAreUsedAgain(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *Config) { c.waits.settle, c.waits.idle = testkit.Patience, testkit.Patience })
 	var conns atomic.Int32
 	address := converse(t, func(c net.Conn, in *bufio.Reader) {
 		conns.Add(1)
@@ -199,7 +200,7 @@ func TestWebSocketCompressionIsNegotiatedEndToEnd(t *testing.T) {
 	must(t, err)
 	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(-1)
-	if offer := await(t, agreed, "the offer"); !strings.Contains(offer, "permessage-deflate") {
+	if offer := testkit.Receive(t, agreed, "the offer"); !strings.Contains(offer, "permessage-deflate") {
 		t.Errorf("the backend was offered %q", offer)
 	}
 	if got := resp.Header.Get("Sec-WebSocket-Extensions"); !strings.Contains(got, "permessage-deflate") {
@@ -266,7 +267,7 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 	equal(t, "status", more.status, http.StatusServiceUnavailable)
 	equal(t, "Retry-After", more.header.Get("Retry-After"), "1")
 	w.worker.reaches("be-a", messages.Ready, backend(t, echo))
-	equal(t, "the one that waited", await(t, got, "the response").status, http.StatusOK)
+	equal(t, "the one that waited", testkit.Receive(t, got, "the response").status, http.StatusOK)
 	equal(t, "held", w.proxy.held.Load(), 0)
 }
 
@@ -280,8 +281,8 @@ func TestBackendThatNeverAnswers(t *testing.T) {
 		close(gone)
 	})))
 	conn := w.dial("GET /" + token("a") + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
-	eventually(t, "the request", func() bool { return w.inside() == 1 && w.known() == 1 })
+	testkit.Eventually(t, "the request", func() bool { return w.inside() == 1 && w.known() == 1 })
 	_ = conn.Close()
-	await(t, gone, "the backend to see that the client left")
-	eventually(t, "the request to end", func() bool { return w.inside() == 0 })
+	testkit.Receive(t, gone, "the backend to see that the client left")
+	testkit.Eventually(t, "the request to end", func() bool { return w.inside() == 0 })
 }

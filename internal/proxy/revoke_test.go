@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -27,7 +27,7 @@ func (w *world) of(token, user, address string) {
 // mustBeCut waits until conn ends.
 func mustBeCut(t *testing.T, what string, conn net.Conn) {
 	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(testkit.Patience))
 	if _, err := io.Copy(io.Discard, conn); err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Errorf("%s was not cut", what)
 	}
@@ -56,14 +56,13 @@ func TestRevocationCutsWebSockets(t *testing.T) {
 			w.worker.forget(ada2)
 			w.worker.revoke("be-a", new("ada"), "")
 			for _, c := range adas {
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				ctx := testkit.Context(t)
 				if _, _, err := c.Read(ctx); err == nil || ctx.Err() != nil {
 					t.Errorf("ada's WebSocket was not cut: %v", err)
 				}
-				cancel()
 			}
 			equal(t, "bob's echo", say(t, bobs, "still here"), "still here")
-			eventually(t, "ada's requests to end", func() bool { return w.inside() == 1 })
+			testkit.Eventually(t, "ada's requests to end", func() bool { return w.inside() == 1 })
 		})
 	}
 }
@@ -106,11 +105,11 @@ func TestRevocationCutsRequestsUnderWay(t *testing.T) {
 	}
 	bobs := w.dial("GET /" + bob + "/streams HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
 	for range len(conns) + 1 {
-		await(t, inBackend, "all requests")
+		testkit.Receive(t, inBackend, "all requests")
 	}
 	w.worker.forget(ada)
 	w.worker.revoke("be-a", new("ada"), "")
-	eventually(t, "all but bob's to end", func() bool { return w.inside() == 1 })
+	testkit.Eventually(t, "all but bob's to end", func() bool { return w.inside() == 1 })
 	for path, conn := range conns {
 		mustBeCut(t, path, conn)
 	}
@@ -151,7 +150,7 @@ func TestRevocationEndsHeldRequests(t *testing.T) {
 	got := w.held("/" + tok + "/")
 	w.worker.forget(tok)
 	w.worker.revoke("be-a", new("ada"), "")
-	equal(t, "status", await(t, got, "the response").status, http.StatusGone)
+	equal(t, "status", testkit.Receive(t, got, "the response").status, http.StatusGone)
 }
 
 // It was published while the proxy could not hear it.
@@ -164,18 +163,17 @@ func TestRevocationDuringAGapCutsAfterIt(t *testing.T) {
 	adas, _ := w.socket("/" + ada + "/")
 	bobs, _ := w.socket("/" + bob + "/")
 	w.link.Cut()
-	eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
+	testkit.Eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
 	w.worker.forget(ada)
 	w.worker.revoke("be-a", new("ada"), "")
 	equal(t, "ada's echo while nobody knows", say(t, adas, "hello"), "hello")
 	w.link.Heal()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
+	ctx := testkit.Context(t)
 	if _, _, err := adas.Read(ctx); err == nil || ctx.Err() != nil {
 		t.Errorf("ada's WebSocket was not cut: %v", err)
 	}
 	equal(t, "bob's echo", say(t, bobs, "still here"), "still here")
-	eventually(t, "bob's token to be remembered again", func() bool { return w.known() == 1 })
+	testkit.Eventually(t, "bob's token to be remembered again", func() bool { return w.known() == 1 })
 }
 
 // A connection that was opened in time outlives its token, also across a gap.
@@ -187,9 +185,9 @@ func TestOpenConnectionsOutliveTheirTokens(t *testing.T) {
 	w.worker.route(tok, rt)
 	c, _ := w.socket("/" + tok + "/")
 	w.worker.forget(tok)
-	eventually(t, "the token to run out", func() bool { return w.get("/"+tok+"/").status == http.StatusGone })
+	testkit.Eventually(t, "the token to run out", func() bool { return w.get("/"+tok+"/").status == http.StatusGone })
 	w.proxy.BusGap()
-	eventually(t, "the gap to be dealt with", func() bool { return len(w.proxy.gapped) == 0 })
+	testkit.Eventually(t, "the gap to be dealt with", func() bool { return len(w.proxy.gapped) == 0 })
 	equal(t, "echo", say(t, c, "hello"), "hello")
 	// But a revocation ends it: workers tell of every one.
 	w.worker.revoke("be-a", new(""), "")
@@ -200,7 +198,8 @@ func TestOpenConnectionsOutliveTheirTokens(t *testing.T) {
 
 // The machine of a backend is gone: nothing ever comes from there again.
 func TestWhatIsLeftOfAnEndedBackendIsCut(t *testing.T) {
-	w := newWorld(t)
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.waits.ended = 10 * time.Millisecond })
 	tok := token("a")
 	w.worker.route(tok, ready("be-a", rude(t, func(c net.Conn) {
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: mute\r\n\r\n")
@@ -211,32 +210,22 @@ func TestWhatIsLeftOfAnEndedBackendIsCut(t *testing.T) {
 	must(t, err)
 	w.worker.reaches("be-a", messages.Terminated, "")
 	mustBeCut(t, "the connection", conn)
-	eventually(t, "it to end", func() bool { return w.inside() == 0 })
+	testkit.Eventually(t, "it to end", func() bool { return w.inside() == 0 })
 }
 
 // Also where the backend cannot even be reached.
 func TestRevocationEndsADial(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.DialTimeout = time.Hour })
+	w := newWorld(t)
 	tok := token("a")
-	// A listener whose queue is full answers no further dial.
-	full, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	must(t, err)
-	defer func() { _ = syscall.Close(full) }()
-	must(t, syscall.Bind(full, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	must(t, syscall.Listen(full, 0))
-	name, err := syscall.Getsockname(full)
-	must(t, err)
-	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
-	for {
-		conn, err := net.DialTimeout("tcp", address, 200*time.Millisecond)
-		if err != nil {
-			break // full
-		}
-		defer func() { _ = conn.Close() }()
+	w.proxy.upstream.mu.Lock() // which whoever dials has had before
+	w.proxy.upstream.dialer.ControlContext = func(ctx context.Context, _, _ string, _ syscall.RawConn) error {
+		<-ctx.Done() // nobody answers
+		return ctx.Err()
 	}
-	w.of(tok, "ada", address)
+	w.proxy.upstream.mu.Unlock()
+	w.of(tok, "ada", "127.0.0.1:9")
 	conn := w.dial("GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
-	eventually(t, "the dial", func() bool {
+	testkit.Eventually(t, "the dial", func() bool {
 		list := w.proxy.activity.passages("be-a")
 		if len(list) != 1 {
 			return false
@@ -247,5 +236,5 @@ func TestRevocationEndsADial(t *testing.T) {
 	})
 	w.worker.revoke("be-a", new("ada"), "")
 	mustBeCut(t, "the request", conn)
-	eventually(t, "it to end", func() bool { return w.inside() == 0 })
+	testkit.Eventually(t, "it to end", func() bool { return w.inside() == 0 })
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -33,8 +34,8 @@ func TestConcurrentLookupsAreOneQuestion(t *testing.T) {
 	for range 100 {
 		all.Go(func() { equal(t, "status", w.get("/"+tok+"/").status, http.StatusOK) })
 	}
-	await(t, w.worker.asked, "the question")
-	eventually(t, "all 100 requests", func() bool { return w.inside() == 100 })
+	testkit.Receive(t, w.worker.asked, "the question")
+	testkit.Eventually(t, "all 100 requests", func() bool { return w.inside() == 100 })
 	release()
 	all.Wait()
 	equal(t, "further questions", w.worker.asks(), 0)
@@ -47,14 +48,14 @@ func TestFirstAskersLeavingDoesNotSpoilTheAnswer(t *testing.T) {
 	release := w.worker.block()
 	defer release()
 	conn := w.dial("GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
-	await(t, w.worker.asked, "the question")
+	testkit.Receive(t, w.worker.asked, "the question")
 	second := make(chan answer, 1)
 	go func() { second <- w.get("/" + tok + "/") }()
-	eventually(t, "the second", func() bool { return w.inside() == 2 })
+	testkit.Eventually(t, "the second", func() bool { return w.inside() == 2 })
 	_ = conn.Close()
-	eventually(t, "the first to leave", func() bool { return w.inside() == 1 })
+	testkit.Eventually(t, "the first to leave", func() bool { return w.inside() == 1 })
 	release()
-	equal(t, "status", await(t, second, "the second").status, http.StatusOK)
+	equal(t, "status", testkit.Receive(t, second, "the second").status, http.StatusOK)
 	equal(t, "further questions", w.worker.asks(), 0)
 }
 
@@ -69,7 +70,7 @@ func TestEndedBackendsRouteIsDropped(t *testing.T) {
 		equal(t, "status before", w.get("/"+tok+"/").status, http.StatusOK)
 	}
 	w.worker.reaches("be-a", messages.Terminated, "")
-	eventually(t, "the routes to be dropped", func() bool { return w.known() == 1 })
+	testkit.Eventually(t, "the routes to be dropped", func() bool { return w.known() == 1 })
 	equal(t, "one", w.get("/"+one+"/").status, http.StatusGone)
 	equal(t, "two", w.get("/"+two+"/").status, http.StatusGone)
 	w.worker.asks()
@@ -101,7 +102,7 @@ func TestRevokedTokensRoutesAreDropped(t *testing.T) {
 	w.worker.asks()
 	w.worker.forget(adas)
 	w.worker.revoke("be-a", new("ada"), "")
-	eventually(t, "ada's route to be dropped", func() bool { return w.known() == 2 })
+	testkit.Eventually(t, "ada's route to be dropped", func() bool { return w.known() == 2 })
 	equal(t, "ada", w.get("/"+adas+"/").status, http.StatusGone)
 	w.worker.asks()
 	equal(t, "bob", w.get("/"+bobs+"/").status, http.StatusOK)
@@ -110,7 +111,7 @@ func TestRevokedTokensRoutesAreDropped(t *testing.T) {
 	sum := sha256.Sum256([]byte(bobs))
 	w.worker.forget(bobs)
 	w.worker.revoke("be-a", nil, hex.EncodeToString(sum[:]))
-	eventually(t, "bob's route to be dropped", func() bool { return w.known() == 1 })
+	testkit.Eventually(t, "bob's route to be dropped", func() bool { return w.known() == 1 })
 	equal(t, "bob", w.get("/"+bobs+"/").status, http.StatusGone)
 }
 
@@ -127,12 +128,12 @@ func TestAnswerThatCrossesARevocationIsNotUsed(t *testing.T) {
 		release := w.worker.block()
 		got := make(chan answer, 1)
 		go func() { got <- w.get("/" + tok + "/") }()
-		await(t, w.worker.asked, "the question")
+		testkit.Receive(t, w.worker.asked, "the question")
 		before := w.proxy.news.mark()
 		w.worker.revoke("be-a", new("ada"), "")
-		eventually(t, "the event", func() bool { return w.proxy.news.mark() > before })
+		testkit.Eventually(t, "the event", func() bool { return w.proxy.news.mark() > before })
 		release()
-		equal(t, "status", await(t, got, "the response").status, want)
+		equal(t, "status", testkit.Receive(t, got, "the response").status, want)
 	}
 	equal(t, "known routes", w.known(), 1)
 }
@@ -146,11 +147,11 @@ func TestAnswerThatCrossesTheEndIsNotRemembered(t *testing.T) {
 	defer release()
 	got := make(chan answer, 1)
 	go func() { got <- w.get("/" + tok + "/") }()
-	await(t, w.worker.asked, "the question")
+	testkit.Receive(t, w.worker.asked, "the question")
 	w.worker.publish("be-a", messages.Terminated)
-	eventually(t, "the event", func() bool { return w.proxy.news.mark() == 1 })
+	testkit.Eventually(t, "the event", func() bool { return w.proxy.news.mark() == 1 })
 	release()
-	equal(t, "status", await(t, got, "the response").status, http.StatusGone)
+	equal(t, "status", testkit.Receive(t, got, "the response").status, http.StatusGone)
 	equal(t, "known routes", w.known(), 0)
 }
 
@@ -163,11 +164,11 @@ func TestAnswerThatCrossesAGapIsAskedForAgain(t *testing.T) {
 	defer release()
 	got := make(chan answer, 1)
 	go func() { got <- w.get("/" + tok + "/") }()
-	await(t, w.worker.asked, "the question")
+	testkit.Receive(t, w.worker.asked, "the question")
 	w.proxy.BusGap()
 	w.worker.forget(tok)
 	release()
-	equal(t, "status", await(t, got, "the response").status, http.StatusGone)
+	equal(t, "status", testkit.Receive(t, got, "the response").status, http.StatusGone)
 	equal(t, "known routes", w.known(), 0)
 }
 
@@ -180,7 +181,7 @@ func TestTokensRunOut(t *testing.T) {
 	w.worker.route(soon, rt)
 	equal(t, "soon", w.get("/"+soon+"/").status, http.StatusOK)
 	w.worker.forget(soon)
-	eventually(t, "the token to run out", func() bool { return w.get("/"+soon+"/").status == http.StatusGone })
+	testkit.Eventually(t, "the token to run out", func() bool { return w.get("/"+soon+"/").status == http.StatusGone })
 
 	rt.ValidForMS = 0 // less than a millisecond for a dynamic token, for ever for a static one
 	w.worker.route(now, rt)
@@ -197,33 +198,39 @@ func TestTokensRunOut(t *testing.T) {
 }
 
 func TestUnknownRoutesNeedAWorkerKnownOnesDoNot(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	known, unknown := token("known"), token("unknown")
 	address := backend(t, echo)
 	w.worker.route(known, ready("be-a", address))
 	w.worker.route(unknown, ready("be-b", address))
-	equal(t, "/ready with all there", w.get("/ready").status, http.StatusOK)
+	testkit.Eventually(t, "/ready to be 200 with all there", func() bool { return w.get("/ready").status == http.StatusOK })
 	equal(t, "known", w.get("/"+known+"/").status, http.StatusOK)
 
 	w.link.Cut()
-	eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
+	testkit.Eventually(t, "the connection to break", func() bool { return !w.proxy.nc.IsConnected() })
 	equal(t, "known without NATS", w.get("/"+known+"/").status, http.StatusOK)
 	got := w.get("/" + unknown + "/")
 	equal(t, "unknown without NATS", got.status, http.StatusServiceUnavailable)
 	equal(t, "Retry-After", got.header.Get("Retry-After"), "1")
-	eventually(t, "/ready to be 503", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
+	testkit.Eventually(t, "/ready to be 503", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
 
 	w.link.Heal()
-	eventually(t, "the unknown to be found", func() bool { return w.get("/"+unknown+"/").status == http.StatusOK })
-	eventually(t, "/ready to be 200", func() bool { return w.get("/ready").status == http.StatusOK })
-	w.worker.asks()
-	equal(t, "known after the gap", w.get("/"+known+"/").status, http.StatusOK)
-	equal(t, "questions for known after the gap", w.worker.asks(), 1)
+	testkit.Eventually(t, "the unknown to be found", func() bool { return w.get("/"+unknown+"/").status == http.StatusOK })
+	testkit.Eventually(t, "/ready to be 200", func() bool { return w.get("/ready").status == http.StatusOK })
+	testkit.Eventually(t, "the known to be asked for after the gap", func() bool {
+		equal(t, "known after the gap", w.get("/"+known+"/").status, http.StatusOK)
+		asked := false
+		for len(w.worker.asked) > 0 {
+			asked = <-w.worker.asked == known || asked
+		}
+		return asked
+	})
 
 	w.worker.nc.Close()
 	equal(t, "known without workers", w.get("/"+known+"/").status, http.StatusOK)
 	equal(t, "unknown without workers", w.get("/"+token("new")+"/").status, http.StatusServiceUnavailable)
-	eventually(t, "/ready to be 503 without workers", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
+	testkit.Eventually(t, "/ready to be 503 without workers", func() bool { return w.get("/ready").status == http.StatusServiceUnavailable })
 }
 
 // I8: the remembered routes stay within their bound.
@@ -288,10 +295,10 @@ func TestNewsTellsWhatItMissed(t *testing.T) {
 	_, leaveToo := n.watch(mark, "be-a")
 	leaveToo()
 	n.gap()
-	await(t, woken, "the gap to wake")
+	testkit.Receive(t, woken, "the gap to wake")
 	leave()
 	woken, leave = n.watch(mark, "be-a")
-	await(t, woken, "a mark before the gap to wake at once")
+	testkit.Receive(t, woken, "a mark before the gap to wake at once")
 	leave()
 	_, leave = n.watch(n.mark(), "be-a")
 	leave()

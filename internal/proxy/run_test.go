@@ -26,7 +26,7 @@ func TestKeepaliveNamesWhoIsConnected(t *testing.T) {
 	// should it have been told when it came, or should a report have come while it was open.
 	plainTold, socketTold := 0, 0
 	for socketTold < 10 {
-		told := await(t, w.worker.keepalives, "a keepalive")
+		told := testkit.Receive(t, w.worker.keepalives, "a keepalive")
 		if slices.Contains(told, "be-plain") {
 			plainTold++
 		}
@@ -38,7 +38,7 @@ func TestKeepaliveNamesWhoIsConnected(t *testing.T) {
 		t.Errorf("the finished one was told %d times", plainTold)
 	}
 	_ = c.CloseNow()
-	eventually(t, "the last close to be told", func() bool {
+	testkit.Eventually(t, "the last close to be told", func() bool {
 		w.proxy.activity.mu.Lock()
 		defer w.proxy.activity.mu.Unlock()
 		return len(w.proxy.activity.here) == 0 && len(w.proxy.activity.ended) == 0
@@ -53,7 +53,7 @@ func TestWhoComesIsToldAtOnceAndOnce(t *testing.T) {
 		for range 3 {
 			w.get("/" + token(name) + "/")
 		}
-		equal(t, "told", strings.Join(await(t, w.worker.keepalives, "a keepalive"), " "), name)
+		equal(t, "told", strings.Join(testkit.Receive(t, w.worker.keepalives, "a keepalive"), " "), name)
 	}
 	w.stop() // says a last word if something has closed since
 	if n := len(w.worker.keepalives); n > 1 {
@@ -78,12 +78,12 @@ func TestKeepaliveThatFailsIsToldAgain(t *testing.T) {
 	w.leads(tok, "be-a", echo)
 	w.get("/" + tok + "/")
 	for range 3 {
-		equal(t, "told", strings.Join(await(t, w.worker.keepalives, "a keepalive"), " "), "be-a")
+		equal(t, "told", strings.Join(testkit.Receive(t, w.worker.keepalives, "a keepalive"), " "), "be-a")
 	}
 	w.worker.mu.Lock()
 	w.worker.failing = false
 	w.worker.mu.Unlock()
-	eventually(t, "it to be told", func() bool {
+	testkit.Eventually(t, "it to be told", func() bool {
 		backends, _ := w.proxy.activity.connected()
 		return len(backends) == 0
 	})
@@ -108,7 +108,7 @@ func TestActivityKeepsWhatClosesWhileTelling(t *testing.T) {
 }
 
 func TestRunEndsWithOpenRequestsServed(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.DrainTimeout = time.Minute })
+	w := newWorld(t, func(c *Config) { c.DrainTimeout, c.waits.flush = testkit.Patience, testkit.Patience })
 	tok := token("a")
 	inBackend, finish := make(chan struct{}), make(chan struct{})
 	w.leads(tok, "be-a", func(w http.ResponseWriter, _ *http.Request) {
@@ -118,20 +118,14 @@ func TestRunEndsWithOpenRequestsServed(t *testing.T) {
 	})
 	got := make(chan answer, 1)
 	go func() { got <- w.get("/" + tok + "/") }()
-	await(t, inBackend, "the request")
+	testkit.Receive(t, inBackend, "the request")
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); w.stop() }()
-	eventually(t, "new connections to be refused", func() bool {
-		conn, err := net.Dial("tcp", w.addr)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err != nil
-	})
+	testkit.Eventually(t, "new connections to be refused", w.refuses)
 	close(finish)
-	equal(t, "length of the response", len(await(t, got, "the response").body), 4<<20)
-	await(t, stopped, "Run to end")
-	equal(t, "last word", strings.Join(await(t, w.worker.keepalives, "the last keepalive"), " "), "be-a")
+	equal(t, "length of the response", len(testkit.Receive(t, got, "the response").body), 4<<20)
+	testkit.Receive(t, stopped, "Run to end")
+	equal(t, "last word", strings.Join(testkit.Receive(t, w.worker.keepalives, "the last keepalive"), " "), "be-a")
 }
 
 func TestRunCutsWhatDoesNotEnd(t *testing.T) {
@@ -160,15 +154,15 @@ func TestRunCutsWhatDoesNotEnd(t *testing.T) {
 	flood := token("flood")
 	w.leads(flood, "be-flood", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.CopyN(w, zeros{}, 1<<40) })
 	w.dial("GET /" + flood + "/ HTTP/1.1\r\nHost: " + cluster + "\r\n\r\n")
-	await(t, inBackend, "the stuck request")
-	eventually(t, "all to be there", func() bool { return w.inside() == 4 && w.waiting() == 1 })
+	testkit.Receive(t, inBackend, "the stuck request")
+	testkit.Eventually(t, "all to be there", func() bool { return w.inside() == 4 && w.waiting() == 1 })
 
 	w.stop()
 	if _, _, err := c.Read(t.Context()); err == nil {
 		t.Error("the WebSocket is still open")
 	}
 	for range 2 {
-		if err := await(t, cut, "the requests to be cut"); err == nil {
+		if err := testkit.Receive(t, cut, "the requests to be cut"); err == nil {
 			t.Error("a cut request got a response")
 		}
 	}
@@ -188,7 +182,7 @@ func TestRunCutsAStuckUpgrade(t *testing.T) {
 		_, _ = io.CopyN(c, zeros{}, 1<<40)
 	})))
 	w.dial("GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\nConnection: Upgrade\r\nUpgrade: flood\r\n\r\n")
-	eventually(t, "the upgrade", func() bool { return w.inside() == 1 && w.known() == 1 })
+	testkit.Eventually(t, "the upgrade", func() bool { return w.inside() == 1 && w.known() == 1 })
 	w.stop()
 }
 
@@ -233,5 +227,5 @@ func TestOtherEventsAreIgnored(t *testing.T) {
 	must(t, w.worker.nc.Publish(messages.BackendEventSubject("be-a"), []byte("not JSON")))
 	must(t, w.worker.nc.Publish(messages.BackendEventSubject("be-a"), []byte(`{"type":"another"}`)))
 	w.worker.publish("be-a", messages.Ready)
-	eventually(t, "the proper event", func() bool { return w.proxy.news.mark() == 1 })
+	testkit.Eventually(t, "the proper event", func() bool { return w.proxy.news.mark() == 1 })
 }

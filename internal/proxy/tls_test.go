@@ -70,7 +70,7 @@ func TestHTTP2(t *testing.T) {
 	equal(t, "protocol", resp.Proto, "HTTP/2.0")
 	equal(t, "body", string(echoed), "hello")
 	equal(t, "trailer", resp.Trailer.Get("X-Sum"), "7")
-	r := await(t, seen, "the request")
+	r := testkit.Receive(t, seen, "the request")
 	equal(t, "URI", r.RequestURI, "/x?y")
 	equal(t, "user", r.Header.Get("X-Verified-Username"), "")
 	equal(t, "proto", r.Header.Get("X-Forwarded-Proto"), "https")
@@ -110,7 +110,7 @@ func shout(w http.ResponseWriter, r *http.Request) {
 
 // I8: over TLS no body is held whole either.
 func TestHTTP2LargeBodies(t *testing.T) {
-	const size = 64 << 20
+	size := testkit.Sized[int64](16<<20, 64<<20)
 	w := newTLSWorld(t)
 	w.leads(token("a"), "be-a", func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
@@ -123,8 +123,7 @@ func TestHTTP2LargeBodies(t *testing.T) {
 
 func (w *world) secureSocket(path string) *websocket.Conn {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
-	defer cancel()
+	ctx := testkit.Context(w.t)
 	// Browsers ask for HTTP/1.1 when they want a WebSocket.
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -153,7 +152,7 @@ func TestWebSocketOverTLS(t *testing.T) {
 	must(t, c.Write(t.Context(), websocket.MessageText, []byte("bye")))
 	_, _, err := c.Read(t.Context())
 	equal(t, "close code", websocket.CloseStatus(err), 4242)
-	eventually(t, "the request to end", func() bool { return w.inside() == 0 })
+	testkit.Eventually(t, "the request to end", func() bool { return w.inside() == 0 })
 }
 
 // HTTP/2 lets a client put anything into method and path; in HTTP/1 a space would end
@@ -186,7 +185,7 @@ func (w *world) rawHTTP2(method, path string) string {
 	conn, err := tls.Dial("tcp", w.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	must(w.t, err)
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	must(w.t, err)
 	framer := http2.NewFramer(conn, conn)

@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// continueTimeout is how long a client that wants to be told waits for the
-// backend's word; then its body is sent unasked.
-const continueTimeout = time.Second
-
 // upload is a request's body on its way to the backend, in a goroutine of its own
 // because the response may begin before the body has ended.
 type upload struct {
@@ -22,8 +18,10 @@ type upload struct {
 	trailer  http.Header // of the client, filled in at the end of its body
 	announce []string    // those of it that may be passed on
 
-	// proceed is closed when the body may be read; nil: at once.
-	proceed chan struct{}
+	// proceed is closed when the body may be read; nil: at once. It is read after patience
+	// at the latest.
+	proceed  chan struct{}
+	patience time.Duration
 	// over is closed when the response has ended or failed: nobody wants the rest.
 	over chan struct{}
 	done chan struct{}
@@ -66,7 +64,7 @@ func (u *upload) allowed() bool {
 	if u.proceed == nil {
 		return true
 	}
-	timer := time.NewTimer(continueTimeout)
+	timer := time.NewTimer(u.patience)
 	defer timer.Stop()
 	select {
 	case <-u.over:

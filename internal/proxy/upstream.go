@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	// idleConnTimeout is below the 5 s after which a Node.js backend closes an idle
-	// connection: a request sent just then would be lost.
-	idleConnTimeout = 4 * time.Second
 	// idleConnsPerBackend and idleConns bound the connections that wait for a request.
 	idleConnsPerBackend = 128
 	idleConns           = 4096

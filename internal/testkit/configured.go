@@ -4,18 +4,19 @@ import (
 	"net"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
 // NATSConfigured runs a server with the options of a configuration file (see
 // server.ProcessConfigFile) or of a test, until the test ends. Only where it listens is
-// changed: 127.0.0.1, any free port. It gives the server's URL.
+// changed, 127.0.0.1, any free port, and how long it bears with slow clients. It gives the
+// server's URL.
 func NATSConfigured(t testing.TB, opts *server.Options) (url string) {
 	t.Helper()
 	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
 	opts.NoSigs, opts.NoLog = true, true
+	opts.TLSTimeout, opts.AuthTimeout = Patience.Seconds(), Patience.Seconds()
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +26,7 @@ func NATSConfigured(t testing.TB, opts *server.Options) (url string) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(Patience) {
 		t.Fatal("the NATS server takes no connections")
 	}
 	return "nats://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Addr().(*net.TCPAddr).Port))

@@ -11,9 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inOwnNetwork tells a test that it has a network of its own.
-const inOwnNetwork = "JETWAY_TEST_OWN_NETWORK"
-
 // OwnNetwork gives a test a network of its own, with a loopback and nothing else, where it
 // can touch neither that of the machine nor another test's. For that the test is run once
 // more, in a process of its own, which it may change as it likes: in the first one OwnNetwork waits
@@ -28,7 +25,7 @@ func OwnNetwork(t *testing.T) bool {
 		return true
 	}
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.count=1", "-test.timeout=5m")
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.count=1", "-test.timeout=0")
 	cmd.Env = append(os.Environ(), inOwnNetwork+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	said, err := cmd.CombinedOutput()

@@ -23,6 +23,8 @@ const (
 	patienceEnv = "JETWAY_TEST_PATIENCE"
 	// leftOutEnv names a directory: each test binary writes there what it left out.
 	leftOutEnv = "JETWAY_TEST_LEFT_OUT"
+	// inOwnNetwork tells a test that it has a network of its own.
+	inOwnNetwork = "JETWAY_TEST_OWN_NETWORK"
 )
 
 // Everything says that every test runs in its full size (make test-all), and not only
@@ -107,9 +109,9 @@ func note(kind, line string) {
 	}
 }
 
-// forgetNotes begins this binary's file anew.
+// forgetNotes begins this binary's file anew, but not where it runs one test once more.
 func forgetNotes() {
-	if path := notes(); path != "" {
+	if path := notes(); path != "" && os.Getenv(inOwnNetwork) == "" {
 		_ = unix.Unlink(path)
 	}
 }

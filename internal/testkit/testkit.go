@@ -34,11 +34,17 @@ var shared struct {
 	count   atomic.Int64
 }
 
-// Main runs the tests of a package, ends the cluster and fails when a goroutine
-// is left behind: func TestMain(m *testing.M) { testkit.Main(m) }.
-func Main(m *testing.M) {
+// Main runs the tests of a package, ends what they shared, with each of ends and then the
+// cluster, and fails when a goroutine is left behind: func TestMain(m *testing.M) { testkit.Main(m) }.
+func Main(m *testing.M, ends ...func() error) {
 	forgetNotes()
 	exit := m.Run()
+	for _, end := range ends {
+		if err := end(); err != nil {
+			fmt.Fprintln(os.Stderr, "end what the tests shared:", err)
+			exit = 1
+		}
+	}
 	if shared.cluster != nil {
 		_ = shared.cluster.Stop(context.Background())
 		_ = os.RemoveAll(shared.dir)

@@ -4,11 +4,13 @@ package torture_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -66,8 +68,9 @@ create trigger torture_spawn after insert on outbox for each row when (new.kind 
 
 // audit notes what is committed and what is published.
 type audit struct {
-	dsn string
-	mu  sync.Mutex
+	pool *pgxpool.Pool
+	js   jetstream.JetStream // at whichever node
+	mu   sync.Mutex
 	// heard are the events that any of the listeners heard, by id and in order of the first.
 	heard map[string]heardEvent
 }
@@ -78,10 +81,21 @@ type heardEvent struct {
 	wall time.Time
 }
 
+// newAudit gives one that asks the database past all links.
+func newAudit(t *testing.T, s *system) *audit {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), s.pg.DSN()+" pool_max_conns=8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return &audit{pool: pool, heard: map[string]heardEvent{}}
+}
+
 // startAudit begins once the workers have made the tables.
 func startAudit(t *testing.T, s *system) *audit {
 	t.Helper()
-	a := &audit{dsn: s.pg.DSN(), heard: map[string]heardEvent{}}
+	a := newAudit(t, s)
 	testkit.Eventually(t, "a worker has made the tables", func() bool {
 		_, err := query[int](a, "select count(*) from outbox")
 		return err == nil
@@ -89,6 +103,11 @@ func startAudit(t *testing.T, s *system) *audit {
 	if err := a.exec(auditSQL); err != nil {
 		t.Fatal(err)
 	}
+	js, err := jetstream.New(testkit.Conn(t, strings.Join(s.nodeURLs, ","), nats.RetryOnFailedConnect(true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.js = js
 	for _, url := range s.nodeURLs {
 		nc := testkit.Conn(t, url, nats.RetryOnFailedConnect(true), nats.DontRandomize(), nats.ReconnectJitter(0, 0))
 		if _, err := nc.Subscribe(messages.SubjectAnyBackendEvent, func(msg *nats.Msg) { a.hear(msg.Data, s.now()) }); err != nil {
@@ -118,50 +137,70 @@ func (a *audit) endedAt(backend string) (time.Duration, bool) {
 	return e.at, ok
 }
 
-// stream reads the states that the stream holds, in its order.
-func (a *audit) stream(t *testing.T, url string) []messages.StateEvent {
-	t.Helper()
-	nc := testkit.Conn(t, url, nats.RetryOnFailedConnect(true))
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+// nodesAgree says that each node has all of every stream.
+func (a *audit) nodesAgree(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	consumer, err := js.OrderedConsumer(ctx, messages.StreamEvents, jetstream.OrderedConsumerConfig{FilterSubjects: []string{messages.SubjectAnyBackendEvent}})
+	streams := a.js.ListStreams(ctx)
+	agree := false
+	for info := range streams.Info() {
+		agree = info.Cluster != nil && len(info.Cluster.Replicas) == nodeCount-1
+		for i := 0; agree && i < nodeCount-1; i++ {
+			replica := info.Cluster.Replicas[i]
+			agree = replica.Current && !replica.Offline && replica.Lag == 0
+		}
+		if !agree {
+			return false
+		}
+	}
+	return agree && streams.Err() == nil
+}
+
+// stream reads the states that the stream holds, in its order.
+func (a *audit) stream(t *testing.T, url string) (events []messages.StateEvent) {
+	t.Helper()
+	js, err := jetstream.New(testkit.Conn(t, url, nats.RetryOnFailedConnect(true)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var events []messages.StateEvent
+	// Without a leader, as a cluster may be for a moment, it says nothing.
+	var reading jetstream.MessagesContext
+	limit := time.Second
+	testkit.Eventually(t, "the stream of events can be read", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		limit *= 2
+		consumer, err := js.OrderedConsumer(ctx, messages.StreamEvents, jetstream.OrderedConsumerConfig{FilterSubjects: []string{messages.SubjectAnyBackendEvent}})
+		if err == nil {
+			reading, err = consumer.Messages()
+		}
+		return err == nil
+	})
+	defer reading.Stop()
 	for {
-		batch, err := consumer.Fetch(1000, jetstream.FetchMaxWait(2*time.Second))
+		msg, err := reading.Next(jetstream.NextContext(testkit.Context(t)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := 0
-		for msg := range batch.Messages() {
-			n++
-			event, err := messages.Decode[messages.StateEvent](msg.Data())
-			if err != nil {
-				t.Errorf("I5: the stream of events holds %q: %v", msg.Data(), err)
-			}
-			events = append(events, event)
+		event, err := messages.Decode[messages.StateEvent](msg.Data())
+		if err != nil {
+			t.Errorf("I5: the stream of events holds %q: %v", msg.Data(), err)
 		}
-		if n < 1000 {
+		events = append(events, event)
+		meta, err := msg.Metadata()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if meta.NumPending == 0 { // nothing is published any more
 			return events
 		}
 	}
 }
 
 func (a *audit) exec(sql string, args ...any) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, a.dsn)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	_, err = conn.Exec(ctx, sql, args...)
+	_, err := a.pool.Exec(ctx, sql, args...)
 	return err
 }
 
@@ -175,14 +214,9 @@ func query[T any](a *audit, sql string, args ...any) (value T, err error) {
 }
 
 func rows[T any](a *audit, to pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, a.dsn)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(ctx)
-	found, err := conn.Query(ctx, sql, args...)
+	found, err := a.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}

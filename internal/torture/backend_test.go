@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // registerEnv tells a backend where the register is.
@@ -48,7 +50,7 @@ func playBackend(args []string) {
 		Key: os.Getenv("SESSION_BACKEND_KEY"), Token: token, PID: os.Getpid(),
 	}
 	body, _ := json.Marshal(me)
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: testkit.Patience}
 	say := func(path string) {
 		resp, err := client.Post(os.Getenv(registerEnv)+path, "application/json", bytes.NewReader(body))
 		if err != nil {

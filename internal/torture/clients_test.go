@@ -125,6 +125,7 @@ func (c *clients) request(ctx context.Context, o op, subject string, req any, ti
 	c.asked.Add(1)
 	o.call = c.s.now()
 	data, refusal, out := c.asker.ask(ctx, subject, req, timeout)
+	c.s.register.sync() // what had ended before the answer came
 	o.done, o.outcome = c.s.now(), out
 	if refusal != nil {
 		o.refusal, o.message = refusal.Kind, refusal.Message

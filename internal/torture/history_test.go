@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // What happens to a key's lease, as far as anybody outside can tell.
@@ -86,8 +88,8 @@ func operations(ops []op, spawned map[string]bool, lives map[string]life, endedA
 			// It ended at some time after it was spawned, and, where it had a process,
 			// not before that (I1); when the event came it had.
 			from, until := o.call, forever
-			if l, ok := lives[o.backendID]; ok {
-				from = max(from, l.To-slack)
+			if l, ok := lives[o.backendID]; ok && !l.late {
+				from = max(from, l.To)
 			}
 			if at, ok := endedAt(o.backendID); ok {
 				until = max(at, from)
@@ -103,11 +105,11 @@ const enders = clientCount
 
 // checkHistory looks for an order in which all of it could have happened one by one.
 func (s *system) checkHistory(history []porcupine.Operation, faults []fault, picture string) {
-	result, info := porcupine.CheckOperationsVerbose(leaseModel, history, patience)
+	result, info := porcupine.CheckOperationsVerbose(leaseModel, history, testkit.Patience)
 	switch result {
 	case porcupine.Ok:
 	case porcupine.Unknown:
-		s.failf("harness: no verdict on the history of %d operations within %s", len(history), patience)
+		s.failf("harness: no verdict on the history of %d operations within %s", len(history), testkit.Patience)
 	default:
 		s.fail("I1: the history of the leases is not linearizable; see " + picture)
 	}

@@ -57,7 +57,7 @@ func (f *faults) isolateDrone(ctx context.Context, random *rand.Rand) string {
 	if random.IntN(2) == 0 {
 		how = (*testkit.FaultProxy).Stall
 	}
-	broken(ctx, p.links, leaseTTL+time.Duration(1000+random.IntN(3000))*time.Millisecond, how)
+	broken(ctx, p.links, time.Second+f.past(random, 3*time.Second), how)
 	return name
 }
 
@@ -72,7 +72,7 @@ func (f *faults) breakOne(ctx context.Context, random *rand.Rand, how func(*test
 		return ""
 	}
 	defer release()
-	broken(ctx, links, span(random), how)
+	broken(ctx, links, f.span(random), how)
 	return name
 }
 

@@ -9,13 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 var (
-	duration = flag.Duration("torture.duration", 0, "how long to torture; 0: a short form")
+	duration = flag.Duration("torture.duration", 0, "how long to torture; 0: a small form")
 	seed     = flag.Uint64("torture.seed", 0, "seed of clients and faults; 0: a new one")
 	only     = flag.String("torture.faults", "", "the kinds of faults, between commas; all where it is not given")
 	report   = flag.String("torture.report", "", "directory for logs and the report of a failure; a temporary one where it is not given")
@@ -41,6 +40,3 @@ func TestMain(m *testing.M) {
 	}
 	testkit.Main(m)
 }
-
-// patience is for what the harness itself needs; no check hangs on it.
-const patience = time.Minute

@@ -27,7 +27,7 @@ func playNATS(node natsNode) {
 	opts := &server.Options{
 		ServerName: node.Name, Host: "127.0.0.1", Port: node.Port,
 		JetStream: true, StoreDir: node.StoreDir,
-		NoSigs: true, LogFile: node.StoreDir + ".log",
+		NoSigs: true, LogFile: node.StoreDir + ".log", Logtime: true,
 	}
 	if node.Routing != 0 {
 		opts.Cluster = server.ClusterOpts{

@@ -91,12 +91,12 @@ func (p *proc) end(s syscall.Signal) {
 	_ = cmd.Process.Signal(s)
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(testkit.Patience):
 		p.failed(fmt.Sprintf("I8: %s does not end after %s; its log: %s", p.name, s, p.log))
 		_ = cmd.Process.Signal(syscall.SIGQUIT)
 		select {
 		case <-ended:
-		case <-time.After(2 * time.Second):
+		case <-time.After(testkit.Patience):
 			_ = cmd.Process.Kill()
 			<-ended
 		}
@@ -142,7 +142,7 @@ func (s *system) processes() map[int]string {
 func build(t *testing.T, dir string, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(dir, "jetway")
-	if err := testkit.Build(t.Context(), path, append(flags, "github.com/jetway-project/jetway/cmd/jetway")...); err != nil {
+	if err := testkit.Build(t.Context(), path, append(flags, "-ldflags=-s -w", "github.com/jetway-project/jetway/cmd/jetway")...); err != nil {
 		t.Fatal(err)
 	}
 	return path

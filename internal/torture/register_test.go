@@ -12,15 +12,25 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // life is one process of a backend, as the harness saw it.
 type life struct {
 	begun
-	// From and To are since the beginning of the run; To is 0 while it lives.
+	// From and To are since the beginning of the run; To is 0 while it lives. It had begun
+	// at From, and had ended at To: whatever was seen after that came after it.
 	From, To time.Duration
 	// Writes and Stale are how often it wrote with the newest token, and without.
 	Writes, Stale int
+	// late says that its word that it had begun came after its end: when it lived among
+	// others is not known.
+	late bool
+	// overlaps are those of its key that still ran when it had begun.
+	overlaps []*life
+	// pidfd is by which the kernel says that it has ended; -1 when it is closed.
+	pidfd int
 }
 
 func (l *life) key() keyName { return keyName{l.Namespace, l.Key} }
@@ -64,7 +74,7 @@ func startRegister(t *testing.T, start time.Time) *register {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/begun", r.handle(r.begin))
 	mux.HandleFunc("/write", r.handle(r.write))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: testkit.Patience}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
 	t.Cleanup(func() {
@@ -86,38 +96,81 @@ func (r *register) handle(do func(begun)) http.HandlerFunc {
 }
 
 func (r *register) begin(b begun) {
-	now := time.Since(r.start)
 	pidfd, err := unix.PidfdOpen(b.PID, 0)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l := &life{begun: b, From: now}
+	// It has begun: who runs now runs beside it, however late that is looked at.
+	r.look()
+	now := time.Since(r.start)
+	l := &life{begun: b, From: now, pidfd: pidfd, late: err != nil || ended(pidfd)}
+	for _, other := range r.lives {
+		if other.To == 0 && other.key() == l.key() && !l.late {
+			l.overlaps = append(l.overlaps, other)
+		}
+	}
 	if before := r.byID[b.BackendID]; before != nil {
 		r.wrong = append(r.wrong, fmt.Sprintf("I3: backend %s was started twice: process %d from %s to %s, process %d from %s",
 			b.BackendID, before.PID, before.From, before.To, b.PID, now))
 	}
 	r.lives, r.byID[b.BackendID] = append(r.lives, l), l
-	if err != nil { // it has ended already
-		l.To = now
+	if err != nil {
+		l.To, l.pidfd = now, -1
 		return
 	}
 	r.alive++
-	go r.watch(l, pidfd)
+	go r.watch(l)
+}
+
+// sync takes note of all that has ended by now, so that what is seen from now on is known
+// to come after that. The watching of each process may be late on a machine that is busy.
+func (r *register) sync() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.look()
+}
+
+// ended says whether a process has ended.
+func ended(pidfd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+	return err == nil && n > 0
+}
+
+func (r *register) look() {
+	var fds []unix.PollFd
+	var alive []*life
+	for _, l := range r.lives {
+		if l.To == 0 && l.pidfd >= 0 {
+			fds, alive = append(fds, unix.PollFd{Fd: int32(l.pidfd), Events: unix.POLLIN}), append(alive, l)
+		}
+	}
+	if n, err := unix.Poll(fds, 0); n <= 0 || err != nil {
+		return
+	}
+	now := time.Since(r.start)
+	for i, fd := range fds {
+		if fd.Revents != 0 {
+			alive[i].To = now
+		}
+	}
 }
 
 // watch waits for the end of a process. It ends with it, at the latest when the
 // harness kills what is left.
-func (r *register) watch(l *life, pidfd int) {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+func (r *register) watch(l *life) {
+	fds := []unix.PollFd{{Fd: int32(l.pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, -1)
 		if n > 0 || (err != nil && err != unix.EINTR) {
 			break
 		}
 	}
-	_ = unix.Close(pidfd)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.To = time.Since(r.start)
+	_ = unix.Close(l.pidfd)
+	l.pidfd = -1
+	if l.To == 0 {
+		l.To = time.Since(r.start)
+	}
 	r.alive--
 	r.ended.Broadcast()
 }

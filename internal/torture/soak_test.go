@@ -87,7 +87,7 @@ func newSoak(t *testing.T) *soak {
 	s := &system{t: t, dir: dir, start: time.Now(), mark: "JETWAY_TORTURE_RUN=soak-" + strconv.FormatInt(time.Now().UnixNano(), 36)}
 	s.pg = testkit.OwnCluster(t)
 	s.register = startRegister(t, s.start)
-	s.audit = &audit{dsn: s.pg.DSN()}
+	s.audit = newAudit(t, s)
 	t.Cleanup(s.kill)
 	s.startNode(natsNode{Name: "n-1", Port: freePort(t), StoreDir: filepath.Join(dir, "n-1")})
 	k := &soak{s: s, metrics: map[string]string{}, keys: make(chan int, soakKeys), proxy: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))}
@@ -113,7 +113,7 @@ func newSoak(t *testing.T) *soak {
 	k.exec = fake.Script{Address: backend.Listener.Addr().String()}.Executable()
 	transport := &http.Transport{MaxIdleConnsPerHost: soakInFlight}
 	t.Cleanup(transport.CloseIdleConnections)
-	k.http = &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	k.http = &http.Client{Transport: transport, Timeout: testkit.Patience}
 	k.nc = testkit.Conn(t, s.nodeURLs[0], nats.RetryOnFailedConnect(true))
 	var err error
 	if k.js, err = jetstream.New(k.nc); err != nil {
@@ -145,7 +145,7 @@ func (k *soak) keepEvents(t *testing.T, age time.Duration) {
 func (k *soak) life(ctx context.Context) error {
 	n := <-k.keys
 	defer func() { k.keys <- n }()
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, testkit.Patience)
 	defer cancel()
 	req := messages.ConnectRequest{
 		Key:         &messages.Key{Name: "k" + strconv.Itoa(n)},

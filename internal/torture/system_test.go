@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	cluster  = "torture.test"
-	leaseTTL = 15 * time.Second // the shortest: what waits for a lease's end is soon over
+	cluster   = "torture.test"
+	nodeCount = 3
+	leaseTTL  = 15 * time.Second // the shortest: what waits for a lease's end is soon over
 )
 
 // system is all that is tortured.
@@ -132,7 +133,7 @@ func (s *system) begin(p *proc) {
 // startNodes starts the NATS cluster: every node reaches every other through a link.
 func (s *system) startNodes() {
 	s.t.Helper()
-	nodes := make([]natsNode, 3)
+	nodes := make([]natsNode, nodeCount)
 	for i := range nodes {
 		nodes[i] = natsNode{
 			Name: fmt.Sprintf("n-%d", i+1), Port: freePort(s.t), Routing: freePort(s.t),

@@ -20,16 +20,14 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-const (
-	shortForm   = 25 * time.Second
-	clientCount = 8
-)
+const clientCount = 8
 
-// I1 to I8, under faults of all kinds at random.
+// I1 to I8, under faults of all kinds at random; in the small form under one of each kind,
+// for a moment each.
 func TestTorture(t *testing.T) {
 	length := *duration
 	if length == 0 {
-		length = shortForm
+		length = testkit.Sized(0, 25*time.Second)
 	}
 	dir := workDir(t)
 	var flags []string
@@ -66,7 +64,8 @@ func workDir(t *testing.T) string {
 	return dir
 }
 
-// torture is one run, with the verdict still to come. only are the kinds of faults; nil: all.
+// torture is one run, with the verdict still to come: for some time, or, where length is 0,
+// until each kind of fault was done. only are the kinds of faults; nil: all.
 func torture(t *testing.T, dir, jetway string, length time.Duration, only []string, env ...string) *system {
 	t.Helper()
 	number := *seed
@@ -77,16 +76,23 @@ func torture(t *testing.T, dir, jetway string, length time.Duration, only []stri
 	s := newSystem(t, dir, jetway, env...)
 	s.audit = startAudit(t, s)
 	c, f := newClients(s), newFaults(s, only...)
+	f.small = length == 0
 	s.awaitQuiet(c)
 	before := s.memory()
 
-	ctx, stop := context.WithTimeout(t.Context(), length)
+	ctx, stop := context.WithCancel(t.Context())
+	if !f.small {
+		ctx, stop = context.WithTimeout(t.Context(), length)
+	}
 	defer stop()
 	var running sync.WaitGroup
 	for i := range clientCount {
 		running.Go(func() { c.run(ctx, i, rand.New(rand.NewPCG(number, uint64(i)))) })
 	}
-	running.Go(func() { f.run(ctx, rand.New(rand.NewPCG(number, 1000))) })
+	running.Go(func() {
+		defer stop()
+		f.run(ctx, rand.New(rand.NewPCG(number, 1000)))
+	})
 	running.Wait()
 	for _, l := range s.links() {
 		l.Heal()
@@ -122,7 +128,7 @@ func (s *system) awaitQuiet(c *clients) {
 // endAll asks all that lives to end and waits until it has: also what nobody asks for must.
 func (s *system) endAll(c *clients) {
 	s.t.Helper()
-	limit := time.Now().Add(3 * time.Minute)
+	limit := time.Now().Add(testkit.Patience)
 	asked := map[string]time.Time{}
 	for time.Now().Before(limit) {
 		ids, err := rows(s.audit, pgx.RowTo[string], "select id from backend where ended_at is null")
@@ -132,7 +138,7 @@ func (s *system) endAll(c *clients) {
 		for _, id := range ids {
 			if time.Since(asked[id]) > 10*time.Second {
 				asked[id] = time.Now()
-				_, _, _ = c.asker.ask(s.t.Context(), messages.SubjectTerminate, messages.TerminateRequest{BackendID: id}, 2*time.Second)
+				_, _, _ = c.asker.ask(s.t.Context(), messages.SubjectTerminate, messages.TerminateRequest{BackendID: id}, 10*time.Second)
 			}
 		}
 		left, err := query[int](s.audit, "select count(*) from outbox")
@@ -141,7 +147,7 @@ func (s *system) endAll(c *clients) {
 		}
 		sleep(s.t.Context(), 100*time.Millisecond)
 	}
-	s.fail("I6: not all has ended three minutes after the last fault")
+	s.failf("I6: not all has ended %s after the last fault", testkit.Patience)
 }
 
 // check holds the records against the invariants.
@@ -176,7 +182,7 @@ func (s *system) shutDown() {
 		}
 		ending.Wait()
 	}
-	limit := time.Now().Add(patience)
+	limit := time.Now().Add(testkit.Patience)
 	for left := s.processes(); len(left) > 0; left = s.processes() {
 		if time.Now().After(limit) {
 			s.failf("I8: processes are left behind: %v", left)

@@ -41,7 +41,7 @@ func (e *PortTakenError) Unwrap() error { return e.Err }
 // Server is a running server.
 type Server struct{ s *server.Server }
 
-const startTimeout = 20 * time.Second
+const startTimeout = time.Minute
 
 // Start runs a server until Stop.
 func Start(cfg Config) (*Server, error) {

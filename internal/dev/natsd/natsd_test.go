@@ -1,7 +1,6 @@
 package natsd_test
 
 import (
-	"context"
 	"errors"
 	"net"
 	"os"
@@ -48,13 +47,13 @@ func TestWhatCannotStartIsSaid(t *testing.T) {
 }
 
 func TestStreamsSurviveARestart(t *testing.T) {
-	dir, ctx := t.TempDir(), context.Background()
+	dir, ctx := t.TempDir(), testkit.Context(t)
 	for round := range 2 {
 		s, err := natsd.Start(natsd.Config{StoreDir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
-		nc, err := nats.Connect(s.URL())
+		nc, err := nats.Connect(s.URL(), nats.Timeout(testkit.Patience))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,10 +41,11 @@ const (
 )
 
 const (
-	startTimeout  = 60 * time.Second // crash recovery may take a while
-	startAttempts = 10
-	startPause    = 200 * time.Millisecond
-	fastTimeout   = 5 * time.Second
+	startTimeout = 5 * time.Minute // crash recovery may take a while
+	// A predecessor's last processes end as soon as they are given time to.
+	againFor    = time.Minute
+	startPause  = 200 * time.Millisecond
+	fastTimeout = 5 * time.Second
 )
 
 // Cluster is a running server.
@@ -113,10 +114,10 @@ func (c *Cluster) command(ctx context.Context, program string, args ...string) *
 // run starts the server. What is known to pass is tried again: a predecessor's
 // last processes, and another's use of the port that was free just now.
 func (c *Cluster) run(ctx context.Context) error {
-	for attempt := 1; ; attempt++ {
+	for begun := time.Now(); ; {
 		err := c.runOnce(ctx)
 		switch {
-		case err == nil || attempt == startAttempts:
+		case err == nil || time.Since(begun) > againFor:
 			return err
 		case strings.Contains(err.Error(), "pre-existing shared memory block"):
 		case c.cfg.TCP && strings.Contains(err.Error(), "Address already in use"):

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -26,7 +28,51 @@ func TestMain(m *testing.M) {
 		fmt.Println(c.DSN())
 		select {}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(made.parent)
+		os.Exit(code)
+	}))
+}
+
+// made is a cluster that was made and has ended, to be copied: making one takes longer.
+var made struct {
+	once   sync.Once
+	parent string
+	err    error
+}
+
+func makeCluster() error {
+	var err error
+	if made.parent, err = os.MkdirTemp("", "jetway-pgtest-"); err != nil {
+		return err
+	}
+	if err := os.Chmod(made.parent, 0o755); err != nil {
+		return err
+	}
+	c, err := postgres.Start(context.Background(), postgres.Config{Dir: filepath.Join(made.parent, "pg"), Ephemeral: true})
+	if err != nil {
+		return err
+	}
+	return c.Stop(context.Background())
+}
+
+// clusterDir is a directory with a cluster that does not run.
+func clusterDir(t *testing.T) string {
+	t.Helper()
+	made.once.Do(func() {
+		if _, made.err = postgres.Ensure(t.Context(), os.Stderr); made.err == nil {
+			made.err = makeCluster()
+		}
+	})
+	if made.err != nil {
+		t.Fatal(made.err)
+	}
+	d := dir(t)
+	// It keeps whose the files are.
+	if said, err := exec.Command("cp", "-a", filepath.Join(made.parent, "pg"), d).CombinedOutput(); err != nil {
+		t.Fatalf("copy a cluster: %v: %s", err, said)
+	}
+	return d
 }
 
 // dir is one that the server's unprivileged user can reach; t.TempDir is not, under root.
@@ -72,7 +118,8 @@ func query(t *testing.T, c *postgres.Cluster, sql string) (text string) {
 }
 
 func TestDataSurvivesStopCrashAndRestart(t *testing.T) {
-	d := dir(t)
+	t.Parallel()
+	d := clusterDir(t)
 	c := start(t, d)
 	conn, err := pgx.Connect(context.Background(), c.DSN())
 	if err != nil {
@@ -100,7 +147,8 @@ func TestDataSurvivesStopCrashAndRestart(t *testing.T) {
 }
 
 func TestListensOnNoTCPPortAndIsNotRoot(t *testing.T) {
-	c := start(t, dir(t))
+	t.Parallel()
+	c := start(t, clusterDir(t))
 	if got := query(t, c, "show listen_addresses"); got != "" {
 		t.Errorf("listens on %q", got)
 	}
@@ -112,6 +160,7 @@ func TestListensOnNoTCPPortAndIsNotRoot(t *testing.T) {
 }
 
 func TestKilledInitdbIsRedone(t *testing.T) {
+	t.Parallel()
 	d := dir(t)
 	if err := os.MkdirAll(filepath.Join(d+".new", "base"), 0o700); err != nil {
 		t.Fatal(err)
@@ -120,6 +169,7 @@ func TestKilledInitdbIsRedone(t *testing.T) {
 }
 
 func TestForeignDirectoryIsRefused(t *testing.T) {
+	t.Parallel()
 	d := dir(t)
 	if err := os.MkdirAll(filepath.Join(d, "holiday-pictures"), 0o700); err != nil {
 		t.Fatal(err)
@@ -131,6 +181,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 }
 
 func TestOtherVersionIsRefused(t *testing.T) {
+	t.Parallel()
 	d := dir(t)
 	if err := os.MkdirAll(d, 0o700); err != nil {
 		t.Fatal(err)
@@ -146,6 +197,7 @@ func TestOtherVersionIsRefused(t *testing.T) {
 
 // A directory that the server's user cannot reach, as below /root, is no obstacle.
 func TestUnreachableDirectoryIsLinked(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Log("not root: the server runs as this user, which reaches what it made")
 	}

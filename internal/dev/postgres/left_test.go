@@ -11,15 +11,16 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/dev/postgres"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 func TestOneProcessAtATime(t *testing.T) {
-	d := dir(t)
+	t.Parallel()
+	d := clusterDir(t)
 	c := start(t, d)
 	if _, err := postgres.Start(t.Context(), postgres.Config{Dir: d, Ephemeral: true}); !errors.Is(err, postgres.ErrInUse) {
 		t.Fatal("started twice: ", err)
@@ -29,7 +30,8 @@ func TestOneProcessAtATime(t *testing.T) {
 
 // A killed process takes its server along; where it cannot, the next start does.
 func TestServerOfAKilledProcessIsReplaced(t *testing.T) {
-	d := dir(t)
+	t.Parallel()
+	d := clusterDir(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +66,8 @@ func TestServerOfAKilledProcessIsReplaced(t *testing.T) {
 
 // An orphan that outlived its parent's death is found by the file that it left.
 func TestOrphanIsStopped(t *testing.T) {
-	d := dir(t)
+	t.Parallel()
+	d := clusterDir(t)
 	c := start(t, d)
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -94,18 +97,15 @@ func TestOrphanIsStopped(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- orphan.Wait() }()
 	query(t, start(t, d), "select 'ok'")
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		_ = orphan.Process.Kill()
-		t.Error("the orphan still runs")
-	}
+	t.Cleanup(func() { _ = orphan.Process.Kill() })
+	testkit.Receive(t, ended, "the orphan ends")
 }
 
 // After a reboot the number in a file left behind may be anybody's. It is neither
 // signalled nor taken for a server.
 func TestAnotherProcessWithTheNumberIsLeftAlone(t *testing.T) {
-	d := dir(t)
+	t.Parallel()
+	d := clusterDir(t)
 	c := start(t, d)
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -118,7 +118,8 @@ func TestAnotherProcessWithTheNumberIsLeftAlone(t *testing.T) {
 }
 
 func TestDoneTellsOfADeath(t *testing.T) {
-	c := start(t, dir(t))
+	t.Parallel()
+	c := start(t, clusterDir(t))
 	conn, err := pgx.Connect(t.Context(), c.DSN())
 	if err != nil {
 		t.Fatal(err)
@@ -136,11 +137,7 @@ func TestDoneTellsOfADeath(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-c.Done():
-	case <-time.After(10 * time.Second):
-		t.Fatal("not told")
-	}
+	testkit.Receive(t, c.Done(), "it is told")
 	if err := c.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}

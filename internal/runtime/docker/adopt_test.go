@@ -16,6 +16,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // reopen is the next agent of the drone.
@@ -77,7 +78,7 @@ func TestAdoptsWhatRuns(t *testing.T) {
 			t.Fatalf("ended with %v", exit)
 		}
 	}
-	await(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
+	testkit.Eventually(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
 }
 
 // What ended while no agent ran, or after the agent saw it and before it could say
@@ -112,7 +113,7 @@ func TestAdoptsWhatHasEnded(t *testing.T) {
 			t.Errorf("ended with %v, want %d", exit, want)
 		}
 	}
-	await(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
+	testkit.Eventually(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
 	// And what is not there any more has ended as well.
 	for _, handle := range []string{"", one.Handle()} {
 		instance := s.adopt(seen, handle)
@@ -217,12 +218,12 @@ func TestOutputGoesOnAfterAdoption(t *testing.T) {
 	}
 	for range 3 {
 		for seen := len(counts); len(counts) < seen+30; {
-			take(receive(t, "a line", s.lines))
+			take(testkit.Receive(t, s.lines, "a line"))
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "more output than can be on its way", func() bool {
+		testkit.Eventually(t, "more output than can be on its way", func() bool {
 			log, err := s.engine.ContainerLogs(t.Context(), instance.Handle(), client.ContainerLogsOptions{ShowStdout: true, Tail: "1"})
 			if err != nil {
 				t.Fatal(err)

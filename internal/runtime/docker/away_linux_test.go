@@ -28,12 +28,18 @@ func lives(t *testing.T, instance runtime.Instance) {
 	}
 }
 
-// I1: an engine that is dead, or hangs, keeps no backend alive past a hard deadline.
-func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
+func TestI1EngineThatIsAway(t *testing.T) {
 	if !ownNetwork(t) {
 		return
 	}
-	e := newEngine(t, "")
+	e := newEngine(t, "") // one start is enough
+	t.Run("I1: hard termination needs no engine", func(t *testing.T) { hardTerminationNeedsNoEngine(t, e) })
+	t.Run("ends are seen when it is back", func(t *testing.T) { endsAreSeenWhenItIsBack(t, e) })
+}
+
+// I1: an engine that is dead, or hangs, keeps no backend alive past a hard deadline.
+func hardTerminationNeedsNoEngine(t *testing.T, e *ownEngine) {
+	t.Helper()
 	// The output that cannot be read is not waited for at length.
 	s := newStageOn(t, e.Client, func(c *docker.Config) { c.OutputGrace = 100 * time.Millisecond })
 	hung := s.start(s.spec("deaf", e.fields()...))
@@ -72,16 +78,13 @@ func TestI1HardTerminationNeedsNoEngine(t *testing.T) {
 
 	// What it could not remove meanwhile it removes then.
 	e.Start()
-	await(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
+	testkit.Eventually(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
 }
 
 // An engine that was killed, and kills what ran when it comes back: the ends are seen
 // then, not before, and backends can be started again.
-func TestEngineKilledAndStarted(t *testing.T) {
-	if !ownNetwork(t) {
-		return
-	}
-	e := newEngine(t, "")
+func endsAreSeenWhenItIsBack(t *testing.T, e *ownEngine) {
+	t.Helper()
 	s := newStageOn(t, e.Client, nil)
 	instances := []runtime.Instance{s.start(s.spec("serve", e.fields()...)), s.start(s.spec("quiet", e.fields()...))}
 	s.line("ready")
@@ -129,7 +132,7 @@ func TestEngineRestartedUnderRunningBackends(t *testing.T) {
 	next := func(until int) {
 		t.Helper()
 		for counted < until {
-			line := receive(t, "a line", s.lines)
+			line := testkit.Receive(t, s.lines, "a line")
 			if rest, ok := strings.CutPrefix(line.Text, "count "); ok {
 				if counted++; rest != strconv.Itoa(counted) {
 					t.Fatalf("line %q came after %d", line.Text, counted-1)
@@ -225,7 +228,7 @@ func TestI1StartWithoutAnAnswerLeavesNothing(t *testing.T) {
 	if _, err := s.Start(ctx, s.spec("deaf")); err == nil {
 		t.Fatal("it was started")
 	}
-	await(t, "that nothing is there", func() bool { return len(s.found()) == 0 })
+	testkit.Eventually(t, "that nothing is there", func() bool { return len(s.found()) == 0 })
 	if exit := s.exit(s.start(s.spec("exit 2"))); exit.Code != 2 {
 		t.Fatalf("ended with %v", exit)
 	}
@@ -237,7 +240,7 @@ func TestEndsAreSeenWithoutEvents(t *testing.T) {
 	s, l := newLossyStage(t)
 	instance := s.start(s.spec("quiet"))
 	for n := range 3 {
-		await(t, "the events", func() bool { return l.breakEvents() > n })
+		testkit.Eventually(t, "the events", func() bool { return l.breakEvents() > n })
 		lives(t, instance)
 	}
 	if err := instance.Terminate(t.Context(), false); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/moby/moby/client"
@@ -20,9 +21,9 @@ import (
 func image(t *testing.T, name string) string {
 	t.Helper()
 	engine := theEngine(t)
-	shared.built.Do(func() { shared.buildErr = buildImages(context.Background(), engine) })
-	if shared.buildErr != nil {
-		t.Fatal(shared.buildErr)
+	shared.imported.Do(func() { shared.importErr = importImages(context.Background(), engine) })
+	if shared.importErr != nil {
+		t.Fatal(shared.importErr)
 	}
 	return imageName(name)
 }
@@ -38,36 +39,49 @@ var imageChanges = map[string][]string{
 	"signal":  nil, // built from odd: an import takes no STOPSIGNAL
 }
 
-// buildImages builds the programs and imports an image for each, from nothing.
-func buildImages(ctx context.Context, engine *client.Client) error {
-	dir, err := os.MkdirTemp("", "jetway-images")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := testkit.Build(ctx, dir, "./testdata/odd", "../../../cmd/room"); err != nil {
-		return err
-	}
-	shared.programs = map[string][]byte{}
-	for _, program := range []string{"odd", "room"} {
-		if shared.programs[program], err = os.ReadFile(filepath.Join(dir, program)); err != nil {
-			return err
+// programs are odd and room, statically linked. A test that is run once more in a network of its own
+// is told by the environment where they are.
+var programs struct {
+	once sync.Once
+	dir  string // to be removed
+	err  error
+}
+
+const programsEnv = "JETWAY_TEST_PROGRAMS"
+
+func program(name string) ([]byte, error) {
+	programs.once.Do(func() {
+		if os.Getenv(programsEnv) != "" {
+			return
 		}
+		if programs.dir, programs.err = os.MkdirTemp("", "jetway-images"); programs.err == nil {
+			programs.err = testkit.Build(context.Background(), programs.dir, "./testdata/odd", "../../../cmd/room")
+		}
+		if programs.err == nil {
+			programs.err = os.Setenv(programsEnv, programs.dir)
+		}
+	})
+	if programs.err != nil {
+		return nil, programs.err
 	}
+	return os.ReadFile(filepath.Join(os.Getenv(programsEnv), name))
+}
+
+// importImages imports an image for each program, and of those that cannot run, from nothing.
+func importImages(ctx context.Context, engine *client.Client) error {
 	for name, changes := range imageChanges {
 		if changes == nil {
 			continue
 		}
-		program, mode := name, int64(0o755)
-		switch name {
-		case "missing", "plain", "nothing":
-			program, mode = "plain", 0o644
+		file, content, mode := "plain", []byte("not a program"), int64(0o644)
+		if name == "odd" || name == "room" {
+			var err error
+			if content, err = program(name); err != nil {
+				return err
+			}
+			file, mode = name, 0o755
 		}
-		content := []byte("not a program")
-		if program != "plain" {
-			content = shared.programs[program]
-		}
-		if err := importImage(ctx, engine, imageName(name), program, content, mode, changes); err != nil {
+		if err := importImage(ctx, engine, imageName(name), file, content, mode, changes); err != nil {
 			return fmt.Errorf("import image %s: %w", name, err)
 		}
 	}
@@ -94,8 +108,8 @@ func tarOf(name string, content []byte, mode int64) io.Reader {
 	return &archive
 }
 
-func importImage(ctx context.Context, engine *client.Client, ref, program string, content []byte, mode int64, changes []string) error {
-	said, err := engine.ImageImport(ctx, client.ImageImportSource{Source: tarOf(program, content, mode), SourceName: "-"}, ref, client.ImageImportOptions{Changes: changes})
+func importImage(ctx context.Context, engine *client.Client, ref, file string, content []byte, mode int64, changes []string) error {
+	said, err := engine.ImageImport(ctx, client.ImageImportSource{Source: tarOf(file, content, mode), SourceName: "-"}, ref, client.ImageImportOptions{Changes: changes})
 	if err != nil {
 		return err
 	}

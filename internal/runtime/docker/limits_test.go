@@ -10,6 +10,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 func limited(name string, value int64) []any {
@@ -99,7 +100,7 @@ func TestConfigAndNetworkReachTheEngine(t *testing.T) {
 		}
 	}
 	s.line("ready")
-	await(t, "an answer at "+instance.Address(), func() bool {
+	testkit.Eventually(t, "an answer at "+instance.Address(), func() bool {
 		resp, err := http.Head("http://" + instance.Address())
 		if err == nil {
 			resp.Body.Close()

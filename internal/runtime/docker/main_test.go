@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,32 +21,19 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
-	"go.uber.org/goleak"
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// patience bounds waits for what must happen.
-const patience = 30 * time.Second
-
 // testLabel marks what the tests leave on the engine, for a while.
 const testLabel = "jetway-test"
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := cleanUp(); err != nil {
-		fmt.Fprintln(os.Stderr, "left behind:", err)
-		code = 1
-	}
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "goroutines left behind:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	flag.Parse()
+	_ = flag.Set("test.parallel", "6") // they wait more than they work
+	testkit.Main(m, cleanUp)
 }
 
 // shared is the engine that all tests use, with the images that they run.
@@ -54,10 +42,9 @@ var shared struct {
 	engine *client.Client
 	err    error
 
-	built    sync.Once
-	buildErr error
-	programs map[string][]byte // odd and room, statically linked
-	run      string            // names what this run of the tests makes
+	imported  sync.Once
+	importErr error
+	run       string // names what this run of the tests makes
 }
 
 // theEngine is the engine of DOCKER_HOST, or of the usual socket.
@@ -78,6 +65,9 @@ func newID() string { return strings.ToLower(rand.Text()[:14]) }
 
 // cleanUp removes the images, and says what containers are left.
 func cleanUp() (err error) {
+	if programs.dir != "" {
+		_ = os.RemoveAll(programs.dir)
+	}
 	if shared.engine == nil {
 		return nil
 	}
@@ -85,7 +75,7 @@ func cleanUp() (err error) {
 	if shared.err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	left, err := shared.engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", testLabel+"="+shared.run)})
 	for _, c := range left.Items {
@@ -121,6 +111,7 @@ func newStageOn(t *testing.T, engine *client.Client, change func(*docker.Config)
 		Drone:       "dr-" + newID(),
 		Engine:      engine.DaemonHost(),
 		Labels:      map[string]string{testLabel: shared.run},
+		OutputGrace: testkit.Patience,
 		RemoveAfter: 100 * time.Millisecond,
 		Log:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -149,7 +140,7 @@ func (s *stage) clear() {
 			s.t.Error(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	for _, c := range s.containers(ctx) {
 		_, _ = s.engine.ContainerRemove(ctx, c, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
@@ -173,9 +164,12 @@ func (s *stage) containers(ctx context.Context) (ids []string) {
 // spec is a backend that runs odd as told, with further fields of its executable.
 func (s *stage) spec(as string, fields ...any) runtime.Spec {
 	s.t.Helper()
-	executable := map[string]any{"image": image(s.t, "odd"), "env": map[string]any{"AS": as}}
+	executable := map[string]any{"env": map[string]any{"AS": as}}
 	for n := 0; n < len(fields); n += 2 {
 		executable[fields[n].(string)] = fields[n+1]
+	}
+	if executable["image"] == nil {
+		executable["image"] = image(s.t, "odd")
 	}
 	raw, err := json.Marshal(executable)
 	if err != nil {
@@ -221,15 +215,10 @@ func (s *stage) refused(spec runtime.Spec) string {
 // line waits for a line that begins so, and returns the rest of it.
 func (s *stage) line(prefix string) string {
 	s.t.Helper()
-	timeout := time.After(patience)
 	for {
-		select {
-		case line := <-s.lines:
-			if rest, ok := strings.CutPrefix(line.Text, prefix); ok {
-				return rest
-			}
-		case <-timeout:
-			s.t.Fatalf("no line %q came", prefix)
+		line := testkit.Receive(s.t, s.lines, fmt.Sprintf("the line %q comes", prefix))
+		if rest, ok := strings.CutPrefix(line.Text, prefix); ok {
+			return rest
 		}
 	}
 }
@@ -248,11 +237,7 @@ func (s *stage) rest() (lines []runtime.Line) {
 
 func (s *stage) exit(instance runtime.Instance) runtime.Exit {
 	s.t.Helper()
-	select {
-	case <-instance.Done():
-	case <-time.After(patience):
-		s.t.Fatal("the instance did not end")
-	}
+	testkit.Receive(s.t, instance.Done(), "the instance ends")
 	return instance.Exit()
 }
 
@@ -260,33 +245,6 @@ func (s *stage) exit(instance runtime.Instance) runtime.Exit {
 func contextOf(t *testing.T) context.Context {
 	t.Helper()
 	return context.WithoutCancel(t.Context())
-}
-
-// receive waits for a word.
-func receive[T any](t *testing.T, what string, from <-chan T) T {
-	t.Helper()
-	select {
-	case word := <-from:
-		return word
-	case <-time.After(patience):
-		t.Fatalf("in vain: %s", what)
-		panic("unreachable")
-	}
-}
-
-// await waits until something is so.
-func await(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(patience)
-	for !so() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("in vain: %s", what)
-		}
-	}
 }
 
 // containerConfig is a container as the runtime labels its own.

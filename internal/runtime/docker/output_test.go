@@ -10,23 +10,19 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // I8: a gigabyte of output costs no more than little of it, in lines and on the disk,
-// and what is left out is said. It takes Docker half a minute of processor time: where
-// nobody insists on the tests with Docker it is less than that, still many times what
-// the disk may keep.
+// and what is left out is said. It takes Docker half a minute of processor time: in small
+// it is less than that, still more than what the disk may keep.
 func TestI8FloodIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(c *docker.Config) {
 		c.LogLines, c.LogBytes, c.RemoveAfter = 100, 32<<10, time.Hour
 	})
-	megabytes := 128
-	if os.Getenv("JETWAY_TEST_DOCKER") == "on" {
-		megabytes = 1024
-	}
 	began := time.Now()
-	instance := s.start(s.spec(fmt.Sprintf("flood %d", megabytes)))
+	instance := s.start(s.spec(fmt.Sprintf("flood %d", testkit.Sized(40, 1024))))
 	<-instance.Done()
 	seconds := int(time.Since(began)/time.Second) + 2
 	if exit := instance.Exit(); exit.Code != 0 {

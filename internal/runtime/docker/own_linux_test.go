@@ -17,21 +17,26 @@ type ownEngine struct {
 // ownNetwork is testkit's, where Docker is to be tested.
 func ownNetwork(t *testing.T) bool {
 	t.Helper()
-	theEngine(t) // or the test is left out
+	testkit.NeedsDocker(t)
+	if _, err := program("odd"); err != nil { // it is built once
+		t.Fatal(err)
+	}
 	return testkit.EngineNetwork(t)
 }
 
 // newEngine starts an engine in a network of its own.
 func newEngine(t *testing.T, dataRoot string, args ...string) *ownEngine {
 	t.Helper()
-	image(t, "odd") // the program is built
 	e := &ownEngine{Engine: testkit.NewEngine(t, dataRoot, args...)}
-	var err error
+	odd, err := program("odd")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if e.Client, err = client.New(client.WithHost(e.Host)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
-	if err := importImage(t.Context(), e.Client, "odd", "odd", shared.programs["odd"], 0o755, imageChanges["odd"]); err != nil {
+	if err := importImage(t.Context(), e.Client, "odd", "odd", odd, 0o755, imageChanges["odd"]); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 func TestPullPolicies(t *testing.T) {
@@ -138,16 +139,11 @@ func TestPullsAreFolded(t *testing.T) {
 		spec := s.spec("", "image", ref)
 		go func() { prepared <- s.Prepare(t.Context(), spec) }()
 	}
-	receive(t, "a layer was asked for", d.asked)
+	testkit.Receive(t, d.asked, "a layer was asked for")
 	// Each says that it pulls, and then, of the megabyte, how much is there.
 	for seen := 0; seen < cap(prepared); {
-		select {
-		case text := <-s.words:
-			if strings.Contains(text, " of 1.0") {
-				seen++
-			}
-		case <-time.After(patience):
-			t.Fatal("no progress")
+		if strings.Contains(testkit.Receive(t, s.words, "it goes on"), " of 1.0") {
+			seen++
 		}
 	}
 	select {
@@ -157,7 +153,7 @@ func TestPullsAreFolded(t *testing.T) {
 	}
 	close(d.gate)
 	for range cap(prepared) {
-		if err := receive(t, "it was prepared", prepared); err != nil {
+		if err := testkit.Receive(t, prepared, "it was prepared"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -187,13 +183,13 @@ func TestPullEndsWithTheLastWhoWaits(t *testing.T) {
 		return cancel, done
 	}
 	cancelOne, one := begin()
-	receive(t, "a layer was asked for", d.asked)
+	testkit.Receive(t, d.asked, "a layer was asked for")
 	cancelTwo, two := begin()
 	s.line("pulling")
 	s.line("pulling")
 	why := errors.New("asked to end")
 	cancelOne(why)
-	if err := receive(t, "the first ended", one); !errors.Is(err, why) {
+	if err := testkit.Receive(t, one, "the first ended"); !errors.Is(err, why) {
 		t.Fatalf("the first: %v", err)
 	}
 	select {
@@ -202,14 +198,10 @@ func TestPullEndsWithTheLastWhoWaits(t *testing.T) {
 	default:
 	}
 	cancelTwo(why)
-	if err := receive(t, "the second ended", two); !errors.Is(err, why) {
+	if err := testkit.Receive(t, two, "the second ended"); !errors.Is(err, why) {
 		t.Fatalf("the second: %v", err)
 	}
-	select {
-	case <-d.gone: // Docker has hung up
-	case <-time.After(patience):
-		t.Fatal("the pull went on")
-	}
+	testkit.Receive(t, d.gone, "the pull ends: Docker hangs up")
 	if d.has(ref) {
 		t.Fatal("it was pulled")
 	}
@@ -228,11 +220,11 @@ func TestCloseEndsPulls(t *testing.T) {
 	spec := s.spec("", "image", d.put(1))
 	prepared := make(chan error, 1)
 	go func() { prepared <- s.Prepare(t.Context(), spec) }()
-	receive(t, "a layer was asked for", d.asked)
+	testkit.Receive(t, d.asked, "a layer was asked for")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, "it was prepared", prepared); err == nil {
+	if err := testkit.Receive(t, prepared, "it was prepared"); err == nil {
 		t.Fatal("it was pulled")
 	}
 }
@@ -289,14 +281,14 @@ func TestUnusedImagesArePruned(t *testing.T) {
 	noted := note()
 	s.config.PruneImages = 200 * time.Millisecond
 	s.open()
-	await(t, "that Docker refuses to remove it", func() bool { return note() != noted })
+	testkit.Eventually(t, "that Docker refuses to remove it", func() bool { return note() != noted })
 	if !d.has(pulled) {
 		t.Fatal("an image was removed that a container has")
 	}
 	if _, err := s.engine.ContainerRemove(t.Context(), used.ID, client.ContainerRemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the removal of the image", func() bool { return !d.has(pulled) })
+	testkit.Eventually(t, "the removal of the image", func() bool { return !d.has(pulled) })
 	if !d.has(before) {
 		t.Fatal("an image was removed that was there before")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 func TestServesUntilTerminated(t *testing.T) {
@@ -26,7 +27,7 @@ func TestServesUntilTerminated(t *testing.T) {
 		}
 		return err == nil
 	}
-	await(t, "an answer at "+instance.Address(), answers)
+	testkit.Eventually(t, "an answer at "+instance.Address(), answers)
 	if instance.PID() == 0 {
 		t.Error("the engine is here, and the first process is not known")
 	}
@@ -46,7 +47,7 @@ func TestServesUntilTerminated(t *testing.T) {
 			t.Fatalf("terminate after the end: %v", err)
 		}
 	}
-	await(t, "the removal of the container", func() bool { return len(s.containers(t.Context())) == 0 })
+	testkit.Eventually(t, "the removal of the container", func() bool { return len(s.containers(t.Context())) == 0 })
 	// With what the image has as a volume.
 	if _, err := s.engine.VolumeInspect(t.Context(), volume, client.VolumeInspectOptions{}); !errdefs.IsNotFound(err) {
 		t.Errorf("volume %s: %v", volume, err)
@@ -117,7 +118,7 @@ func TestStopSignalOfTheImage(t *testing.T) {
 func TestEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
-	for range 5 {
+	for range testkit.Sized(2, 5) {
 		instance := s.start(s.spec("exit 7"))
 		if instance.Address() == "" {
 			t.Error("no address: it would count as ready")
@@ -161,7 +162,7 @@ func TestRoomIsServed(t *testing.T) {
 	s := newStage(t, nil)
 	instance := s.start(s.spec("", "image", image(t, "room"), "env", map[string]string{}))
 	s.line("room ")
-	await(t, "the room at "+instance.Address(), func() bool {
+	testkit.Eventually(t, "the room at "+instance.Address(), func() bool {
 		resp, err := http.Get("http://" + instance.Address())
 		if err == nil {
 			resp.Body.Close()
@@ -195,7 +196,7 @@ func TestI1RestartedContainerIsRemoved(t *testing.T) {
 	if _, err := s.engine.ContainerStart(t.Context(), started.Handle(), client.ContainerStartOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the removal of the containers", func() bool { return len(s.containers(t.Context())) == 0 })
+	testkit.Eventually(t, "the removal of the containers", func() bool { return len(s.containers(t.Context())) == 0 })
 	for _, instance := range []runtime.Instance{restarted, started} {
 		if left := membersOf(t, instance.Handle()); len(left) > 0 {
 			t.Errorf("processes %v live", left)
@@ -229,7 +230,7 @@ func TestClosedRuntimeStartsNothing(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
-	done := make(chan error, 6)
+	done := make(chan error, testkit.Sized(3, 6))
 	for range cap(done) {
 		spec := s.spec("exit 0")
 		go func() {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // heir is a stage whose processes outlive it, and which has an agent before it.
@@ -117,7 +118,7 @@ func (w watched) lives(t *testing.T) {
 
 func (w watched) ends(t *testing.T) {
 	t.Helper()
-	if !w.endsWithin(patience) {
+	if !w.endsWithin(testkit.Patience) {
 		t.Fatal("it lives")
 	}
 }
@@ -383,22 +384,14 @@ func TestUsageIsThatOfTheGroup(t *testing.T) {
 	h := newHeir(t)
 	orphan := h.orphan(t)
 	instance := h.adopt(t, orphan.handle)
-	tell(t, orphan.address, "burn 300ms")
-	timeout := time.After(patience)
-	for {
+	tell(t, orphan.address, "burn 100ms")
+	testkit.Eventually(t, "its use is seen", func() bool {
 		usage, err := instance.Usage(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if usage.CPU >= 270*time.Millisecond && usage.MemUsed > 1<<20 && usage.MemUsed < 1<<30 {
-			break
-		}
-		select {
-		case <-timeout:
-			t.Fatalf("usage %+v", usage)
-		default:
-		}
-	}
+		return usage.CPU >= 70*time.Millisecond && usage.MemUsed > 1<<20 && usage.MemUsed < 1<<30
+	})
 	before, _ := instance.Usage(t.Context())
 	tell(t, orphan.address, "exit 0")
 	h.exit(instance)

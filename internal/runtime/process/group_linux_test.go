@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // watched is a process that need not be a child of ours.
@@ -31,6 +32,7 @@ func watch(t *testing.T, pid string) watched {
 	return watched(fd)
 }
 
+// endsWithin waits for the end for so long.
 func (w watched) endsWithin(d time.Duration) bool {
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(w), Events: unix.POLLIN}}, int(d.Milliseconds()))
@@ -49,9 +51,7 @@ func TestTerminateReachesChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.exit(instance)
-	if !child.endsWithin(patience) {
-		t.Fatal("the child lives")
-	}
+	child.ends(t)
 }
 
 func TestChildrenEndWithTheProcess(t *testing.T) {
@@ -75,17 +75,18 @@ func TestChildrenEndWithTheProcess(t *testing.T) {
 		return // it is gone, and reaped
 	}
 	defer unix.Close(fd)
-	if !watched(fd).endsWithin(patience) {
-		t.Fatal("the child lives")
-	}
+	watched(fd).ends(t)
 }
 
 func TestEscapedChildDoesNotHoldUpTheEnd(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(c *process.Config) { c.OutputGrace = 3 * time.Second })
+	s := newStage(t, func(c *process.Config) { c.OutputGrace = 50 * time.Millisecond })
 	instance := s.start(s.spec("as=parent", "setsid"))
 	pid := s.line("pid ")
 	child := watch(t, pid)
+	if err := instance.Terminate(t.Context(), false); err != nil { // which does not reach the child
+		t.Fatal(err)
+	}
 	if exit := s.exit(instance); exit.Code != 0 {
 		t.Fatalf("ended with %v", exit)
 	}
@@ -96,7 +97,35 @@ func TestEscapedChildDoesNotHoldUpTheEnd(t *testing.T) {
 	if err := unix.Kill(number, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	child.endsWithin(patience)
+	child.ends(t)
+}
+
+// What a process has written is not lost when nobody has come to read it before the time for it is up.
+func TestLastWordsAreReadHoweverLate(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, func(c *process.Config) { c.OutputGrace = time.Nanosecond })
+	// The escaped child holds the output open, so its end is not what ends the reading.
+	if err := writeScript(s.root, "leave", "setsid sleep 1000 & echo child $!; echo last words; exit 4"); err != nil {
+		t.Fatal(err)
+	}
+	for range testkit.Sized(20, 200) {
+		spec := s.spec()
+		spec.Executable = []byte(`{"command": ["leave"]}`)
+		if exit := s.exit(s.start(spec)); exit.Code != 4 {
+			t.Fatalf("ended with %v", exit)
+		}
+		var said []string
+		for _, line := range s.rest() {
+			if pid, ok := strings.CutPrefix(line.Text, "child "); ok {
+				number, _ := strconv.Atoi(pid)
+				t.Cleanup(func() { _ = unix.Kill(number, unix.SIGKILL) })
+			}
+			said = append(said, line.Text)
+		}
+		if len(said) != 2 || said[1] != "last words" {
+			t.Fatalf("said %q", said)
+		}
+	}
 }
 
 // I1: an agent that is killed leaves no process that goes on with its lease.
@@ -116,14 +145,10 @@ func TestI1AgentDeathKillsTheProcess(t *testing.T) {
 		t.Fatal("the agent said nothing")
 	}
 	process := watch(t, strings.TrimPrefix(lines.Text(), "pid "))
-	if process.endsWithin(0) {
-		t.Fatal("the process ended before its agent")
-	}
+	process.lives(t)
 	if err := agent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = agent.Wait()
-	if !process.endsWithin(patience) {
-		t.Fatal("the process outlived its agent")
-	}
+	process.ends(t)
 }

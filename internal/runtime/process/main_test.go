@@ -3,6 +3,7 @@ package process_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -16,10 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // The test binary is also the backend that it runs: with a first argument "as=…" it
@@ -31,7 +31,9 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	flag.Parse()
+	_ = flag.Set("test.parallel", "8") // they wait more than they work
+	testkit.Main(m)
 }
 
 func play(part string, args []string) {
@@ -62,15 +64,16 @@ func play(part string, args []string) {
 		fmt.Println("pid", os.Getpid())
 		for range term {
 		}
-	case "parent": // has a deaf child; "leave" ends then, "setsid" moves the child out of the group
+	case "parent": // has a deaf child; "setsid" moves the child out of the group, and ends with 0 on SIGTERM
+		term := make(chan os.Signal, 1)
+		if args[0] == "setsid" {
+			signal.Notify(term, syscall.SIGTERM)
+		}
 		child := exec.Command(os.Args[0], "as=deaf")
 		child.Stdout = os.Stdout
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: args[0] == "setsid"}
 		must(child.Start())
-		if args[0] != "stay" {
-			return
-		}
-		select {}
+		<-term
 	case "flood": // writes this many MiB of lines
 		mebibytes, err := strconv.Atoi(args[0])
 		must(err)

@@ -3,6 +3,7 @@ package process_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
@@ -13,9 +14,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
-
-const patience = 20 * time.Second // how long a test waits for what must happen
 
 // stage is a runtime with a root, and the output of what it runs.
 type stage struct {
@@ -27,7 +27,7 @@ type stage struct {
 
 func newStage(t *testing.T, change func(*process.Config)) *stage {
 	t.Helper()
-	config := process.Config{Root: newRoot(t)}
+	config := process.Config{Root: newRoot(t), OutputGrace: testkit.Patience}
 	if change != nil {
 		change(&config)
 	}
@@ -69,15 +69,10 @@ func (s *stage) start(spec runtime.Spec) *process.Instance {
 // line waits for a line that begins so, and returns the rest of it.
 func (s *stage) line(prefix string) string {
 	s.t.Helper()
-	timeout := time.After(patience)
 	for {
-		select {
-		case line := <-s.lines:
-			if rest, ok := strings.CutPrefix(line.Text, prefix); ok {
-				return rest
-			}
-		case <-timeout:
-			s.t.Fatalf("no line %q came", prefix)
+		line := testkit.Receive(s.t, s.lines, fmt.Sprintf("the line %q comes", prefix))
+		if rest, ok := strings.CutPrefix(line.Text, prefix); ok {
+			return rest
 		}
 	}
 }
@@ -96,11 +91,7 @@ func (s *stage) rest() (lines []runtime.Line) {
 
 func (s *stage) exit(instance *process.Instance) runtime.Exit {
 	s.t.Helper()
-	select {
-	case <-instance.Done():
-	case <-time.After(patience):
-		s.t.Fatal("the instance did not end")
-	}
+	testkit.Receive(s.t, instance.Done(), "the instance ends")
 	return instance.Exit()
 }
 
@@ -187,7 +178,8 @@ func TestI8FloodIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(c *process.Config) { c.LogLines, c.LogBytes = 100, 32<<10 })
 	began := time.Now()
-	instance := s.start(s.spec("as=flood", "64"))
+	mebibytes := testkit.Sized(8, 64)
+	instance := s.start(s.spec("as=flood", strconv.Itoa(mebibytes)))
 	if exit := s.exit(instance); exit.Code != 0 {
 		t.Fatalf("ended with %v", exit)
 	}
@@ -208,16 +200,16 @@ func TestI8FloodIsBounded(t *testing.T) {
 	if passed > 100*seconds || passed < 100 {
 		t.Errorf("%d lines were passed on in %d s", passed, seconds)
 	}
-	if passed+dropped != 64*8192 {
-		t.Errorf("%d passed on and %d dropped of %d", passed, dropped, 64*8192)
+	if written := mebibytes * 8192; passed+dropped != written {
+		t.Errorf("%d passed on and %d dropped of %d", passed, dropped, written)
 	}
 }
 
 func TestNoticeComesWhileTheProcessIsSilent(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(c *process.Config) { c.LogLines = 1 })
-	// The second line is dropped, then nothing more is written.
-	if err := writeScript(s.root, "quiet", "echo one; echo two; exec sleep 1000"); err != nil {
+	// The second line, which comes with the first, is dropped, then nothing more is written.
+	if err := writeScript(s.root, "quiet", `printf 'one\ntwo\n'; exec sleep 1000`); err != nil {
 		t.Fatal(err)
 	}
 	spec := s.spec()

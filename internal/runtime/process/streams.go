@@ -42,6 +42,9 @@ func (s *stream) run() {
 			s.lines.Notify(time.Now())
 			continue
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.drain()
+		}
 		s.lines.End()
 		return
 	}
@@ -77,6 +80,29 @@ func (s *stream) read() error {
 		return io.EOF
 	}
 	return readErr
+}
+
+// drain reads what is in the pipe now, which on a busy machine may have lain there all the
+// time, and no more of it than a pipe holds: its writer may go on.
+func (s *stream) drain() {
+	const most = 64 << 10
+	raw, err := s.pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for total := 0; total < most; {
+			n, err := unix.Read(int(fd), s.lines.Space())
+			if errors.Is(err, syscall.EINTR) {
+				continue
+			}
+			s.lines.Read(max(n, 0))
+			if n <= 0 {
+				return
+			}
+			total += n
+		}
+	})
 }
 
 // finish makes run end when the time has come, although a child that escaped may

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,77 +15,100 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// mostPerProcess is what a process may cost the agent in the runtime, in bytes, of the
-// 64 KiB that a backend may cost it in all.
-const mostPerProcess = 24 << 10
+// crowd is many processes under one runtime.
+type crowd struct {
+	*heir
+	runtime.Adopter
+	t         *testing.T
+	instances []runtime.Instance
+}
 
-// TestI8ThousandProcessesCostLittle starts a thousand processes and measures what the
-// runtime holds for each: heap and stacks, and without the race detector, which holds
-// much of its own, resident memory.
-func TestI8ThousandProcessesCostLittle(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a thousand processes: left out with -short")
-	}
-	const count = 1000
+func newCrowd(t *testing.T) *crowd {
+	t.Helper()
 	h := newHeir(t)
 	if err := testkit.Build(t.Context(), filepath.Join(h.config.Root, "listener"), "./testdata/listener"); err != nil {
 		t.Fatal(err)
 	}
-	adopter := h.open(t)
-	spec := func(n int, ready *sync.WaitGroup) runtime.Spec {
+	return &crowd{heir: h, Adopter: h.open(t), t: t}
+}
+
+// growTo starts processes until there are so many, and all are ready.
+func (c *crowd) growTo(count int) {
+	c.t.Helper()
+	var ready sync.WaitGroup
+	for n := len(c.instances); n < count; n++ {
 		id := "b" + strconv.Itoa(n)
-		return runtime.Spec{
+		ready.Add(1)
+		instance, err := c.Adopter.Start(c.t.Context(), runtime.Spec{
 			BackendID: id, Executable: []byte(`{"command": ["listener"]}`),
 			Env: map[string]string{runtime.EnvBackendID: id},
 			Log: func(line runtime.Line) {
 				if line.Text != "ready" {
-					t.Errorf("%s said %q", id, line.Text)
+					c.t.Errorf("%s said %q", id, line.Text)
 				}
 				ready.Done()
 			},
+		})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.instances = append(c.instances, instance)
+	}
+	ready.Wait()
+}
+
+// end kills them, and sees that nothing is left.
+func (c *crowd) end() {
+	c.t.Helper()
+	for _, instance := range c.instances {
+		if err := instance.Terminate(c.t.Context(), true); err != nil {
+			c.t.Fatal(err)
 		}
 	}
-	run := func(from, to int) (instances []runtime.Instance) {
-		var ready sync.WaitGroup
-		for n := from; n < to; n++ {
-			ready.Add(1)
-			instance, err := adopter.Start(t.Context(), spec(n, &ready))
-			if err != nil {
-				t.Fatal(err)
-			}
-			instances = append(instances, instance)
+	for _, instance := range c.instances {
+		testkit.Receive(c.t, instance.Done(), "a process ends")
+		if exit := instance.Exit(); exit.Signal != "SIGKILL" {
+			c.t.Errorf("ended with %v", exit)
 		}
-		ready.Wait()
-		return instances
 	}
-	// What the first ones cost is not theirs.
-	instances := run(0, 20)
+	c.leftNothing(c.t)
+}
+
+// I1, I8: many processes at a time are started, found, measured and ended.
+func TestI1I8ManyProcessesAreKept(t *testing.T) {
+	t.Parallel()
+	c := newCrowd(t)
+	count := testkit.Sized(30, 1000)
+	c.growTo(count)
+	if usage, err := c.instances[count-1].Usage(t.Context()); err != nil || usage.MemUsed == 0 {
+		t.Errorf("usage %+v, %v", usage, err)
+	}
+	if ids, err := c.Find(t.Context()); err != nil || len(ids) != count {
+		t.Errorf("found %d, %v", len(ids), err)
+	}
+	c.end()
+}
+
+// mostPerProcess is what a process may cost the agent in the runtime, in bytes, of the
+// 64 KiB that a backend may cost it in all.
+const mostPerProcess = 24 << 10
+
+// I8: what the runtime holds for each of many processes, heap and stacks, and resident memory.
+func TestI8MemoryOfManyProcessesIsLittle(t *testing.T) {
+	// Not in parallel: it measures what this process holds.
+	c := newCrowd(t)
+	const first = 20 // what the first ones cost is not theirs
+	count := testkit.Sized(150, 1000)
+	c.growTo(first)
 	heap, resident := held(t)
-	instances = append(instances, run(20, 20+count)...)
+	c.growTo(first + count)
 	heapAfter, residentAfter := held(t)
 	perHeap, perResident := (heapAfter-heap)/count, (residentAfter-resident)/count
 	t.Logf("a process costs %d bytes of heap and stacks, %d of resident memory", perHeap, perResident)
-	if perHeap > mostPerProcess || !raceEnabled && perResident > mostPerProcess {
+	if perHeap > mostPerProcess || perResident > mostPerProcess {
 		t.Errorf("at most %d are allowed", mostPerProcess)
 	}
-	if usage, err := instances[count].Usage(t.Context()); err != nil || usage.MemUsed == 0 {
-		t.Errorf("usage %+v, %v", usage, err)
-	}
-	if ids, err := adopter.Find(t.Context()); err != nil || len(ids) != len(instances) {
-		t.Errorf("found %d, %v", len(ids), err)
-	}
-	for _, instance := range instances {
-		if err := instance.Terminate(t.Context(), true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, instance := range instances {
-		<-instance.Done()
-		if exit := instance.Exit(); exit.Signal != "SIGKILL" {
-			t.Errorf("ended with %v", exit)
-		}
-	}
-	h.leftNothing(t)
+	c.end()
 }
 
 // held is what this process holds: heap and stacks, and resident memory that is not of
@@ -94,6 +118,7 @@ func held(t *testing.T) (heap, resident int) {
 	for range 4 { // stacks shrink by half per collection
 		goruntime.GC()
 	}
+	debug.FreeOSMemory()
 	var stats goruntime.MemStats
 	goruntime.ReadMemStats(&stats)
 	status, err := os.ReadFile("/proc/self/status")
