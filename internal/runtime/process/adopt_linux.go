@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
@@ -39,7 +41,13 @@ func (r *Runtime) openState() error {
 	if err := os.MkdirAll(r.config.StateDir, 0o700); err != nil {
 		return err
 	}
-	r.census.drone = r.config.Drone
+	var dir unix.Stat_t
+	if err := unix.Stat(r.config.StateDir, &dir); err != nil {
+		return err
+	}
+	// It stays the same while anything can run that was started with it: for this boot.
+	r.state = fmt.Sprintf("%d:%d", dir.Dev, dir.Ino)
+	r.census.drone, r.census.state = r.config.Drone, r.state
 	running, err := r.census.take()
 	if err != nil {
 		return err
