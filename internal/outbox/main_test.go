@@ -79,11 +79,11 @@ func newRig(t *testing.T) *rig {
 	if err := s.Migrate(r.each); err != nil {
 		t.Fatal(err)
 	}
-	_, _, event, err := s.Register(r.each, "dr-a", &messages.RegisterRequest{Session: session, Cluster: "c.test"})
+	done, err := s.Register(r.each, "dr-a", &messages.RegisterRequest{Session: session, MachineID: "m", BootID: "b", Cluster: "c.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DeleteOutbox(r.each, []int64{event.ID}); err != nil {
+	if err := s.DeleteOutbox(r.each, []outbox.Row{done.Event}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {

@@ -215,5 +215,5 @@ func (s *Store) connectArgs(wants []lease.Want) []any {
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), firstLook.Seconds(), s.clock.trusted())
+	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), s.clock.trusted())
 }

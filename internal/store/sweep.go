@@ -56,8 +56,6 @@ const (
 	sweepBatch = 128
 	// putOff is for how long what one worker deals with is no other's.
 	putOff = 5 * time.Second
-	// firstLook is when a backend is looked at first: by then most have started.
-	firstLook = time.Minute
 	// keepaliveWithin is longer than what lies between two words of a proxy about an
 	// open connection (design, section 8), so a limit below it counts as this once
 	// somebody has been connected.

@@ -184,7 +184,7 @@ func TestMetricsCountTakeoversFailuresAndReconnects(t *testing.T) {
 	startWorker(t, w, "wo-a", options{url: "nats://" + link.Addr(), change: change})
 	startPeer(t, w, "dr-a")
 	w.connect(spawnKey("doc"))
-	_, err := w.db.Exec(t.Context(), "update lease set expires_at = now() - interval '1 second'")
+	_, err := w.db.Exec(t.Context(), "update lease set sealed_until = now() - interval '1 second'")
 	must(t, err)
 	w.connect(spawnKey("doc"))
 	s.want("lease_takeovers_total", 1)

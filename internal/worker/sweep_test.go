@@ -214,11 +214,14 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 		t.Errorf("a lost drone is given a backend: %v", refusal)
 	}
 
-	// It comes back in its session: told what it lost, and usable.
-	r := p.heartbeat(ready.BackendID, untaken.BackendID)
-	if slices.Sort(r.Lost); len(r.Renewed) != 0 || len(r.Lost) != 2 {
+	// Its session is over. It comes back in another one: told what it lost, and usable.
+	if _, refusal := w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{Session: p.session, Ready: true}); refusal == nil || refusal.Kind != messages.NotFound {
+		t.Errorf("the heartbeat of a session that is over: %v", refusal)
+	}
+	if r := p.register("s-again", ready.BackendID, untaken.BackendID); len(r.Lost) != 2 {
 		t.Errorf("the drone that came back is told %+v", r)
 	}
+	p.heartbeat()
 	p.consume()
 	next := w.connect(spawnKey("ready"))
 	p.awaitAction(next.BackendID, messages.SpawnID(next.BackendID))
