@@ -84,7 +84,7 @@ func (c *crowd) grow(ctx context.Context, n int) {
 func TestI8ThousandsOfWatchersCostNoConsumer(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
-	c.grow(testkit.Context(t), testkit.Sized(200, 5000))
+	c.grow(t.Context(), testkit.Sized(200, 5000)) // many small waits, none of which is bounded alone
 	wantNoConsumers(t, c.js)
 	close(c.proceed)
 	for b := range c.backends {

@@ -94,9 +94,9 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	t.Parallel()
 	testkit.NeedsDocker(t)
-	// So that the deadline is soon.
+	// So that the deadline is soon, but not before a slow machine has got there.
 	stack, err := dev.Start(testkit.Context(t), dev.Config{
-		Data: stackData(t), Runtime: dev.RuntimeFake, Terms: lease.Terms{TTL: 15 * time.Second}, Log: testkit.Logger(t),
+		Data: stackData(t), Runtime: dev.RuntimeFake, Terms: lease.Terms{TTL: 30 * time.Second}, Log: testkit.Logger(t),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,7 @@ func (c *devCmd) Run(r *run) error {
 		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
 		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
 		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
+		Grace:    r.trial.bound,
 		Retain:   c.Retain,
 		Terms:    c.terms(),
 		Version:  version(),

@@ -79,7 +79,11 @@ func TestDevAndClient(t *testing.T) {
 
 	dev.stop()
 	dev.ends(ExitOK)
-	want(t, "stderr of dev", dev.stderr.String(), "")
+	for line := range strings.Lines(dev.stderr.String()) {
+		if !strings.Contains(line, "trying again") { // as where a machine is slow
+			t.Errorf("dev says %s", line)
+		}
+	}
 }
 
 func TestDevTakenPort(t *testing.T) {

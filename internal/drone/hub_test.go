@@ -57,6 +57,8 @@ type hub struct {
 	refused                 map[string]bool     // by the drone, for want of room
 	progress                map[string][]string // the messages of loading
 	onRegister              func()
+	ignored                 int           // so many registrations are lost,
+	heard                   bool          // or only their answers are
 	slow                    time.Duration // before each answer to reports
 }
 
@@ -77,6 +79,8 @@ func newHub(tb testing.TB, url string) *hub {
 	return h
 }
 
+var errIgnored = errors.New("this is not answered")
+
 // up begins to answer, down stops: the workers are back, or away.
 func (h *hub) up() {
 	h.t.Helper()
@@ -87,6 +91,9 @@ func (h *hub) up() {
 	} {
 		sub, err := h.nc.Subscribe(subject, func(msg *nats.Msg) {
 			resp, err := handle(msg.Data)
+			if errors.Is(err, errIgnored) {
+				return
+			}
 			if err == nil {
 				_ = msg.Respond(messages.Encode(resp))
 				return
@@ -146,6 +153,12 @@ func (h *hub) register(data []byte) (any, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ignored > 0 {
+		if h.ignored--; h.heard {
+			h.session = req.Session
+		}
+		return nil, errIgnored
+	}
 	if last := len(h.registrations) - 1; last >= 0 && h.registrations[last].Session == req.Session {
 		h.comparisons = append(h.comparisons, req)
 		h.compare = false

@@ -138,6 +138,28 @@ func TestUnknownSessionBeginsANewOneWithWhatRuns(t *testing.T) {
 	h.await("b-2", messages.Ready)
 }
 
+// I5: a registration that is lost, or its answer, is made again, and then all is told.
+func TestI5LostRegistrationOfANewSessionIsRepeated(t *testing.T) {
+	t.Parallel()
+	for name, heard := range map[string]bool{"the request is lost": false, "the answer is lost": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, rt, _ := rig(t)
+			h.spawn("b-1", fake.Script{ExitCode: 4}.Executable())
+			h.await("b-1", messages.Ready)
+			h.set(func() { h.session, h.ignored, h.heard = "superseded", 2, heard })
+			testkit.Eventually(t, "the drone registers again", func() bool { return len(h.registered()) > 1 })
+			if second := h.registered()[1]; !slices.Equal(second.Backends, []string{"b-1"}) {
+				t.Fatalf("registered %+v", second)
+			}
+			_ = rt.Live()[0].Terminate(t.Context(), false)
+			if got := h.end("b-1"); got.ExitCode == nil || *got.ExitCode != 4 {
+				t.Fatalf("ended as %+v", got)
+			}
+		})
+	}
+}
+
 func TestNATSServerThatLostItsDataIsUsedAgain(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)

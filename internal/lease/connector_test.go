@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
@@ -29,14 +30,11 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{dsn: testkit.Postgres(t)}
-	s, err := store.Open(t.Context(), store.Config{DSN: r.dsn})
+	s, err := store.Open(t.Context(), store.Config{DSN: r.dsn, Terms: lease.Terms{TTL: time.Hour}}) // the drone is to live however long it takes
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	r.Store = s
 	if _, err := s.Register(t.Context(), "dr-a", &messages.RegisterRequest{Session: "s-1", MachineID: "m", BootID: "b", Cluster: cluster}); err != nil {
 		t.Fatal(err)

@@ -147,12 +147,20 @@ func (s *stack) role(name string, ready <-chan struct{}, run func(ctx context.Co
 	}
 }
 
-// connect asks for a backend as a web tier does.
-func (s *stack) connect(req messages.ConnectRequest) messages.ConnectResponse {
+// connect asks for a backend as a web tier does, again while there is no drone: one that
+// believes its consumer dead, as on a machine that stood still, is away until it has registered anew.
+func (s *stack) connect(req messages.ConnectRequest) (resp messages.ConnectResponse) {
 	s.t.Helper()
 	ctx := testkit.Context(s.t)
-	resp, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
-	must(s.t, err)
+	testkit.Eventually(s.t, "a drone takes a backend", func() bool {
+		var err error
+		resp, err = bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
+		if messages.KindOf(err) == messages.NoDroneAvailable {
+			return false
+		}
+		must(s.t, err)
+		return true
+	})
 	return resp
 }
 

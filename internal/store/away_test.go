@@ -14,21 +14,19 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// linked gives a store whose way to its database can fail.
-func linked(t *testing.T) (*store.Store, *testkit.FaultProxy) {
+// linked gives a store whose way to its database can fail. It counts as away when it does
+// not accept a connection for so many seconds.
+func linked(t *testing.T, awayAfter int) (*store.Store, *testkit.FaultProxy) {
 	t.Helper()
 	link := testkit.NewFaultProxy(t, testkit.Cluster(t).TCPAddr())
 	host, port, _ := strings.Cut(link.Addr(), ":")
 	// The last of a word counts.
-	dsn := fmt.Sprintf("%s host=%s port=%s sslmode=disable", testkit.Postgres(t), host, port)
+	dsn := fmt.Sprintf("%s host=%s port=%s sslmode=disable connect_timeout=%d", testkit.Postgres(t), host, port, awayAfter)
 	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	return s, link
 }
 
@@ -41,7 +39,7 @@ func asks(ctx context.Context, s *store.Store) error {
 // statement until its deadline.
 func TestI8HangingDatabaseIsUnavailableAtOnce(t *testing.T) {
 	t.Parallel()
-	s, link := linked(t)
+	s, link := linked(t, 5) // on a slow machine too it takes less when it is there
 	var failed atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	var asking sync.WaitGroup
@@ -84,10 +82,10 @@ func TestI8HangingDatabaseIsUnavailableAtOnce(t *testing.T) {
 // A statement that takes its time, on a lock, is no sign of a database that is away.
 func TestSlowStatementIsNotCut(t *testing.T) {
 	t.Parallel()
-	s, link := linked(t)
+	s, link := linked(t, int(testkit.Patience.Seconds()))
 	link.Delay(200 * time.Millisecond)
-	for range 2 {
-		if err := s.Sleep(t.Context(), 3*time.Second); err != nil {
+	for range 2 { // each longer than it takes to doubt that the database is there
+		if err := s.Sleep(t.Context(), 2*time.Second); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -24,7 +25,7 @@ import (
 // by what looks for anything due or any drone, which is not said here.
 var planned = []string{"lease", "backend", "token"}
 
-const manyRows = 50_000
+var manyRows = testkit.Sized(5000, 50_000)
 
 // used makes a database in use: 20 drones; keys with backends, of which a tenth
 // live, and tokens.

@@ -18,8 +18,8 @@ const (
 	// silence is how long an answer may be awaited until it is doubted that the
 	// database is there. A statement may well take longer.
 	silence = time.Second
-	// probeTimeout bounds the question that settles it.
-	probeTimeout = 2 * time.Second
+	// defaultProbeTimeout bounds the question that settles it.
+	defaultProbeTimeout = 2 * time.Second
 	// lookEvery is how often it is looked for silence. It costs no round trip.
 	lookEvery = 250 * time.Millisecond
 	// returnPause is the longest pause between the questions while it is away.
@@ -38,6 +38,8 @@ var errAway = errors.New("it is known to be away")
 type link struct {
 	dial  pgconn.DialFunc
 	probe func(ctx context.Context) error
+	// probeTimeout bounds one probe.
+	probeTimeout time.Duration
 	// reset closes the pool's idle connections, for which a break of one is none of theirs yet.
 	reset func()
 	// suspect holds one suspicion.
@@ -68,10 +70,13 @@ func nowNanos() int64 { return int64(time.Since(clock)) }
 
 // newLink puts a link below the connections that config makes. The caller sets reset
 // and calls run.
-func newLink(config *pgx.ConnConfig) *link {
+func newLink(config *pgx.ConnConfig, probeTimeout time.Duration) *link {
 	direct := config.Copy()
 	direct.ConnectTimeout = probeTimeout
-	l := &link{dial: config.DialFunc, suspect: make(chan struct{}, 1), stopped: make(chan struct{}), lines: make(map[*line]struct{})}
+	l := &link{
+		dial: config.DialFunc, probeTimeout: probeTimeout,
+		suspect: make(chan struct{}, 1), stopped: make(chan struct{}), lines: make(map[*line]struct{}),
+	}
 	l.present, l.leave = context.WithCancel(context.Background())
 	l.probe = func(ctx context.Context) error {
 		conn, err := pgx.ConnectConfig(ctx, direct)
@@ -207,7 +212,7 @@ func (l *link) silent() bool {
 func (l *link) settle(ctx context.Context) {
 	for pause := lookEvery / 4; ; pause = min(2*pause, returnPause) {
 		began := time.Now()
-		probing, cancel := context.WithTimeout(ctx, probeTimeout)
+		probing, cancel := context.WithTimeout(ctx, l.probeTimeout)
 		err := l.probe(probing)
 		cancel()
 		if ctx.Err() != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/worker"
@@ -47,15 +48,28 @@ type nation struct {
 // vitals are what must stay flat, by name.
 type vitals map[string]int
 
-var livesFlag = flag.Int("lives", 20_000, "how many backends live and end in TestI8ManyLivesLeaveNothingBehind")
+var livesFlag = flag.Int("lives", testkit.Sized(1000, 20_000), "how many backends live and end in TestI8ManyLivesLeaveNothingBehind")
 
 // Backends live and end, and everything is as it was after half of them, by when tables have
 // been as full of dead rows as they ever are: tables and their indexes, streams, the workers'
-// memory, and what a connect costs, in pages that its statement touches. `make soak` has more of them.
-func TestI8ManyLivesLeaveNothingBehind(t *testing.T) {
-	t.Parallel()
+// memory (not under the race detector), and what a connect costs, in pages that its statement
+// touches. `make soak` has more of them.
+//
+// No other test runs beside it, whose memory and goroutines would be counted too.
+func TestI8ManyLivesLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // see above
+	manyLives(t, *livesFlag)
+}
+
+// The same in full size, without the race detector, for the workers' memory.
+func TestI8MemoryAfterManyLives(t *testing.T) { //nolint:paralleltest // as above
+	testkit.Long(t)
+	manyLives(t, *livesFlag)
+}
+
+func manyLives(t *testing.T, lives int) {
+	t.Helper()
 	const rounds = 10
-	lives := *livesFlag / rounds
+	lives /= rounds
 	n := newNation(t, lives)
 	var after []vitals
 	for round := range rounds {
@@ -90,6 +104,7 @@ func least(name string, rounds []vitals) int {
 func newNation(t *testing.T, lives int) *nation {
 	t.Helper()
 	d := newDB(t)
+	d.Store = openWith(t, d.raw.Config().ConnString(), lease.Terms{TTL: time.Hour}) // no lease is to expire
 	server := testkit.NATS(t)
 	n := &nation{db: d, nc: testkit.Conn(t, server.URL()), clock: 1000}
 	var err error
@@ -100,7 +115,7 @@ func newNation(t *testing.T, lives int) *nation {
 	for _, table := range tables {
 		d.exec(`alter table ` + table + ` set (vacuum_truncate = off)`)
 	}
-	// Released leases are a day old at once, and every other token expires after a second.
+	// Released leases are a day old at once, and every other token expires soon.
 	d.exec(`
 create function release_earlier() returns trigger language plpgsql as $$
 begin
@@ -111,7 +126,7 @@ end $$;
 create trigger earlier before update on lease for each row
     when (old.released_at is null and new.released_at is not null) execute function release_earlier();
 create function expire_earlier() returns trigger language plpgsql as $$
-begin new.expires_at := now() + interval '1 second'; return new; end $$;
+begin new.expires_at := now() + interval '200 ms'; return new; end $$;
 create trigger earlier before insert on token for each row
     when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
 	n.spawn = newExplainer(t, d, store.ConnectSQL, 24)
@@ -140,7 +155,7 @@ func (n *nation) work(name, url string) {
 			Name: name, DefaultCluster: cluster, OnReady: func() { close(ready) },
 			// Less than testkit's, for the test keeps it all in the memory that is looked at.
 			Log:    slog.New(slog.NewTextHandler(n.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
-			Retain: time.Second, RetainEvery: 50 * time.Millisecond,
+			Retain: 200 * time.Millisecond, RetainEvery: 50 * time.Millisecond,
 		}, conn, n.Store)
 	}()
 	n.t.Cleanup(func() {
@@ -149,11 +164,7 @@ func (n *nation) work(name, url string) {
 			n.t.Error(err)
 		}
 	})
-	select {
-	case <-ready:
-	case <-time.After(soon):
-		n.t.Fatal("the worker does not become ready")
-	}
+	testkit.Receive(n.t, ready, "the worker is ready")
 }
 
 // shortenStreams makes a day pass sooner in the stream of events too: it is full after about
@@ -186,7 +197,9 @@ func (n *nation) take() {
 
 func (n *nation) ask(subject string, request, response any) {
 	n.t.Helper()
-	msg, err := n.nc.Request(subject, messages.Encode(request), soon)
+	msg, err := n.nc.RequestMsg(&nats.Msg{
+		Subject: subject, Data: messages.Encode(request), Header: nats.Header{messages.HeaderTimeout: {testkit.Patience.String()}},
+	}, testkit.Patience)
 	if err == nil && msg.Header.Get("Nats-Service-Error") != "" {
 		err = fmt.Errorf("%s", msg.Data)
 	}
@@ -293,11 +306,14 @@ func (n *nation) vitals() vitals {
 		}
 		v[name+" kB"], v[name+" subjects"] = int(info.State.Bytes/1024), len(info.State.Subjects)
 	}
-	runtime.GC()
-	runtime.GC() // pools keep what they have over one
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
-	v["heap kB"], v["goroutines"] = int(mem.HeapAlloc/1024), runtime.NumGoroutine()
+	if !testkit.RaceDetector {
+		runtime.GC()
+		runtime.GC() // pools keep what they have over one
+		var mem runtime.MemStats
+		runtime.ReadMemStats(&mem)
+		v["heap kB"] = int(mem.HeapAlloc / 1024)
+	}
+	v["goroutines"] = runtime.NumGoroutine()
 	v["spawn pages"] = n.pages(n.spawn, connectArgs("k-new"))
 	v["join pages"] = n.pages(n.spawn, connectArgs("open-1"))
 	return v

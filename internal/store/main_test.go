@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -21,8 +20,6 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const (
-	// soon is longer than anything here takes.
-	soon    = 20 * time.Second
 	cluster = "c.test"
 	session = "s-1"
 )
@@ -54,7 +51,12 @@ func newDB(t testing.TB) *db {
 
 func open(t testing.TB, dsn string) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 6})
+	return openWith(t, dsn, lease.DefaultTerms)
+}
+
+func openWith(t testing.TB, dsn string, terms lease.Terms) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 6, Terms: terms})
 	if err != nil {
 		t.Fatal(err)
 	}

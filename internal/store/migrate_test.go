@@ -11,7 +11,7 @@ import (
 
 func TestMigrateTwiceAndByTwoAtOnce(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := testkit.EmptyPostgres(t)
 	ended := make(chan error)
 	for range 2 {
 		s := open(t, dsn)

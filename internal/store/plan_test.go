@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // plan is a node of what explain gives.
@@ -112,10 +113,13 @@ func wantWalk(t *testing.T, p *plan, index string, most float64) {
 }
 
 const (
-	fewDrones    = 10
-	manyDrones   = 2000
-	fewBackends  = 40
-	manyBackends = 20_000
+	fewDrones   = 10
+	fewBackends = 40
+)
+
+var (
+	manyDrones   = testkit.Sized(500, 2000)
+	manyBackends = testkit.Sized(5000, 20_000)
 )
 
 // fill makes drones and backends, live ones that are due only later, and ended ones.
@@ -192,11 +196,11 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 		args []string
 		most float64
 	}{
-		"placeable": {store.PlaceableSQL, []string{"20"}, 4 * manyDrones},
+		"placeable": {store.PlaceableSQL, []string{"20"}, float64(4 * manyDrones)},
 		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
 		"orphans":   {store.OrphansSQL, []string{"'dr-1'", "'{}'", "'{s-1}'", "'s-2'", "60"}, 20},
 		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3", "4", "60", "'infinity'"}, 3},
-		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, 2 * manyBackends},
+		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, float64(2 * manyBackends)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -225,16 +229,20 @@ func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 	d := newDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
+	updates := d.counting()
+	was := map[string]int{}
+	for _, table := range []string{"session", "connection", "proxy"} {
+		was[table], _ = updates(table)
+	}
 	for range 5 {
 		d.renew("dr-a", session, "b-1")
 		if err := d.Keepalive(t.Context(), "px-a", []string{"b-1"}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	d.exec(`select pg_stat_force_next_flush()`)
-	for _, table := range []string{"session", "connection", "proxy", "backend", "lease"} {
-		if cold := one[int](d, `select n_tup_upd - n_tup_hot_upd from pg_stat_user_tables where relname = $1`, table); cold != 0 {
-			t.Errorf("%d updates of %s changed its indexes", cold, table)
+	for table := range was {
+		if all, cold := updates(table); cold != 0 || all < was[table]+4 {
+			t.Errorf("%d of %d updates of %s changed its indexes", cold, all-was[table], table)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // aged makes a number of each thing that retention deletes, named by the numbers after from; some of them, all
@@ -50,7 +51,8 @@ func TestI8RetentionIsOneWalkAlongAnIndexHoweverMuchThereIs(t *testing.T) {
 				t.Logf("%d blocks\n%s", p.Hit+p.Read, p)
 				return p.Hit + p.Read
 			}
-			const few, many, past = 30, 20_000, 10
+			const few, past = 30, 10
+			many := testkit.Sized(3000, 20_000)
 			d.aged(0, few, past)
 			atFirst := blocks()
 			for i, plan := range []string{"old", "new"} {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,9 @@ import (
 
 // Config says which database. DSN is required.
 type Config struct {
-	// DSN is a Postgres URL or keyword/value string.
+	// DSN is a Postgres URL or keyword/value string. Its connect_timeout says how long the
+	// database may take to accept a connection before it counts as away (2 s where it
+	// says nothing); its statement_timeout and the like hold instead of the store's own.
 	DSN string
 	// MaxConns bounds the pool. Default 8.
 	MaxConns int
@@ -51,18 +54,24 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		cfg.Terms = lease.DefaultTerms
 	}
 	pc.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000))
-	pc.ConnConfig.ConnectTimeout = 3 * time.Second
-	maps.Copy(pc.ConnConfig.RuntimeParams, map[string]string{
-		"application_name":                    "jetway",
-		"jit":                                 "off",
-		"plan_cache_mode":                     "force_generic_plan",
-		"enable_seqscan":                      "off",
+	probeTimeout := cmp.Or(pc.ConnConfig.ConnectTimeout, defaultProbeTimeout)
+	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 3*time.Second)
+	params := pc.ConnConfig.RuntimeParams
+	for name, value := range map[string]string{
 		"statement_timeout":                   "15s",
 		"lock_timeout":                        "5s",
 		"idle_in_transaction_session_timeout": "15s",
-		"timezone":                            "UTC",
+	} {
+		params[name] = cmp.Or(params[name], value)
+	}
+	maps.Copy(params, map[string]string{
+		"application_name": "jetway",
+		"jit":              "off",
+		"plan_cache_mode":  "force_generic_plan",
+		"enable_seqscan":   "off",
+		"timezone":         "UTC",
 	})
-	link := newLink(pc.ConnConfig)
+	link := newLink(pc.ConnConfig, probeTimeout)
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("open the Postgres pool: %w", err)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev/natsd"
 	"github.com/jetway-project/jetway/internal/dev/postgres"
+	"github.com/jetway-project/jetway/internal/store"
 )
 
 // shared is the one cluster of a test binary, started by the first test that asks.
@@ -32,6 +33,9 @@ var shared struct {
 	dir     string
 	err     error
 	count   atomic.Int64
+
+	migrate    sync.Once
+	migrateErr error
 }
 
 // Main runs the tests of a package, ends what they shared, with each of ends and then the
@@ -66,14 +70,65 @@ var ignored = []goleak.Option{
 	goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"),
 }
 
-// Postgres gives the DSN of a fresh database, dropped when the test ends.
+// Postgres gives the DSN of a fresh database that has Jetway's tables, dropped when the
+// test ends.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	c := Cluster(t)
+	shared.migrate.Do(func() { shared.migrateErr = migrate(c.DSN()) })
+	if shared.migrateErr != nil {
+		t.Fatal("migrate a database for the tests: ", shared.migrateErr)
+	}
+	return database(t, " template "+template)
+}
+
+// EmptyPostgres gives the DSN of a fresh database without tables.
+func EmptyPostgres(t testing.TB) string {
+	t.Helper()
+	return database(t, "")
+}
+
+func database(t testing.TB, like string) string {
+	t.Helper()
+	c := Cluster(t)
 	name := fmt.Sprintf("t%d", shared.count.Add(1))
-	execute(t, c.DSN(), "create database "+name)
+	// By the log: half of what it costs to copy the files, as measured, and no checkpoint.
+	execute(t, c.DSN(), "create database "+name+like+" strategy wal_log")
 	t.Cleanup(func() { execute(t, c.DSN(), "drop database if exists "+name+" with (force)") })
-	return c.DSN() + " dbname=" + name
+	return c.DSN() + " dbname=" + name + patient()
+}
+
+// patient is for a database on a slow machine: only what hangs is given up.
+func patient() string {
+	s := int(Patience.Seconds())
+	return fmt.Sprintf(" connect_timeout=%d statement_timeout=%[2]d lock_timeout=%[2]d idle_in_transaction_session_timeout=%[2]d", s, 1000*s)
+}
+
+// template is the migrated database that the tests' are copies of.
+const template = "migrated"
+
+func migrate(dsn string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, "create database "+template+" strategy wal_log"); err != nil {
+		return err
+	}
+	st, err := store.Open(ctx, store.Config{DSN: dsn + " dbname=" + template + patient()})
+	if err != nil {
+		return err
+	}
+	err = st.Migrate(ctx)
+	st.Close()
+	// Nobody may be in a database that is copied.
+	for used := true; err == nil && used; {
+		err = conn.QueryRow(ctx, "select exists (select from pg_stat_activity where datname = $1)", template).Scan(&used)
+	}
+	return err
 }
 
 // Cluster gives the cluster that the tests of this binary share.
@@ -86,6 +141,11 @@ func Cluster(t testing.TB) *postgres.Cluster {
 		}
 		if shared.err == nil {
 			shared.cluster, shared.err = start(filepath.Join(shared.dir, "pg"))
+		}
+		if shared.err == nil {
+			// What it does, and keeps from being done meanwhile, comes at no certain time.
+			execute(t, shared.cluster.DSN(), "alter system set autovacuum = off")
+			execute(t, shared.cluster.DSN(), "select pg_reload_conf()")
 		}
 	})
 	if shared.err != nil {
@@ -125,7 +185,7 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 }
 
 func start(dir string) (*postgres.Cluster, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), max(Patience, 5*time.Minute)) // it may have to be installed
 	defer cancel()
 	binaries, err := postgres.Ensure(ctx, os.Stderr)
 	if err != nil {
@@ -167,7 +227,7 @@ func locked(path string) bool {
 
 func execute(t testing.TB, dsn, sql string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
@@ -190,7 +250,7 @@ func NATS(t testing.TB) *natsd.Server {
 // Conn connects to a server until the test ends.
 func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	nc, err := nats.Connect(url, append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, opts...)...)
+	nc, err := nats.Connect(url, append([]nats.Option{nats.Timeout(Patience), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
