@@ -24,7 +24,7 @@ create table session (
 
 -- That due_at is finite is said for the sweep alone to use the index.
 create index session_due on session (due_at) where sealed_at is null and due_at > '-infinity';
-create index session_sealed on session (expires_at) where sealed_at is not null;
+create index session_sealed on session (sealed_at) where sealed_at is not null;
 
 -- What holds a lease now goes on holding it until it would have ended, in a session that nobody renews.
 insert into session (drone, id, machine_id, boot_id, expires_at, sealed_at, timeline, drone_time_ms, due_at)
