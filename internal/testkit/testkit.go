@@ -124,10 +124,24 @@ func migrate(dsn string) error {
 	}
 	err = st.Migrate(ctx)
 	st.Close()
+	if err == nil {
+		err = unset(ctx, dsn+" dbname="+template)
+	}
 	// Nobody may be in a database that is copied.
 	for used := true; err == nil && used; {
 		err = conn.QueryRow(ctx, "select exists (select from pg_stat_activity where datname = $1)", template).Scan(&used)
 	}
+	return err
+}
+
+// unset leaves it to each test how long its leases live.
+func unset(ctx context.Context, dsn string) error {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "delete from setting")
 	return err
 }
 
