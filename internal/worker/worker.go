@@ -247,14 +247,15 @@ func (w *worker) prepare(ctx context.Context) error {
 		w.log.Warn("cannot start yet, trying again", "in", d.Round(time.Millisecond), "err", err)
 	}
 	return backoff.RetryNotify(func() error {
-		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		if err := w.store.Migrate(tryCtx); err != nil {
+		// A migration takes as long as it takes: cancelled, it would begin anew and never end.
+		if err := w.store.Migrate(ctx); err != nil {
 			if messages.KindOf(err) == messages.Unavailable {
 				return err
 			}
 			return backoff.Permanent(err)
 		}
+		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
 		return bus.EnsureStreams(tryCtx, w.js, w.cfg.Replicas)
 	}, backoff.WithContext(wait, ctx), notify)
 }
