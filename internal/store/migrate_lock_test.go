@@ -102,7 +102,7 @@ func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 		migrated <- s.MigrateWith(t.Context(), with(t,
 			"create table before_it ()",
 			"alter table lease add column test_a int; alter table backend add column test_b int",
-			"---- tern: disable-tx ----\ncreate index concurrently test_index on drone (heard_at)",
+			"---- tern: disable-tx ----\ncreate index concurrently test_index on drone (pool)",
 		))
 	}()
 
@@ -159,7 +159,7 @@ func TestConcurrentMigrationWaitsForTransactionsAndNotForItsSuccessors(t *testin
 	dsn := testkit.Postgres(t)
 	d := newDBAt(t, dsn)
 	end := reader(t, dsn, "drone")
-	files := with(t, "---- tern: disable-tx ----\ncreate index concurrently test_index on drone (heard_at)")
+	files := with(t, "---- tern: disable-tx ----\ncreate index concurrently test_index on drone (pool)")
 	migrated := make(chan error)
 	var logs []*said
 	for range 3 {
