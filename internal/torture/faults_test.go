@@ -13,12 +13,13 @@ import (
 
 // fault is one fault that was done, from when to when.
 type fault struct {
-	kind, target string
-	from, to     time.Duration
+	kind
+	target   string
+	from, to time.Duration
 }
 
 func (f fault) String() string {
-	return fmt.Sprintf("%9.3fs %9.3fs  %-18s %s", f.from.Seconds(), f.to.Seconds(), f.kind, f.target)
+	return fmt.Sprintf("%9.3fs %9.3fs  %-18s %s", f.from.Seconds(), f.to.Seconds(), f.name, f.target)
 }
 
 // kind is one sort of fault: how often it is chosen, and how it is done. do returns
@@ -137,7 +138,7 @@ func (f *faults) try(ctx context.Context, k kind, random *rand.Rand) bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.done = append(f.done, fault{k.name, target, from, f.s.now()})
+	f.done = append(f.done, fault{k, target, from, f.s.now()})
 	return true
 }
 

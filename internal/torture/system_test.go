@@ -67,7 +67,8 @@ func (s *system) now() time.Duration { return time.Since(s.start) }
 func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	t.Helper()
 	s := &system{t: t, dir: dir, start: time.Now()}
-	s.mark = "JETWAY_TORTURE_RUN=" + strconv.FormatUint(rand.Uint64(), 36)
+	run := strconv.FormatUint(rand.Uint64(), 36)
+	s.mark = "JETWAY_TORTURE_RUN=" + run
 	env = append(env, s.mark)
 	s.register = startRegister(t, s.start)
 	s.pg = testkit.OwnCluster(t)
@@ -83,7 +84,7 @@ func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	}
 	root := s.backends()
 	for i := range 3 {
-		name := fmt.Sprintf("dr-%d", i+1)
+		name := fmt.Sprintf("dr-%s-%d", run, i+1) // one agent of a machine has it, whatever else runs there
 		data := newDisk(t, filepath.Join(dir, name))
 		s.disks = append(s.disks, data)
 		s.drones = append(s.drones, s.role(jetway, env, name, "drone", "--cluster", cluster,
