@@ -55,11 +55,18 @@ var kinds = []kind{
 	{"isolate drone", 3, "isolated drone", false, (*faults).isolateDrone},
 	{"duplicate", 6, "", true, (*faults).duplicate},
 	{"full disk", 4, "", false, (*faults).fullDisk},
+	{"replace machine", 4, "machine", false, (*faults).replaceMachine},
+	{"copy machine", 2, "machine", false, (*faults).copyMachine},
+	{"change ttl", 3, "ttl", false, (*faults).changeTTL},
+	{"hold snapshot", 2, "snapshot", true, (*faults).holdSnapshot},
+	{"list", 3, "list", false, (*faults).list},
+	{"lose quorum", 2, "node", false, (*faults).loseQuorum},
 }
 
 // faults does faults at random.
 type faults struct {
-	s *system
+	s     *system
+	asker *asker
 	// only, where not empty, are the kinds to choose from.
 	only map[string]bool
 	// small has each kind done once, and each for a moment.
@@ -71,8 +78,8 @@ type faults struct {
 	held sync.WaitGroup
 }
 
-func newFaults(s *system, only ...string) *faults {
-	f := &faults{s: s, busy: map[string]bool{}, only: map[string]bool{}}
+func newFaults(s *system, asker *asker, only ...string) *faults {
+	f := &faults{s: s, asker: asker, busy: map[string]bool{}, only: map[string]bool{}}
 	for _, name := range only {
 		f.only[name] = true
 	}
@@ -144,6 +151,9 @@ func (f *faults) try(ctx context.Context, k kind, random *rand.Rand) bool {
 
 // allows says whether a kind is to be chosen from.
 func (f *faults) allows(k kind) bool {
+	if k.alone == "machine" && !canMakeMachines() {
+		return false
+	}
 	if f.small && k.name == "full disk" && !f.s.disks[0].mounted {
 		return false
 	}

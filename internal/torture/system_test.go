@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -47,6 +48,8 @@ type system struct {
 	proxyAddrs               []string
 	disks                    []*disk // of the drones
 	roles                    int
+	machines                 atomic.Int64
+	jetway                   string
 
 	mu    sync.Mutex
 	wrong []string
@@ -66,7 +69,7 @@ func (s *system) now() time.Duration { return time.Since(s.start) }
 // newSystem starts everything and waits until it answers. env goes to all of Jetway's processes.
 func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	t.Helper()
-	s := &system{t: t, dir: dir, start: time.Now()}
+	s := &system{t: t, dir: dir, start: time.Now(), jetway: jetway}
 	run := strconv.FormatUint(rand.Uint64(), 36)
 	s.mark = "JETWAY_TORTURE_RUN=" + run
 	env = append(env, s.mark)

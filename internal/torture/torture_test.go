@@ -75,7 +75,8 @@ func torture(t *testing.T, dir, jetway string, length time.Duration, only []stri
 	t.Logf("seed %d; again with: make torture SEED=%d DURATION=%s", number, number, length)
 	s := newSystem(t, dir, jetway, env...)
 	s.audit = startAudit(t, s)
-	c, f := newClients(s), newFaults(s, only...)
+	c := newClients(s)
+	f := newFaults(s, c.asker, only...)
 	f.small = length == 0
 	s.awaitQuiet(c)
 	before := s.memory()
