@@ -60,6 +60,7 @@ var kinds = []kind{
 	{"change ttl", 3, "ttl", false, (*faults).changeTTL},
 	{"hold snapshot", 2, "snapshot", true, (*faults).holdSnapshot},
 	{"list", 3, "list", false, (*faults).list},
+	{"step clock", 2, "clock", false, (*faults).stepClock},
 	{"lose quorum", 2, "node", false, (*faults).loseQuorum},
 }
 
@@ -152,6 +153,9 @@ func (f *faults) try(ctx context.Context, k kind, random *rand.Rand) bool {
 // allows says whether a kind is to be chosen from.
 func (f *faults) allows(k kind) bool {
 	if k.alone == "machine" && !canMakeMachines() {
+		return false
+	}
+	if k.alone == "clock" && f.s.pgClock.file == "" {
 		return false
 	}
 	if f.small && k.name == "full disk" && !f.s.disks[0].mounted {

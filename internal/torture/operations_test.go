@@ -148,6 +148,19 @@ func (f *faults) list(ctx context.Context, random *rand.Rand) string {
 	return "by six"
 }
 
+// stepClock sets the database's clock forth or back, and sets it right again.
+func (f *faults) stepClock(ctx context.Context, random *rand.Rand) string {
+	by := 20*time.Second + time.Duration(random.Int64N(int64(40*time.Second)))
+	if random.IntN(2) == 0 {
+		by = -by
+	}
+	by = by.Round(time.Second)
+	f.s.setClock(by)
+	sleep(ctx, f.span(random))
+	f.s.setClock(0)
+	return by.String()
+}
+
 // loseQuorum ends two of the three nodes for longer than a heartbeat, or than a lease: no stream
 // takes anything, while who is at the third asks and is answered.
 func (f *faults) loseQuorum(ctx context.Context, random *rand.Rand) string {

@@ -39,6 +39,7 @@ type system struct {
 	register *register
 	pg       *postgres.Cluster
 	audit    *audit
+	pgClock  *databaseClock
 
 	nodes, workers, drones, proxies []*proc
 	// routes lead to the nodes from each other, database from the workers to Postgres,
@@ -74,7 +75,8 @@ func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	s.mark = "JETWAY_TORTURE_RUN=" + run
 	env = append(env, s.mark)
 	s.register = startRegister(t, s.start)
-	s.pg = testkit.OwnCluster(t)
+	s.pgClock = newDatabaseClock(t)
+	s.pg = testkit.OwnCluster(t, s.pgClock.wrap)
 	t.Cleanup(s.kill)
 	s.startNodes()
 	for i := range 2 {
