@@ -15,6 +15,8 @@ var (
 	LostDronesSQL = lostDronesSQL
 	PlaceableSQL  = placeableSQL
 	DronesSQL     = dronesSQL
+	LiveSQL       = liveSQL
+	LiveOfSQL     = liveOfSQL
 	OrphansSQL    = orphansSQL
 	HeartbeatSQL  = heartbeatSQL
 )
