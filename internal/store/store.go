@@ -121,15 +121,31 @@ func code(err error) string {
 }
 
 // wrap says what was being done, and makes an error of kind Unavailable of what
-// comes from a database that is away, starting, stopping or out of time.
+// comes from a database that is away, starting, stopping or out of time. Out of time is said as that: it
+// may be there, and the asker's deadline have been short.
 func wrap(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if late(err) {
+		return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "not settled in time"), err)
 	}
 	if away(err) {
 		return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "the database cannot be reached"), err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// late says that there was no time left, for us or the database, and nothing that it is away.
+func late(err error) bool {
+	var connErr *pgconn.ConnectError
+	switch c := code(err); {
+	case c != "":
+		return c == codeCanceled || c == codeLockTimeout
+	case errors.Is(err, errAway) || errors.As(err, &connErr):
+		return false
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 func away(err error) bool {
