@@ -218,7 +218,7 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 // tell tells it once. What could not be told is told with the next full report.
 func (p *Proxy) tell(ctx context.Context, who func() (report, uint64)) {
 	said, mark := who()
-	for some := range slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxRenewals) {
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxKeepalives) {
 		req := messages.KeepaliveRequest{Backends: some, IdleMS: make([]int64, len(some))}
 		for i, backend := range some {
 			req.IdleMS[i] = min(said[backend].Milliseconds(), messages.MaxIdleMS)
