@@ -23,7 +23,7 @@ func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := js.CreateConsumer(t.Context(), messages.StreamActions, jetstream.ConsumerConfig{
@@ -64,8 +64,8 @@ func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel) // after the parts of the test
 	for name, ask := range map[string]func() error{
-		"EnsureStreams":      func() error { return bus.EnsureStreams(ctx, js, 3) },
-		"MakeMissingStreams": func() error { return bus.MakeMissingStreams(ctx, js, 3) },
+		"EnsureStreams":      func() error { return bus.EnsureStreams(ctx, js, bus.Streams{Replicas: 3}) },
+		"MakeMissingStreams": func() error { return bus.MakeMissingStreams(ctx, js, bus.Streams{Replicas: 3}) },
 		"EnsureConsumer":     func() error { _, err := bus.EnsureConsumer(ctx, js, "dr-a"); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestI8EveryStreamIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	found := 0

@@ -66,7 +66,7 @@ func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	return url, nc, js
