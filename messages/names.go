@@ -19,6 +19,7 @@ const (
 	MaxLine       = 64 << 10 // a line of output
 	MaxSeconds    = 10 * 365 * 24 * 3600
 	MaxNamed      = 8000 // backends that one message names
+	MaxKeepalives = 6000 // backends in one keepalive, each with a number: all of them fit MaxPayload
 	MaxReports    = 1000 // states in one report
 	MaxPage       = 200  // rows in one listing
 )

@@ -59,5 +59,5 @@ func (r *KeepaliveRequest) validate() *Error {
 			return badField("idle_ms", "must be 0 to %d", int64(MaxIdleMS))
 		}
 	}
-	return checkIDs("backends", r.Backends, MaxNamed)
+	return checkIDs("backends", r.Backends, MaxKeepalives)
 }

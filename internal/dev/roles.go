@@ -91,6 +91,7 @@ func (s *Stack) startWorker(ctx context.Context) error {
 			Name:           WorkerName,
 			DefaultCluster: s.Cluster,
 			Retain:         s.cfg.Retain,
+			Streams:        s.cfg.Streams,
 			Version:        s.cfg.Version,
 			OnReady:        ready,
 			Metrics:        s.metrics.Metrics(),

@@ -144,7 +144,7 @@ func (h *hub) register(data []byte) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	if err := bus.EnsureStreams(ctx, h.js, 1); err != nil {
+	if err := bus.EnsureStreams(ctx, h.js, bus.Streams{}); err != nil {
 		return nil, err
 	}
 	consumer, err := bus.EnsureConsumer(ctx, h.js, h.drone)

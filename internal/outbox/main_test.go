@@ -91,7 +91,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(r.each, js, 1); err != nil {
+	if err := bus.EnsureStreams(r.each, js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	r.js = js

@@ -220,7 +220,7 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 // only the last message of a full report, which comes when the others have been taken, says that all are named.
 func (p *Proxy) tell(ctx context.Context, who func() (report, uint64), partial bool) {
 	said, mark := who()
-	chunks := slices.Collect(slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxNamed))
+	chunks := slices.Collect(slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxKeepalives))
 	if len(chunks) == 0 {
 		chunks = [][]string{nil}
 	}

@@ -17,6 +17,8 @@ var (
 	SealedSQL     = sealedSQL
 	PlaceableSQL  = placeableSQL
 	DronesSQL     = dronesSQL
+	LiveSQL       = liveSQL
+	LiveOfSQL     = liveOfSQL
 	OrphansSQL    = orphansSQL
 	HeartbeatSQL  = heartbeatSQL
 )

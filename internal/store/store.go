@@ -154,19 +154,35 @@ func code(err error) string {
 }
 
 // wrap says what was being done, and makes an error of kind Unavailable of what
-// comes from a database that is away, starting, stopping, read-only or out of time.
+// comes from a database that is away, starting, stopping, read-only or out of time. Out of time is said as that: it
+// may be there, and the asker's deadline have been short.
 func wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, ErrPooled) || !away(err) {
+	if errors.Is(err, ErrPooled) || !away(err) && !late(err) {
 		return fmt.Errorf("%s: %w", what, err)
+	}
+	if late(err) {
+		return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "not settled in time"), err)
 	}
 	said := "the database cannot be reached"
 	if code(err) == codeReadOnly || errors.Is(err, pgconn.ErrReadOnlyConnection) {
 		said = "the database takes no writes: it is a standby, or default_transaction_read_only is on"
 	}
 	return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "%s", said), err)
+}
+
+// late says that there was no time left, for us or the database, and nothing that it is away.
+func late(err error) bool {
+	var connErr *pgconn.ConnectError
+	switch c := code(err); {
+	case c != "":
+		return c == codeCanceled || c == codeLockTimeout
+	case errors.Is(err, errAway) || errors.As(err, &connErr):
+		return false
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 func away(err error) bool {

@@ -38,7 +38,7 @@ func (w *worker) register(ctx context.Context, drone string, data []byte) (any, 
 	consumer, err := bus.EnsureConsumer(ctx, w.js, drone)
 	if err != nil {
 		// Perhaps NATS lost its streams; if not, the second try says what it is.
-		if err := bus.MakeMissingStreams(ctx, w.js, w.cfg.Replicas); err != nil {
+		if err := bus.MakeMissingStreams(ctx, w.js, w.cfg.Streams); err != nil {
 			return nil, unavailable(err)
 		}
 		if consumer, err = bus.EnsureConsumer(ctx, w.js, drone); err != nil {

@@ -112,6 +112,9 @@ func (l *leaving) subscribe(backend string) (*wait, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := sub.SetPendingLimits(64, 256<<10); err != nil { // a backend has a handful of events
+		return nil, err
+	}
 	w := &wait{sub: sub, parked: make(map[*request]struct{})}
 	l.waited[backend] = w
 	return w, nil

@@ -2,14 +2,14 @@ package worker
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// operatorRequest answers what people and web tiers ask besides connect, and the
-// proxies' keepalives.
+// operatorRequest answers what people and web tiers ask of one backend or drone.
 func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error) {
 	switch req.subject {
 	case messages.SubjectTerminate:
@@ -28,20 +28,8 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 			return nil, noBackend(r.BackendID)
 		}
 		return info, err
-	case messages.SubjectBackends:
-		r, err := messages.Decode[messages.BackendsRequest](req.data)
-		if err != nil {
-			return nil, err
-		}
-		return w.store.Backends(ctx, &r)
-	case messages.SubjectDrones:
-		r, err := messages.Decode[messages.DronesRequest](req.data)
-		if err != nil {
-			return nil, err
-		}
-		return w.store.Drones(ctx, &r)
 	}
-	return w.keepalive(ctx, req)
+	return nil, fmt.Errorf("nothing is asked on %s", req.subject)
 }
 
 func noBackend(id string) error {
