@@ -143,8 +143,21 @@ func (s *Store) seal(ctx context.Context, due []Due) error {
 		return nil
 	}
 	return wrap("end the renewal of keys", again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, sealSQL, stuck)
-		return err
+		var drones, sessions []string
+		lock := func(b *pgx.Batch) {
+			b.Queue(lockSessionsSQL, stuck, s.clock.trusted()).Query(func(rows pgx.Rows) error {
+				var drone, session string
+				_, err := pgx.ForEachRow(rows, []any{&drone, &session, nil, nil}, func() error {
+					drones, sessions = append(drones, drone), append(sessions, session)
+					return nil
+				})
+				return err
+			})
+		}
+		return s.transact(ctx, lock, func(_ context.Context, _ *pgx.Conn, b *pgx.Batch) error {
+			b.Queue(sealSQL, stuck, drones, sessions)
+			return nil
+		})
 	}))
 }
 
