@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/mutant"
 )
 
 // wallClock compares the database's clock with this machine's, which never steps. The
@@ -67,6 +68,9 @@ func (c *wallClock) take(before, after time.Duration, then time.Time) (jump time
 // zero time, before all others, lets nothing count as expired: nobody has looked at the clock
 // yet, or it has jumped.
 func (c *wallClock) trusted() time.Time {
+	if mutant.On(mutant.ClockBelieved) {
+		return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -131,7 +132,7 @@ func scanSession(row pgx.CollectableRow) (f foundSession, err error) {
 func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSession) (before, own, sealed []string, err error) {
 	before, own, sealed = []string{}, []string{}, []string{}
 	for _, f := range sessions {
-		same := f.machine == r.MachineID && f.boot == r.BootID
+		same := f.machine == r.MachineID && f.boot == r.BootID || mutant.On(mutant.FreeForeign)
 		if same && f.id != r.Session {
 			own = append(own, f.id)
 		}

@@ -25,7 +25,8 @@ func (f fault) String() string {
 // kind is one sort of fault: how often it is chosen, and how it is done. do returns
 // once all is as before again; it is given nothing when it finds nothing to do.
 type kind struct {
-	name   string
+	name string
+	// weight is 0 for what is done only when it is named: most checks do not hold then.
 	weight int
 	// alone says that no other fault of the same group may be under way: two nodes
 	// without their data would be a loss that nothing is promised for.
@@ -61,6 +62,7 @@ var kinds = []kind{
 	{"hold snapshot", 2, "snapshot", true, (*faults).holdSnapshot},
 	{"list", 3, "list", false, (*faults).list},
 	{"step clock", 2, "clock", false, (*faults).stepClock},
+	{"fail over", 0, "postgres", false, (*faults).failOver},
 	{"lose quorum", 2, "node", false, (*faults).loseQuorum},
 }
 
@@ -161,14 +163,14 @@ func (f *faults) allows(k kind) bool {
 	if f.small && k.name == "full disk" && !f.s.disks[0].mounted {
 		return false
 	}
-	return len(f.only) == 0 || f.only[k.name]
+	return len(f.only) == 0 && k.weight > 0 || f.only[k.name]
 }
 
 func (f *faults) choose(random *rand.Rand) kind {
 	total := 0
 	for _, k := range kinds {
 		if f.allows(k) {
-			total += k.weight
+			total += max(k.weight, 1)
 		}
 	}
 	n := random.IntN(total)
@@ -176,7 +178,7 @@ func (f *faults) choose(random *rand.Rand) kind {
 		if !f.allows(k) {
 			continue
 		}
-		if n -= k.weight; n < 0 {
+		if n -= max(k.weight, 1); n < 0 {
 			return k
 		}
 	}

@@ -4,8 +4,11 @@ package torture_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -159,6 +162,47 @@ func (f *faults) stepClock(ctx context.Context, random *rand.Rand) string {
 	sleep(ctx, f.span(random))
 	f.s.setClock(0)
 	return by.String()
+}
+
+// failOver kills the database and promotes a replica that has not got the last commits: a copy
+// of the database's files, on a timeline of its own, at the same address.
+func (f *faults) failOver(ctx context.Context, random *rand.Rand) string {
+	dir, err := query[string](f.s.audit, "show data_directory")
+	if err != nil {
+		return "" // it is away
+	}
+	replica := dir + ".replica"
+	host, port, _ := net.SplitHostPort(f.s.pg.TCPAddr())
+	said, err := exec.Command(filepath.Join(f.s.pgPrograms, "pg_basebackup"), "-D", replica, "-X", "stream", "-c", "fast",
+		"-h", host, "-p", port, "-U", "jetway").CombinedOutput()
+	if err != nil {
+		f.s.failf("harness: copy the database: %v: %s", err, said)
+		_ = os.RemoveAll(replica)
+		return ""
+	}
+	behind := f.upTo(random, 3*time.Second)
+	sleep(ctx, behind)
+	f.s.pg.Kill()
+	// It has all of the log that it ever gets, and begins a timeline of its own.
+	err = errors.Join(
+		os.WriteFile(filepath.Join(replica, "recovery.signal"), nil, 0o600),
+		os.WriteFile(filepath.Join(replica, "postgresql.auto.conf"), []byte("restore_command = 'false'\n"), 0o600),
+		exec.Command("chown", "-R", "--reference", dir, replica).Run(),
+		os.RemoveAll(dir),
+		os.Rename(replica, dir),
+	)
+	again, cancel := context.WithTimeout(context.Background(), testkit.Patience)
+	defer cancel()
+	if err = errors.Join(err, f.s.pg.Restart(again)); err != nil {
+		f.s.failf("harness: promote a replica: %v", err)
+	}
+	for again.Err() == nil { // it takes writes a moment later
+		if replays, err := query[bool](f.s.audit, "select pg_is_in_recovery()"); err == nil && !replays {
+			break
+		}
+		sleep(again, 50*time.Millisecond)
+	}
+	return fmt.Sprintf("to a replica %s behind", behind.Round(time.Millisecond))
 }
 
 // loseQuorum ends two of the three nodes for longer than a heartbeat, or than a lease: no stream

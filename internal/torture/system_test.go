@@ -40,6 +40,8 @@ type system struct {
 	pg       *postgres.Cluster
 	audit    *audit
 	pgClock  *databaseClock
+	// pgPrograms is where Postgres' programs are.
+	pgPrograms string
 
 	nodes, workers, drones, proxies []*proc
 	// routes lead to the nodes from each other, database from the workers to Postgres,
@@ -76,7 +78,7 @@ func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	env = append(env, s.mark)
 	s.register = startRegister(t, s.start)
 	s.pgClock = newDatabaseClock(t)
-	s.pg = testkit.OwnCluster(t, s.pgClock.wrap)
+	s.pg = testkit.OwnCluster(t, func(cfg *postgres.Config) { s.pgPrograms = cfg.Binaries.Dir }, s.pgClock.wrap)
 	t.Cleanup(s.kill)
 	s.startNodes()
 	for i := range 2 {

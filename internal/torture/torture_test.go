@@ -155,20 +155,23 @@ func (s *system) endAll(c *clients) {
 func (s *system) check(c *clients, f *faults, before map[string]int64) {
 	s.t.Helper()
 	streamed := s.audit.stream(s.t, s.nodeURLs[0])
-	s.checkExclusive()
+	s.checkExclusive(f.done)
 	s.checkLeases(f.done)
-	spawned := s.checkEffects(c.ops)
-	s.checkEvents(streamed)
 	s.checkKept(f.done)
 	s.checkBounds(before)
 	for _, what := range append(c.asker.twice(), s.register.wrong...) {
 		s.fail(what)
 	}
-	lives := map[string]life{}
-	for _, l := range s.register.lives {
-		lives[l.BackendID] = *l
+	if !lostCommits(f.done) {
+		spawned := s.checkEffects(c.ops)
+		s.checkEvents(streamed)
+		s.checkLeaving(c.ops)
+		lives := map[string]life{}
+		for _, l := range s.register.lives {
+			lives[l.BackendID] = *l
+		}
+		s.checkHistory(operations(c.ops, spawned, lives, s.audit.endedAt), f.done, filepath.Join(s.dir, "history.html"))
 	}
-	s.checkHistory(operations(c.ops, spawned, lives, s.audit.endedAt), f.done, filepath.Join(s.dir, "history.html"))
 	s.shutDown()
 	s.summary(c, f)
 }
