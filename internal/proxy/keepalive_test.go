@@ -50,7 +50,7 @@ func TestOnlyAWordThatNamesAllClaimsTo(t *testing.T) {
 	if word := testkit.Receive(t, words, "who came"); !word.Partial || len(word.Backends) != 1 {
 		t.Fatalf("told %+v", word)
 	}
-	for i := range messages.MaxNamed + 1 { // which nobody needs to be told at once
+	for i := range messages.MaxKeepalives + 1 { // which nobody needs to be told at once
 		id := fmt.Sprintf("be-%d", i)
 		w.proxy.activity.mu.Lock()
 		w.proxy.activity.known[id] = struct{}{}
@@ -64,18 +64,18 @@ func TestOnlyAWordThatNamesAllClaimsTo(t *testing.T) {
 	}
 	failing(true)
 	w.proxy.tell(t.Context(), w.proxy.activity.connected, false)
-	if word := testkit.Receive(t, words, "the first part"); !word.Partial || len(word.Backends) != messages.MaxNamed {
+	if word := testkit.Receive(t, words, "the first part"); !word.Partial || len(word.Backends) != messages.MaxKeepalives {
 		t.Errorf("the first part names %d, partial: %v", len(word.Backends), word.Partial)
 	}
 	failing(false) // and nothing else is said: it was not taken
 	w.proxy.tell(t.Context(), w.proxy.activity.connected, false)
-	if word := testkit.Receive(t, words, "the first part"); !word.Partial || len(word.Backends) != messages.MaxNamed {
+	if word := testkit.Receive(t, words, "the first part"); !word.Partial || len(word.Backends) != messages.MaxKeepalives {
 		t.Errorf("the first part names %d, partial: %v", len(word.Backends), word.Partial)
 	}
 	if word := testkit.Receive(t, words, "the last part"); word.Partial || len(word.Backends) == 0 {
 		t.Errorf("the last part names %d, partial: %v", len(word.Backends), word.Partial)
 	}
-	for i := range messages.MaxNamed + 1 {
+	for i := range messages.MaxKeepalives + 1 {
 		w.proxy.activity.closed(fmt.Sprintf("be-%d", i))
 	}
 }

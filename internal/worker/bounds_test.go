@@ -49,8 +49,8 @@ func TestI7NoReplyIsLostToItsSize(t *testing.T) {
 			w := newWorldOf(t, smallNATS(t, most), testkit.Postgres(t))
 			startWorker(t, w, "wo-a", options{})
 			w.talkative(backends)
-			_, err := w.db.Exec(t.Context(), `insert into drone (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms)
-				select 'dr-' || lpad(i::text, 4, '0'), 'c', '', 's-1', repeat('"', 255), repeat('"', 255), 0, 0 from generate_series(1, $1) i`, drones)
+			_, err := w.db.Exec(t.Context(), `insert into drone (name, cluster, pool, session, runtime, version, max_backends)
+				select 'dr-' || lpad(i::text, 4, '0'), 'c', '', 's-1', repeat('"', 255), repeat('"', 255), 0 from generate_series(1, $1) i`, drones)
 			must(t, err)
 			seen := ""
 			for r, n := (messages.BackendsRequest{All: true}), 0; ; {
@@ -177,7 +177,7 @@ func TestI8HeartbeatsDoNotWaitForRegistrationsOrReports(t *testing.T) {
 	must(t, err)
 	held := make([]<-chan *nats.Msg, 40)
 	for i := range held {
-		held[i] = w.send(messages.RegisterSubject("dr-b"), messages.Encode(messages.RegisterRequest{Session: other.session, Cluster: cluster, DroneTimeMS: 2000}),
+		held[i] = w.send(messages.RegisterSubject("dr-b"), messages.Encode(messages.RegisterRequest{Session: other.session, MachineID: "m", BootID: "b", Cluster: cluster, DroneTimeMS: 2000}),
 			nats.Header{"Jetway-Timeout": {"60s"}})
 	}
 	w.awaitLock()
