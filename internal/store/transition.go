@@ -200,7 +200,7 @@ func (t *transition) decide() {
 		if c.Of != nil && *c.Of != l.of || l.placed {
 			continue // what its earlier drone has to say more of it, such as the same again
 		}
-		if !c.IdleSince.IsZero() && l.joined.After(c.IdleSince) {
+		if !c.IdleSince.IsZero() && !l.joined.Before(c.IdleSince) {
 			continue
 		}
 		event := l.withChance(c.Event)

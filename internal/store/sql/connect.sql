@@ -76,9 +76,10 @@ born as (
            now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
     from spawned
 ),
--- Who joins is active: a sweep that wants to end it as idle sees it, or else it is seen here that it was asked to end.
+-- Who joins is active: a sweep that wants to end it as idle sees it, or else it is seen here that it was asked to end. The time is
+-- that once the row is locked: it comes after that of a sweep that had the row before.
 joined as (
-    update backend b set last_keepalive_at = now()
+    update backend b set last_keepalive_at = clock_timestamp()
     where b.id = any(array(select g.backend_id from given g where g.idle and g.status < 60 and g.asked = 0 order by g.backend_id))
       and b.status < 60 and b.asked = 0 and (select count(*) from acquired) >= 0 -- keys are locked first
     returning b.id
