@@ -105,10 +105,14 @@ func (a *agent) takeLocked(ctx context.Context, action *messages.Action, tracepa
 		}
 	case h != nil:
 		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})
-	case !a.ended.has(action.BackendID):
-		// Its spawn is yet to come, and must not run then; or it ended before this
-		// run of the agent, and saying so again changes nothing.
-		state := refusal(action.Terminate.Reason, "it was ended before it was started")
+	case !a.reports.has(action.BackendID):
+		// Its spawn is yet to come, and must not run then; or it ended, and the workers may have lost that with
+		// their database's last commits (I6): saying so again changes nothing.
+		message := "it was ended before it was started"
+		if a.ended.has(action.BackendID) {
+			message = "it had ended before it was asked to"
+		}
+		state := refusal(action.Terminate.Reason, message)
 		if state.Kind = messages.Soft; action.Terminate.Hard {
 			state.Kind = messages.Hard
 		}

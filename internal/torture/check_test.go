@@ -248,6 +248,13 @@ func (s *system) checkBounds(before map[string]int64) {
 			s.failf("I8: %d %s are left (%v)", n, table, err)
 		}
 	}
+	if stuck, err := rows(s.audit, pgx.RowTo[string], `select concat_ws(' ', 'row', o.id, o.kind, 'of', o.backend_id, 'for', o.drone, 'status', o.status, 'until', o.until_status,
+			'tried', o.attempts, 'made', o.created_at, 'due', o.due_at, 'backend has', b.status, b.drone, b.termination_reason, b.ended_at)
+			from outbox o left join backend b on b.id = o.backend_id limit 20`); err == nil {
+		for _, row := range stuck {
+			s.failf("I8: outbox: %s", row)
+		}
+	}
 	for _, l := range s.register.running() {
 		s.failf("I6: process %d of backend %s is left behind", l.PID, l.BackendID)
 	}
