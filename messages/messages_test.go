@@ -92,7 +92,7 @@ var golden = map[string]any{
 		BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", Subdomain: "doc",
 		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), SecretToken: "S", ValidForMS: 1000,
 	},
-	"keepalive_request": &messages.KeepaliveRequest{Backends: []string{"b", "c"}, IdleMS: []int64{0, 1500}},
+	"keepalive_request": &messages.KeepaliveRequest{Backends: []string{"b", "c"}, IdleMS: []int64{0, 1500}, Partial: true},
 	"dns_challenge":     &messages.Challenge{Domain: "rooms.example.com", Value: "V"},
 	"dns_presented":     &messages.Presented{Server: "ns-a"},
 	"terminate_request": &messages.TerminateRequest{BackendID: "b", Hard: true},

@@ -59,7 +59,7 @@ alter table drone
     drop column refused,
     drop column due_at;
 
--- Which proxy has somebody connected to which backend. A proxy names all of them with each word of its own: what
+-- Which proxy has somebody connected to which backend. A proxy names all of them with each word that is counted here: what
 -- it was heard after without naming it is not connected any more, while its silence says nothing.
 create table proxy (
     name     text collate "C" primary key,

@@ -18,8 +18,8 @@ const drainTimeout = 3 * time.Second
 // workerCmd is `jetway worker`.
 type workerCmd struct {
 	natsFlags      `group:"NATS server:"`
-	Postgres       string `required:"" placeholder:"DSN" help:"Postgres database, as a URL or as words (host=… dbname=…)."`
-	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once."`
+	Postgres       string `required:"" placeholder:"DSN" help:"Postgres database, as a URL or as words (host=… dbname=…). Of several hosts (db-a,db-b) the one that takes writes is used. A pooler must keep sessions."`
+	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once, beside one that watches it."`
 	Name           string `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
 	StreamReplicas int    `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
@@ -77,7 +77,7 @@ func (c *workerCmd) Run(r *run) error {
 	if err := errors.Join(c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
-	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns, Terms: c.terms()})
+	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns, Terms: c.terms(), Log: r.log})
 	if err != nil {
 		return usagef("--postgres: %v", err)
 	}

@@ -77,6 +77,20 @@ func (c *wallClock) trusted() time.Time {
 	return oldest.then.Add(now - oldest.here + c.margin())
 }
 
+// looked says whether anybody has looked at the clock.
+func (c *wallClock) looked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.looks) > 0
+}
+
+// distrust has nothing count as expired for as long as a lease lives.
+func (c *wallClock) distrust() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = c.now() + c.ttl
+}
+
 // set changes how long leases live.
 func (c *wallClock) set(ttl time.Duration) {
 	c.mu.Lock()

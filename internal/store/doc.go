@@ -31,10 +31,16 @@
 // nobody to wait for them; what is locked is left to the next.
 //
 // Errors that come out are messages.Error of kind Unavailable when Postgres cannot
-// be reached, and are never shown to a client otherwise. They come at once and not when
-// each statement's time is over: below the pool a link doubts a database that is
-// silent for a second, and one that does not answer a fresh connection either has all
-// its connections cut, until it does (I8). What was being written then is decided by
+// be reached or takes no writes, and are never shown to a client otherwise. They come at once and not
+// when each statement's time is over: beside the pool a link holds one session and asks it twice a
+// second whether it can write. When it is silent for a second, and no host gives a new session either, all
+// connections are cut, until one does (I8). What was being written then is decided by
 // Postgres alone: it may be committed although the error says Unavailable.
+//
+// Sessions are read-write ones, at the host where the link has its own, and live for a minute; one that turns
+// read-only ends all the others. What the database or the role sets by default is set anew in each (session.go), but for
+// what the operator means for Jetway. Migrations wait for a table for no longer than a second at a time, for
+// everybody else waits behind them.
+//
 // [Store.Close] closes the pool and the link; the caller owns it.
 package store

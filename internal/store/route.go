@@ -58,12 +58,22 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 var keepaliveSQL = statement("keepalive")
 
 // Keepalive notes what a proxy says of backends: that somebody is connected, or that nobody has
-// been for idle milliseconds; idle may be shorter than backends: to the others somebody is.
+// been for idle milliseconds; idle may be shorter than backends: to the others somebody is. To
+// what it does not name nobody is connected any more.
 func (s *Store) Keepalive(ctx context.Context, proxy string, backends []string, idle []int64) error {
+	return s.keepalive(ctx, proxy, backends, idle, false)
+}
+
+// KeepaliveOfSome is Keepalive of a word that says nothing of what it does not name.
+func (s *Store) KeepaliveOfSome(ctx context.Context, proxy string, backends []string, idle []int64) error {
+	return s.keepalive(ctx, proxy, backends, idle, true)
+}
+
+func (s *Store) keepalive(ctx context.Context, proxy string, backends []string, idle []int64, partial bool) error {
 	backends = append([]string{}, backends...)
 	idle = append(slices.Clip(idle), make([]int64, max(0, len(backends)-len(idle)))...)
 	err := again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, keepaliveSQL, proxy, backends, idle)
+		_, err := s.pool.Exec(ctx, keepaliveSQL, proxy, backends, idle, partial)
 		return err
 	})
 	return wrap("note connected backends", err)

@@ -18,6 +18,14 @@ on conflict (only_row) do update set lease_ttl_ms = excluded.lease_ttl_ms`
 
 const lookSQL = `select now(), lease_ttl_ms from setting`
 
+// overdueSQL says whether a lease has expired and nobody has seen to it, which workers that
+// were there would have done at once.
+const overdueSQL = `
+select exists (
+    select from session s
+    where s.sealed_at is null and s.due_at <= now() and s.due_at > '-infinity' and s.expires_at <= now()
+)`
+
 // Look reads the settings and the database's clock, which workers do every second. It gives by
 // how much that clock has jumped since the last looks, or 0: after a jump nothing is taken over
 // or called lost for as long as a lease lives (I1).
@@ -28,10 +36,31 @@ func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl); err != nil {
 		return 0, wrap("read the settings", err)
 	}
+	after := s.clock.now()
 	terms := lease.Terms{TTL: time.Duration(ttl) * time.Millisecond}
 	s.terms.Store(&terms)
 	s.clock.set(terms.TTL)
-	return s.clock.take(before, s.clock.now(), now), nil
+	if err := s.firstLook(ctx); err != nil {
+		return 0, wrap("look for leases that have expired", err)
+	}
+	return s.clock.take(before, after, now), nil
+}
+
+// firstLook sees to it that a worker that has just started calls nothing lost which has expired
+// before: perhaps the clock jumped, or the database is a restored one, which knows no
+// renewals since. Drones that are there renew within the time for which it waits (I1).
+func (s *Store) firstLook(ctx context.Context) error {
+	if s.clock.looked() {
+		return nil
+	}
+	var overdue bool
+	if err := s.pool.QueryRow(ctx, overdueSQL).Scan(&overdue); err != nil {
+		return err
+	}
+	if overdue {
+		s.clock.distrust()
+	}
+	return nil
 }
 
 // SetLeaseTTL changes how long leases live, for all workers. They take it within seconds.

@@ -20,7 +20,7 @@ type hunt struct {
 
 var hunts = []hunt{
 	{mutant.LateDeadline, []string{"isolate drone"}, []string{"I1: two processes"}},
-	{mutant.RenewExpired, []string{"freeze workers"}, []string{"I1: key"}},
+	{mutant.RenewExpired, []string{"freeze workers"}, []string{"I1: session"}},
 	{mutant.PublishUncommitted, []string{"kill backend"}, []string{"I5:"}},
 	{mutant.TakeoverUnfenced, []string{"isolate drone"}, []string{"I2:"}},
 	{mutant.RouteExpired, []string{"kill backend"}, []string{"tokens:"}},

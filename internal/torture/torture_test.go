@@ -75,7 +75,8 @@ func torture(t *testing.T, dir, jetway string, length time.Duration, only []stri
 	t.Logf("seed %d; again with: make torture SEED=%d DURATION=%s", number, number, length)
 	s := newSystem(t, dir, jetway, env...)
 	s.audit = startAudit(t, s)
-	c, f := newClients(s), newFaults(s, only...)
+	c := newClients(s)
+	f := newFaults(s, c.asker, only...)
 	f.small = length == 0
 	s.awaitQuiet(c)
 	before := s.memory()
@@ -106,7 +107,7 @@ func torture(t *testing.T, dir, jetway string, length time.Duration, only []stri
 func (s *system) awaitQuiet(c *clients) {
 	s.t.Helper()
 	testkit.Eventually(s.t, "all drones are there", func() bool {
-		n, err := query[int](s.audit, "select count(*) from drone where ready and heard_at > now() - interval '5 seconds'")
+		n, err := query[int](s.audit, "select count(*) from drone d join session s on s.drone = d.name and s.id = d.session where s.ready and s.sealed_at is null")
 		return err == nil && n == len(s.drones)
 	})
 	random := rand.New(rand.NewPCG(1, 1))
@@ -155,7 +156,7 @@ func (s *system) check(c *clients, f *faults, before map[string]int64) {
 	s.t.Helper()
 	streamed := s.audit.stream(s.t, s.nodeURLs[0])
 	s.checkExclusive()
-	s.checkLeases()
+	s.checkLeases(f.done)
 	spawned := s.checkEffects(c.ops)
 	s.checkEvents(streamed)
 	s.checkKept(f.done)
@@ -200,7 +201,7 @@ func (s *system) summary(c *clients, f *faults) {
 		count[o.what+" "+o.outcome.String()]++
 	}
 	for _, done := range f.done {
-		count["fault: "+done.kind]++
+		count["fault: "+done.name]++
 	}
 	s.t.Logf("%d operations, %d processes of backends, %d faults: %v", len(c.ops), len(s.register.lives), len(f.done), count)
 	if len(s.wrong) == 0 {

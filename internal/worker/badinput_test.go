@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -93,8 +94,7 @@ func badFields() (all []badInput) {
 	add(messages.HeartbeatSubject("dr-a"), `{"session":%s}`, wrongID...)
 	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","drone_time_ms":%s}`, `-1`, `9223372036854775807`, `1e300`)
 	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","load":{"backends":%s}}`, `-1`, `1000000001`, `"1"`)
-	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","ready":true,"renew":[%s]}`, append([]string{`"a",`}, wrongID...)...)
-	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","renew":["a"%s]}`, strings.Repeat(`,"a"`, 8000))
+	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","ready":true,"load":{"backends":%s}}`, `-1`, `"a"`, `1.5`, `1e10`)
 	add(messages.ReportSubject("dr-a"), `{"session":"s-dr-a","reports":%s}`, `[]`, `null`, `{}`, `[1]`, `[{}]`,
 		`[{"backend_id":"held-1"}]`, `[{"backend_id":"held-1","status":"dead"}]`, `[{"backend_id":"held-1","status":70}]`,
 		`[{"backend_id":"held-1","status":"scheduled"}]`,
@@ -188,7 +188,7 @@ func TestI7OddInputIsKept(t *testing.T) {
 
 func streamConsumers(t *testing.T, w *world) int {
 	t.Helper()
-	data, err := w.nc.Request("$JS.API.STREAM.INFO."+messages.StreamActions, nil, patience)
+	data, err := w.nc.Request("$JS.API.STREAM.INFO."+messages.StreamActions, nil, testkit.Patience)
 	must(t, err)
 	return as[struct {
 		State struct {

@@ -22,7 +22,7 @@ func TestI1I4OneKey200ConnectsTwoWorkers(t *testing.T) {
 	const askers = 200
 	replies := make([]<-chan *nats.Msg, askers)
 	for i := range replies {
-		replies[i] = w.sendConnect(spawnKey("doc"), patience)
+		replies[i] = w.sendConnect(spawnKey("doc"), testkit.Patience)
 	}
 	backend, spawned := "", 0
 	tokens := make(map[string]bool)
@@ -87,7 +87,7 @@ func TestI1HundredKeysRacedForByTwoWorkersHaveOneBackendEach(t *testing.T) {
 	}
 	for range 3 {
 		for i := range names {
-			replies = append(replies, w.sendConnect(spawnKey(names[i]), patience))
+			replies = append(replies, w.sendConnect(spawnKey(names[i]), testkit.Patience))
 		}
 	}
 	backends, spawned := make(map[string]string), 0
@@ -122,7 +122,7 @@ func TestI3LeavingBackendIsWaitedOut(t *testing.T) {
 
 	replies := make([]<-chan *nats.Msg, 20)
 	for i := range replies {
-		replies[i] = w.sendConnect(spawnKey("doc"), patience)
+		replies[i] = w.sendConnect(spawnKey("doc"), testkit.Patience)
 	}
 	// One that does not wait as long is refused, and the others go on waiting.
 	if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("doc"), 200*time.Millisecond)); refusal == nil || refusal.Kind != messages.KeyHeldUnhealthy {
@@ -166,7 +166,7 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	// Here nobody but who wants the key finds out that its lease has run out.
-	startWorker(t, w, "wo-a", options{ttl: 3 * time.Second, change: func(c *worker.Config) { c.SweepEvery = time.Hour }})
+	startWorker(t, w, "wo-a", options{change: func(c *worker.Config) { c.SweepEvery = time.Hour }})
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
 	untaken := w.connect(spawnKey("untaken")).BackendID
@@ -178,6 +178,7 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 
 	// It falls silent, and another drone is there.
 	other := startPeer(t, w, "dr-b")
+	elapse(t, w, p.name, time.Hour)
 	var second messages.ConnectResponse
 	testkit.Eventually(t, "the takeover of the expired lease", func() bool {
 		other.heartbeat()
@@ -198,9 +199,6 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	if _, refusal := w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{Session: p.session, Ready: true}); refusal == nil || refusal.Kind != messages.NotFound {
 		t.Errorf("the heartbeat of a session that is over: %v", refusal)
 	}
-	if r := p.register("s-again", first.BackendID); !slices.Equal(r.Lost, []string{first.BackendID}) {
-		t.Errorf("it registers with %+v", r)
-	}
 	if _, ok := w.route(first.Token); ok {
 		t.Error("a token of the lost backend leads somewhere")
 	}
@@ -212,5 +210,8 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 	// I5: published again, it would take an ended backend back to scheduled.
 	if n := w.count("outbox where backend_id = $1 and kind = 'spawn'", untaken); n != 0 {
 		t.Error("the spawn of a backend that was given up is still on record")
+	}
+	if r := p.register("s-again", first.BackendID); !slices.Equal(r.Lost, []string{first.BackendID}) {
+		t.Errorf("it registers with %+v", r)
 	}
 }

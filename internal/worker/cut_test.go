@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -38,7 +37,7 @@ func TestI3I7BusCutUnderLoadLosesNothingCommitted(t *testing.T) {
 	must(t, w.nc.Flush())
 	link.Heal()
 	testkit.Eventually(t, "the worker answers again", func() bool {
-		_, err := w.nc.Request(messages.SubjectDrones, nil, time.Second)
+		_, err := w.nc.Request(messages.SubjectDrones, nil, againAfter)
 		return err == nil
 	})
 	var committed []string

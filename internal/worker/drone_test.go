@@ -60,11 +60,7 @@ func startDrone(t *testing.T, w *world, name, url string) *realDrone {
 		wg.Wait()
 		_ = d.rt.Close()
 	})
-	select {
-	case <-ready:
-	case <-time.After(patience):
-		t.Fatal("the drone does not become ready")
-	}
+	testkit.Receive(t, ready, "the drone is ready")
 	return d
 }
 
@@ -74,7 +70,7 @@ func awaitReady(t *testing.T, w *world, key string) messages.ConnectResponse {
 	var resp messages.ConnectResponse
 	testkit.Eventually(t, "a drone takes backends", func() bool {
 		var refusal *messages.Error
-		resp, refusal = w.awaitConnect(w.sendConnect(spawnKey(key), patience))
+		resp, refusal = w.awaitConnect(w.sendConnect(spawnKey(key), testkit.Patience))
 		return refusal == nil
 	})
 	testkit.Eventually(t, "the backend is ready", func() bool { return w.status(resp.BackendID).Status == messages.Ready })
@@ -119,7 +115,7 @@ func TestI1I6DroneThatIsCutOffLosesItsBackendsAndComesBack(t *testing.T) {
 func TestI6BackendsOfAKilledDroneEndAsLost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	twoWorkers(t, w, shortTTL)
+	twoWorkers(t, w, longTTL)
 	run := func() *exec.Cmd {
 		t.Helper()
 		self, err := os.Executable()
@@ -130,13 +126,15 @@ func TestI6BackendsOfAKilledDroneEndAsLost(t *testing.T) {
 		must(t, child.Start())
 		t.Cleanup(func() {
 			_ = child.Process.Kill()
-			_ = child.Wait()
+			_ = child.Wait() // an error, if it was waited for before
 		})
 		return child
 	}
 	child := run()
 	first := awaitReady(t, w, "doc")
 	must(t, child.Process.Kill())
+	_ = child.Wait()
+	elapse(t, w, "dr-a", longTTL)
 	if end := awaitEnd(t, w, first.BackendID); end.Reason != messages.ReasonLost {
 		t.Errorf("it ended as %+v", end.State)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // The phases of a run.
@@ -70,8 +71,11 @@ func (w *worker) ready(ctx context.Context) error {
 	if !w.nc.IsConnected() || w.nc.FlushWithContext(ctx) != nil {
 		return errors.New("NATS cannot be reached")
 	}
-	if w.store.Ping(ctx) != nil {
-		return errors.New("Postgres cannot be reached, or has no connection free")
+	if err := w.store.Ping(ctx); err != nil {
+		if said, ok := errors.AsType[*messages.Error](err); ok {
+			return fmt.Errorf("Postgres: %s, or no connection to it is free", said.Message)
+		}
+		return errors.New("Postgres refuses to write; see the log for the cause")
 	}
 	return nil
 }

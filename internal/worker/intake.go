@@ -10,8 +10,9 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// heirTimeout bounds the question whether another worker is there.
-const heirTimeout = 500 * time.Millisecond
+// heirTimeout bounds the question whether another worker is there. If none is, the server says
+// so at once; one that is there may be busy, and what it could have taken must not be refused (I7).
+const heirTimeout = 5 * time.Second
 
 // intake hands requests to a lane. It must not wait: micro calls the handler of an
 // endpoint for one request at a time.

@@ -1,9 +1,11 @@
 package worker_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -30,10 +32,11 @@ func TestMain(m *testing.M) {
 	testkit.Main(m)
 }
 
-// patience is longer than anything takes that must come.
-const patience = 20 * time.Second
-
 const cluster = "jetway.test"
+
+// longTTL is of leases that do not run out, and of drones that count as alive, unless
+// the test lets time go by: see elapse.
+const longTTL = 10 * time.Minute
 
 // world is a database and a NATS server with an asker. At the end of the test it
 // wants exactly one reply to have come to everything that was asked (I7).
@@ -78,7 +81,7 @@ func newWorldOf(t *testing.T, url, dsn string) *world {
 	})
 	must(t, err)
 	t.Cleanup(func() {
-		_ = w.nc.FlushTimeout(patience)
+		_ = w.nc.FlushTimeout(testkit.Patience)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for subject := range w.waiting {
@@ -92,7 +95,7 @@ func newWorldOf(t *testing.T, url, dsn string) *world {
 
 // options of a worker of a test.
 type options struct {
-	ttl    time.Duration // the default terms when 0
+	ttl    time.Duration // longTTL when 0
 	dsn    string        // of the world when ""
 	url    string        // of the world when ""
 	change func(*worker.Config)
@@ -108,7 +111,7 @@ func startWorker(t *testing.T, w *world, name string, o options) (stop func()) {
 	if o.url == "" {
 		o.url = w.url
 	}
-	st, err := store.Open(t.Context(), store.Config{DSN: o.dsn, MaxConns: 4, Terms: lease.Terms{TTL: o.ttl}})
+	st, err := store.Open(t.Context(), store.Config{DSN: o.dsn, MaxConns: 4, Terms: lease.Terms{TTL: cmp.Or(o.ttl, longTTL)}})
 	must(t, err)
 	nc := testkit.Conn(t, o.url, nats.ReconnectBufSize(-1))
 	ready := make(chan struct{})
@@ -126,7 +129,7 @@ func startWorker(t *testing.T, w *world, name string, o options) (stop func()) {
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(patience):
+		case <-time.After(testkit.Patience): // the test's goroutine may be another
 			t.Error("Run does not end")
 		}
 		st.Close()
@@ -136,7 +139,7 @@ func startWorker(t *testing.T, w *world, name string, o options) (stop func()) {
 	case <-ready:
 	case err := <-ended:
 		t.Fatalf("Run ended: %v", err)
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		t.Fatal("the worker does not become ready")
 	}
 	return stop
@@ -145,6 +148,14 @@ func startWorker(t *testing.T, w *world, name string, o options) (stop func()) {
 // send asks without waiting and gives where the one reply comes.
 func (w *world) send(subject string, data []byte, header nats.Header) <-chan *nats.Msg {
 	w.t.Helper()
+	// Else a slow machine settles some in time and some not. The largest have no room for it.
+	if header.Get(messages.HeaderTimeout) == "" && len(data) < 1<<19 {
+		header = maps.Clone(header)
+		if header == nil {
+			header = nats.Header{}
+		}
+		header.Set(messages.HeaderTimeout, testkit.Patience.String())
+	}
 	reply := make(chan *nats.Msg, 1)
 	w.mu.Lock()
 	w.asked++
@@ -163,7 +174,7 @@ func (w *world) await(reply <-chan *nats.Msg) ([]byte, *messages.Error) {
 	select {
 	case msg := <-reply:
 		return read(w.t, msg)
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		w.t.Error("no reply")
 		return nil, messages.Errorf("NoReply", "no reply")
 	}
@@ -228,7 +239,7 @@ func (w *world) awaitConnect(reply <-chan *nats.Msg) (messages.ConnectResponse, 
 // connect wants a connect to be granted.
 func (w *world) connect(req messages.ConnectRequest) messages.ConnectResponse {
 	w.t.Helper()
-	resp, refusal := w.awaitConnect(w.sendConnect(req, patience))
+	resp, refusal := w.awaitConnect(w.sendConnect(req, testkit.Patience))
 	if refusal != nil {
 		w.t.Fatalf("connect was refused: %v", refusal)
 	}

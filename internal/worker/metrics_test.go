@@ -34,7 +34,7 @@ func show(t *testing.T) (*shown, func(*worker.Config)) {
 
 func (s *shown) get(path string) (int, string) {
 	s.t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: testkit.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(s.url + path)
 	must(s.t, err)
 	defer resp.Body.Close()
@@ -213,7 +213,7 @@ func TestReadyzFollowsPostgresAndNATS(t *testing.T) {
 	bus := testkit.NewFaultProxy(t, strings.TrimPrefix(w.url, "nats://"))
 	s, change := show(t)
 	s.awaitReady(http.StatusServiceUnavailable, "not ready: starting")
-	startWorker(t, w, "wo-a", options{dsn: dsn, url: "nats://" + bus.Addr(), change: change})
+	startWorker(t, w, "wo-a", options{dsn: dsn + " connect_timeout=4", url: "nats://" + bus.Addr(), change: change})
 	s.awaitReady(http.StatusOK, "ready\n")
 	for _, c := range []struct {
 		link  *testkit.FaultProxy
@@ -245,7 +245,7 @@ func TestI7ReadyzSaysStoppingUntilWhatWasTakenIsReplied(t *testing.T) {
 	w.connect(spawnKey("doc"))
 	s.awaitReady(http.StatusOK, "ready\n")
 	database.Stall()
-	reply := w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, patience)
+	reply := w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, testkit.Patience)
 	testkit.Eventually(t, "the statement is under way", func() bool { return s.value(`postgres_connections{state="in_use"}`) > 0 })
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); stop() }()
@@ -267,11 +267,14 @@ func TestI6MetricsCountSweepsOnce(t *testing.T) {
 		c.SweepEvery = 20 * time.Millisecond
 	}})
 	startDrone(t, w, "dr-a", w.url)
+	var ids []string
 	for i := range 3 {
-		id := w.connect(limited(fmt.Sprintf("doc-%d", i), 1, 0, nil)).BackendID
+		ids = append(ids, w.connect(limited(fmt.Sprintf("doc-%d", i), 1, 0, nil)).BackendID)
+	}
+	for _, id := range ids {
 		awaitEnd(t, w, id)
 	}
-	testkit.Eventually(t, "the sweeps are counted", func() bool { return s.value(`sweeps_total{cause="limit"}`) >= 3 })
-	s.want(`sweeps_total{cause="limit"}`, 3)
+	testkit.Eventually(t, "the sweeps are counted", func() bool { return s.value(`sweeps_total{cause="lifetime"}`) >= 3 })
+	s.want(`sweeps_total{cause="lifetime"}`, 3)
 	s.want(`sweeps_total{cause="lost"}`, 0)
 }

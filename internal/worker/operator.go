@@ -117,6 +117,9 @@ func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Partial {
+		return messages.Empty{}, w.store.KeepaliveOfSome(ctx, proxy, r.Backends, r.IdleMS)
+	}
 	return messages.Empty{}, w.store.Keepalive(ctx, proxy, r.Backends, r.IdleMS)
 }
 

@@ -27,7 +27,7 @@ func TestDrainedDronesAreGivenNoBackends(t *testing.T) {
 			t.Errorf("%d backends are left, want 1", left)
 		}
 	}
-	if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("other"), patience)); refusal == nil || refusal.Kind != messages.NoDroneAvailable {
+	if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("other"), testkit.Patience)); refusal == nil || refusal.Kind != messages.NoDroneAvailable {
 		t.Errorf("a connect with the only drone draining: %v", refusal)
 	}
 	if r := p.heartbeat(kept); !r.Draining || len(r.Renewed) != 1 {
@@ -49,7 +49,7 @@ func TestDrainedDronesAreGivenNoBackends(t *testing.T) {
 	}
 	w.connect(spawnKey("other"))
 	for _, want := range []string{messages.TypeDroneDraining, messages.TypeDroneUndrained} {
-		msg, err := events.NextMsg(patience)
+		msg, err := events.NextMsg(testkit.Patience)
 		must(t, err)
 		if e := as[messages.DroneEvent](t, msg.Data); e.Type != want || e.Drone != "dr-a" || e.ID != msg.Header.Get(messages.HeaderMessageID) || e.Time.IsZero() {
 			t.Errorf("an event is %+v, want %s", e, want)
@@ -73,7 +73,7 @@ func subscribe(t *testing.T, w *world, subject string) *nats.Subscription {
 	t.Helper()
 	sub, err := w.nc.SubscribeSync(subject)
 	must(t, err)
-	must(t, w.nc.FlushTimeout(patience))
+	must(t, w.nc.FlushTimeout(testkit.Patience))
 	return sub
 }
 
@@ -113,7 +113,7 @@ func TestRevokedTokensLeadNowhere(t *testing.T) {
 
 	var got []messages.TokenEvent
 	for range 5 {
-		msg, err := events.NextMsg(patience)
+		msg, err := events.NextMsg(testkit.Patience)
 		must(t, err)
 		e, err := messages.Decode[messages.TokenEvent](msg.Data)
 		if err != nil || e.BackendID != id || e.ID != msg.Header.Get(messages.HeaderMessageID) || e.Time.IsZero() || strings.Contains(string(msg.Data), ada1.Token) {

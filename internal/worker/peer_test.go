@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -201,13 +200,9 @@ func wantNumbers(t *testing.T, w *world, backend string, want ...messages.Status
 // awaitEnd follows a backend until it has terminated and gives the last event.
 func awaitEnd(t *testing.T, w *world, backend string) (last messages.StateEvent) {
 	t.Helper()
-	giveUp := time.Now().Add(patience)
-	for event, err := range bus.Watch(t.Context(), w.nc, backend) {
+	for event, err := range bus.Watch(testkit.Context(t), w.nc, backend) {
 		must(t, err)
 		last = event
-		if time.Now().After(giveUp) {
-			break
-		}
 	}
 	if last.Status != messages.Terminated {
 		t.Fatalf("%s ends with %+v", backend, last)

@@ -249,7 +249,7 @@ func TestI6BackendsOfAnEarlierSessionEndAsLost(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	r := as[messages.RegisterResponse](t, data)
-	if len(r.Sealed) > 0 || !slices.Equal(r.Lost, []string{"stranger"}) || r.Deadlines.HardTerminateAtMS != 50005 {
+	if len(r.Sealed) > 0 || !slices.Equal(r.Lost, []string{"stranger"}) || r.Deadlines.HardTerminateAtMS != 5+longTTL.Milliseconds()*5/6 {
 		t.Errorf("registered with %+v", r)
 	}
 	wantNumbers(t, w, gone, messages.Scheduled, messages.Ready, messages.Terminated)
@@ -334,7 +334,7 @@ func TestI7WorkerStoppedUnderLoadRepliesToAll(t *testing.T) {
 		if i%20 == 0 {
 			name = "leaving"
 		}
-		replies = append(replies, w.sendConnect(spawnKey(name), patience))
+		replies = append(replies, w.sendConnect(spawnKey(name), testkit.Patience))
 		if i == 200 {
 			// Both workers are busy by now.
 			w.connect(spawnKey("doc-aa"))

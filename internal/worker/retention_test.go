@@ -14,10 +14,10 @@ import (
 )
 
 // forgetful are workers that look for what is past its time all the time.
-func forgetful(t *testing.T, w *world) {
+func forgetful(t *testing.T, w *world, ttl time.Duration) {
 	t.Helper()
 	for _, name := range []string{"wo-a", "wo-b"} {
-		startWorker(t, w, name, options{ttl: shortTTL, change: func(c *worker.Config) {
+		startWorker(t, w, name, options{ttl: ttl, change: func(c *worker.Config) {
 			c.SweepEvery, c.Retain, c.RetainEvery = 20*time.Millisecond, time.Hour, 20*time.Millisecond
 		}})
 	}
@@ -37,10 +37,11 @@ func hasConsumer(t *testing.T, w *world, drone string) bool {
 func TestI8DroneThatIsLostForLongIsForgottenWithItsConsumer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	forgetful(t, w)
+	forgetful(t, w, longTTL)
 	here := startDrone(t, w, "dr-here", w.url)
 	gone := startPeer(t, w, "dr-gone")
 	gone.stopConsuming()
+	elapse(t, w, "dr-gone", longTTL)
 	awaitDroneEvents(t, w, "dr-gone", messages.TypeDroneRegistered, messages.TypeDroneLost)
 	if !hasConsumer(t, w, "dr-gone") {
 		t.Error("a drone that was lost just now has no consumer")
@@ -61,7 +62,7 @@ func TestI8DroneThatIsLostForLongIsForgottenWithItsConsumer(t *testing.T) {
 func TestI3DroneThatWasForgottenRegistersAndIsUsable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	forgetful(t, w)
+	forgetful(t, w, shortTTL) // it finds out with its next renewal
 	d := startDrone(t, w, "dr-a", w.url)
 	_, err := w.db.Exec(t.Context(), `update drone set lost_at = now() - interval '2 hours'`)
 	must(t, err)
@@ -84,7 +85,7 @@ func TestI3DroneThatWasForgottenRegistersAndIsUsable(t *testing.T) {
 func TestI8EndedBackendCanBeAskedForUntilItIsPastItsTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	forgetful(t, w)
+	forgetful(t, w, longTTL)
 	startDrone(t, w, "dr-a", w.url)
 	first := w.connect(limited("doc", 1, 0, fake.Script{}.Executable()))
 	awaitEnd(t, w, first.BackendID)

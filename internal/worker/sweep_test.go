@@ -15,8 +15,42 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// shortTTL is a lease that tests can wait for and a busy machine can still renew.
-const shortTTL = 6 * time.Second
+// shortTTL is a lease that tests can wait for and a busy machine can still renew: 6 s, and more
+// on a machine that is said to be slower.
+var shortTTL = testkit.Patience / 30
+
+// elapse lets time go by for a drone and its backends: all that is known of them happened
+// that much earlier.
+func elapse(t *testing.T, w *world, drone string, by time.Duration) {
+	t.Helper()
+	for _, sql := range []string{
+		`update session set heard_at = heard_at - $2::interval, due_at = due_at - $2::interval, expires_at = expires_at - $2::interval where drone = $1`,
+		pastSQL + ` where drone = $1`,
+	} {
+		_, err := w.db.Exec(t.Context(), sql, drone, by)
+		must(t, err)
+	}
+}
+
+// past lets time go by for one backend, the end of its lease excepted.
+func past(t *testing.T, w *world, backend string, by time.Duration) {
+	t.Helper()
+	_, err := w.db.Exec(t.Context(), pastSQL+` where id = $1`, backend, by)
+	must(t, err)
+}
+
+const pastSQL = `
+update backend set due_at = due_at - $2::interval, created_at = created_at - $2::interval,
+    changed_at = changed_at - $2::interval, asked_at = asked_at - $2::interval,
+    lifetime_ends_at = lifetime_ends_at - $2::interval, last_keepalive_at = last_keepalive_at - $2::interval`
+
+// expire ends a sealed key, which is not renewed any more.
+func expire(t *testing.T, w *world, backend string) {
+	t.Helper()
+	_, err := w.db.Exec(t.Context(), `update lease set sealed_until = now() - interval '1 second' where backend_id = $1`, backend)
+	must(t, err)
+	past(t, w, backend, longTTL)
+}
 
 // eager is a worker that sweeps all the time.
 func eager(ttl time.Duration) options {
@@ -103,17 +137,21 @@ func TestI6LimitsEndBackendsOnARealDrone(t *testing.T) {
 func TestI6BackendThatDoesNotGoIsAskedOnceSoftlyOnceHardAndEndsWithItsLease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	twoWorkers(t, w, shortTTL)
+	twoWorkers(t, w, longTTL)
 	p := startPeer(t, w, "dr-a")
-	_, err := w.db.Exec(t.Context(), `update drone set grace_ms = 1`)
-	must(t, err)
-	first := w.connect(limited("doc", 1, 0, nil))
+	first := w.connect(limited("doc", 3600, 0, nil))
 	id := first.BackendID
 	p.report(id, messages.Ready)
+	past(t, w, id, 2*time.Hour)
+	p.awaitAction(id, messages.TerminateID(id, false))
+	past(t, w, id, time.Hour) // more than its grace
+	p.awaitAction(id, messages.TerminateID(id, true))
+	past(t, w, id, time.Hour)
 	testkit.Eventually(t, "the lease is refused", func() bool { return len(p.heartbeat(id).Lost) > 0 })
 	if info := w.status(id); info.Status == messages.Terminated {
 		t.Error("I1: it ended before its lease")
 	}
+	expire(t, w, id)
 	if end := awaitEnd(t, w, id); end.Reason != messages.ReasonLost || end.LastStatus != messages.Ready {
 		t.Errorf("it ended as %+v", end.State)
 	}
@@ -147,15 +185,20 @@ func TestI6BackendThatDoesNotGoIsAskedOnceSoftlyOnceHardAndEndsWithItsLease(t *t
 func TestI6StartThatNobodyEndsIsEndedByTheWorkers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	startWorker(t, w, "wo-a", options{ttl: shortTTL, change: func(c *worker.Config) {
-		c.SweepEvery, c.StartWithin = 20*time.Millisecond, time.Second
-	}})
+	startWorker(t, w, "wo-a", eager(longTTL))
 	p := startPeer(t, w, "dr-a")
 	untaken := w.connect(spawnKey("untaken")).BackendID
 	slow := w.connect(spawnKey("slow")).BackendID
 	p.report(slow, messages.Starting)
+	for _, id := range []string{untaken, slow} {
+		past(t, w, id, 11*time.Minute) // a start may take ten
+		p.awaitAction(id, messages.TerminateID(id, true))
+		past(t, w, id, time.Hour)
+	}
 	// Its drone renews for as long as it may.
 	testkit.Eventually(t, "the lease is refused", func() bool { return len(p.heartbeat(slow).Lost) > 0 })
+	expire(t, w, untaken)
+	expire(t, w, slow)
 	told := p.awaitAction(slow, messages.TerminateID(slow, true))
 	if told.Terminate.Reason != messages.ReasonStartupTimeout {
 		t.Errorf("it is to be killed for %s", told.Terminate.Reason)
@@ -181,7 +224,7 @@ func wantOnce(t *testing.T, w *world, id string) {
 func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	twoWorkers(t, w, shortTTL)
+	twoWorkers(t, w, longTTL)
 	p := startPeer(t, w, "dr-a")
 	ready := w.connect(spawnKey("ready"))
 	p.report(ready.BackendID, messages.Ready)
@@ -191,6 +234,7 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
+	elapse(t, w, "dr-a", longTTL)
 	awaitDroneEvents(t, w, "dr-a", messages.TypeDroneRegistered, messages.TypeDroneLost)
 	for _, b := range []messages.ConnectResponse{ready, untaken} {
 		if end := awaitEnd(t, w, b.BackendID); end.Reason != messages.ReasonLost {
@@ -210,7 +254,7 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 		info, err := stream.Info(t.Context())
 		return err == nil && info.State.Msgs == 0
 	})
-	if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("more"), time.Second)); refusal == nil || refusal.Kind != messages.NoDroneAvailable {
+	if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("more"), testkit.Patience)); refusal == nil || refusal.Kind != messages.NoDroneAvailable {
 		t.Errorf("a lost drone is given a backend: %v", refusal)
 	}
 

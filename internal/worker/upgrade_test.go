@@ -19,20 +19,23 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// workerEnv makes a child of the test binary a worker of another version: name,
-// NATS URL and DSN as JSON.
+// workerEnv makes a child of the test binary a worker: name, NATS URL, DSN and version as JSON.
 const workerEnv = "JETWAY_TEST_WORKER"
 
-const otherVersion = "0.9.0-other"
+const (
+	newVersion   = "1.0.0"
+	otherVersion = "0.9.0-other"
+)
 
 func playWorker(env string) {
-	var as [3]string
+	var as [4]string
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	err := json.Unmarshal([]byte(env), &as)
@@ -43,11 +46,11 @@ func playWorker(env string) {
 	}
 	var st *store.Store
 	if err == nil {
-		st, err = store.Open(ctx, store.Config{DSN: as[2]})
+		st, err = store.Open(ctx, store.Config{DSN: as[2], Terms: lease.Terms{TTL: longTTL}})
 	}
 	if err == nil {
-		err = worker.Run(ctx, worker.Config{Name: as[0], Version: otherVersion, DefaultCluster: cluster, Log: log}, nc, st)
-		bus.Drain(nc, 3*time.Second)
+		err = worker.Run(ctx, worker.Config{Name: as[0], Version: as[3], DefaultCluster: cluster, Log: log}, nc, st)
+		bus.Drain(nc, testkit.Patience)
 		st.Close()
 	}
 	if err != nil {
@@ -72,7 +75,7 @@ func process(t *testing.T, w *world, name string, cmd *exec.Cmd) (terminate func
 			if err != nil {
 				t.Errorf("%s ended with %v", name, err)
 			}
-		case <-time.After(patience):
+		case <-time.After(testkit.Patience):
 			_ = cmd.Process.Kill()
 			t.Errorf("%s does not end: %v", name, <-ended)
 		}
@@ -100,22 +103,33 @@ func versions(t *testing.T, w *world) map[string]string {
 	}
 }
 
+func newWorker(t *testing.T, w *world, name string) (terminate func()) {
+	t.Helper()
+	return playedWorker(t, w, name, newVersion)
+}
+
 func otherWorker(t *testing.T, w *world, name string) (terminate func()) {
+	t.Helper()
+	return playedWorker(t, w, name, otherVersion)
+}
+
+func playedWorker(t *testing.T, w *world, name, version string) (terminate func()) {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), workerEnv+"="+string(messages.Encode([3]string{name, w.url, w.dsn})))
+	cmd.Env = append(os.Environ(), workerEnv+"="+string(messages.Encode([4]string{name, w.url, w.dsn, version})))
 	return process(t, w, name, cmd)
 }
 
+// builtWorker is one of the real binary.
 func builtWorker(t *testing.T, w *world, name string) (terminate func()) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "jetway")
 	if err := testkit.Build(t.Context(), binary, "github.com/jetway-project/jetway/cmd/jetway"); err != nil {
 		t.Fatal(err)
 	}
-	return process(t, w, name, exec.Command(binary, "worker", "--nats", w.url, "--postgres", w.dsn, "--name", name, "--default-cluster", cluster))
+	return process(t, w, name, exec.Command(binary, "worker", "--nats", w.url, "--postgres", w.dsn, "--name", name, "--default-cluster", cluster, "--lease-ttl", longTTL.String()))
 }
 
 // flood keeps connects in flight until it is stopped, and wants none to be refused.
@@ -138,7 +152,7 @@ func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
 				default:
 				}
 				// Every other one joins.
-				_, refusal := w.awaitConnect(w.sendConnect(spawnKey(fmt.Sprintf("%s-%d-%d", name, a, i/2)), patience))
+				_, refusal := w.awaitConnect(w.sendConnect(spawnKey(fmt.Sprintf("%s-%d-%d", name, a, i/2)), testkit.Patience))
 				if refusal != nil {
 					t.Errorf("a connect: %v", refusal)
 				}
@@ -166,24 +180,30 @@ func (f *flood) await(t *testing.T, more int64) {
 func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	terminateNew := builtWorker(t, w, "wo-new")
-	terminateOld := otherWorker(t, w, "wo-old")
-	if v := versions(t, w); v["wo-old"] != otherVersion || v["wo-new"] == otherVersion || v["wo-new"] == "" {
-		t.Errorf("the versions are %v", v)
+	start := newWorker
+	if testkit.Everything {
+		start = builtWorker
 	}
+	terminateNew := start(t, w, "wo-new")
+	terminateOld := otherWorker(t, w, "wo-old")
+	testkit.Eventually(t, "two versions answer", func() bool {
+		v := versions(t, w)
+		return v["wo-old"] == otherVersion && v["wo-new"] != otherVersion && v["wo-new"] != ""
+	})
 	p := startPeer(t, w, "dr-a")
-	f := startFlood(t, w, "doc", 300)
+	f := startFlood(t, w, "doc", testkit.Sized(100, 300))
+	some := testkit.Sized[int64](200, 600)
 	upgrade := func(key string, terminate func()) {
 		t.Helper()
 		first := w.connect(spawnKey(key))
 		p.report(first.BackendID, messages.Loading, messages.Ready, messages.Terminating)
 		parked := make([]<-chan *nats.Msg, 100)
 		for i := range parked {
-			parked[i] = w.sendConnect(spawnKey(key), time.Minute)
+			parked[i] = w.sendConnect(spawnKey(key), testkit.Patience)
 		}
-		f.await(t, 600) // those parked were taken before
+		f.await(t, some) // those parked were taken before
 		terminate()
-		f.await(t, 600)
+		f.await(t, some)
 		p.report(first.BackendID, messages.Terminated)
 		spawned, next := 0, ""
 		for _, reply := range parked {
@@ -215,7 +235,7 @@ func TestI7LastWorkerRefusesWhatWaits(t *testing.T) {
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
 	p.report(first.BackendID, messages.Ready, messages.Terminating)
-	waiting := w.sendConnect(spawnKey("doc"), time.Minute)
+	waiting := w.sendConnect(spawnKey("doc"), testkit.Patience)
 	p.marker() // it was taken before
 	stop()
 	if _, refusal := w.awaitConnect(waiting); refusal == nil || refusal.Kind != messages.Unavailable {

@@ -247,10 +247,9 @@ func (w *worker) prepare(ctx context.Context) error {
 		w.log.Warn("cannot start yet, trying again", "in", d.Round(time.Millisecond), "err", err)
 	}
 	return backoff.RetryNotify(func() error {
-		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
 		asked := w.store.Terms()
-		if err := w.store.Migrate(tryCtx); err != nil {
+		// A migration takes as long as it takes: cancelled, it would begin anew and never end.
+		if err := w.store.Migrate(ctx); err != nil {
 			if messages.KindOf(err) == messages.Unavailable {
 				return err
 			}
@@ -260,6 +259,8 @@ func (w *worker) prepare(ctx context.Context) error {
 			w.log.Warn("the leases of this database live longer or shorter than this worker was told: it goes by the database, which the command lease-ttl changes",
 				"lease_ttl", terms.TTL, "told", asked.TTL)
 		}
+		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
 		return bus.EnsureStreams(tryCtx, w.js, w.cfg.Replicas)
 	}, backoff.WithContext(wait, ctx), notify)
 }

@@ -1,10 +1,13 @@
 -- Notes what a proxy, $1, says of backends, $2: for how many milliseconds nobody has been connected to each, $3; 0: somebody is.
+-- $4: it speaks of some only, so of the others this says nothing, and the proxy counts as heard when it last spoke of all.
 with heard as (
     insert into proxy as p (name, heard_at) values ($1, now())
-    on conflict (name) do update set heard_at = excluded.heard_at
+    on conflict (name) do update set heard_at = case when $4 then p.heard_at else excluded.heard_at end
+    returning name
 ),
+-- Two words of one proxy take turns.
 said as materialized (
-    select s.id, min(s.idle) as idle from unnest($2::text[], $3::int8[]) as s (id, idle) group by s.id
+    select s.id, min(s.idle) as idle from heard, unnest($2::text[], $3::int8[]) as s (id, idle) group by s.id
 ),
 here as (
     insert into connection as c (backend_id, proxy, seen_at)

@@ -1,13 +1,13 @@
 -- Looks at the backends of which something may be due, at most $1. It is one walk along backend_due, as far as the present, and point
 -- look-ups; what others look at is left to them. Where nothing is due, due_at moves on to when something may be; where
 -- something is, it is put off by $5 seconds, so that no other worker does it too. $2: within how many seconds a backend is to be ready,
--- $3: a margin in seconds, $4: how far apart the words of a proxy may be, in seconds, $6: past when nothing counts as expired, $7: how many
--- seconds a lease lives.
+-- $3: a margin in seconds, $4: how far apart the words of a proxy may be, in seconds, $6: past when nothing is due, for the clock has
+-- jumped, $7: how many seconds a lease lives.
 with due as materialized (
     select b.id, b.namespace, b.name, b.drone, b.status, b.asked, b.termination_reason, b.created_at, b.changed_at, b.last_keepalive_at,
            b.lifetime_ends_at, make_interval(secs => b.max_idle_seconds) as max_idle, coalesce(b.asked_at, b.changed_at) as asked_at
     from backend b
-    where b.ended_at is null and b.due_at <= now() and b.due_at > '-infinity'
+    where b.ended_at is null and b.due_at <= now() and b.due_at > '-infinity' and now() <= $6
     order by b.due_at
     limit $1
     for no key update skip locked
@@ -50,7 +50,7 @@ times as materialized (
 ),
 looked as materialized (
     select t.*, case
-        when lease_ends = '-infinity' or lease_ends <= now() and now() <= $6 then 'lost'
+        when lease_ends <= now() then 'lost'
         when start_ends <= now() then 'startup-timeout'
         when grace_ends <= now() then 'grace-over'
         when kill_ends <= now() then 'stuck'
