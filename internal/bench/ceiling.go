@@ -1,4 +1,4 @@
-package store
+package bench
 
 import (
 	"context"
@@ -7,28 +7,34 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Ceiling measures what Postgres takes at most: the rows of a spawn, written by
+// rowCeiling measures what Postgres takes at most: the rows of a spawn, written by
 // one bare multi-row statement with no look-up, no check and no conflict. It
-// works in a schema of its own, which [Ceiling.Close] drops.
-type Ceiling struct {
-	s      *Store
+// works in a schema of its own, which close drops.
+type rowCeiling struct {
+	pool   *pgxpool.Pool
 	schema string
 	insert string
 }
 
-// NewCeiling makes the tables, like the real ones with all their indexes.
-func (s *Store) NewCeiling(ctx context.Context) (*Ceiling, error) {
-	c := &Ceiling{s: s, schema: fmt.Sprintf("jetway_ceiling_%d", time.Now().UnixNano())}
+// newRowCeiling makes the tables, like the real ones with all their indexes.
+func newRowCeiling(ctx context.Context, dsn string) (*rowCeiling, error) {
+	pool, err := pgxpool.New(ctx, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open the Postgres pool: %w", err)
+	}
+	c := &rowCeiling{pool: pool, schema: fmt.Sprintf("jetway_ceiling_%d", time.Now().UnixNano())}
 	name := pgx.Identifier{c.schema}.Sanitize()
 	var ddl strings.Builder
 	ddl.WriteString("create schema " + name)
 	for _, table := range []string{"lease", "backend", "token", "outbox"} {
 		ddl.WriteString(fmt.Sprintf("; create table %s.%s (like %s including all)", name, table, table))
 	}
-	if _, err := s.pool.Exec(ctx, ddl.String()); err != nil {
-		return nil, wrap("make the ceiling's tables", err)
+	if _, err := pool.Exec(ctx, ddl.String()); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("make the ceiling's tables: %w", err)
 	}
 	c.insert = fmt.Sprintf(`
 with n as materialized (
@@ -49,14 +55,17 @@ select a, 'spawn', id, 'dr-bench', 10, 20, repeat('x', 150) from n`, name)
 	return c, nil
 }
 
-// Write writes the rows of n spawns.
-func (c *Ceiling) Write(ctx context.Context, n int) error {
-	_, err := c.s.pool.Exec(ctx, c.insert, n)
-	return wrap("write the ceiling's rows", err)
+// write writes the rows of n spawns.
+func (c *rowCeiling) write(ctx context.Context, n int) error {
+	_, err := c.pool.Exec(ctx, c.insert, n)
+	return err
 }
 
-// Close drops the tables.
-func (c *Ceiling) Close(ctx context.Context) error {
-	_, err := c.s.pool.Exec(ctx, "drop schema "+pgx.Identifier{c.schema}.Sanitize()+" cascade")
-	return wrap("drop the ceiling's tables", err)
+// close drops the tables.
+func (c *rowCeiling) close(ctx context.Context) error {
+	defer c.pool.Close()
+	if _, err := c.pool.Exec(ctx, "drop schema "+pgx.Identifier{c.schema}.Sanitize()+" cascade"); err != nil {
+		return fmt.Errorf("drop the ceiling's tables: %w", err)
+	}
+	return nil
 }
