@@ -24,10 +24,10 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow torture mutants soak compiler browser lint fuzz bench clean
+.PHONY: help build run test test-all test-slow torture mutants soak compiler browser lint fuzz bench bench-beside clean
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Passes on what a command of Go's prints, but counts what it compiles and downloads, for on
 # a slow machine that takes minutes. The command is followed by a line with its exit code.
@@ -134,10 +134,22 @@ fuzz: ## Fuzz every target for FUZZTIME (10s)
 		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package; \
 	done
 
-bench: build ## Measure connects, the proxy (ARGS='--duration 1s') and starts (STARTS=25)
+bench: build ## Measure connects, the proxy (ARGS='--duration 1s'), starts (STARTS=25) and heartbeats
 	@./bin/jetway bench connect --dev $(ARGS)
 	@./bin/jetway bench proxy --dev $(ARGS)
 	@./bin/jetway bench start --dev --starts $(STARTS)
+	@./bin/jetway bench heartbeat --dev
+
+bench-beside: build ## Measure this build beside OTHER, a jetway or a commit, in turns (ARGS='--turns 30')
+	@test -n "$(OTHER)" || { echo "OTHER must name a file, another jetway, or a commit of this repository"; exit 2; }
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; other="$(OTHER)"; \
+	if [ ! -f "$$other" ]; then \
+		echo "compiling jetway of $$other"; mkdir "$$dir/src"; \
+		git archive "$$other" >"$$dir/src.tar"; tar -x -C "$$dir/src" -f "$$dir/src.tar"; \
+		(cd "$$dir/src" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$$dir/jetway" ./cmd/jetway); \
+		other="$$dir/jetway"; \
+	fi; \
+	./bin/jetway bench beside --other "$$other" $(ARGS)
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin

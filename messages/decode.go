@@ -29,9 +29,17 @@ func Decode[T any, P validated[T]](data []byte) (T, error) {
 	return v, nil
 }
 
-func decode(data []byte, v any) error {
+// CheckPayload refuses what is too long to be read at all.
+func CheckPayload(data []byte) error {
 	if len(data) > MaxPayload {
 		return Errorf(BadRequest, "the payload is %d bytes long, at most %d are allowed", len(data), MaxPayload)
+	}
+	return nil
+}
+
+func decode(data []byte, v any) error {
+	if err := CheckPayload(data); err != nil {
+		return err
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
 		data = []byte("{}")

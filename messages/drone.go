@@ -14,9 +14,9 @@ const (
 	TypeTerminate = "io.jetway.action.v1.terminate"
 )
 
-// Deadlines of a lease, in the drone's own boot-time milliseconds. Each counts
+// Deadlines of a session's lease, in the drone's own boot-time milliseconds. Each counts
 // from a time that the drone stated before the database wrote the lease, so a
-// process is dead before its lease can go to another.
+// process is dead before its key can go to another.
 type Deadlines struct {
 	RenewAtMS         int64 `json:"renew_at_ms"`
 	SoftTerminateAtMS int64 `json:"soft_terminate_at_ms"`
@@ -36,7 +36,8 @@ type Action struct {
 }
 
 // Spawn is a backend to run. A drone refuses it in another session than Session
-// and past the soft deadline.
+// and past the soft deadline, which is that of the session's lease when the backend
+// was placed.
 type Spawn struct {
 	Session      string          `json:"session"`
 	Key          Key             `json:"key"`
@@ -87,10 +88,16 @@ func (a *Action) validate() *Error {
 type RegisterRequest struct {
 	// Session is new for each run of the agent: 1 to 45 characters of a-z 0-9 -.
 	Session string `json:"session"`
-	Cluster string `json:"cluster"`
-	Pool    string `json:"pool,omitempty"`
-	Version string `json:"version,omitempty"`
-	Runtime string `json:"runtime,omitempty"`
+	// MachineID and BootID say which machine this is, and since which start of its system:
+	// a random id from the drone's data directory, and the kernel's boot id. Each has the
+	// form of a session. While another machine holds the drone's name, or this one did
+	// before it was started anew, the registration is refused with DroneHeld.
+	MachineID string `json:"machine_id"`
+	BootID    string `json:"boot_id"`
+	Cluster   string `json:"cluster"`
+	Pool      string `json:"pool,omitempty"`
+	Version   string `json:"version,omitempty"`
+	Runtime   string `json:"runtime,omitempty"`
 	// Capacity is what the drone takes at most.
 	Capacity
 	// GraceMS is how long the drone lets a backend that was asked to end go on before it
@@ -98,8 +105,9 @@ type RegisterRequest struct {
 	GraceMS int64 `json:"grace_ms,omitempty"`
 	// DroneTimeMS is the drone's boot-time clock when it wrote this.
 	DroneTimeMS int64 `json:"drone_time_ms"`
-	// Backends are all that still run on the drone. What else the workers know
-	// of it has ended, and is ended as lost.
+	// Backends are all that still run on the drone, MaxNamed at most. What else the
+	// workers know of it has ended, and is ended as lost. Repeated in the same session, a
+	// registration compares what is held once more.
 	Backends []string `json:"backends,omitempty"`
 }
 
@@ -113,24 +121,25 @@ type Capacity struct {
 }
 
 // RegisterResponse tells the drone where its actions are (they are delivered to its
-// DeliverSubject) and which of its
-// backends it still holds.
+// DeliverSubject) and which of its backends it does not hold any more.
 type RegisterResponse struct {
 	Stream              string `json:"stream"`
 	Consumer            string `json:"consumer"`
 	HeartbeatIntervalMS int64  `json:"heartbeat_interval_ms"`
+	// Lost are those of the backends named that are no longer the drone's: their
+	// processes must be killed at once.
+	Lost []string `json:"lost,omitempty"`
 	Renewal
 }
 
-// HeartbeatRequest says that a drone lives and renews its leases.
+// HeartbeatRequest says that a drone lives and renews its session's lease. It costs the
+// same whatever the drone holds.
 type HeartbeatRequest struct {
 	Session     string `json:"session"`
 	DroneTimeMS int64  `json:"drone_time_ms"`
 	// Ready says that the drone takes spawns.
 	Ready bool `json:"ready"`
 	Load  Load `json:"load"`
-	// Renew are the backends whose leases are to be renewed; MaxRenewals at most.
-	Renew []string `json:"renew,omitempty"`
 }
 
 // Load is how busy a drone is: its backends, and what was promised to them.
@@ -141,18 +150,22 @@ type Load struct {
 	CPUMillis int64 `json:"cpu_millis,omitempty"`
 }
 
-// HeartbeatResponse says which leases were renewed and until when.
+// HeartbeatResponse says until when the session's lease was renewed.
 type HeartbeatResponse struct {
 	Draining bool `json:"draining,omitempty"`
+	// Compare asks the drone to register once more in the same session, for the database
+	// may not know all that it holds.
+	Compare bool `json:"compare,omitempty"`
 	Renewal
 }
 
-// Renewal is the fate of the leases that a drone asked to keep.
+// Renewal is a session's lease after it was renewed.
 type Renewal struct {
+	// Deadlines are those of all that the session holds, but for what is sealed.
 	Deadlines Deadlines `json:"deadlines"`
-	Renewed   []string  `json:"renewed,omitempty"`
-	// Lost are no longer the drone's: their processes must be killed at once.
-	Lost []string `json:"lost,omitempty"`
+	// Sealed are backends of the session that are not renewed any more: they keep the
+	// deadlines that they had before, and the drone starts none of them that it has not started yet.
+	Sealed []string `json:"sealed,omitempty"`
 }
 
 // ReportRequest states what became of backends; all of it holds or nothing.
@@ -178,6 +191,12 @@ func (r *RegisterRequest) validate() *Error {
 	if err := checkSession("session", r.Session); err != nil {
 		return err
 	}
+	if err := checkSession("machine_id", r.MachineID); err != nil {
+		return err
+	}
+	if err := checkSession("boot_id", r.BootID); err != nil {
+		return err
+	}
 	if err := checkCluster("cluster", r.Cluster); err != nil {
 		return err
 	}
@@ -199,7 +218,7 @@ func (r *RegisterRequest) validate() *Error {
 	if err := checkDroneTime(r.DroneTimeMS); err != nil {
 		return err
 	}
-	return checkIDs("backends", r.Backends, MaxRenewals)
+	return checkIDs("backends", r.Backends, MaxNamed)
 }
 
 func (r *HeartbeatRequest) validate() *Error {
@@ -209,10 +228,7 @@ func (r *HeartbeatRequest) validate() *Error {
 	if err := checkDroneTime(r.DroneTimeMS); err != nil {
 		return err
 	}
-	if err := r.Load.validate(); err != nil {
-		return err
-	}
-	return checkIDs("renew", r.Renew, MaxRenewals)
+	return r.Load.validate()
 }
 
 // maxPromise bounds bytes and thousandths of processors, far above what there is,

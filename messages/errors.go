@@ -18,6 +18,7 @@ const (
 	KeyUnheldNoSpawnConfig Kind = "KeyUnheldNoSpawnConfig"
 	BackendExists          Kind = "BackendExists"
 	KeyHeldUnhealthy       Kind = "KeyHeldUnhealthy"
+	DroneHeld              Kind = "DroneHeld"
 	FailedToAcquireKey     Kind = "FailedToAcquireKey"
 	NoDroneAvailable       Kind = "NoDroneAvailable"
 	Overloaded             Kind = "Overloaded"
@@ -29,7 +30,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		BadRequest, NoClusterProvided, NotFound, KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy,
-		FailedToAcquireKey, NoDroneAvailable, Overloaded, Unavailable, Internal,
+		DroneHeld, FailedToAcquireKey, NoDroneAvailable, Overloaded, Unavailable, Internal,
 	}
 }
 
@@ -40,7 +41,7 @@ func (k Kind) Code() int {
 		return 400
 	case NotFound:
 		return 404
-	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy:
+	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy, DroneHeld:
 		return 409
 	case NoDroneAvailable, Overloaded, Unavailable:
 		return 503

@@ -41,19 +41,20 @@ var golden = map[string]any{
 	},
 	"error": &messages.Error{ID: "1", Kind: messages.NotFound, Message: "no", Backends: []string{"b"}},
 	"register_request": &messages.RegisterRequest{
-		Session: "s1", Cluster: "localhost:9090", Pool: "gpu", Version: "1.2.3", Runtime: "process",
+		Session: "s1", MachineID: "m1", BootID: "b1", Cluster: "localhost:9090", Pool: "gpu", Version: "1.2.3", Runtime: "process",
 		Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000}, GraceMS: 10000, DroneTimeMS: 5000, Backends: []string{"b"},
 	},
 	"register_response": &messages.RegisterResponse{
 		Stream: "JETWAY_ACTIONS", Consumer: "dr-a", HeartbeatIntervalMS: 10000,
-		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Renewed: []string{"a"}, Lost: []string{"b"}},
+		Lost:    []string{"b"},
+		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
 	},
 	"heartbeat_request": &messages.HeartbeatRequest{
-		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500}, Renew: []string{"b"},
+		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500},
 	},
 	"heartbeat_response": &messages.HeartbeatResponse{
-		Draining: true,
-		Renewal:  messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Renewed: []string{"b"}},
+		Draining: true, Compare: true,
+		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
 	},
 	"report_request": &messages.ReportRequest{Session: "s1", Reports: []messages.Report{
 		{BackendID: "b", State: messages.State{Status: messages.Waiting, Address: "127.0.0.1:8080"}},
@@ -91,7 +92,7 @@ var golden = map[string]any{
 		BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", Subdomain: "doc",
 		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), SecretToken: "S", ValidForMS: 1000,
 	},
-	"keepalive_request": &messages.KeepaliveRequest{Backends: []string{"b", "c"}, IdleMS: []int64{0, 1500}},
+	"keepalive_request": &messages.KeepaliveRequest{Backends: []string{"b", "c"}, IdleMS: []int64{0, 1500}, Partial: true},
 	"dns_challenge":     &messages.Challenge{Domain: "rooms.example.com", Value: "V"},
 	"dns_presented":     &messages.Presented{Server: "ns-a"},
 	"terminate_request": &messages.TerminateRequest{BackendID: "b", Hard: true},
@@ -254,7 +255,7 @@ func TestBadInputNamesTheField(t *testing.T) {
 // What drones say of their room, and of refusals, is as bounded as the rest.
 func TestBadInputOfDronesNamesTheField(t *testing.T) {
 	register := func(extra string) string {
-		return `{"session":"s","cluster":"c","drone_time_ms":1,` + extra + `}`
+		return `{"session":"s","machine_id":"m","boot_id":"b","cluster":"c","drone_time_ms":1,` + extra + `}`
 	}
 	for _, c := range []struct {
 		decode         func([]byte) error
@@ -377,7 +378,7 @@ func TestSubjects(t *testing.T) {
 func TestCodes(t *testing.T) {
 	for kind, code := range map[messages.Kind]int{
 		messages.BadRequest: 400, messages.NoClusterProvided: 400, messages.NotFound: 404,
-		messages.KeyHeld: 409, messages.KeyUnheldNoSpawnConfig: 409, messages.BackendExists: 409, messages.KeyHeldUnhealthy: 409,
+		messages.KeyHeld: 409, messages.KeyUnheldNoSpawnConfig: 409, messages.BackendExists: 409, messages.KeyHeldUnhealthy: 409, messages.DroneHeld: 409,
 		messages.FailedToAcquireKey: 500, messages.Internal: 500,
 		messages.NoDroneAvailable: 503, messages.Overloaded: 503, messages.Unavailable: 503,
 	} {

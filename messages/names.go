@@ -18,7 +18,8 @@ const (
 	MaxText       = 4 << 10  // a message for people
 	MaxLine       = 64 << 10 // a line of output
 	MaxSeconds    = 10 * 365 * 24 * 3600
-	MaxRenewals   = 8000 // backends in one heartbeat
+	MaxNamed      = 8000 // backends that one message names
+	MaxKeepalives = 6000 // backends in one keepalive, each with a number: all of them fit MaxPayload
 	MaxReports    = 1000 // states in one report
 	MaxPage       = 200  // rows in one listing
 )

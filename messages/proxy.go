@@ -25,12 +25,16 @@ type RouteResponse struct {
 	ValidForMS int64 `json:"valid_for_ms,omitempty"`
 }
 
-// KeepaliveRequest names the backends with open or recent connections.
+// KeepaliveRequest names the backends with open or recent connections: all of them, unless
+// it is partial.
 type KeepaliveRequest struct {
 	Backends []string `json:"backends"`
 	// IdleMS says for each of Backends for how long nothing has been connected to it;
 	// 0, as for those past its end: something is.
 	IdleMS []int64 `json:"idle_ms,omitempty"`
+	// Partial says that it does not name all: the rest follows, or was named before and
+	// is as it was. Otherwise nobody is connected any more to what it does not name.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // MaxIdleMS bounds the numbers of [KeepaliveRequest], in milliseconds: a day.
@@ -55,5 +59,5 @@ func (r *KeepaliveRequest) validate() *Error {
 			return badField("idle_ms", "must be 0 to %d", int64(MaxIdleMS))
 		}
 	}
-	return checkIDs("backends", r.Backends, MaxRenewals)
+	return checkIDs("backends", r.Backends, MaxKeepalives)
 }

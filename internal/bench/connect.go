@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,11 +9,11 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -20,8 +21,8 @@ import (
 type ConnectConfig struct {
 	// Dial makes a connection to the stack's NATS.
 	Dial func(name string) (*nats.Conn, error)
-	// Store is the stack's database, for C2.
-	Store *store.Store
+	// DSN is that of the stack's database, for C2.
+	DSN string
 	// InFlight is how many requests of a load are under way at once. Default 128: two
 	// full batches, which is also what C2 has under way.
 	InFlight int
@@ -68,8 +69,8 @@ type ConnectResult struct {
 	// Spawns is the connect path alone: from the request to the reply, the event and
 	// the action, whose drone takes none meanwhile.
 	Spawns Figures `json:"spawns"`
-	// Lives is the same while the drone, on the same cores, takes every spawn,
-	// starts it and reports it ready.
+	// Lives is the same while drones, on the same cores, take every spawn, start it and
+	// report it ready: how many are ready a second, until all of them are.
 	Lives Figures `json:"spawns_to_ready"`
 }
 
@@ -92,7 +93,8 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 	}
 	defer nc.Close()
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
-	stop, err := startDrone(ctx, cfg.Dial, cfg.Log, "dr-bench-"+run, cluster(run))
+	// What is joined and what is started are on drones of their own: each takes messages.MaxNamed.
+	stop, err := startDrones(ctx, cfg.Dial, cfg.Log, "dr-bench-"+run, cluster(run), drones(idleSpawns+cfg.Keys))
 	if err != nil {
 		return nil, err
 	}
@@ -134,9 +136,17 @@ func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
 	})
 	leave()
 	cfg.Progress("spawns to ready")
-	r.Lives = load(ctx, "spawns to ready", cfg.InFlight, cfg.Duration, 1, func(ctx context.Context, n int) error {
-		return c.connect(ctx, "spawn", n)
-	})
+	// They are fewer than the spawns alone, so there is room for them all.
+	lively := "lively-" + cluster(run)
+	stopLively, err := startDrones(ctx, cfg.Dial, cfg.Log, "dr-lively-"+run, lively, drones(cfg.InFlight+int(1.2*r.Spawns.Rate*cfg.Duration.Seconds())))
+	if err != nil {
+		return nil, err
+	}
+	defer stopLively()
+	l := newClient(nc, run, lively)
+	if r.Lives, err = l.lives(ctx, cfg.InFlight, cfg.Duration); err != nil {
+		return nil, err
+	}
 	for _, f := range []*Figures{&r.Joins, &r.Spawns, &r.Lives} {
 		f.OfC1 = f.Rate / r.C1.Rate
 	}
@@ -180,19 +190,72 @@ const (
 )
 
 func ceiling2(ctx context.Context, cfg *ConnectConfig) (Figures, error) {
-	c, err := cfg.Store.NewCeiling(ctx)
+	c, err := newRowCeiling(ctx, cfg.DSN)
 	if err != nil {
 		return Figures{}, err
 	}
 	f := load(ctx, "C2 rows", ceiling2InFlight, cfg.Duration, ceiling2Batch, func(ctx context.Context, _ int) error {
-		return c.Write(ctx, ceiling2Batch)
+		return c.write(ctx, ceiling2Batch)
 	})
-	return f, errors.Join(figuresError(f), c.Close(context.WithoutCancel(ctx)))
+	return f, errors.Join(figuresError(f), c.close(context.WithoutCancel(ctx)))
 }
 
 func figuresError(f Figures) error {
 	if f.Count == 0 {
 		return fmt.Errorf("%s: nothing came through: %s", f.Name, f.Error)
+	}
+	return nil
+}
+
+// lives spawns and waits until all are ready. Their rate is that of both.
+func (c *client) lives(ctx context.Context, inFlight int, duration time.Duration) (Figures, error) {
+	ready, stop, err := c.readies()
+	if err != nil {
+		return Figures{}, err
+	}
+	defer stop()
+	began := time.Now()
+	f := load(ctx, "spawns to ready", inFlight, duration, 1, func(ctx context.Context, n int) error {
+		return c.connect(ctx, "spawn", n)
+	})
+	f.Ready = float64(ready.Load()) / float64(max(f.Count, 1))
+	if err := awaitReady(ctx, ready, f.Count, time.Now().Add(readyTimeout)); err != nil {
+		return f, err
+	}
+	f.Rate = float64(f.Count) / time.Since(began).Seconds()
+	return f, nil
+}
+
+// readyTimeout is how long backends that run nothing may take to be ready.
+const readyTimeout = time.Minute
+
+// readies counts the backends that become ready, all of them the bench's.
+func (c *client) readies() (*atomic.Int64, func(), error) {
+	ready := new(atomic.Int64)
+	sub, err := c.nc.Subscribe(messages.SubjectAnyBackendEvent, func(m *nats.Msg) {
+		if bytes.Contains(m.Data, []byte(`"status":"ready"`)) {
+			ready.Add(1)
+		}
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(sub.SetPendingLimits(-1, -1), c.nc.FlushTimeout(5*time.Second)); err != nil {
+		_ = sub.Unsubscribe()
+		return nil, nil, err
+	}
+	return ready, func() { _ = sub.Unsubscribe() }, nil
+}
+
+func awaitReady(ctx context.Context, ready *atomic.Int64, n int, late time.Time) error {
+	for ready.Load() < int64(n) {
+		if time.Now().After(late) {
+			return fmt.Errorf("of %d backends of the bench's drones only %d were ready %s after the last was spawned", n, ready.Load(), readyTimeout)
+		}
+		rest(ctx, 5*time.Millisecond)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
 	return nil
 }

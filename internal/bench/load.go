@@ -15,8 +15,10 @@ type Figures struct {
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`
 	// Ratios to the ceilings of the same run; 0 where it makes no sense.
-	OfC1   float64 `json:"of_c1,omitempty"`
-	OfC2   float64 `json:"of_c2,omitempty"`
+	OfC1 float64 `json:"of_c1,omitempty"`
+	OfC2 float64 `json:"of_c2,omitempty"`
+	// Ready is, of spawns to ready, how many of those spawned were ready when the last was; 1 keeps pace.
+	Ready  float64 `json:"ready,omitempty"`
 	Count  int     `json:"count"`
 	Failed int     `json:"failed"`
 	Error  string  `json:"error,omitempty"` // the first one

@@ -21,7 +21,7 @@ import (
 func park(ctx context.Context, nc *nats.Conn, name, cluster string, log *slog.Logger) (string, func(), error) {
 	const session = "parked"
 	registered, err := bus.Request[messages.RegisterResponse](ctx, nc, messages.RegisterSubject(name), messages.RegisterRequest{
-		Session: session, Cluster: cluster, Runtime: "parked", DroneTimeMS: boottime.Now().Milliseconds(),
+		Session: session, MachineID: session, BootID: session, Cluster: cluster, Runtime: "parked", DroneTimeMS: boottime.Now().Milliseconds(),
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("register the parked drone: %w", err)

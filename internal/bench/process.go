@@ -106,22 +106,16 @@ func (p *process) usage() (usage, error) {
 		return usage{}, err
 	}
 	var u usage
-	for _, name := range stats {
-		stat, err := os.ReadFile(name)
-		if err != nil {
-			continue // it has ended
-		}
-		// pid (name) state ppid …: the name may hold anything.
-		pid, _, _ := strings.Cut(string(stat), " ")
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		self := strconv.Itoa(p.cmd.Process.Pid)
+	self := strconv.Itoa(p.cmd.Process.Pid)
+	for _, path := range stats {
+		pid := filepath.Base(filepath.Dir(path))
+		_, fields := procStat(pid) // nothing, if it has ended
 		if len(fields) < 22 || (pid != self && fields[1] != self) {
 			continue
 		}
-		number := func(i int) int64 { n, _ := strconv.ParseInt(fields[i], 10, 64); return n }
-		const ticksPerSecond = 100 // in what Linux tells programs, on every architecture of Go's
-		u.cpu += time.Duration(number(11)+number(12)) * time.Second / ticksPerSecond
-		u.resident += number(21) * int64(os.Getpagesize())
+		u.cpu += ticks(fields[11]) + ticks(fields[12])
+		pages, _ := strconv.ParseInt(fields[21], 10, 64)
+		u.resident += pages * int64(os.Getpagesize())
 	}
 	return u, nil
 }

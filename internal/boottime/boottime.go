@@ -1,5 +1,6 @@
 // Package boottime owns the one clock that a drone judges its leases by: the
-// time since this machine was booted, including the time that it was suspended.
+// time since this machine was booted, including the time that it was suspended;
+// and the id of that boot.
 //
 // What holds:
 //
@@ -8,7 +9,7 @@
 //     during a suspend is seen as run out (I1 hangs on this).
 //   - A reading means something on this machine and in this boot only. It is sent
 //     to a worker as an opaque number that comes back in the reply; it is never
-//     compared with a reading of another machine.
+//     compared with a reading of another machine. Which boot this is, [BootID] says.
 //   - Go's own timers are not enough: they stand still during a suspend, and a
 //     timer that came due while the process was stopped fires late. [Clock.Wait]
 //     and [Clock.Nap] look at the clock again at least once per [MaxNap].

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -34,6 +35,7 @@ type Config struct {
 // No error and no log line holds what the URL has of passwords and tokens.
 func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 	log := cfg.Log
+	var dropping dropping
 	opts := append([]nats.Option{
 		nats.Name(cfg.Name),
 		nats.MaxReconnects(-1),
@@ -63,6 +65,11 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 			}
 			denied, ok := AsDenied(err)
 			switch {
+			case errors.Is(err, nats.ErrSlowConsumer) && sub != nil:
+				if dropping.say(time.Now()) {
+					dropped, _ := sub.Dropped()
+					log.Error("messages came faster than they were taken, and were dropped", "subject", subject, "dropped", dropped)
+				}
 			case ok:
 				log.Error("the NATS server forbids this user what it needs: compare its permissions with deploy/nats",
 					"subject", denied.Subject, "operation", denied.Operation)
@@ -85,6 +92,10 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 		if err != nil && !mayPass(err) {
 			return backoff.Permanent(err)
 		}
+		if err == nil && nc.MaxPayload() < MinPayload {
+			err = backoff.Permanent(fmt.Errorf("the server takes messages of at most %d bytes, and Jetway's have up to %d: set its max_payload, or the user's, to that or more (1 MiB is what NATS has by itself)", nc.MaxPayload(), MinPayload))
+			nc.Close()
+		}
 		return err
 	}, backoff.WithContext(wait, ctx), func(err error, d time.Duration) {
 		log.Warn("cannot reach the NATS server, trying again", "url", Redact(cfg.URL), "in", d.Round(time.Millisecond), "err", err)
@@ -93,6 +104,19 @@ func Connect(ctx context.Context, cfg Config) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), err)
 	}
 	return nc, nil
+}
+
+// MinPayload is what every single message of Jetway fits in, with its headers: requests of
+// messages.MaxPayload, a line of output in JSON. Lists are cut to what the server takes.
+const MinPayload = 512 << 10
+
+// dropping is when it was last said that messages are dropped, of any subscription: it goes on thousands
+// of times a second.
+type dropping struct{ last atomic.Int64 }
+
+func (d *dropping) say(now time.Time) bool {
+	last := d.last.Load()
+	return now.UnixNano()-last >= int64(time.Second) && d.last.CompareAndSwap(last, now.UnixNano())
 }
 
 // mayPass tells a server that is away from a mistake in what it was given.

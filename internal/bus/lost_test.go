@@ -23,7 +23,7 @@ func awaitServer(t *testing.T, nc *nats.Conn) {
 func prepareStreams(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	testkit.Eventually(t, "JetStream works", func() bool {
-		return bus.MakeMissingStreams(t.Context(), js, 1) == nil
+		return bus.MakeMissingStreams(t.Context(), js, bus.Streams{}) == nil
 	})
 }
 
@@ -174,12 +174,12 @@ func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Who only mends leaves it alone.
-	if err := bus.MakeMissingStreams(t.Context(), js, 1); err != nil {
+	if err := bus.MakeMissingStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	publishStates(t, js, "b1", messages.Scheduled)
 	for range 2 {
-		if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+		if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -47,7 +47,7 @@ func RequestRaw(ctx context.Context, nc *nats.Conn, subject string, payload []by
 	msg.Header.Set(messages.HeaderTimeout, max(left, time.Millisecond).Round(time.Millisecond).String())
 	reply, err := nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
-		return nil, requestError(ctx, nc, subject, err)
+		return nil, requestError(ctx, nc, msg, err)
 	}
 	return reply.Data, replyError(reply)
 }
@@ -65,8 +65,11 @@ func replyError(reply *nats.Msg) error {
 	return refused
 }
 
-func requestError(ctx context.Context, nc *nats.Conn, subject string, err error) error {
+func requestError(ctx context.Context, nc *nats.Conn, msg *nats.Msg, err error) error {
+	subject := msg.Subject
 	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return messages.Errorf(messages.BadRequest, "the request on %s has %d bytes, and the NATS server takes %d (its max_payload)", subject, msg.Size(), nc.MaxPayload())
 	case errors.Is(err, nats.ErrNoResponders):
 		return messages.Errorf(messages.Unavailable, "no worker answers on %s: is one running?", subject)
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):

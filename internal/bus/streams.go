@@ -1,11 +1,14 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/messages"
@@ -20,10 +23,35 @@ const duplicateWindow = 20 * time.Second
 // does not hear from: one that a worker did not come to delete, or forgot with its database.
 const consumerUnused = 7 * 24 * time.Hour
 
+// Streams says how large the streams may become, and how many servers keep each. What is zero is as in
+// [DefaultStreams].
+type Streams struct {
+	// Replicas is how many servers of a cluster keep each stream.
+	Replicas int
+	// Actions, Events and Logs are the most bytes of each. The server reserves them: an account that has less
+	// cannot have the stream.
+	Actions, Events, Logs int64
+}
+
+// DefaultStreams fit a server for Jetway alone.
+var DefaultStreams = Streams{Replicas: 1, Actions: 256 << 20, Events: 2 << 30, Logs: 256 << 20}
+
+// MinStream is the least that a stream may be given, in bytes: some of the largest messages.
+const MinStream = 4 << 20
+
+// OrDefault fills in what is zero.
+func (s Streams) OrDefault() Streams {
+	return Streams{
+		Replicas: cmp.Or(s.Replicas, DefaultStreams.Replicas), Actions: cmp.Or(s.Actions, DefaultStreams.Actions),
+		Events: cmp.Or(s.Events, DefaultStreams.Events), Logs: cmp.Or(s.Logs, DefaultStreams.Logs),
+	}
+}
+
 // streams are what carries actions, events and output lines, and keeps certificates. All are bounded (I8): by age for a day like
 // others, by size for a heavy one. A backend's life is 1 to 2 KiB of events in files; the server keeps some
 // 130 bytes of memory for its subject, and looks its events up by that, however many there are.
-func streams(replicas int) []jetstream.StreamConfig {
+func streams(of Streams) []jetstream.StreamConfig {
+	of = of.OrDefault()
 	return []jetstream.StreamConfig{{
 		Name:        messages.StreamActions,
 		Description: "Actions for drones; on record in Postgres until taken",
@@ -31,8 +59,8 @@ func streams(replicas int) []jetstream.StreamConfig {
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.MemoryStorage, // Postgres has them until they are taken: files would say it twice
 		MaxAge:      10 * time.Minute,        // a drone refuses what is older; what it must still take is published again
-		MaxBytes:    256 << 20,
-		Replicas:    replicas,
+		MaxBytes:    of.Actions,
+		Replicas:    of.Replicas,
 		// The least there is. What is published again is meant to be delivered again: the agent
 		// that got it before may have died of it, and the server waits for that one's word (I3).
 		Duplicates: 100 * time.Millisecond,
@@ -42,9 +70,9 @@ func streams(replicas int) []jetstream.StreamConfig {
 		Subjects:          []string{messages.SubjectAllEvents},
 		MaxAge:            24 * time.Hour,
 		MaxMsgsPerSubject: 64,
-		MaxBytes:          2 << 30,
+		MaxBytes:          of.Events,
 		AllowDirect:       true, // history without a consumer
-		Replicas:          replicas,
+		Replicas:          of.Replicas,
 		Duplicates:        duplicateWindow,
 	}, {
 		Name:              messages.StreamLogs,
@@ -52,10 +80,10 @@ func streams(replicas int) []jetstream.StreamConfig {
 		Subjects:          []string{messages.SubjectAllLogs},
 		MaxAge:            time.Hour,
 		MaxMsgsPerSubject: 200,
-		MaxBytes:          256 << 20,
+		MaxBytes:          of.Logs,
 		AllowDirect:       true,
 		NoAck:             true, // lines are published without waiting
-		Replicas:          replicas,
+		Replicas:          of.Replicas,
 		Duplicates:        time.Second,
 	}, {
 		// A key-value bucket, as clients know it, but for direct get: that would deliver
@@ -69,17 +97,78 @@ func streams(replicas int) []jetstream.StreamConfig {
 		Discard:           jetstream.DiscardNew,
 		DenyDelete:        true,
 		AllowRollup:       true,
-		Replicas:          replicas,
+		Replicas:          of.Replicas,
 		Duplicates:        duplicateWindow,
 	}}
 }
 
 // EnsureStreams makes the streams or brings them up to date. It is for the start of
 // a worker: see [MakeMissingStreams].
-func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
-	for _, cfg := range streams(replicas) {
+func EnsureStreams(ctx context.Context, js jetstream.JetStream, of Streams) error {
+	for _, cfg := range streams(of) {
 		if err := ensureStream(ctx, js, cfg); err != nil {
-			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
+			return streamError(ctx, js, cfg, err)
+		}
+	}
+	return nil
+}
+
+// noRoom says that an account or a server has less than a stream reserves: JetStream has a number for memory (10028), one for files
+// (10047), one for an account's limits (10002) and more for clusters.
+func noRoom(refused *jetstream.APIError) bool {
+	return refused.ErrorCode == 10002 || strings.Contains(refused.Description, "insufficient")
+}
+
+// sizeFlags are those of jetway worker by which an operator says how large a stream may become.
+var sizeFlags = map[string]string{
+	messages.StreamActions: "--stream-actions", messages.StreamEvents: "--stream-events", messages.StreamLogs: "--stream-logs",
+}
+
+// streamError says why a stream could not be made, and, where there is no room for it, what it asked for,
+// what there is and how to ask for less.
+func streamError(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig, err error) error {
+	var refused *jetstream.APIError
+	if !errors.As(err, &refused) || !noRoom(refused) {
+		return fmt.Errorf("make stream %s: %w", cfg.Name, err)
+	}
+	kind, limit := "file storage (max_file)", func(l jetstream.AccountLimits) int64 { return l.MaxStore }
+	used := func(t jetstream.Tier) uint64 { return t.ReservedStore }
+	if cfg.Storage == jetstream.MemoryStorage {
+		kind, limit = "memory (max_mem)", func(l jetstream.AccountLimits) int64 { return l.MaxMemory }
+		used = func(t jetstream.Tier) uint64 { return t.ReservedMemory }
+	}
+	// Who may not ask gets no answer.
+	asking, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	has := "the account or the server has less"
+	if account, infoErr := js.AccountInfo(asking); infoErr == nil {
+		tier := account.Tier
+		if t, ok := account.Tiers[fmt.Sprintf("R%d", cfg.Replicas)]; ok {
+			tier = t
+		}
+		has = fmt.Sprintf("the account has no limit, so it is the server that has less; %s are reserved by now", humanize.IBytes(used(tier)))
+		if most := limit(tier.Limits); most >= 0 {
+			has = fmt.Sprintf("the account's limit is %s, of which %s are reserved by now", humanize.IBytes(uint64(most)), humanize.IBytes(used(tier)))
+		}
+	}
+	do := "raise that"
+	if flag := sizeFlags[cfg.Name]; flag != "" {
+		do = "give " + flag + " less, or raise that"
+	}
+	return fmt.Errorf("make stream %s: it reserves %s of %s on %d server(s), and %s: %s: %w",
+		cfg.Name, humanize.IBytes(uint64(cfg.MaxBytes)), kind, cfg.Replicas, has, do, err)
+}
+
+// StreamsAnswer says whether the streams that workers publish to have a leader, without which JetStream takes
+// nothing, and otherwise which has none.
+func StreamsAnswer(ctx context.Context, js jetstream.JetStream) error {
+	for _, name := range []string{messages.StreamActions, messages.StreamEvents} {
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("look at stream %s: %w", name, err)
+		}
+		if cluster := stream.CachedInfo().Cluster; cluster != nil && cluster.Name != "" && cluster.Leader == "" {
+			return fmt.Errorf("stream %s has no leader", name)
 		}
 	}
 	return nil
@@ -142,15 +231,15 @@ func remake(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamCon
 
 // MakeMissingStreams makes the streams that are not there, as on a server that lost its
 // data, and leaves alone those that are: they may be of a newer worker than this.
-func MakeMissingStreams(ctx context.Context, js jetstream.JetStream, replicas int) error {
-	for _, cfg := range streams(replicas) {
+func MakeMissingStreams(ctx context.Context, js jetstream.JetStream, of Streams) error {
+	for _, cfg := range streams(of) {
 		err := making(ctx, func(ctx context.Context) error {
 			// Of a stream that is there and the same, nothing comes of this.
 			_, err := js.CreateStream(ctx, cfg)
 			return err
 		})
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return fmt.Errorf("make stream %s: %w", cfg.Name, err)
+			return streamError(ctx, js, cfg, err)
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Conn(t, testkit.NATS(t).URL())
 	js := jetStream(t, nc)
-	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := js.CreateConsumer(t.Context(), messages.StreamActions, jetstream.ConsumerConfig{
@@ -60,8 +60,8 @@ func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 	defer cancel()
 	gave := make(chan string)
 	asks := map[string]func() error{
-		"EnsureStreams":      func() error { return bus.EnsureStreams(ctx, js, 3) },
-		"MakeMissingStreams": func() error { return bus.MakeMissingStreams(ctx, js, 3) },
+		"EnsureStreams":      func() error { return bus.EnsureStreams(ctx, js, bus.Streams{Replicas: 3}) },
+		"MakeMissingStreams": func() error { return bus.MakeMissingStreams(ctx, js, bus.Streams{Replicas: 3}) },
 		"EnsureConsumer":     func() error { _, err := bus.EnsureConsumer(ctx, js, "dr-a"); return err },
 	}
 	for name, ask := range asks {
@@ -84,7 +84,7 @@ func TestI8EveryStreamIsBounded(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Conn(t, testkit.NATS(t).URL())
 	js := jetStream(t, nc)
-	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	found := 0

@@ -66,7 +66,7 @@ func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	url := testkit.NATS(t).URL()
 	nc := watchConn(t, url)
 	js := jetStream(t, nc)
-	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	return url, nc, js

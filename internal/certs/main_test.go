@@ -49,7 +49,7 @@ func makeStreams(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(t.Context(), js, 1); err != nil {
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 }

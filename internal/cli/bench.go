@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,11 +9,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bench"
 	"github.com/jetway-project/jetway/internal/dev"
-	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/lease"
 )
 
 // benchCmd is `jetway bench`.
@@ -20,6 +22,9 @@ type benchCmd struct {
 	Connect benchConnectCmd `cmd:"" help:"Measure joins and spawns of a running stack beside what its NATS and its Postgres can do."`
 	Proxy   benchProxyCmd   `cmd:"" help:"Measure requests and WebSockets through a proxy of a running stack beside nginx and no proxy."`
 	Start   benchStartCmd   `cmd:"" help:"Measure how long backends of a running stack take to be ready, beside the bare program and docker run."`
+
+	Heartbeat benchHeartbeatCmd `cmd:"" help:"Measure what the heartbeats of drones with many backends cost a running stack that has nothing else to do."`
+	Beside    benchBesideCmd    `cmd:"" help:"Measure this build beside another one, in alternating turns of one run."`
 
 	// What `jetway bench proxy` and `jetway bench start` run as processes of their own.
 	Backend      benchBackendCmd      `cmd:"" hidden:"" help:"Be the backend of jetway bench proxy until standard input ends."`
@@ -47,31 +52,36 @@ func (c *benchConnectCmd) Run(r *run) error {
 	if err := cfg.Validate(); err != nil {
 		return usagef("%v", err)
 	}
-	dsn := c.Postgres
-	dial := func(name string) (*nats.Conn, error) { return c.connect(r, name, "operator", nil) }
-	switch {
-	case c.Dev:
-		stack, remove, err := r.benchStack()
-		if err != nil {
-			return stopped(r, err)
-		}
-		defer remove()
-		dsn = stack.PostgresDSN
-		dial = func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }
-	case dsn == "":
-		return usagef("--postgres: needed for the ceiling of bare rows; or --dev for a stack of its own")
+	var done func()
+	var err error
+	if cfg.Dial, cfg.DSN, done, err = r.benchDatabase(&c.natsFlags, c.Postgres, c.Dev, 0); err != nil {
+		return stopped(r, err)
 	}
-	st, err := store.Open(r.ctx, store.Config{DSN: dsn})
-	if err != nil {
-		return usagef("--postgres: %v", err)
-	}
-	defer st.Close()
-	cfg.Store, cfg.Dial = st, dial
+	defer done()
 	result, err := bench.Connect(r.ctx, cfg)
 	if err != nil {
 		return stopped(r, err)
 	}
 	return r.printBench(result, c.JSON)
+}
+
+// benchDatabase is the stack that is measured by this process, with its database: the running
+// one that the flags name, or with own a new one, until done is called.
+func (r *run) benchDatabase(flags *natsFlags, dsn string, own bool, ttl time.Duration) (dial func(name string) (*nats.Conn, error), postgres string, done func(), err error) {
+	if own {
+		stack, remove, err := r.benchStack(ttl)
+		if err != nil {
+			return nil, "", nil, err
+		}
+		return func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }, stack.PostgresDSN, remove, nil
+	}
+	if dsn == "" {
+		return nil, "", nil, usagef("--postgres: the stack's database is needed too; or --dev for a stack of its own")
+	}
+	if _, err := pgconn.ParseConfig(dsn); err != nil {
+		return nil, "", nil, usagef("--postgres: %v", err)
+	}
+	return func(name string) (*nats.Conn, error) { return flags.connect(r, name, "operator", nil) }, dsn, func() {}, nil
 }
 
 // benchTarget is the stack that is measured by processes of their own: the running one that
@@ -81,7 +91,7 @@ func (r *run) benchTarget(flags *natsFlags, own bool) (dial func(name string) (*
 	if !own {
 		return func(name string) (*nats.Conn, error) { return flags.connect(r, name, "operator", nil) }, flags.environ(), func() {}, nil
 	}
-	stack, remove, err := r.benchStack()
+	stack, remove, err := r.benchStack(0)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -89,8 +99,9 @@ func (r *run) benchTarget(flags *natsFlags, own bool) (dial func(name string) (*
 	return func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }, env, remove, nil
 }
 
-// benchStack runs a stack without a demo on free ports until remove is called.
-func (r *run) benchStack() (stack *dev.Stack, remove func(), err error) {
+// benchStack runs a stack without a demo on free ports until remove is called. ttl is that of
+// leases; 0: the default.
+func (r *run) benchStack(ttl time.Duration) (stack *dev.Stack, remove func(), err error) {
 	data, err := os.MkdirTemp("", "jetway-bench-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a directory for the stack: %w", err)
@@ -99,7 +110,7 @@ func (r *run) benchStack() (stack *dev.Stack, remove func(), err error) {
 		return nil, nil, err
 	}
 	stack, err = dev.Start(r.ctx, dev.Config{
-		Data: filepath.Join(data, "data"), Runtime: dev.RuntimeFake, Version: version(), Log: r.log,
+		Data: filepath.Join(data, "data"), Runtime: dev.RuntimeFake, Version: version(), Log: r.log, Terms: lease.Terms{TTL: cmp.Or(ttl, lease.DefaultTerms.TTL)},
 		Progress: func(line string) { r.notef("%s", line) },
 	})
 	if err != nil {

@@ -63,6 +63,8 @@ type grammar struct {
 	Proxy  proxyCmd  `cmd:"" help:"Run a proxy, which leads browsers to backends."`
 	DNS    dnsCmd    `cmd:"" name:"dns" help:"Run a DNS server, which gets proxies their wildcard certificates."`
 
+	LeaseTTL leaseTTLCmd `cmd:"" name:"lease-ttl" help:"Show or change how long leases live."`
+
 	// Started by drones only.
 	Guard guardCmd `cmd:"" hidden:"" help:"End the backends of a drone past their leases, also while its agent is gone."`
 
@@ -154,6 +156,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s", "max_backends": strconv.Itoa(messages.MaxRenewals), "top_patience": topPatience.String()},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "lease_ttl": "60s", "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
 	)
 }

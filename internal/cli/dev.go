@@ -31,11 +31,13 @@ type devCmd struct {
 	traceFlags
 	leaseFlags
 	retention
+	streamFlags
 }
 
 // Run runs everything until the command is stopped or a part fails.
 func (c *devCmd) Run(r *run) error {
-	if err := errors.Join(c.leaseFlags.validate(), c.retention.validate()); err != nil {
+	streams, err := c.streams(1)
+	if err := errors.Join(err, c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
 	stack, err := dev.Start(r.ctx, dev.Config{
@@ -47,6 +49,7 @@ func (c *devCmd) Run(r *run) error {
 		Grace:    r.trial.bound,
 		Retain:   c.Retain,
 		Terms:    c.terms(),
+		Streams:  streams,
 		Version:  version(),
 		Progress: func(line string) { r.printf("%s\n", line) },
 		Log:      r.log,

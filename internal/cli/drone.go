@@ -56,8 +56,8 @@ func (c *capacityFlags) capacity() (capacity messages.Capacity, err error) {
 	}
 	millis := math.Round(c.MaxCPUs * 1000)
 	switch {
-	case c.MaxBackends < 0 || c.MaxBackends > messages.MaxRenewals:
-		return capacity, usagef("--max-backends: must be 0 (as many as can be) to %d, not %d", messages.MaxRenewals, c.MaxBackends)
+	case c.MaxBackends < 0 || c.MaxBackends > messages.MaxNamed:
+		return capacity, usagef("--max-backends: must be 0 (as many as can be) to %d, not %d", messages.MaxNamed, c.MaxBackends)
 	case math.IsNaN(millis) || millis < 0 || millis > 1e9 || (millis == 0 && c.MaxCPUs != 0):
 		return capacity, usagef("--max-cpus: must be 0 (no limit) or 0.001 to 1000000, not %v", c.MaxCPUs)
 	}

@@ -63,7 +63,7 @@ func newFakeWorker(t *testing.T, replies map[string]func(data []byte) any) *fake
 	if w.js, err = jetstream.New(w.nc); err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(testkit.Context(t), w.js, 1); err != nil {
+	if err := bus.EnsureStreams(testkit.Context(t), w.js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	for subject, reply := range replies {

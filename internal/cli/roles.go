@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
@@ -18,20 +20,45 @@ const drainTimeout = 3 * time.Second
 // workerCmd is `jetway worker`.
 type workerCmd struct {
 	natsFlags      `group:"NATS server:"`
-	Postgres       string `required:"" placeholder:"DSN" help:"Postgres database, as a URL or as words (host=… dbname=…)."`
-	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once."`
+	Postgres       string `required:"" placeholder:"DSN" help:"Postgres database, as a URL or as words (host=… dbname=…). Of several hosts (db-a,db-b) the one that takes writes is used. A pooler must keep sessions."`
+	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once, beside one that watches it."`
 	Name           string `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
 	StreamReplicas int    `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
+	streamFlags
 	metricsFlags
 	traceFlags
 	leaseFlags
 	retention
 }
 
+// streamFlags say how large the streams may become. The NATS server reserves what they say.
+type streamFlags struct {
+	StreamActions string `placeholder:"BYTES" default:"256MiB" help:"Most bytes of the stream of actions, in the NATS server's memory. Default: ${default}. The server reserves what a stream may take; give all workers the same."`
+	StreamEvents  string `placeholder:"BYTES" default:"2GiB" help:"Most bytes of the stream of events, in files. Default: ${default}."`
+	StreamLogs    string `placeholder:"BYTES" default:"256MiB" help:"Most bytes of the stream of output lines, in files. Default: ${default}."`
+}
+
+func (c *streamFlags) streams(replicas int) (bus.Streams, error) {
+	of := bus.Streams{Replicas: replicas}
+	for _, f := range []struct {
+		flag, text string
+		size       *int64
+	}{
+		{"--stream-actions", c.StreamActions, &of.Actions}, {"--stream-events", c.StreamEvents, &of.Events}, {"--stream-logs", c.StreamLogs, &of.Logs},
+	} {
+		size, err := humanize.ParseBytes(f.text)
+		if err != nil || size < bus.MinStream || size > 1<<50 {
+			return of, usagef("%s: must be a number of bytes like 64MiB or 2GB, %s to 1PiB, not %q", f.flag, humanize.IBytes(bus.MinStream), f.text)
+		}
+		*f.size = int64(size)
+	}
+	return of, nil
+}
+
 // leaseFlags say for how long leases are given.
 type leaseFlags struct {
-	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, the same for all workers. An outage of the database or of NATS that is shorter than two thirds of it ends no backend; a key whose drone has died is blocked for all of it. Default: ${default}."`
+	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, in a database where none is set yet: from then on all workers go by the database, and the command lease-ttl changes it. An outage of the database or of NATS that is shorter than two thirds of it ends no backend; a key whose drone has died is blocked for all of it. Default: ${default}."`
 }
 
 func (c *leaseFlags) validate() error {
@@ -74,10 +101,11 @@ func (c *workerCmd) Run(r *run) error {
 	if c.StreamReplicas < 1 || c.StreamReplicas > 5 {
 		return usagef("--stream-replicas: must be 1 to 5, not %d", c.StreamReplicas)
 	}
-	if err := errors.Join(c.leaseFlags.validate(), c.retention.validate()); err != nil {
+	streams, err := c.streams(c.StreamReplicas)
+	if err := errors.Join(err, c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
-	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns, Terms: c.terms()})
+	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns, Terms: c.terms(), Log: r.log})
 	if err != nil {
 		return usagef("--postgres: %v", err)
 	}
@@ -102,7 +130,7 @@ func (c *workerCmd) Run(r *run) error {
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
 		Retain:         c.Retain,
-		Replicas:       c.StreamReplicas,
+		Streams:        streams,
 		Version:        version(),
 		Metrics:        server.Metrics(),
 		Tracer:         tracer,

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 )
@@ -50,6 +51,8 @@ type Config struct {
 	OTLPEndpoint string
 	// Retain is how long the worker keeps what has ended; its default.
 	Retain time.Duration
+	// Streams are how large the streams may become; bus.DefaultStreams.
+	Streams bus.Streams
 	// Terms are those of leases; lease.DefaultTerms.
 	Terms lease.Terms
 	// Version is what the roles say of themselves.

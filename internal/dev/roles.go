@@ -82,7 +82,7 @@ func (s *Stack) startWorker(ctx context.Context) error {
 		return err
 	}
 	return s.run(ctx, role{title: "worker", name: WorkerName, run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
-		st, err := store.Open(ctx, store.Config{DSN: s.PostgresDSN, Terms: s.cfg.Terms})
+		st, err := store.Open(ctx, store.Config{DSN: s.PostgresDSN, Terms: s.cfg.Terms, Log: s.cfg.Log})
 		if err != nil {
 			return err
 		}
@@ -91,6 +91,7 @@ func (s *Stack) startWorker(ctx context.Context) error {
 			Name:           WorkerName,
 			DefaultCluster: s.Cluster,
 			Retain:         s.cfg.Retain,
+			Streams:        s.cfg.Streams,
 			Version:        s.cfg.Version,
 			OnReady:        ready,
 			Metrics:        s.metrics.Metrics(),

@@ -3,6 +3,7 @@ package drone
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,18 +26,50 @@ type ack struct {
 }
 
 // onAction takes one delivery of an action in, to be acknowledged once that is
-// journalled (I3). What is not an action will never be one, so it is not delivered again.
+// journalled (I3). What is not an action will never be one, so it is acknowledged, too.
 func (a *agent) onAction(ctx context.Context, msg *nats.Msg) {
 	action, err := messages.Decode[messages.Action](msg.Data)
 	if err != nil {
 		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject, "err", err)
-		if err := msg.Term(); err != nil {
-			a.log.DebugContext(ctx, "cannot refuse an action for good", "err", err)
-		}
-		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.leaving || !a.known.Load() {
+		return // it is for the next run of the agent, or for the next session, if not for another agent
+	}
+	next, mine := ack{msg: msg}, false
+	if err == nil {
+		mine = a.concernsLocked(&action)
+		next.mark = a.takeLocked(ctx, &action, msg.Header.Get(messages.HeaderTraceparent))
+	}
+	switch {
+	case mine:
+		a.ackLocked(next)
+	case len(a.session.unsure) < maxAcks: // else it will come again
+		a.session.unsure = append(a.session.unsure, next)
+		nudge(a.changed) // a heartbeat makes sure
+	}
+}
+
+// concernsLocked says that an action is this session's to acknowledge. Who has the drone's
+// name no more, and has not heard so yet, gets the actions of the agent that has it now.
+func (a *agent) concernsLocked(action *messages.Action) bool {
+	return a.backends[action.BackendID] != nil || action.Spawn != nil && action.Spawn.Session == a.session.id
+}
+
+// sureLocked acknowledges the first n actions that might have been a later session's: a
+// worker has heard this one since they came, so none had begun then. What was done about
+// them before was to refuse them, which is not believed of a session that is over.
+func (a *agent) sureLocked(n int) {
+	for _, next := range a.session.unsure[:n] {
+		a.ackLocked(next)
+	}
+	a.session.unsure = slices.Delete(a.session.unsure, 0, n)
+}
+
+func (a *agent) ackLocked(next ack) {
 	select {
-	case a.acks <- ack{msg, a.take(ctx, &action, msg.Header.Get(messages.HeaderTraceparent))}:
+	case a.acks <- next:
 	default: // it will come again, and change nothing then
 	}
 }
@@ -58,15 +91,11 @@ func (a *agent) acknowledge(ctx context.Context) {
 	}
 }
 
-// take does what an action asks for, unless it was done before (I3). Once all up to
+// takeLocked does what an action asks for, unless it was done before (I3). Once all up to
 // the mark is journalled, it need not be delivered again.
-func (a *agent) take(ctx context.Context, action *messages.Action, traceparent string) journal.Mark {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (a *agent) takeLocked(ctx context.Context, action *messages.Action, traceparent string) journal.Mark {
 	h := a.backends[action.BackendID]
 	switch {
-	case a.leaving:
-		return journal.Never // the next run of the agent takes it
 	case action.Spawn != nil && action.Type == messages.TypeSpawn:
 		if h == nil && !a.ended.has(action.BackendID) {
 			span := a.cfg.Tracer.Start(traceparent, "spawn", tracing.Consumer, time.Now())
@@ -76,10 +105,14 @@ func (a *agent) take(ctx context.Context, action *messages.Action, traceparent s
 		}
 	case h != nil:
 		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})
-	case !a.ended.has(action.BackendID):
-		// Its spawn is yet to come, and must not run then; or it ended before this
-		// run of the agent, and saying so again changes nothing.
-		state := refusal(action.Terminate.Reason, "it was ended before it was started")
+	case !a.reports.has(action.BackendID):
+		// Its spawn is yet to come, and must not run then; or it ended, and the workers may have lost that with
+		// their database's last commits (I6): saying so again changes nothing.
+		message := "it was ended before it was started"
+		if a.ended.has(action.BackendID) {
+			message = "it had ended before it was asked to"
+		}
+		state := refusal(action.Terminate.Reason, message)
 		if state.Kind = messages.Soft; action.Terminate.Hard {
 			state.Kind = messages.Hard
 		}
@@ -100,13 +133,13 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	start, abort := context.WithCancel(ctx)
 	h := &held{
 		id: id, abort: abort, lines: a.output.lines(id), span: span, demands: demands,
-		softAtMS: spawn.Deadlines.SoftTerminateAtMS, hardAtMS: spawn.Deadlines.HardTerminateAtMS,
+		lease: a.session.lease,
 	}
 	a.holdLocked(h)
 	var fx effects
 	h.backend, fx = step(h.backend, spawned{})
 	h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
-	a.dueLocked(min(h.softAtMS, h.hardAtMS, h.readyByMS))
+	a.dueLocked(min(h.lease.dueMS(), h.readyByMS))
 	safe, secret := a.withoutSecrets(spawn)
 	a.noteLocked(h, journal.Change{BackendID: id, Spawn: safe, Secret: secret, State: h.record()}, fx.report)
 	spec := a.specOf(ctx, h, spawn)
@@ -126,7 +159,7 @@ func (a *agent) refusalLocked(spawn *messages.Spawn, demands runtime.Demands, no
 	switch {
 	case spawn.Session != a.session.id:
 		return messages.Report{State: refusal(messages.ReasonLost, "it was placed on an earlier session of the drone")}
-	case now >= spawn.Deadlines.SoftTerminateAtMS, now >= spawn.Deadlines.HardTerminateAtMS:
+	case now >= min(spawn.Deadlines.SoftTerminateAtMS, spawn.Deadlines.HardTerminateAtMS, a.session.lease.dueMS()):
 		return messages.Report{State: refusal(messages.ReasonLost, "its spawn reached the drone too late")}
 	}
 	why := a.noRoomLocked(demands)

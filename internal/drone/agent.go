@@ -2,6 +2,7 @@ package drone
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/drone/identity"
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/runtime"
 )
@@ -16,6 +18,7 @@ import (
 // agent is one run of a drone's agent.
 type agent struct {
 	cfg     Config
+	who     *identity.Identity
 	log     *slog.Logger
 	nc      *nats.Conn
 	rt      runtime.Runtime
@@ -25,14 +28,22 @@ type agent struct {
 	memory  memory
 	// memoryFailed is what the workers were last told of the journal.
 	memoryFailed atomic.Bool
-	// known says that a worker has answered a registration of the present session.
+	// known says that a worker has answered a registration of the present session. It is
+	// written under the lock.
 	known atomic.Bool
 	// acks has the actions that are to be acknowledged once they are journalled.
 	acks chan ack
 	// wake tells the keeper that something is due earlier than it thinks.
 	wake chan struct{}
-	// kick tells the session that there is something to say.
-	kick chan struct{}
+	// kick has the session's lease renewed at once, for there is something to say; changed
+	// has it renewed soon.
+	kick, changed chan struct{}
+	// beating has room for the one heartbeat that is under way.
+	beating chan struct{}
+	// enroll tells that a registration is due.
+	enroll chan struct{}
+	// renewing is held while the guard is told of renewed leases; before mu.
+	renewing sync.Mutex
 	// registered has the newest registration for the consumer.
 	registered chan registration
 	// fatal has what ends the agent from inside.
@@ -53,6 +64,8 @@ type agent struct {
 	// promised is what the backends demand of the machine.
 	promised runtime.Demands
 	full     bool
+	// stated is how many backends the workers were told of last.
+	stated int
 	// nextDueMS is when the keeper looks next.
 	nextDueMS int64
 	// onFewer is nudged, if set, when there is a backend less.
@@ -61,14 +74,21 @@ type agent struct {
 
 // Run is the agent: it takes over what an earlier run left, registers, takes actions
 // and keeps leases until ctx ends. Then it leaves, drains or ends its backends, as
-// cfg.OnExit says, and returns. It returns an error when the configuration is
-// wrong, when another agent uses the data directory, when the connection was closed
-// under it, or when something did not end in time.
+// cfg.OnExit says, and returns. It returns an error when the configuration is wrong,
+// when another agent of this machine has the name or the data directory, when the
+// connection was closed under it, or when something did not end in time.
 func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	a := newAgent(cfg.withDefaults(), nc, rt)
+	cfg = cfg.withDefaults()
+	// First of all: what another agent of the name runs is not to be touched (I1).
+	who, err := identity.Take(cfg.Name, cfg.DataDir, cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, who.Release()) }()
+	a := newAgent(cfg, who, nc, rt)
 	// The end of ctx asks for an exit, for which all that follows is needed.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	before, err := a.remember(work)
@@ -91,7 +111,8 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 		return nil // asked to stop before there was anything to exit from
 	}
 	a.wg.Go(func() { a.reports.run(work) })
-	a.wg.Go(func() { a.keepSession(work) })
+	a.wg.Go(func() { a.keepRegistered(work) })
+	a.wg.Go(func() { a.keepLease(work) })
 	a.wg.Go(func() { a.consume(work) })
 	a.wg.Go(func() { a.measure(work) })
 
@@ -105,20 +126,23 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	return err
 }
 
-func newAgent(cfg Config, nc *nats.Conn, rt runtime.Runtime) *agent {
+func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runtime) *agent {
 	a := &agent{
-		cfg: cfg, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
+		cfg: cfg, who: who, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
 		probes:     newProbes(),
 		output:     newPublisher(nc),
 		acks:       make(chan ack, maxAcks),
 		wake:       make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),
+		changed:    make(chan struct{}, 1),
+		beating:    make(chan struct{}, 1),
+		enroll:     make(chan struct{}, 1),
 		registered: make(chan registration, 1),
 		fatal:      make(chan error, 1),
 		backends:   map[string]*held{},
 		ended:      newEnded(),
 		graceMS:    cfg.Grace.Milliseconds(),
-		session:    newSession(),
+		session:    newSession(defaultInterval),
 		nextDueMS:  never,
 	}
 	a.reports = newReporter(a)

@@ -51,7 +51,8 @@ func (a *agent) releaseLocked(d runtime.Demands) {
 }
 
 // fullnessLocked has the workers told at once when the drone becomes full, or is not
-// any more: what they place goes by its last heartbeat.
+// any more, and soon when their number of backends is far from true: what they place goes
+// by its last heartbeat.
 func (a *agent) fullnessLocked() {
 	limit := a.cfg.Capacity
 	full := limit.MaxBackends > 0 && len(a.backends) >= limit.MaxBackends ||
@@ -60,6 +61,13 @@ func (a *agent) fullnessLocked() {
 	if full != a.full {
 		a.full = full
 		nudge(a.kick)
+	}
+	step := maxStep
+	if limit.MaxBackends > 0 {
+		step = min(step, limit.MaxBackends/10+1)
+	}
+	if n := len(a.backends); n >= a.stated+step || n <= a.stated-step {
+		nudge(a.changed)
 	}
 }
 

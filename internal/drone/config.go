@@ -20,8 +20,8 @@ type Config struct {
 	Cluster string
 	// Pool is the group of drones that it belongs to; "" is the default one.
 	Pool string
-	// Capacity is what it takes at most. With a data directory it takes messages.MaxRenewals
-	// backends at most: as many as a later run can name when it registers.
+	// Capacity is what it takes at most: never more than messages.MaxNamed backends, which
+	// is as many as it can name when it registers.
 	Capacity messages.Capacity
 	// DataDir is where it keeps what is to outlive a run of the agent: a journal and
 	// the deadlines of leases. "": nothing does.
@@ -73,8 +73,8 @@ func (c Config) withDefaults() Config {
 	if c.StatsEvery == 0 {
 		c.StatsEvery = 10 * time.Second
 	}
-	if c.DataDir != "" && c.Capacity.MaxBackends == 0 {
-		c.Capacity.MaxBackends = messages.MaxRenewals
+	if c.Capacity.MaxBackends == 0 {
+		c.Capacity.MaxBackends = messages.MaxNamed
 	}
 	c.OnExit = cmp.Or(c.OnExit, Leave)
 	if c.Clock == nil {
@@ -105,8 +105,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("drone's capacity: %w", err)
 	}
 	switch {
-	case c.DataDir != "" && c.Capacity.MaxBackends > messages.MaxRenewals:
-		return fmt.Errorf("drone's capacity: with a data directory it takes %d backends at most", messages.MaxRenewals)
+	case c.Capacity.MaxBackends > messages.MaxNamed:
+		return fmt.Errorf("drone's capacity: it takes %d backends at most: as many as it can name when it registers", messages.MaxNamed)
 	case len(c.Guard) > 0 && c.DataDir == "":
 		return errors.New("drone's guard: needs a data directory")
 	case c.OnExit != Leave && c.OnExit != Drain && c.OnExit != End:

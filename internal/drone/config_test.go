@@ -22,7 +22,7 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s: %s instead of %s", what, d.got, d.want)
 		}
 	}
-	if c.OnExit != Leave || c.Capacity.MaxBackends != messages.MaxRenewals {
+	if c.OnExit != Leave || c.Capacity.MaxBackends != messages.MaxNamed {
 		t.Errorf("it exits with %s, and takes %d backends", c.OnExit, c.Capacity.MaxBackends)
 	}
 	if err := c.Validate(); err != nil {

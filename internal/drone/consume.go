@@ -18,25 +18,31 @@ import (
 const actionSilence = 2*bus.ActionHeartbeat + time.Second
 
 // consume takes actions from the consumer that the newest registration named,
-// until ctx ends. A consumer or stream that vanished (a server lost its data) is made
-// again by a worker when the drone registers again.
+// until ctx ends; none while no session is registered, for then they are for another
+// agent of the drone's name. A consumer or stream that vanished (a server lost its data)
+// is made again by a worker when the drone registers again.
 func (a *agent) consume(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(100*time.Millisecond),
 		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	var from registration
 	for {
-		var from registration
-		select {
-		case from = <-a.registered:
-		case <-ctx.Done():
-			return
+		for from == (registration{}) {
+			select {
+			case from = <-a.registered:
+			case <-ctx.Done():
+				return
+			}
 		}
-		opened, err := a.consumeFrom(ctx, from)
+		next, opened, err := a.consumeFrom(ctx, from)
 		if ctx.Err() != nil {
 			return
 		}
 		if opened {
 			pause.Reset()
+		}
+		if from = next; err == nil {
+			continue
 		}
 		wait := pause.NextBackOff()
 		a.log.WarnContext(ctx, "actions do not arrive, registering again", "in", wait.Round(time.Millisecond), "err", err)
@@ -47,24 +53,25 @@ func (a *agent) consume(ctx context.Context) {
 	}
 }
 
-// consumeFrom takes actions until ctx ends or the consumer seems to be lost, and then
-// gives the reason. opened says that they could arrive.
-func (a *agent) consumeFrom(ctx context.Context, from registration) (opened bool, err error) {
+// consumeFrom takes actions until they are to be taken from elsewhere, which it gives,
+// or until ctx ends or the consumer seems to be lost, and then gives the reason. opened
+// says that they could arrive.
+func (a *agent) consumeFrom(ctx context.Context, from registration) (next registration, opened bool, err error) {
 	// Room for what the consumer delivers before it is acknowledged, and heartbeats.
 	arrived := make(chan *nats.Msg, 2*bus.MaxUnacknowledged)
 	back := a.nc.StatusChanged(nats.CONNECTED)
 	defer a.nc.RemoveStatusListener(back)
 	sub, err := a.nc.ChanSubscribe(messages.DeliverSubject(a.cfg.Name), arrived)
 	if err != nil {
-		return false, fmt.Errorf("listen for actions: %w", err)
+		return next, false, fmt.Errorf("listen for actions: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := a.nc.FlushTimeout(5 * time.Second); err != nil {
-		return false, fmt.Errorf("listen for actions: %w", err)
+		return next, false, fmt.Errorf("listen for actions: %w", err)
 	}
-	a.setConsuming(true)
+	a.setConsuming(from.session, true)
 	// Before the drone registers again nothing of this is under way any more.
-	defer a.setConsuming(false)
+	defer a.setConsuming(from.session, false)
 	silence := time.NewTimer(actionSilence)
 	defer silence.Stop()
 	for {
@@ -74,18 +81,19 @@ func (a *agent) consumeFrom(ctx context.Context, from registration) (opened bool
 			if msg.Header.Get("Status") == "" { // else a heartbeat
 				a.onAction(ctx, msg)
 			}
-		case newest := <-a.registered:
-			if newest != from {
-				return true, errors.New("the workers named another consumer")
+		case next = <-a.registered:
+			if next != from {
+				return next, true, nil
 			}
+			next = registration{}
 		case <-back:
 			// Perhaps to a server that has lost it; and while it could not deliver, it
 			// may have thought better of it.
-			return true, errors.New("the NATS server was away, and its consumer may be gone")
+			return next, true, errors.New("the NATS server was away, and its consumer may be gone")
 		case <-silence.C:
-			return true, fmt.Errorf("consumer %s of %s is silent: it seems to be gone", from.consumer, from.stream)
+			return next, true, fmt.Errorf("consumer %s of %s is silent: it seems to be gone", from.consumer, from.stream)
 		case <-ctx.Done():
-			return true, ctx.Err()
+			return next, true, ctx.Err()
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (c *crowd) renewed() {
 	c.t.Helper()
 	testkit.Eventually(c.t, fmt.Sprintf("%d backends are renewed", c.count), func() bool {
 		last := c.lastHeartbeat()
-		return last.Ready && len(last.Renew) == c.count
+		return last.Ready && last.Load.Backends == c.count
 	})
 }
 

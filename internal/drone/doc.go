@@ -1,15 +1,26 @@
 // Package drone is the agent of one machine: it runs backends for the workers,
-// keeps their leases alive, and states what becomes of them.
+// keeps its session's lease alive, and states what becomes of them.
 //
 // What holds:
 //
-//   - I1 exclusive: a process is dead before its lease can go to another. The keeper
-//     compares the leases' deadlines with the time since boot at least once a second
-//     while anything is held, and nothing that may hang (the bus, the runtime, the disk)
-//     is ever waited for under the agent's lock. A lease that is refused is a process
-//     killed at once. `terminated`, which releases a lease, is reported after the end of
-//     everything the backend was. While the agent is dead or stopped the guard keeps the
-//     deadlines: a backend is in its ledger before it is started.
+//   - I1 exclusive: a process is dead before its key can go to another. All that a
+//     session holds shares the session's [lease]; what is sealed (renewed no more) keeps
+//     the deadlines that it had. The keeper compares deadlines with the time since boot at
+//     least once a second while anything is held, and nothing that may hang (the bus, the
+//     runtime, the disk) is ever waited for under the agent's lock. What a registration's
+//     answer calls lost is killed at once. `terminated`, which releases a key, is reported
+//     after the end of everything the backend was. While the agent is dead or stopped the guard
+//     keeps the deadlines: a backend is in its ledger before it is started.
+//   - A heartbeat renews the lease in one small message, however much is held, and waits
+//     for nothing: not for a registration, nor for the consumer of actions. All that is
+//     held is named, and compared with what the workers know, by the registration that
+//     begins a session; it is repeated now and then, and when a heartbeat's answer asks
+//     for it.
+//   - An agent has its name, before it looks at anything that another one of the name may have:
+//     see package identity. While the workers say that another machine has it, the agent ends
+//     nothing before its deadlines do, and takes no actions. It acknowledges none that
+//     may be a later session's: only its own, and what came before a worker has heard it
+//     once more.
 //   - I3 actions: an action is acknowledged after it has been journalled, and a backend is
 //     spawned once however often and in whatever order its actions come: those that
 //     ended, or were to end before they were spawned, are remembered for longer than
@@ -37,8 +48,8 @@
 //
 // One mutex guards all that is known of the backends; what happens to one goes
 // through agent.apply, which is a pure step and then its effects. Around it stand
-// these goroutines, all waited for by [Run]: the keeper (deadlines), the session
-// (registration, heartbeats), the consumer (actions), the acknowledger, the reporter
+// these goroutines, all waited for by [Run]: the keeper (deadlines), one that registers and
+// one that heartbeats, the consumer (actions), the acknowledger, the reporter
 // (states), the publishers of output lines and of what backends use, and one per backend
 // that starts it and waits for its end; and the journal's committer.
 //

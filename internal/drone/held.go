@@ -14,8 +14,11 @@ import (
 type held struct {
 	backend
 	id string
-	// Deadlines of the lease, and of what else is waited for; 0: of nothing.
-	softAtMS, hardAtMS   int64
+	// lease is the session's, or one of its own: see there.
+	lease *lease
+	// sealed says that it is not renewed any more.
+	sealed bool
+	// Deadlines of what else is waited for; 0: of nothing.
 	graceAtMS, readyByMS int64
 	// lost says that the lease is not the drone's any more.
 	lost bool

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -40,12 +41,18 @@ type hub struct {
 	softMS, hardMS, everyMS int64
 	session                 string
 	droneTimeMS             int64
-	registrations           []messages.RegisterRequest
+	registrations           []messages.RegisterRequest // the first of each session
+	comparisons             []messages.RegisterRequest // further ones
+	refusing                *messages.Error            // what a registration gets instead of an answer
+	unheard                 int                        // registrations that got that
+	machine                 string                     // has the name: others are refused; "": nobody is
+	compare                 bool                       // heartbeats ask for a comparison
+	sealed                  map[string]bool
 	heartbeats              []messages.HeartbeatRequest
 	states                  map[string][]messages.State // as first reported
 	bad                     map[string]bool             // refused as BadRequest
 	disowned                map[string]bool             // refused as NotFound
-	lost                    map[string]bool             // not renewed
+	lost                    map[string]bool             // not the session's any more
 	refusals                int
 	refused                 map[string]bool     // by the drone, for want of room
 	progress                map[string][]string // the messages of loading
@@ -65,7 +72,7 @@ func newHub(tb testing.TB, url string) *hub {
 	h := &hub{
 		t: tb, drone: droneName, nc: nc, js: js,
 		softMS: soft.Milliseconds(), hardMS: hard.Milliseconds(), everyMS: 100,
-		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{},
+		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{}, sealed: map[string]bool{},
 		refused: map[string]bool{}, progress: map[string][]string{}, onRegister: func() {},
 	}
 	h.up()
@@ -89,6 +96,9 @@ func (h *hub) up() {
 			}
 			if err == nil {
 				_ = msg.Respond(messages.Encode(resp))
+				return
+			}
+			if errors.Is(err, errSilent) {
 				return
 			}
 			var refused *messages.Error
@@ -129,9 +139,12 @@ func (h *hub) register(data []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := h.refuses(&req); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	if err := bus.EnsureStreams(ctx, h.js, 1); err != nil {
+	if err := bus.EnsureStreams(ctx, h.js, bus.Streams{}); err != nil {
 		return nil, err
 	}
 	consumer, err := bus.EnsureConsumer(ctx, h.js, h.drone)
@@ -146,16 +159,44 @@ func (h *hub) register(data []byte) (any, error) {
 		}
 		return nil, errIgnored
 	}
-	h.session, h.droneTimeMS = req.Session, req.DroneTimeMS
-	if last := len(h.registrations) - 1; last >= 0 && h.registrations[last].Session == req.Session && slices.Equal(h.registrations[last].Backends, req.Backends) {
-		h.registrations = h.registrations[:last] // its answer was lost, or came too late
+	if last := len(h.registrations) - 1; last >= 0 && h.registrations[last].Session == req.Session {
+		h.comparisons = append(h.comparisons, req)
+		h.compare = false
+	} else {
+		h.registrations = append(h.registrations, req)
 	}
-	h.registrations = append(h.registrations, req)
+	h.session, h.droneTimeMS = req.Session, req.DroneTimeMS
 	h.onRegister()
-	return messages.RegisterResponse{
+	resp := messages.RegisterResponse{
 		Stream: messages.StreamActions, Consumer: consumer, HeartbeatIntervalMS: h.everyMS,
-		Renewal: h.renewal(req.DroneTimeMS, req.Backends),
-	}, nil
+		Renewal: h.renewal(req.DroneTimeMS),
+	}
+	for _, id := range req.Backends {
+		if h.lost[id] {
+			resp.Lost = append(resp.Lost, id)
+		}
+	}
+	return resp, nil
+}
+
+// errSilent is no answer.
+var errSilent = errors.New("no answer")
+
+func (h *hub) refuses(req *messages.RegisterRequest) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.refusing != nil:
+		h.unheard++
+		if h.refusing.Kind == "" {
+			return errSilent
+		}
+		return h.refusing
+	case h.machine != "" && h.machine != req.MachineID:
+		h.unheard++
+		return messages.Errorf(messages.DroneHeld, "the name is that of machine %s; this is machine %s", h.machine, req.MachineID)
+	}
+	return nil
 }
 
 func (h *hub) heartbeat(data []byte) (any, error) {
@@ -170,19 +211,11 @@ func (h *hub) heartbeat(data []byte) (any, error) {
 	}
 	h.droneTimeMS = req.DroneTimeMS
 	h.heartbeats = append(h.heartbeats, req)
-	return messages.HeartbeatResponse{Renewal: h.renewal(req.DroneTimeMS, req.Renew)}, nil
+	return messages.HeartbeatResponse{Compare: h.compare, Renewal: h.renewal(req.DroneTimeMS)}, nil
 }
 
-func (h *hub) renewal(droneTimeMS int64, ids []string) messages.Renewal {
-	r := messages.Renewal{Deadlines: h.deadlines(droneTimeMS)}
-	for _, id := range ids {
-		if h.lost[id] {
-			r.Lost = append(r.Lost, id)
-		} else {
-			r.Renewed = append(r.Renewed, id)
-		}
-	}
-	return r
+func (h *hub) renewal(droneTimeMS int64) messages.Renewal {
+	return messages.Renewal{Deadlines: h.deadlines(droneTimeMS), Sealed: slices.Sorted(maps.Keys(h.sealed))}
 }
 
 func (h *hub) deadlines(ms int64) messages.Deadlines {
@@ -336,6 +369,16 @@ func (h *hub) registered() []messages.RegisterRequest {
 	defer h.mu.Unlock()
 	return slices.Clone(h.registrations)
 }
+
+// compared are the registrations that repeated that of their session.
+func (h *hub) compared() []messages.RegisterRequest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.comparisons)
+}
+
+// renews says that the newest heartbeat renewed so many backends.
+func (h *hub) renews(backends int) bool { return h.lastHeartbeat().Load.Backends == backends }
 
 func (h *hub) lastHeartbeat() messages.HeartbeatRequest {
 	h.mu.Lock()

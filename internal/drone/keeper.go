@@ -51,7 +51,7 @@ func (a *agent) endDue(ctx context.Context) int64 {
 			continue
 		}
 		switch {
-		case now >= h.hardAtMS:
+		case now >= h.lease.hardAtMS:
 			a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonKeyExpired, message: "the lease could not be renewed in time"})
 			continue
 		case passed(now, h.graceAtMS):
@@ -60,7 +60,7 @@ func (a *agent) endDue(ctx context.Context) int64 {
 		case passed(now, h.readyByMS):
 			a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonStartupTimeout, message: a.tardyText(h)})
 			continue
-		case now >= h.softAtMS && h.status < messages.Terminating:
+		case now >= h.lease.softAtMS && h.status < messages.Terminating:
 			a.applyLocked(ctx, h, endAsked{reason: messages.ReasonKeyExpired, message: "the lease could not be renewed in time"})
 		}
 		a.progressLocked(h, now)
@@ -79,9 +79,9 @@ func passed(now, deadlineMS int64) bool { return deadlineMS != 0 && now >= deadl
 
 // dueMS is when something is to be done to h.
 func (h *held) dueMS() int64 {
-	due := h.hardAtMS
+	due := h.lease.hardAtMS
 	if h.status < messages.Terminating {
-		due = min(due, h.softAtMS)
+		due = h.lease.dueMS()
 	}
 	if h.graceAtMS != 0 {
 		due = min(due, h.graceAtMS)
@@ -98,11 +98,4 @@ func (a *agent) dueLocked(atMS int64) {
 		a.nextDueMS = atMS
 		nudge(a.wake)
 	}
-}
-
-// renewedLocked puts deadlines off. They count from a drone time stated before the
-// lease was written, and never go back.
-func (h *held) renewedLocked(d messages.Deadlines) {
-	h.softAtMS = max(h.softAtMS, d.SoftTerminateAtMS)
-	h.hardAtMS = max(h.hardAtMS, d.HardTerminateAtMS)
 }

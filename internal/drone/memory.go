@@ -99,8 +99,9 @@ func (a *agent) putLease(h *held, pid int) error {
 		return nil
 	}
 	a.mu.Lock()
-	lease := guard.Lease{BackendID: h.id, PID: pid, SoftAtMS: h.softAtMS, HardAtMS: h.hardAtMS}
+	lease := h.ledgerLease()
 	a.mu.Unlock()
+	lease.PID = pid
 	return a.memory.leases.Put(lease)
 }
 
@@ -114,12 +115,27 @@ func (a *agent) dropLease(ctx context.Context, id string) {
 	}
 }
 
-// renewLeases tells the guard of new deadlines, those of all backends in one write.
-// Until it is told it goes by the old ones, which is safe.
-func (a *agent) renewLeases(ctx context.Context, renewed []guard.Lease) {
-	if a.memory.leases == nil || len(renewed) == 0 {
+// ledgerLease is what the guard is to know of a backend's lease.
+func (h *held) ledgerLease() guard.Lease {
+	return guard.Lease{BackendID: h.id, SoftAtMS: h.lease.softAtMS, HardAtMS: h.lease.hardAtMS}
+}
+
+// renewLeases tells the guard how long the session's lease lives, for all backends that
+// share it in one write. Until it is told it goes by the old deadlines, which is safe.
+func (a *agent) renewLeases(ctx context.Context) {
+	if a.memory.leases == nil {
 		return
 	}
+	a.renewing.Lock() // what is written last is what was renewed last
+	defer a.renewing.Unlock()
+	a.mu.Lock()
+	renewed := make([]guard.Lease, 0, len(a.backends))
+	for _, h := range a.backends {
+		if h.lease == a.session.lease {
+			renewed = append(renewed, h.ledgerLease())
+		}
+	}
+	a.mu.Unlock()
 	if err := a.memory.leases.Renew(renewed); err != nil {
 		a.log.ErrorContext(ctx, "cannot write renewed leases down: the guard goes by the old ones, should this agent die", "err", err)
 	}

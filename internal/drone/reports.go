@@ -89,6 +89,13 @@ func (r *reporter) pending() map[string]struct{} {
 	return ids
 }
 
+// has says whether states of a backend are not answered for.
+func (r *reporter) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.queue, func(e journal.Unreported) bool { return e.BackendID == id })
+}
+
 // unanswered is how many states no worker has answered for.
 func (r *reporter) unanswered() int {
 	r.mu.Lock()

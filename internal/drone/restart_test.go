@@ -3,6 +3,7 @@ package drone_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	url := testkit.NATS(t).URL()
 	s := &site{hub: newHub(t, url), t: t, url: url, machine: fake.NewMachine(), dir: t.TempDir()}
+	s.drone = "dr-" + strings.ToLower(rand.Text()) // no other agent of this machine may have it
 	t.Cleanup(s.machine.Stop)
 	return s
 }
@@ -49,7 +51,7 @@ func (s *site) run(change ...func(*drone.Config)) *agent {
 
 func (s *site) runOn(rt runtime.Runtime, change ...func(*drone.Config)) *agent {
 	s.t.Helper()
-	return start(s.t, s.url, rt, append([]func(*drone.Config){func(c *drone.Config) { c.DataDir = s.dir }}, change...)...)
+	return start(s.t, s.url, rt, append([]func(*drone.Config){func(c *drone.Config) { c.Name, c.DataDir = s.drone, s.dir }}, change...)...)
 }
 
 // left ends an agent that is to leave its backends.
@@ -91,7 +93,7 @@ func TestI1BackendsOutliveTheAgent(t *testing.T) {
 	s.lives("b-1", "b-2", "b-3")
 	testkit.Eventually(t, "the last heartbeat before it left came", func() bool {
 		last := s.lastHeartbeat()
-		return !last.Ready && len(last.Renew) == 3
+		return !last.Ready && last.Load.Backends == 3
 	})
 	late := s.spawn("b-late", fake.Script{}.Executable()) // of the session that is over
 	for _, i := range before {
@@ -117,7 +119,7 @@ func TestI1BackendsOutliveTheAgent(t *testing.T) {
 	if got := s.end(late.BackendID); got.Reason != messages.ReasonLost {
 		t.Fatalf("ended as %+v", got)
 	}
-	testkit.Eventually(t, "its lease is renewed", func() bool { return slices.Equal(s.lastHeartbeat().Renew, []string{"b-1"}) })
+	testkit.Eventually(t, "its lease is renewed", func() bool { return s.renews(1) })
 	s.lives("b-1")
 	if !slices.Contains(before, s.machine.Live()[0]) {
 		t.Fatal("b-1 was started again")
@@ -352,12 +354,12 @@ func TestI5StatesSurviveARestartDuringAnOutage(t *testing.T) {
 	})
 }
 
-func TestSecondAgentOnOneDataDirectoryIsRefused(t *testing.T) {
+func TestI1SecondAgentOnOneDataDirectoryIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	first := s.run()
 	first.awaitReady()
-	second := s.run(func(c *drone.Config) { c.OnReady = func() {} })
+	second := s.run(func(c *drone.Config) { c.Name += "-other" })
 	if err := <-second.result; !errors.Is(err, journal.ErrInUse) || !strings.Contains(err.Error(), s.dir) {
 		t.Fatalf("got %v", err)
 	}
@@ -370,10 +372,10 @@ func TestDroneWithADataDirectorySaysHowManyItCanTakeOver(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.run().awaitReady()
-	if got := s.registered()[0].MaxBackends; got != messages.MaxRenewals {
+	if got := s.registered()[0].MaxBackends; got != messages.MaxNamed {
 		t.Fatalf("registered with room for %d", got)
 	}
-	bad := drone.Config{Name: droneName, Cluster: "localhost", DataDir: s.dir, Capacity: messages.Capacity{MaxBackends: messages.MaxRenewals + 1}}
+	bad := drone.Config{Name: droneName, Cluster: "localhost", DataDir: s.dir, Capacity: messages.Capacity{MaxBackends: messages.MaxNamed + 1}}
 	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "8000") {
 		t.Fatalf("got %v", err)
 	}

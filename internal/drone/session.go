@@ -13,86 +13,86 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
-	"github.com/jetway-project/jetway/internal/drone/guard"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// session is what the agent knows of its registration; under the agent's lock.
+// session is what the agent knows of its registration; under the agent's lock. Whether a
+// worker has answered one of it yet, agent.known says.
 type session struct {
 	id string
+	// lease is that of all that the session holds.
+	lease *lease
 	// interval lies between two heartbeats, as the workers want it.
 	interval time.Duration
-	// superseded says that the workers do not know the session (any more): the
-	// next registration begins a new one.
-	superseded bool
-	// begun says that a worker has answered a registration of it.
-	begun bool
-	// again says that the drone must register, in the same session.
+	// again says that the drone must register, in this session.
 	again bool
-	// consuming says that actions arrive.
+	// beats counts the heartbeats since the last registration.
+	beats int
+	// consuming says that the session's actions arrive.
 	consuming bool
+	// unsure has actions that may be a later session's to acknowledge.
+	unsure []ack
 }
 
-// registration is where a drone finds its actions.
-type registration struct{ stream, consumer string }
+// registration is where a session finds its actions; the zero value: nowhere.
+type registration struct{ session, stream, consumer string }
 
-// defaultInterval holds until a worker has said another one.
-const defaultInterval = 10 * time.Second
+const (
+	// defaultInterval holds until a worker has said another one.
+	defaultInterval = 10 * time.Second
+	// compareEvery is after how many heartbeats all that is held is compared.
+	compareEvery = 10
+)
 
-func newSession() session {
-	return session{id: strings.ToLower(rand.Text()), interval: defaultInterval, again: true}
+func newSession(interval time.Duration) session {
+	return session{id: strings.ToLower(rand.Text()), lease: &lease{}, interval: interval, again: true}
 }
 
-// keepSession registers and heartbeats until ctx ends. Each of them is tried until
-// a worker answers.
-func (a *agent) keepSession(ctx context.Context) {
-	announced := false
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+// keepRegistered registers whenever that is due, until ctx ends. Nothing waits for it but
+// what needs its answer: heartbeats go on meanwhile.
+func (a *agent) keepRegistered(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(250*time.Millisecond), // spread, so that not all drones ask at once
 		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.kick:
-		case <-timer.C:
+	for held := false; ; {
+		if !a.registrationDue() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.enroll:
+			}
+			continue
 		}
-		ready, err := a.speak(ctx)
+		err := a.register(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
+		case err == nil:
+			pause.Reset()
+			held = false
+			continue
 		case errors.Is(err, nats.ErrConnectionClosed):
 			a.fail(err)
 			return
-		case err != nil:
-			wait := min(pause.NextBackOff(), a.interval())
-			a.log.WarnContext(ctx, "cannot reach the workers, trying again", "in", wait.Round(time.Millisecond), "err", err)
-			timer.Reset(wait)
-			continue
 		}
-		pause.Reset()
-		timer.Reset(a.interval())
-		if ready && !announced {
-			announced = true
-			a.cfg.OnReady()
+		wait := min(pause.NextBackOff(), a.interval())
+		switch {
+		case messages.KindOf(err) != messages.DroneHeld:
+			a.log.WarnContext(ctx, "cannot register, trying again", "in", wait.Round(time.Millisecond), "err", err)
+		case !held: // once, for it may take long
+			held = true
+			a.log.ErrorContext(ctx, "another machine has this drone's name: this one takes no backends until it has it", "err", err)
+		}
+		if !sleep(ctx, wait) {
+			return
 		}
 	}
 }
 
-// speak says what is to be said now: a registration if one is due, else a heartbeat.
-// ready says that a worker has heard that the drone takes spawns.
-func (a *agent) speak(ctx context.Context) (ready bool, err error) {
+func (a *agent) registrationDue() bool {
 	a.mu.Lock()
-	due := a.session.again || a.session.superseded
-	a.mu.Unlock()
-	if due {
-		if err := a.register(ctx); err != nil {
-			return false, err
-		}
-	}
-	return a.heartbeat(ctx)
+	defer a.mu.Unlock()
+	return a.session.again
 }
 
 func (a *agent) interval() time.Duration {
@@ -106,15 +106,11 @@ func (a *agent) patience() time.Duration {
 	return min(max(a.interval()/2, 250*time.Millisecond), 5*time.Second)
 }
 
-// register begins a session, or repeats the one that there is.
+// register begins the session, or repeats its registration.
 func (a *agent) register(ctx context.Context) error {
 	a.mu.Lock()
-	if a.session.superseded {
-		// From here on spawns of the old session are refused. It is due until it is answered.
-		a.session.id, a.session.superseded, a.session.begun, a.session.again = newSession().id, false, false, true
-		a.known.Store(false)
-	}
-	id, begun := a.session.id, a.session.begun
+	a.session.again = false
+	id := a.session.id
 	// What has ended but is not known to have is still this drone's to speak of. Both are
 	// looked at under the lock under which an end makes the one into the other.
 	speaksOf := a.reports.pending()
@@ -126,131 +122,116 @@ func (a *agent) register(ctx context.Context) error {
 		}
 	}
 	a.mu.Unlock()
-	listed := slices.AppendSeq(running, maps.Keys(speaksOf)) // what runs first: the rest has ended
-	var unlisted []string
-	if len(listed) > messages.MaxRenewals {
-		listed, unlisted = listed[:messages.MaxRenewals], listed[messages.MaxRenewals:]
-	}
+	// What runs first, which is never more than can be named: the rest has ended.
+	listed := slices.AppendSeq(running, maps.Keys(speaksOf))
+	listed = listed[:min(len(listed), messages.MaxNamed)]
 
 	request, cancel := context.WithTimeout(ctx, a.patience())
 	defer cancel()
+	// The drone's time is read before it is sent: see heartbeat.
 	resp, err := bus.Request[messages.RegisterResponse](request, a.nc, messages.RegisterSubject(a.cfg.Name), messages.RegisterRequest{
-		Session: id, Cluster: a.cfg.Cluster, Pool: a.cfg.Pool, Version: a.cfg.Version, Runtime: a.cfg.RuntimeName,
+		Session: id, MachineID: a.who.MachineID, BootID: a.who.BootID,
+		Cluster: a.cfg.Cluster, Pool: a.cfg.Pool, Version: a.cfg.Version, Runtime: a.cfg.RuntimeName,
 		Capacity: a.cfg.Capacity, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,
 	})
-	if err != nil {
+	if messages.KindOf(err) == messages.NotFound {
+		a.replaceSession(id)
 		return err
 	}
-	if !begun {
-		// A message has no room for them, and what a new session does not name is given up.
-		resp.Lost = append(resp.Lost, unlisted...)
-	}
-	a.log.InfoContext(ctx, "registered", "session", id, "backends", len(listed), "renewed", len(resp.Renewed), "lost", len(resp.Lost))
 	a.mu.Lock()
-	a.session.again, a.session.begun = false, true
+	if err != nil {
+		a.session.again = true
+		a.mu.Unlock()
+		return err
+	}
+	if a.session.id != id { // it was found to be over meanwhile
+		a.mu.Unlock()
+		return nil
+	}
+	begins := !a.known.Swap(true)
+	a.session.beats = 0
 	if resp.HeartbeatIntervalMS > 0 {
 		a.session.interval = time.Duration(resp.HeartbeatIntervalMS) * time.Millisecond
 	}
+	a.settleLocked(resp.Renewal, running)
+	killed := a.loseAllLocked(ctx, resp.Lost)
+	a.consumeLocked(registration{session: id, stream: resp.Stream, consumer: resp.Consumer})
 	a.mu.Unlock()
-	a.known.Store(true)
 	nudge(a.reports.wake)
-	a.settle(ctx, resp.Renewal)
-	select {
-	case <-a.registered: // nobody has taken the one before
-	default:
+	nudge(a.kick)
+	a.renewLeases(ctx)
+	if begins {
+		a.log.InfoContext(ctx, "registered", "session", id, "backends", len(listed), "sealed", len(resp.Sealed), "lost", len(resp.Lost))
 	}
-	a.registered <- registration{stream: resp.Stream, consumer: resp.Consumer}
+	if len(killed) > 0 {
+		a.log.WarnContext(ctx, "killing backends that are not this drone's any more", "backend_ids", killed)
+	}
 	return nil
 }
 
-// heartbeat says that the drone lives and renews its leases, in as few messages as
-// they fit in. ready is what it said of taking spawns.
-func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
-	able := a.able()
-	a.mu.Lock()
-	id, load := a.session.id, a.loadLocked()
-	ready = a.session.consuming && !a.stopping && able
-	held := make([]string, 0, len(a.backends))
-	for _, h := range a.backends {
-		if !h.lost {
-			held = append(held, h.id)
-		}
-	}
-	a.mu.Unlock()
-	for {
-		n := min(len(held), messages.MaxRenewals)
-		resp, err := a.renew(ctx, messages.HeartbeatRequest{Session: id, Ready: ready, Load: load, Renew: held[:n]})
-		if messages.KindOf(err) == messages.NotFound {
-			a.needSession(id)
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		a.settle(ctx, resp.Renewal)
-		if held = held[n:]; len(held) == 0 {
-			return ready, nil
-		}
-	}
-}
-
-// renew sends one heartbeat. The drone's time is read before it is sent, so that
-// what the workers count from it comes too early rather than too late (I1).
-func (a *agent) renew(ctx context.Context, req messages.HeartbeatRequest) (messages.HeartbeatResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.patience())
-	defer cancel()
-	req.DroneTimeMS = a.nowMS()
-	return bus.Request[messages.HeartbeatResponse](ctx, a.nc, messages.HeartbeatSubject(a.cfg.Name), req)
-}
-
-// settle does what a renewal says. Its deadlines count from the time stated in the
-// very request that it answers.
-func (a *agent) settle(ctx context.Context, r messages.Renewal) {
-	var killed []string // what has ended since the request was written is no news
-	var renewed []guard.Lease
-	a.mu.Lock()
-	for _, id := range r.Renewed {
-		if h := a.backends[id]; h != nil {
-			h.renewedLocked(r.Deadlines)
-			renewed = append(renewed, guard.Lease{BackendID: id, SoftAtMS: h.softAtMS, HardAtMS: h.hardAtMS})
-		}
-	}
-	for _, id := range r.Lost {
+// loseAllLocked kills backends whose keys are not the drone's any more. What has ended
+// since the request was written is no news.
+func (a *agent) loseAllLocked(ctx context.Context, lost []string) (killed []string) {
+	for _, id := range lost {
 		if h := a.backends[id]; h != nil {
 			killed = append(killed, id)
 			a.loseLocked(ctx, h)
 		}
 	}
-	a.mu.Unlock()
-	a.renewLeases(ctx, renewed)
-	if len(killed) > 0 {
-		a.log.WarnContext(ctx, "killing backends whose renewal was refused", "backend_ids", killed)
-	}
+	return killed
 }
 
 // needSession has the agent begin a new session, if id is still its session.
 func (a *agent) needSession(id string) {
-	a.log.Warn("the workers do not know this session, a new one is needed", "session", id)
-	a.mu.Lock()
-	if a.session.id == id && a.session.begun {
-		a.session.superseded = true
+	if a.known.Load() && a.replaceSession(id) { // else its registration is under way
+		a.log.Warn("the workers do not know this session any more, a new one is needed", "session", id)
 	}
-	a.mu.Unlock()
-	nudge(a.kick)
+}
+
+// replaceSession gives up a session. What it holds keeps the deadlines that it had, until
+// the registration of the next one is answered; before that nothing is taken, reported or
+// renewed.
+func (a *agent) replaceSession(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.session.id != id {
+		return false
+	}
+	a.session = newSession(a.session.interval)
+	a.known.Store(false)
+	a.consumeLocked(registration{})
+	nudge(a.enroll)
+	return true
 }
 
 // needRegistration has the agent register again, so that a worker makes what is missing.
 func (a *agent) needRegistration() {
 	a.mu.Lock()
-	a.session.again = true
-	a.mu.Unlock()
-	nudge(a.kick)
+	defer a.mu.Unlock()
+	a.registerAgainLocked()
 }
 
-// setConsuming notes whether actions arrive, and has the workers told.
-func (a *agent) setConsuming(consuming bool) {
+func (a *agent) registerAgainLocked() {
+	a.session.again = true
+	nudge(a.enroll)
+}
+
+// consumeLocked has the consumer take its actions from there. It does not wait: nobody
+// else puts anything in.
+func (a *agent) consumeLocked(from registration) {
+	select {
+	case <-a.registered: // nobody has taken the one before
+	default:
+	}
+	a.registered <- from
+}
+
+// setConsuming notes whether the actions of a session arrive, and has the workers told.
+func (a *agent) setConsuming(id string, consuming bool) {
 	a.mu.Lock()
-	a.session.consuming = consuming
+	if a.session.id == id {
+		a.session.consuming = consuming
+	}
 	a.mu.Unlock()
 	nudge(a.kick)
 }

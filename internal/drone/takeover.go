@@ -78,12 +78,12 @@ func (a *agent) restore(work context.Context, before past) []restored {
 	now := a.nowMS()
 	for id, b := range before.Backends {
 		start, abort := context.WithCancel(work)
-		lease := before.leases[id]
+		written := before.leases[id]
 		h := &held{
 			id: id, abort: abort, lines: a.output.lines(id), demands: a.demandsOf(b.Spawn.Executable),
-			backend:  backend{status: b.Status, reason: b.Reason, message: b.Message},
-			softAtMS: lease.SoftAtMS, hardAtMS: lease.HardAtMS,
-			begun: b.Begun, handle: b.Handle, address: b.Address,
+			backend: backend{status: b.Status, reason: b.Reason, message: b.Message},
+			lease:   &lease{softAtMS: written.SoftAtMS, hardAtMS: written.HardAtMS},
+			begun:   b.Begun, handle: b.Handle, address: b.Address,
 		}
 		switch {
 		case h.status == messages.Terminating:
@@ -112,7 +112,7 @@ func notToBegin(h *held, now int64) (e failed, over bool) {
 		return e, false
 	case h.status >= messages.Terminating:
 		return e, true // it was asked to end meanwhile
-	case now >= min(h.softAtMS, h.hardAtMS):
+	case now >= h.lease.dueMS():
 		return failed{reason: messages.ReasonLost, message: "the agent was restarted before it was started, and its lease ran out meanwhile"}, true
 	}
 	return e, false

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/outbox"
@@ -31,8 +30,6 @@ type Config struct {
 type Connector struct {
 	cfg    Config
 	drones drones
-	// joins is how many batches in a row were nothing but joins.
-	joins atomic.Int32
 }
 
 // NewConnector makes a Connector.
@@ -79,9 +76,6 @@ func (c *Connector) Connect(ctx context.Context, reqs []Request) ([]Outcome, []o
 	pending := make([]int, len(reqs))
 	for i := range pending {
 		pending[i] = i
-	}
-	if b.joinsLikely() {
-		pending = b.joinRound(ctx, pending)
 	}
 	// A round that settles some is no try in vain: those of the batch that want
 	// one backend id under different keys take turns.
@@ -141,7 +135,6 @@ func (b *batch) round(ctx context.Context, pending []int) (left []int) {
 		return append(left, b.failed(ctx, groups, err)...)
 	}
 	b.rows = append(b.rows, rows...)
-	b.noteJoins(got)
 	for i, g := range groups {
 		left = append(left, b.settle(g, got[i])...)
 	}
@@ -333,7 +326,7 @@ func (b *batch) join(i int, g *group, got Got) {
 	switch key := b.reqs[i].Key; {
 	case key != nil && key.Tag != got.Tag:
 		b.refuse(i, messages.Errorf(messages.KeyHeld, "the key is held with the tag %q, not %q", got.Tag, key.Tag))
-	case got.Status.Leaving():
+	case got.Leaving:
 		b.outcomes[i].Leaving = &Leaving{got}
 	default:
 		resp := &messages.ConnectResponse{

@@ -36,8 +36,7 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(s.Close)
 	r.Store = s
-	_, _, _, err = s.Register(t.Context(), "dr-a", &messages.RegisterRequest{Session: "s-1", Cluster: cluster})
-	if err != nil {
+	if _, err := s.Register(t.Context(), "dr-a", &messages.RegisterRequest{Session: "s-1", MachineID: "m", BootID: "b", Cluster: cluster}); err != nil {
 		t.Fatal(err)
 	}
 	r.heartbeat(t.Context(), t)

@@ -23,6 +23,7 @@ type drones struct {
 	mu       sync.Mutex
 	snapshot *placement.Snapshot
 	taken    time.Time
+	stale    bool // the next pick looks again
 }
 
 // pick gives a drone of the cluster and pool for a batch that began at a time, or
@@ -31,12 +32,12 @@ func (d *drones) pick(ctx context.Context, cluster, pool string, began time.Time
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for {
-		if d.snapshot == nil || began.Sub(d.taken) > snapshotFor {
+		if d.snapshot == nil || d.stale || began.Sub(d.taken) > snapshotFor {
 			list, err := d.store.PlaceableDrones(ctx)
 			if err != nil {
 				return nil, err
 			}
-			d.snapshot, d.taken = placement.NewSnapshot(list), time.Now()
+			d.snapshot, d.taken, d.stale = placement.NewSnapshot(list, d.snapshot), time.Now(), false
 		}
 		drone, ok := d.snapshot.Pick(cluster, pool, d.choices, rand.IntN)
 		if ok {
@@ -45,20 +46,20 @@ func (d *drones) pick(ctx context.Context, cluster, pool string, began time.Time
 		if !d.taken.Before(began) {
 			return nil, nil
 		}
-		d.snapshot = nil
+		d.stale = true
 	}
 }
 
 // giveBack takes a pick back that came to nothing.
 func (d *drones) giveBack(drone *placement.Drone) {
 	d.mu.Lock()
-	drone.Backends--
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	d.snapshot.GiveBack(drone)
 }
 
 // forget makes the next pick look again.
 func (d *drones) forget() {
 	d.mu.Lock()
-	d.snapshot = nil
+	d.stale = true
 	d.mu.Unlock()
 }

@@ -65,9 +65,11 @@ type Token struct {
 type Got struct {
 	Result Result
 	// The rest is set for Held and Acquired.
-	BackendID   string
-	Tag         string
-	Status      messages.Status
+	BackendID string
+	Tag       string
+	Status    messages.Status
+	// Leaving says that the backend ends, or was asked to.
+	Leaving     bool
 	Cluster     string
 	Subdomain   string
 	StaticToken string

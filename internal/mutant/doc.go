@@ -24,10 +24,24 @@ const (
 	// AckUnjournalled has drones acknowledge and report actions before they are journalled,
 	// which nobody waits for any more (I3).
 	AckUnjournalled Name = "ack-unjournalled"
+	// FreeForeign lets any machine that registers under a drone's name say that what the one
+	// before it had does not run any more (I1).
+	FreeForeign Name = "free-foreign"
+	// TakeoverUnsealed takes keys from a session that has expired without sealing it (I1).
+	TakeoverUnsealed Name = "takeover-unsealed"
+	// LeaseMovedBack has a renewal set the end of a lease, also to an earlier one (I1).
+	LeaseMovedBack Name = "lease-moved-back"
+	// JoinLeaving lets visitors join backends that were asked to end and have not begun to.
+	JoinLeaving Name = "join-leaving"
+	// ClockBelieved takes the database's word for what has expired however its clock jumps (I1).
+	ClockBelieved Name = "clock-believed"
 )
 
 // All are all of them.
-var All = []Name{LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled}
+var All = []Name{
+	LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled,
+	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved,
+}
 
 // Env names the bug.
 const Env = "JETWAY_MUTANT"

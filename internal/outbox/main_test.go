@@ -75,11 +75,14 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(s.Close)
 	r.Store = s
-	_, _, event, err := s.Register(r.each, "dr-a", &messages.RegisterRequest{Session: session, Cluster: "c.test"})
+	if err := s.Migrate(r.each); err != nil {
+		t.Fatal(err)
+	}
+	done, err := s.Register(r.each, "dr-a", &messages.RegisterRequest{Session: session, MachineID: "m", BootID: "b", Cluster: "c.test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.DeleteOutbox(r.each, []int64{event.ID}); err != nil {
+	if err := s.DeleteOutbox(r.each, []outbox.Row{done.Event}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {
@@ -89,7 +92,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.EnsureStreams(r.each, js, 1); err != nil {
+	if err := bus.EnsureStreams(r.each, js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	r.js = js

@@ -20,7 +20,7 @@ type Store interface {
 	// With all it makes what is not overdue so, first.
 	ClaimOutbox(ctx context.Context, all bool, limit int) ([]Row, error)
 	// DeleteOutbox takes published states off.
-	DeleteOutbox(ctx context.Context, ids []int64) error
+	DeleteOutbox(ctx context.Context, rows []Row) error
 }
 
 // Publisher puts messages on the bus.
@@ -192,11 +192,11 @@ func (r *Relay) flush(batch []submission) {
 	states, actions := r.split(batch)
 	failed := make(map[*Row]error)
 	held := make(map[string]bool)
-	if ids := done(r.publish(states, held, failed)); len(ids) > 0 {
+	if gone := done(r.publish(states, held, failed)); len(gone) > 0 {
 		// Not the role's context: what is committed is finished also while stopping.
 		ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
-		if err := r.cfg.Store.DeleteOutbox(ctx, ids); err != nil {
-			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(ids), "err", err)
+		if err := r.cfg.Store.DeleteOutbox(ctx, gone); err != nil {
+			r.cfg.Log.Warn("cannot take published states off the outbox; they will be published again", "rows", len(gone), "err", err)
 		}
 		cancel()
 	}

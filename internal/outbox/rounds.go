@@ -56,14 +56,14 @@ func (r *Relay) publishRound(out []outgoing, held map[string]bool, failed map[*R
 }
 
 // done gives the rows that are done with: states. Actions stay until taken.
-func done(sent []outgoing) []int64 {
-	ids := make([]int64, 0, len(sent))
+func done(sent []outgoing) []Row {
+	rows := make([]Row, 0, len(sent))
 	for _, s := range sent {
 		if s.row.Kind != KindSpawn {
-			ids = append(ids, s.row.ID)
+			rows = append(rows, *s.row)
 		}
 	}
-	return ids
+	return rows
 }
 
 func firstFailure(rows []Row, failed map[*Row]error) error {

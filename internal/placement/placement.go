@@ -3,7 +3,10 @@
 // once more, so a stale snapshot costs balance and a retry, never correctness.
 package placement
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Drone is one drone in a snapshot. A drone that is not in it does not qualify:
 // not ready, draining or not heard from within a third of a lease.
@@ -16,12 +19,13 @@ type Drone struct {
 	MaxBackends    int
 	MaxMemoryBytes int64
 	MaxCPUMillis   int64
-	// Backends is how many it has that have not ended; MemoryBytes and CPUMillis are
-	// what it said to have promised to its backends. What one more demands only the
-	// drone knows.
+	// Backends is how many it said to have, and what was handed out since; MemoryBytes and
+	// CPUMillis are what it said to have promised to its backends. What one more demands only the
+	// drone knows. SaidAt is when, by the database's clock.
 	Backends    int
 	MemoryBytes int64
 	CPUMillis   int64
+	SaidAt      time.Time
 	// Refused says that it had no room for a backend, and has not spoken since.
 	Refused bool
 }
@@ -36,19 +40,52 @@ func (d *Drone) Full() bool {
 
 // Snapshot is the drones that qualify, by cluster and pool. It counts what it
 // hands out. Not safe for use by several goroutines.
-type Snapshot struct{ groups map[group][]*Drone }
+type Snapshot struct {
+	groups map[group][]*Drone
+	// given is how many were handed out to each drone of a session since it spoke.
+	given map[*Drone]int
+}
 
 type group struct{ cluster, pool string }
 
-// NewSnapshot sorts drones into groups.
-func NewSnapshot(drones []Drone) *Snapshot {
-	s := &Snapshot{groups: make(map[group][]*Drone)}
+// NewSnapshot sorts drones into groups. What an earlier snapshot, which may be nil, has
+// handed out to a drone that has not spoken since counts on.
+func NewSnapshot(drones []Drone, before *Snapshot) *Snapshot {
+	s := &Snapshot{groups: make(map[group][]*Drone), given: make(map[*Drone]int)}
+	given := before.unspoken()
 	for i := range drones {
 		d := &drones[i]
 		g := group{d.Cluster, d.Pool}
 		s.groups[g] = append(s.groups[g], d)
+		if n := given[word{d.Session, d.SaidAt.UnixNano()}]; n > 0 {
+			d.Backends += n
+			s.given[d] = n
+		}
 	}
 	return s
+}
+
+// word is one heartbeat of a session.
+type word struct {
+	session string
+	at      int64
+}
+
+func (s *Snapshot) unspoken() map[word]int {
+	if s == nil {
+		return nil
+	}
+	given := make(map[word]int, len(s.given))
+	for d, n := range s.given {
+		given[word{d.Session, d.SaidAt.UnixNano()}] += n
+	}
+	return given
+}
+
+// GiveBack takes a pick back that came to nothing.
+func (s *Snapshot) GiveBack(d *Drone) {
+	d.Backends--
+	s.given[d]--
 }
 
 // Pick chooses the less loaded of `choices` drones of the cluster and pool taken
@@ -79,5 +116,6 @@ func (s *Snapshot) Pick(cluster, pool string, choices int, random func(n int) in
 		}
 	}
 	free[best].Backends++
+	s.given[free[best]]++
 	return free[best], true
 }

@@ -38,7 +38,7 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 				Refused:        rapid.IntRange(0, 4).Draw(t, "refused") == 0,
 			}
 		}
-		s := placement.NewSnapshot(drones)
+		s := placement.NewSnapshot(drones, nil)
 		choices := rapid.IntRange(1, 4).Draw(t, "choices")
 		except := rapid.SliceOfN(rapid.SampledFrom([]string{"dr-0", "dr-1", "dr-2", "dr-none"}), 0, 3).Draw(t, "except")
 		random := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "random") }
@@ -81,7 +81,7 @@ func TestManyChoicesBalanceExactly(t *testing.T) {
 	for i := range drones {
 		drones[i] = placement.Drone{Name: fmt.Sprintf("dr-%d", i)}
 	}
-	s := placement.NewSnapshot(drones)
+	s := placement.NewSnapshot(drones, nil)
 	for range 103 {
 		if _, ok := s.Pick("", "", 5, func(int) int { return 0 }); !ok {
 			t.Fatal("found none")
@@ -102,7 +102,7 @@ func TestTwoChoicesSpreadTheLoad(t *testing.T) {
 	for i := range drones {
 		drones[i] = placement.Drone{Name: fmt.Sprintf("dr-%d", i)}
 	}
-	s := placement.NewSnapshot(drones)
+	s := placement.NewSnapshot(drones, nil)
 	state := uint32(1)
 	random := func(n int) int {
 		state = state*1664525 + 1013904223

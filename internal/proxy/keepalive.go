@@ -202,9 +202,9 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			p.tell(ctx, p.activity.connected)
+			p.tell(ctx, p.activity.connected, false)
 		case <-arrival:
-			p.tell(ctx, p.activity.arrived)
+			p.tell(ctx, p.activity.arrived, true)
 			arrival = nil
 			rest.Reset(arrivalRest)
 		case <-rest.C:
@@ -215,11 +215,17 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 	}
 }
 
-// tell tells it once. What could not be told is told with the next full report.
-func (p *Proxy) tell(ctx context.Context, who func() (report, uint64)) {
+// tell tells it once. What could not be told is told with the next full report. Also that there is
+// nobody is told: what a proxy named before and does not name now is not connected any more. So
+// only the last message of a full report, which comes when the others have been taken, says that all are named.
+func (p *Proxy) tell(ctx context.Context, who func() (report, uint64), partial bool) {
 	said, mark := who()
-	for some := range slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxRenewals) {
-		req := messages.KeepaliveRequest{Backends: some, IdleMS: make([]int64, len(some))}
+	chunks := slices.Collect(slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxKeepalives))
+	if len(chunks) == 0 {
+		chunks = [][]string{nil}
+	}
+	for n, some := range chunks {
+		req := messages.KeepaliveRequest{Backends: some, IdleMS: make([]int64, len(some)), Partial: partial || n < len(chunks)-1}
 		for i, backend := range some {
 			req.IdleMS[i] = min(said[backend].Milliseconds(), messages.MaxIdleMS)
 		}

@@ -233,7 +233,7 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 func (p *Proxy) sayGoodbye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.waits.goodbye)
 	defer cancel()
-	p.tell(ctx, p.activity.connected)
+	p.tell(ctx, p.activity.connected, false)
 }
 
 // keepHouse closes what has been idle for too long, and what is left of backends that

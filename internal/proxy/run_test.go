@@ -61,14 +61,6 @@ func TestWhoComesIsToldAtOnceAndOnce(t *testing.T) {
 	}
 }
 
-func TestKeepaliveIsSilentWithNobodyHere(t *testing.T) {
-	w := newWorld(t, often)
-	w.get("/" + token("none") + "/")
-	w.get("/ready")
-	w.stop()
-	equal(t, "keepalives", len(w.worker.keepalives), 0)
-}
-
 func TestKeepaliveThatFailsIsToldAgain(t *testing.T) {
 	w := newWorld(t, often)
 	w.worker.mu.Lock()
@@ -77,8 +69,10 @@ func TestKeepaliveThatFailsIsToldAgain(t *testing.T) {
 	tok := token("a")
 	w.leads(tok, "be-a", echo)
 	w.get("/" + tok + "/")
-	for range 3 {
-		equal(t, "told", strings.Join(testkit.Receive(t, w.worker.keepalives, "a keepalive"), " "), "be-a")
+	for told := 0; told < 3; {
+		if slices.Contains(testkit.Receive(t, w.worker.keepalives, "a keepalive"), "be-a") {
+			told++
+		}
 	}
 	w.worker.mu.Lock()
 	w.worker.failing = false

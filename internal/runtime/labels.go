@@ -7,4 +7,7 @@ const (
 	EnvBackendID = "SESSION_BACKEND_ID"
 	// EnvDrone has the name of the drone.
 	EnvDrone = "JETWAY_DRONE"
+	// EnvState has the number of the directory that the runtime keeps its state in: another
+	// drone of the machine may have the same name, but not the same directory.
+	EnvState = "JETWAY_STATE"
 )

@@ -12,10 +12,9 @@ import (
 // roomy registers a drone that takes so much at most, and is ready.
 func (d *db) roomy(name string, capacity messages.Capacity) {
 	d.t.Helper()
-	_, _, _, err := d.Register(d.t.Context(), name, &messages.RegisterRequest{
-		Session: session, Cluster: cluster, DroneTimeMS: 1000, Capacity: capacity,
-	})
-	if err != nil {
+	r := registration(name, session)
+	r.Capacity = capacity
+	if _, err := d.Register(d.t.Context(), name, r); err != nil {
 		d.t.Fatal(err)
 	}
 	d.promise(name, messages.Load{})
@@ -78,19 +77,20 @@ func TestFullDronesAreGivenNothing(t *testing.T) {
 	d.promise("dr-a", messages.Load{MemoryBytes: 999, CPUMillis: 499})
 	wantRoom("a little left of both", true)
 
-	d.exec(`update drone set refused = true`)
+	d.exec(`update session set refused = true`)
 	wantRoom("it refused", false)
 	d.register("dr-a", session) // the same session is as full as before
-	d.exec(`update drone set refused = true, max_backends = 2`)
-	d.promise("dr-a", messages.Load{Backends: 7}) // what counts is what is placed there
+	d.promise("dr-a", messages.Load{})
 	wantRoom("it has spoken since", true)
 
-	d.spawn("first", "first", "dr-a")
-	d.spawn("second", "second", "dr-a")
+	// Nothing is counted: what it says that it has counts, and it refuses what is too much.
+	d.exec(`update drone set max_backends = 2`)
+	d.promise("dr-a", messages.Load{Backends: 2})
 	wantRoom("as many backends as it takes", false)
-	d.transition(reported("first", messages.Terminated))
+	d.promise("dr-a", messages.Load{Backends: 1})
 	wantRoom("one has ended", true)
-	d.exec(`update drone set max_backends = 0, max_memory_bytes = 0, max_cpu_millis = 0, load_memory_bytes = 5, load_cpu_millis = 5`)
+	d.promise("dr-a", messages.Load{Backends: 9, MemoryBytes: 5000, CPUMillis: 5000})
+	d.exec(`update drone set max_backends = 0, max_memory_bytes = 0, max_cpu_millis = 0`)
 	wantRoom("no limits", true)
 }
 
@@ -101,6 +101,7 @@ func TestI4AFullDroneInABatchFailsNobodyElse(t *testing.T) {
 	d.roomy("dr-a", messages.Capacity{MaxBackends: 1})
 	d.roomy("dr-b", messages.Capacity{MaxBackends: 1})
 	d.spawn("k", "b-0", "dr-a")
+	d.promise("dr-a", messages.Load{Backends: 1})
 	got, rows := d.connect(want("k", "b-1", "dr-a"), want("l", "b-2", "dr-a"), want("m", "b-3", "dr-b"))
 	if got[0].Result != lease.Held || got[1].Result != lease.Unsettled || got[2].Result != lease.Acquired || len(rows) != 1 {
 		t.Errorf("got %+v, rows %v", got, rows)

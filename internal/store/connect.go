@@ -3,158 +3,122 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/messages"
 )
 
+var connectSQL = statement("connect")
+
 // tokenLifetime is how long a dynamic token leads anywhere (design, section 3).
 const tokenLifetime = time.Hour
 
-// lostBody is the body of the state of a backend that lost its lease to another.
-var lostBody = string(messages.Encode(messages.State{Status: messages.Terminated, Reason: messages.ReasonLost}))
-
-// Connect settles a batch (lease.Store).
+// Connect settles a batch (lease.Store). Who has lost a key that is wanted ends first, by the
+// rule by which every backend is lost; then the key is acquired like any other that nobody holds.
 func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
-	if !slices.ContainsFunc(wants, func(w lease.Want) bool { return w.Spawn != nil }) {
-		got, err := s.join(ctx, wants)
-		return got, nil, err
+	a, err := s.connect(ctx, wants)
+	if err != nil || len(a.expired) == 0 {
+		return a.got, a.rows(), err
 	}
-	got, rows, err := s.connect(ctx, connectSQL, wants)
-	if err != nil {
+	rows, err := s.takeOver(ctx, wants, a)
+	if err != nil && len(a.expired) == len(wants) {
 		return nil, nil, err
 	}
+	// What is settled is: the others are left for another try, which will say what is wrong.
+	return a.got, append(a.rows(), rows...), nil
+}
+
+// takeOver settles the wants of which a has found that the key's holder has lost it.
+func (s *Store) takeOver(ctx context.Context, wants []lease.Want, a *connectAnswer) ([]outbox.Row, error) {
 	var left []lease.Want
-	var places []int
-	for i := range wants {
-		if got[i].Result == lease.Unsettled && wants[i].Spawn != nil {
-			left, places = append(left, wants[i]), append(places, i)
-		}
+	var lost []Change
+	for _, e := range a.expired {
+		left, lost = append(left, wants[e.ix-1]), append(lost, Change{BackendID: e.backendID, Event: lifecycle.Lost{}})
 	}
-	if len(left) == 0 {
-		return got, rows, nil
-	}
-	taken, more, err := s.connect(ctx, takeoverSQL, left)
-	switch {
-	case err == nil:
-		for n, i := range places {
-			got[i] = taken[n]
-		}
-	case len(left) == len(wants):
-		return nil, nil, err
-	default:
-		// What is settled is: the others are left for another try, which will say what is wrong.
-	}
-	return got, append(rows, more...), nil
-}
-
-// connect settles a batch in one statement: connectSQL, or takeoverSQL.
-func (s *Store) connect(ctx context.Context, sql string, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
-	args := append(joinArgs(wants), s.spawnArgs(wants)...)
-	if sql == takeoverSQL {
-		args = append(args, lostBody)
-	}
-	var got []lease.Got
-	var rows []outbox.Row
-	var lost []string
-	err := again(ctx, func() error {
-		result, err := s.pool.Query(ctx, sql, args...)
-		if err != nil {
-			return err
-		}
-		answer := connectAnswer{wants: wants, got: make([]lease.Got, len(wants))}
-		if _, err = pgx.ForEachRow(result, answer.row.fields(), answer.add); err != nil {
-			return err
-		}
-		got, rows, lost = answer.got, answer.outboxRows(), answer.lostIDs()
-		return nil
-	})
-	switch {
-	case err == nil && len(lost) > 0:
-		return got, append(s.statesOf(ctx, lost), rows...), nil
-	case err == nil:
-		return got, rows, nil
-	case code(err) == codeUnique:
-		// Another statement took a backend id that was free in the snapshot.
-		return nil, nil, fmt.Errorf("connect %d keys: %w: %w", len(wants), lease.ErrRaced, err)
-	}
-	return nil, nil, wrap(fmt.Sprintf("connect %d keys", len(wants)), err)
-}
-
-// statesOf are the states of backends that are still to be published, the last one
-// included. Should they not be had, the rows fall due, all of them in order.
-func (s *Store) statesOf(ctx context.Context, backends []string) []outbox.Row {
-	rows, err := read(ctx, s, scanOutbox, unpublishedSQL, backends)
+	rows, _, err := s.Transition(ctx, nil, lost)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return rows
+	taken, err := s.connect(ctx, left)
+	if err != nil {
+		return rows, nil // the losses are committed
+	}
+	ended := make(map[string]bool)
+	for i := range rows {
+		ended[rows[i].BackendID] = ended[rows[i].BackendID] || rows[i].Status == messages.Terminated
+	}
+	for n, e := range a.expired {
+		i := e.ix - 1
+		if a.got[i] = taken.got[n]; a.got[i].Result == lease.Acquired && ended[e.backendID] {
+			a.got[i].TookOver = e.backendID
+		}
+	}
+	return append(rows, taken.rows()...), nil
 }
 
-func (s *Store) join(ctx context.Context, wants []lease.Want) ([]lease.Got, error) {
-	args := joinArgs(wants)
-	got := make([]lease.Got, len(wants))
+// connect settles a batch in one statement.
+func (s *Store) connect(ctx context.Context, wants []lease.Want) (*connectAnswer, error) {
+	args := s.connectArgs(wants)
+	var answer *connectAnswer
 	err := again(ctx, func() error {
-		result, err := s.pool.Query(ctx, joinSQL, args...)
+		result, err := s.pool.Query(ctx, connectSQL, args...)
 		if err != nil {
 			return err
 		}
-		var ix int64
-		var expiresIn float64
-		g := lease.Got{Result: lease.Held}
-		_, err = pgx.ForEachRow(result, []any{
-			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Cluster, &g.Subdomain, &g.StaticToken, &expiresIn,
-		}, func() error {
-			g.ExpiresIn = time.Duration(expiresIn * float64(time.Second))
-			got[ix-1] = g
-			return nil
-		})
+		answer = &connectAnswer{wants: wants, got: make([]lease.Got, len(wants))}
+		_, err = pgx.ForEachRow(result, answer.row.fields(), answer.add)
 		return err
 	})
-	return got, wrap(fmt.Sprintf("join %d keys", len(wants)), err)
+	switch {
+	case err == nil:
+		return answer, nil
+	case code(err) == codeUnique:
+		// Another statement took a backend id that was free in the snapshot.
+		return &connectAnswer{}, fmt.Errorf("connect %d keys: %w: %w", len(wants), lease.ErrRaced, err)
+	}
+	return &connectAnswer{}, wrap(fmt.Sprintf("connect %d keys", len(wants)), err)
 }
 
-// The kinds of rows that the statements give: what became of a key, and who lost one.
+// The kinds of rows that connectSQL gives.
 const (
 	rowHeld = iota + 1
 	rowSpawned
-	rowLost
+	rowExpired
 	rowIDTaken
 )
 
-// connectRow is one row of what they give.
+// connectRow is one row of what it gives.
 type connectRow struct {
 	kind                            int
 	ix                              int64
 	backendID, tag                  string
 	status                          messages.Status
+	leaving                         bool
 	cluster, subdomain, staticToken string
 	fencingToken                    int64
 	expiresIn                       float64
 	droneTimeMS                     int64
 	at                              time.Time
-	other                           string // of what was spawned, who held the key before; of who lost it, its drone
 }
 
 func (r *connectRow) fields() []any {
 	return []any{
-		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.cluster, &r.subdomain, &r.staticToken,
-		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at, &r.other,
+		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.leaving, &r.cluster, &r.subdomain, &r.staticToken,
+		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at,
 	}
 }
 
 // connectAnswer puts the rows together.
 type connectAnswer struct {
-	wants   []lease.Want
-	row     connectRow
-	got     []lease.Got
-	spawned []connectRow
-	lost    []connectRow
+	wants            []lease.Want
+	row              connectRow
+	got              []lease.Got
+	spawned, expired []connectRow
 }
 
 // add takes the row just scanned.
@@ -169,42 +133,22 @@ func (a *connectAnswer) add() error {
 		}
 		a.got[r.ix-1] = lease.Got{
 			Result: result, BackendID: r.backendID, Tag: r.tag, Status: r.status, Cluster: r.cluster,
+			Leaving:   r.leaving,
 			Subdomain: r.subdomain, StaticToken: r.staticToken,
 			ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)),
 		}
-	case rowLost:
-		a.lost = append(a.lost, r)
+	case rowExpired:
+		a.expired = append(a.expired, r)
 	case rowIDTaken:
 		a.got[r.ix-1].Result = lease.IDTaken
 	}
 	return nil
 }
 
-// lostIDs are the backends that lost their key to another.
-func (a *connectAnswer) lostIDs() (ids []string) {
-	for i := range a.lost {
-		ids = append(ids, a.lost[i].backendID)
-	}
-	return ids
-}
-
-// outboxRows are the actions to publish: first of those that lost their key, then
-// of those that got it.
-func (a *connectAnswer) outboxRows() (rows []outbox.Row) {
-	ended := make(map[string]bool, len(a.lost))
-	for i := range a.lost {
-		r := &a.lost[i]
-		ended[r.backendID] = true
-		rows = append(rows, outbox.Row{
-			Kind: outbox.KindTerminate, BackendID: r.backendID, Drone: r.other, At: r.at,
-			Body: messages.Encode(messages.Terminate{Hard: true, Reason: messages.ReasonLost}),
-		})
-	}
+// rows are the actions to publish.
+func (a *connectAnswer) rows() (rows []outbox.Row) {
 	for i := range a.spawned {
 		r := &a.spawned[i]
-		if ended[r.other] {
-			a.got[r.ix-1].TookOver = r.other
-		}
 		spawn := a.wants[r.ix-1].Spawn
 		rows = append(rows, outbox.Row{
 			Kind: outbox.KindSpawn, BackendID: r.backendID, Drone: spawn.Drone, Status: messages.Scheduled,
@@ -215,52 +159,44 @@ func (a *connectAnswer) outboxRows() (rows []outbox.Row) {
 	return rows
 }
 
-// joinArgs are $1…$14: the keys, each with its first token, how long tokens live, and the further tokens.
-func joinArgs(wants []lease.Want) []any {
+// keysOf are the arrays of keys that statements begin with.
+func keysOf(wants []lease.Want) []any {
 	n := len(wants)
-	texts := make([]string, 6*n)
-	namespaces, names, tags, users, auths, secrets := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:]
-	hashes := make([][]byte, n)
-	var more furtherTokens
+	texts := make([]string, 3*n)
+	namespaces, names, tags := texts[:n], texts[n:2*n], texts[2*n:]
 	for i := range wants {
-		w := &wants[i]
-		namespaces[i], names[i], tags[i] = w.Key.Namespace, w.Key.Name, w.Key.Tag
-		for _, t := range w.Tokens {
-			if hashes[i] == nil && t.Tag == w.Key.Tag {
-				hashes[i], users[i], auths[i], secrets[i] = t.Hash, t.User, string(t.Auth), t.Secret
-			} else {
-				more.add(int64(i)+1, t)
-			}
+		namespaces[i], names[i], tags[i] = wants[i].Key.Namespace, wants[i].Key.Name, wants[i].Key.Tag
+	}
+	return []any{namespaces, names, tags}
+}
+
+// tokensOf are the arrays of tokens, each with the number of its want.
+func tokensOf(wants []lease.Want) []any {
+	n := 0
+	for i := range wants {
+		n += len(wants[i].Tokens)
+	}
+	texts := make([]string, 0, 4*n)
+	ixs, hashes := make([]int64, 0, n), make([][]byte, 0, n)
+	tags, users, auths, secrets := texts[:0:n], texts[n:n:2*n], texts[2*n:2*n:3*n], texts[3*n:3*n:4*n]
+	for i := range wants {
+		for _, t := range wants[i].Tokens {
+			ixs, hashes, tags = append(ixs, int64(i)+1), append(hashes, t.Hash), append(tags, t.Tag)
+			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
 		}
 	}
-	return append([]any{namespaces, names, tags, hashes, users, auths, secrets, tokenLifetime.Seconds()}, more.args()...)
+	return []any{ixs, tags, hashes, users, auths, secrets}
 }
 
-// furtherTokens are arrays of tokens, each with the number of its want.
-type furtherTokens struct {
-	ixs                         []int64
-	hashes                      [][]byte
-	tags, users, auths, secrets []string
-}
-
-func (f *furtherTokens) add(ix int64, t lease.Token) {
-	f.ixs, f.tags, f.hashes = append(f.ixs, ix), append(f.tags, t.Tag), append(f.hashes, t.Hash)
-	f.users, f.auths, f.secrets = append(f.users, t.User), append(f.auths, string(t.Auth)), append(f.secrets, t.Secret)
-}
-
-func (f *furtherTokens) args() []any {
-	return []any{f.ixs, f.tags, f.hashes, f.users, f.auths, f.secrets}
-}
-
-// spawnArgs are $15…$27: what may be spawned for each key, the drones, and the terms.
-func (s *Store) spawnArgs(wants []lease.Want) []any {
+// connectArgs are the parameters of connectSQL.
+func (s *Store) connectArgs(wants []lease.Want) []any {
 	n := len(wants)
 	texts := make([]string, 5*n)
 	ids, subdomains, statics, bodies, traces := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:]
 	given := make([]bool, n)
 	numbers := make([]int64, 3*n)
 	hosts, lifetimes, idles := numbers[:n], numbers[n:2*n], numbers[2*n:]
-	var drones, sessions []string
+	drones, sessions := []string{}, []string{}
 	numberOf := make(map[[2]string]int64)
 	for i := range wants {
 		spawn := wants[i].Spawn
@@ -277,8 +213,7 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
 		bodies[i], traces[i] = string(spawn.Body), spawn.Traceparent
 	}
-	return []any{
-		ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces, drones, sessions,
-		s.terms.FreshWithin().Seconds(), s.terms.TTL.Seconds(),
-	}
+	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
+	args = append(args, tokensOf(wants)...)
+	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), s.clock.trusted())
 }

@@ -9,6 +9,11 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
+// droneEventBody is a messages.DroneEvent of the row n. Its id is made of the row's,
+// for a session may be drained more than once.
+const droneEventBody = `json_build_object('type', n.type, 'id', n.name || '.' || n.session || '.' || n.id,
+           'drone', n.name, 'session', n.session, 'cluster', n.cluster, 'pool', n.pool)::text`
+
 // drainSQL marks a drone and writes the event, unless it is marked so already.
 const drainSQL = `
 with changed as (

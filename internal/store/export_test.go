@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"io/fs"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -11,10 +12,13 @@ import (
 var (
 	SweepSQL      = sweepSQL
 	ConnectSQL    = connectSQL
-	JoinSQL       = joinSQL
-	LostDronesSQL = lostDronesSQL
+	ExpireSQL     = expireSQL
+	LeftBehindSQL = leftBehindSQL
+	SealedSQL     = sealedSQL
 	PlaceableSQL  = placeableSQL
 	DronesSQL     = dronesSQL
+	LiveSQL       = liveSQL
+	LiveOfSQL     = liveOfSQL
 	OrphansSQL    = orphansSQL
 	HeartbeatSQL  = heartbeatSQL
 )
@@ -22,12 +26,19 @@ var (
 // SweepArgs are the arguments of SweepSQL.
 func (s *Store) SweepArgs(startWithin time.Duration) []any { return s.sweepArgs(startWithin) }
 
-// LostArgs are the arguments of LostDronesSQL.
-func (s *Store) LostArgs() []any { return s.lostArgs() }
+// ExpireArgs are the arguments of ExpireSQL.
+func (s *Store) ExpireArgs() []any { return s.expireArgs() }
+
+// Trusted is past when nothing counts as expired.
+func (s *Store) Trusted() time.Time { return s.clock.trusted() }
 
 // WithPool is a store like s whose statements run on another pool: for tests that
 // set connections up in other ways.
-func WithPool(s *Store, pool *pgxpool.Pool) *Store { return &Store{pool: pool, terms: s.terms} }
+func WithPool(s *Store, pool *pgxpool.Pool) *Store {
+	other := &Store{pool: pool, clock: s.clock, log: s.log}
+	other.terms.Store(s.terms.Load())
+	return other
+}
 
 // RetainSQL are the statements of retention by the index that each walks along.
 var RetainSQL = map[string]string{
@@ -42,4 +53,33 @@ var RetainSQL = map[string]string{
 func (s *Store) Sleep(ctx context.Context, d time.Duration) error {
 	_, err := s.pool.Exec(ctx, "select pg_sleep($1)", d.Seconds())
 	return err
+}
+
+// MigrateWith migrates with other files.
+func (s *Store) MigrateWith(ctx context.Context, files fs.FS) error { return s.migrate(ctx, files) }
+
+// Setting is how a session of the pool is set.
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.pool.QueryRow(ctx, "select current_setting($1)", name).Scan(&value)
+	return value, err
+}
+
+// MakeReadOnly has all sessions of the pool, as many as there are, write no more, as a server does that
+// is demoted under them.
+func (s *Store) MakeReadOnly(ctx context.Context) error {
+	var all []*pgxpool.Conn
+	for range s.pool.Config().MaxConns {
+		conn, err := s.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+		all = append(all, conn)
+	}
+	for _, conn := range all {
+		if _, err := conn.Exec(ctx, "set default_transaction_read_only = on"); err != nil {
+			return err
+		}
+	}
+	return nil
 }

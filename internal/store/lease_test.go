@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/outbox"
@@ -74,7 +75,7 @@ func TestI2FencingTokenOfAStatementThatWaited(t *testing.T) {
 	}
 }
 
-func TestI1ExpiredLeaseIsTakenOverInOneStatement(t *testing.T) {
+func TestI1ExpiredKeyIsTakenOver(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	d.drone("dr-a")
@@ -105,7 +106,7 @@ func TestI1ExpiredLeaseIsTakenOverInOneStatement(t *testing.T) {
 		t.Errorf("the lost one's state is %s after %s", rows[1].Status, rows[1].LastStatus)
 	}
 	old := d.status("b-1")
-	if old.Status != messages.Terminated || old.Reason != messages.ReasonLost || old.LastStatus != messages.Ready || old.FencingToken != 0 {
+	if old.Status != messages.Terminated || old.Reason != messages.ReasonLost || old.LastStatus != messages.Ready || old.FencingToken == 0 {
 		t.Errorf("the old backend is %+v", old)
 	}
 	if renewed := d.renew("dr-a", session, "b-1", "b-2"); len(renewed) != 0 {
@@ -126,69 +127,92 @@ func TestI1ExpiredLeaseIsTakenOverInOneStatement(t *testing.T) {
 	}
 }
 
-func TestI1OnlyTheHolderRenewsAnUnexpiredRenewableLease(t *testing.T) {
+// I1: a renewal needs the session unsealed and alive, on its row as it is when it is locked;
+// nothing moves the lease's end back.
+func TestI1OnlyAnUnsealedLivingSessionIsRenewed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		drone, session, change string
 		renewed                bool
 	}{
-		"the holder":           {"dr-a", session, ``, true},
-		"another drone":        {"dr-b", session, ``, false},
-		"an expired lease":     {"dr-a", session, `update lease set expires_at = now()`, false},
-		"renewal forbidden":    {"dr-a", session, `update lease set renewable = false`, false},
-		"a released lease":     {"dr-a", session, `update lease set released_at = now()`, false},
-		"an ended backend":     {"dr-a", session, `update backend set status = 70`, false},
-		"of another session":   {"dr-a", session, `update backend set session = 's-0'`, false},
-		"another one's key":    {"dr-a", session, `update lease set backend_id = 'b-2'`, false},
-		"in a session of late": {"dr-a", "s-2", `update drone set session = 's-2' where name = 'dr-a'`, false},
+		"the holder":            {"dr-a", session, ``, true},
+		"another session":       {"dr-a", "s-0", ``, false},
+		"another drone":         {"dr-none", session, ``, false},
+		"an expired one":        {"dr-a", session, `update session set expires_at = now() - interval '1 ms'`, false},
+		"a sealed one":          {"dr-a", session, `update session set sealed_at = now()`, false},
+		"one that was replaced": {"dr-a", session, `update drone set session = 's-2'`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDB(t)
 			d.drone("dr-a")
-			d.drone("dr-b")
-			d.spawn("k", "b-1", "dr-a")
 			if c.change != "" {
 				d.exec(c.change)
 			}
-			before := one[string](d, `select expires_at::text from lease`)
-			if renewed := d.renew(c.drone, c.session, "b-1"); (len(renewed) == 1) != c.renewed {
-				t.Errorf("renewed %v, want %v", renewed, c.renewed)
+			before := one[string](d, `select expires_at::text from session`)
+			heard, err := d.Heartbeat(t.Context(), c.drone, &messages.HeartbeatRequest{Session: c.session, Ready: true})
+			if err != nil || heard.Known != c.renewed {
+				t.Errorf("%+v, %v", heard, err)
 			}
-			if after := one[string](d, `select expires_at::text from lease`); (after != before) != c.renewed {
+			if after := one[string](d, `select expires_at::text from session`); (after != before) != c.renewed {
 				t.Errorf("the lease lasted until %s, now %s", before, after)
 			}
 		})
 	}
 }
 
-// A renewal and a takeover that meet: the one that waits sees what the other did.
-func TestI1RenewalThatWaitedForATakeoverIsRefused(t *testing.T) {
+// I1: a shorter time to live moves no lease's end back, so a drone may go on trusting
+// the later deadline that it was told. Found by lowering --lease-ttl on a running system.
+func TestI1NothingMovesTheEndOfALeaseBack(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	d.drone("dr-a")
-	d.spawn("k", "b-1", "dr-a")
-	tx, err := d.raw.Begin(t.Context())
-	if err != nil {
+	before := one[string](d, `select expires_at::text from session`)
+	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: 20 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = tx.Rollback(context.Background()) }()
-	if _, err := tx.Exec(t.Context(), `update lease set backend_id = 'b-2' where name = 'k'`); err != nil {
-		t.Fatal(err)
+	if _, err := d.Look(t.Context()); err != nil || d.Terms().TTL != 20*time.Second {
+		t.Fatalf("the terms are %v, %v", d.Terms(), err)
 	}
-	renewed := make(chan []string)
-	go func() {
-		heard, err := d.Heartbeat(t.Context(), "dr-a", &messages.HeartbeatRequest{Session: session, Renew: []string{"b-1"}})
-		if err != nil {
-			t.Error(err)
-		}
-		renewed <- heard.Renewed
-	}()
-	d.blocked(1)
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
+	d.renew("dr-a", session)
+	d.register("dr-a", session)
+	if after := one[string](d, `select expires_at::text from session`); after != before {
+		t.Errorf("the lease lasted until %s, now %s", before, after)
 	}
-	if r := <-renewed; len(r) != 0 {
-		t.Errorf("renewed %v, which lost its key", r)
+	// A worker that was told another one goes by the database.
+	other := open(t, d.dsn)
+	if err := other.Migrate(t.Context()); err != nil || other.Terms().TTL != 20*time.Second {
+		t.Errorf("another worker's terms are %v, %v", other.Terms(), err)
+	}
+}
+
+// I1: a renewal that waits for a takeover finds the session sealed; a takeover that waits for
+// a renewal finds it alive, and takes nothing.
+func TestI1RenewalAndTakeoverThatMeet(t *testing.T) {
+	t.Parallel()
+	for _, renewedFirst := range []bool{true, false} {
+		t.Run(fmt.Sprint("renewed first: ", renewedFirst), func(t *testing.T) {
+			t.Parallel()
+			d := newDB(t)
+			d.drone("dr-a")
+			d.drone("dr-b")
+			d.spawn("k", "b-1", "dr-a")
+			if renewedFirst {
+				d.expireSession("dr-a")
+				d.meanwhile(`update session set expires_at = now() + interval '1 minute', heard_at = now() where drone = 'dr-a'`, func() {
+					got, rows, err := d.Connect(context.Background(), []lease.Want{want("k", "b-2", "dr-b")})
+					if err != nil || got[0].Result != lease.Held || got[0].BackendID != "b-1" || len(rows) != 0 {
+						t.Errorf("a takeover that waited got %+v, %v, %v", got[0], rows, err)
+					}
+				})
+				return
+			}
+			d.meanwhile(`update session set sealed_at = now() where drone = 'dr-a'`, func() {
+				heard, err := d.Heartbeat(context.Background(), "dr-a", &messages.HeartbeatRequest{Session: session})
+				if err != nil || heard.Known {
+					t.Errorf("a renewal that waited: %+v, %v", heard, err)
+				}
+			})
+		})
 	}
 }

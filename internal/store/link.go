@@ -3,149 +3,54 @@ package store
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
-	// silence is how long an answer may be awaited until it is doubted that the
-	// database is there. A statement may well take longer.
+	// lookEvery is how often the link asks whether the database is there.
+	lookEvery = 500 * time.Millisecond
+	// silence is how long an answer may be awaited until the link doubts that it is. A
+	// statement may well take longer.
 	silence = time.Second
-	// defaultProbeTimeout bounds the question that settles it.
-	defaultProbeTimeout = 2 * time.Second
-	// lookEvery is how often it is looked for silence. It costs no round trip.
-	lookEvery = 250 * time.Millisecond
-	// returnPause is the longest pause between the questions while it is away.
-	returnPause = 500 * time.Millisecond
+	// probeTimeout bounds the connection that settles it, for each host, unless the address says otherwise.
+	probeTimeout = 2 * time.Second
 )
 
 // errAway is of everything that is asked while the database is known to be away.
-var errAway = errors.New("it is known to be away")
+var errAway = errors.New("the database is away")
 
-// link is the way to the database, below the pool. It sees to it that nobody waits for
-// a database that is not there, for each statement until its deadline (I8): when a
-// connection breaks or an answer is long in coming, it tries to connect by
-// itself. If that fails, the database is away: all connections are cut, which ends
-// the statements on them, and new ones are refused at once, until it can be
-// reached again.
+// link sees to it that nobody waits for a database that is not there, for each statement
+// until its deadline (I8). It holds a session of its own and asks that one whether it can
+// write. When there is no answer, nor a host that gives it a new session, the database
+// is away: all connections are cut, which ends the statements on them, and new ones are
+// refused at once, until a host takes writes again. The pool connects to that host only, so
+// others that are down cost it nothing.
 type link struct {
-	dial  pgconn.DialFunc
-	probe func(ctx context.Context) error
-	// probeTimeout bounds one probe.
-	probeTimeout time.Duration
-	// reset closes the pool's idle connections, for which a break of one is none of theirs yet.
-	reset func()
-	// suspect holds one suspicion.
-	suspect chan struct{}
-	stop    context.CancelFunc
-	stopped chan struct{}
+	config *pgx.ConnConfig // of the link's own session
+	hosts  []*pgconn.FallbackConfig
+	dial   pgconn.DialFunc
+	pool   *pgxpool.Pool
+	log    *slog.Logger
 
 	mu    sync.Mutex
-	away  bool
+	host  *pgconn.FallbackConfig // where the last session was had; nil: none was yet
+	away  error                  // why there is none
 	lines map[*line]struct{}
-	// present ends when the database goes away; and with it dialing.
-	present context.Context
-	leave   context.CancelFunc
 }
 
-// line is one connection, or the attempt at one.
+// line is a connection of the pool, or of a request to cancel a statement of one.
 type line struct {
 	net.Conn
 	link *link
-	// since is when the oldest unanswered word was sent, by the link's clock; 0: none is.
-	since atomic.Int64
-}
-
-// clock is monotonic.
-var clock = time.Now()
-
-func nowNanos() int64 { return int64(time.Since(clock)) }
-
-// newLink puts a link below the connections that config makes. The caller sets reset
-// and calls run.
-func newLink(config *pgx.ConnConfig, probeTimeout time.Duration) *link {
-	direct := config.Copy()
-	direct.ConnectTimeout = probeTimeout
-	l := &link{
-		dial: config.DialFunc, probeTimeout: probeTimeout,
-		suspect: make(chan struct{}, 1), stopped: make(chan struct{}), lines: make(map[*line]struct{}),
-	}
-	l.present, l.leave = context.WithCancel(context.Background())
-	l.probe = func(ctx context.Context) error {
-		conn, err := pgx.ConnectConfig(ctx, direct)
-		if err != nil {
-			return err
-		}
-		return conn.Close(ctx)
-	}
-	config.DialFunc = l.connect
-	return l
-}
-
-// connect dials, unless the database is away.
-func (l *link) connect(ctx context.Context, network, addr string) (net.Conn, error) {
-	c := &line{link: l}
-	c.since.Store(nowNanos())
-	l.mu.Lock()
-	if l.away {
-		l.mu.Unlock()
-		return nil, errAway
-	}
-	l.lines[c] = struct{}{}
-	present := l.present
-	l.mu.Unlock()
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(present, cancel)()
-	conn, err := l.dial(ctx, network, addr)
-	c.since.Store(0)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err == nil && present.Err() != nil {
-		err = errors.Join(errAway, conn.Close())
-	}
-	if err != nil {
-		delete(l.lines, c)
-		l.doubt()
-		return nil, err
-	}
-	c.Conn = conn
-	return c, nil
-}
-
-// Write notes since when an answer is awaited.
-func (c *line) Write(b []byte) (int, error) {
-	c.since.CompareAndSwap(0, nowNanos())
-	n, err := c.Conn.Write(b)
-	c.check(err)
-	return n, err
-}
-
-// Read notes that one came.
-func (c *line) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if n > 0 {
-		c.since.Store(0)
-	}
-	c.check(err)
-	return n, err
-}
-
-// check doubts the database when a connection breaks. A deadline is its owner's.
-func (c *line) check(err error) {
-	var netErr net.Error
-	if err == nil || errors.Is(err, net.ErrClosed) || errors.As(err, &netErr) && netErr.Timeout() {
-		return
-	}
-	c.link.doubt()
 }
 
 // Close forgets it.
@@ -156,124 +61,159 @@ func (c *line) Close() error {
 	return c.Conn.Close()
 }
 
-func (l *link) doubt() {
-	select {
-	case l.suspect <- struct{}{}:
-	default:
+// newLink puts a link below the connections that config makes. The caller sets its pool
+// and runs watch.
+func newLink(config *pgxpool.Config, probe time.Duration, log *slog.Logger) *link {
+	own := config.ConnConfig.Copy()
+	own.ConnectTimeout = probe
+	first := &pgconn.FallbackConfig{Host: own.Host, Port: own.Port, TLSConfig: own.TLSConfig}
+	l := &link{
+		config: own, hosts: append([]*pgconn.FallbackConfig{first}, own.Fallbacks...),
+		dial: own.DialFunc, log: log, lines: make(map[*line]struct{}),
 	}
-}
-
-// run settles doubts until close is called.
-func (l *link) run() {
-	ctx, cancel := context.WithCancel(context.Background())
-	l.stop = cancel
-	go func() {
-		defer close(l.stopped)
-		look := time.NewTicker(lookEvery)
-		defer look.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-l.suspect:
-				// What else is idle has probably broken too, and must not fail statements later.
-				l.reset()
-			case <-look.C:
-				if !l.silent() {
-					continue
-				}
-			}
-			l.settle(ctx)
+	config.ConnConfig.DialFunc = l.connect
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.host != nil {
+			only(&c.Config, l.host)
 		}
-	}()
+		return nil
+	}
+	return l
 }
 
-// close ends run. Connections stay.
-func (l *link) close() {
-	l.stop()
-	<-l.stopped
+// only has config lead to one host.
+func only(config *pgconn.Config, host *pgconn.FallbackConfig) {
+	config.Host, config.Port, config.TLSConfig, config.Fallbacks = host.Host, host.Port, host.TLSConfig, nil
 }
 
-// silent says whether an answer is long in coming.
-func (l *link) silent() bool {
+// connect dials, unless the database is away.
+func (l *link) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	if err := l.gone(); err != nil {
+		return nil, err
+	}
+	conn, err := l.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := nowNanos()
-	for c := range l.lines {
-		if since := c.since.Load(); since != 0 && now-since > int64(silence) {
-			return true
-		}
+	if l.away != nil {
+		return nil, errors.Join(l.away, conn.Close())
 	}
-	return false
+	c := &line{Conn: conn, link: l}
+	l.lines[c] = struct{}{}
+	return c, nil
 }
 
-// settle finds out whether the database is there, and if it is not, returns when it
-// is again, or ctx ends.
-func (l *link) settle(ctx context.Context) {
-	for pause := lookEvery / 4; ; pause = min(2*pause, returnPause) {
-		began := time.Now()
-		probing, cancel := context.WithTimeout(ctx, l.probeTimeout)
-		err := l.probe(probing)
-		cancel()
-		if ctx.Err() != nil {
-			return
+func (l *link) gone() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.away
+}
+
+// watch holds the link's session until ctx ends.
+func (l *link) watch(ctx context.Context) {
+	var own *pgconn.PgConn
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		var err error
+		if own != nil {
+			if err = ask(ctx, own); err != nil {
+				drop(own)
+				own = nil
+			}
 		}
-		gone := unreachable(err)
-		if gone {
-			l.goAway()
-		} else {
-			l.comeBack()
-		}
-		if !gone {
-			pause = silence / 2 // what is only slow is not asked all the time
+		if own == nil && ctx.Err() == nil {
+			own = l.settle(ctx, err)
 		}
 		select {
-		case <-time.After(pause - min(pause, time.Since(began))):
+		case <-tick.C:
 		case <-ctx.Done():
-			return
 		}
-		if !gone {
-			return
-		}
+	}
+	if own != nil {
+		drop(own)
 	}
 }
 
-// unreachable tells a database that is away, starting or stopping from one that answers,
-// be it with a refusal.
-func unreachable(err error) bool {
-	if err == nil {
-		return false
-	}
-	c := code(err)
-	return c == "" || strings.HasPrefix(c, classConnection) || strings.HasPrefix(c, classShutdown)
+// ask has a session say that it can write.
+func ask(ctx context.Context, own *pgconn.PgConn) error {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	return pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, own)
 }
 
-// goAway cuts all connections.
-func (l *link) goAway() {
+// drop closes a session without waiting for one that does not answer.
+func drop(own *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), silence)
+	defer cancel()
+	_ = own.Close(ctx)
+}
+
+// settle finds a host that takes writes, after what happened to the last session, and draws
+// the conclusions.
+func (l *link) settle(ctx context.Context, lost error) *pgconn.PgConn {
+	own, host, err := l.reach(ctx)
+	if ctx.Err() != nil {
+		return own
+	}
+	var cut []*line
 	l.mu.Lock()
-	first := !l.away
-	l.away = true
-	l.leave()
-	var open []io.Closer
-	for c := range l.lines {
-		if c.Conn != nil {
-			open = append(open, c.Conn)
+	was, left := l.away, l.host
+	switch {
+	case err == nil:
+		l.host, l.away = host, nil
+	case unreachable(err):
+		l.away = fmt.Errorf("%w: %w", errAway, err)
+	}
+	is := l.away
+	if is != nil || left != nil && left != l.host {
+		for c := range l.lines {
+			cut = append(cut, c)
 		}
 	}
 	l.mu.Unlock()
-	for _, c := range open {
+	for _, c := range cut {
 		_ = c.Close()
 	}
-	if first {
-		l.reset()
+	// Where one session broke others probably did, and must not fail statements later. One that
+	// is merely slow says nothing of others.
+	if len(cut) > 0 || lost != nil && !pgconn.Timeout(lost) {
+		l.pool.Reset()
 	}
+	switch {
+	case is != nil && was == nil:
+		l.log.Warn("Postgres is away: what needs it is refused until it is back", "err", err)
+	case is == nil && was != nil:
+		l.log.Info("Postgres is back", "host", host.Host, "port", host.Port)
+	}
+	return own
 }
 
-func (l *link) comeBack() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.away {
-		l.away = false
-		l.present, l.leave = context.WithCancel(context.Background())
+// reach opens a session at the first host that takes writes.
+func (l *link) reach(ctx context.Context) (*pgconn.PgConn, *pgconn.FallbackConfig, error) {
+	var errs []error
+	for _, host := range l.hosts {
+		config := l.config.Copy()
+		only(&config.Config, host)
+		own, err := pgconn.ConnectConfig(ctx, &config.Config)
+		if err == nil {
+			if err = checkOwn(ctx, own, &config.Config); err == nil {
+				return own, host, nil
+			}
+			drop(own)
+		}
+		errs = append(errs, err)
 	}
+	return nil, nil, errors.Join(errs...)
+}
+
+// unreachable tells a database that is away, starting, stopping or read-only from one that
+// answers with a refusal, as of one session too many: what has a session keeps it.
+func unreachable(err error) bool {
+	c := code(err)
+	return c == "" || strings.HasPrefix(c, classConnection) || strings.HasPrefix(c, classShutdown)
 }

@@ -8,29 +8,19 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, l.fencing_token, b.subdomain,
+const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
        b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
        b.message, b.exit_code`
 
 func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
-	var fencing *int64
-	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &fencing,
+	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
 		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
 		&b.Kind, &b.Reason, &b.Message, &b.ExitCode)
 	b.Number = int(b.Status)
-	if fencing != nil {
-		b.FencingToken = *fencing
-	}
 	return b, err
 }
 
-const statusSQL = `select ` + backendColumns + ` from backend b ` + leaseOf + ` where b.id = $1`
-
-// leaseOf is the lease that a backend holds or was the last to hold. An earlier backend of the same id,
-// deleted since, may have left one.
-const leaseOf = `left join lateral (
-    select l.fencing_token from lease l where l.backend_id = b.id order by l.released_at desc nulls first limit 1
-) l on true`
+const statusSQL = `select ` + backendColumns + ` from backend b where b.id = $1`
 
 // Backend gives one backend; ok is false when there is none.
 func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendInfo, ok bool, err error) {
@@ -41,31 +31,102 @@ func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendIn
 	return list[0], true, nil
 }
 
-const backendsSQL = `
-select ` + backendColumns + `
+// liveSQL walks the live backends alone: the index that is for ids greater than ” holds no others.
+const liveSQL = `
+select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
+       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
+       b.message, b.exit_code
 from backend b
-` + leaseOf + `
-where b.id > $1 and ($2 or b.ended_at is null) and ($3 = '' or b.drone = $3)
+where b.ended_at is null and b.id > '' and b.id > $1
 order by b.id
-limit $4`
+limit $2`
 
-// Backends gives a page of backends, by id, and where the next begins.
-func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (messages.BackendsResponse, error) {
-	list, err := read(ctx, s, scanBackend, backendsSQL, r.After, r.All, r.Drone, r.Limit+1)
-	resp := messages.BackendsResponse{Backends: list}
-	if len(list) > r.Limit {
-		resp.Backends = list[:r.Limit]
-		resp.Next = resp.Backends[r.Limit-1].BackendID
+// liveOfSQL gives those of one drone: it looks at all that the drone has, by the index that holds live ones.
+const liveOfSQL = `
+with mine as materialized (
+    select id from backend where ended_at is null and drone = $3
+), page as materialized (
+    select id from mine where id > $1 order by id limit $2
+)
+select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
+       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
+       b.message, b.exit_code
+from page p
+join backend b on b.id = p.id
+order by b.id`
+
+// allSQL gives ended ones too.
+const allSQL = `
+select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
+       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
+       b.message, b.exit_code
+from backend b
+where b.id > $1
+order by b.id
+limit $2`
+
+// allOfSQL gives those of one drone, of the ids up to $4.
+const allOfSQL = `
+select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
+       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
+       b.message, b.exit_code
+from (
+    select * from backend where id > $1 and id <= $4 and drone = $3 order by id limit $2
+) b
+order by b.id`
+
+// lookedAt bounds the rows that one page looks at: no index knows which ended backends were a drone's.
+const lookedAt = 10_000
+
+// pageEndSQL gives where a page that looks at so many rows ends; nothing where there are fewer.
+const pageEndSQL = `select id from backend where id > $1 order by id offset $2 limit 1`
+
+// pastAllIDs is greater than every id.
+const pastAllIDs = "~"
+
+// Backends gives a page of backends, by id, and where the next begins. A page may have fewer rows than were
+// asked for, also none, and not be the last.
+func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (page messages.BackendsResponse, err error) {
+	var list []messages.BackendInfo
+	switch {
+	case r.All && r.Drone != "":
+		list, page.Next, err = s.allOf(ctx, r)
+	case r.All:
+		list, err = read(ctx, s, scanBackend, allSQL, r.After, r.Limit+1)
+	case r.Drone != "":
+		list, err = read(ctx, s, scanBackend, liveOfSQL, r.After, r.Limit+1, r.Drone)
+	default:
+		list, err = read(ctx, s, scanBackend, liveSQL, r.After, r.Limit+1)
 	}
-	return resp, wrap("list backends", err)
+	page.Backends = list
+	if len(list) > r.Limit {
+		page.Backends = list[:r.Limit]
+		page.Next = page.Backends[r.Limit-1].BackendID
+	}
+	return page, wrap("list backends", err)
+}
+
+// allOf looks at a bounded number of rows, and gives the last of them where there are more.
+func (s *Store) allOf(ctx context.Context, r *messages.BackendsRequest) (list []messages.BackendInfo, next string, err error) {
+	until := pastAllIDs
+	ends, err := read(ctx, s, pgx.RowTo[string], pageEndSQL, r.After, lookedAt-1)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(ends) > 0 {
+		until, next = ends[0], ends[0]
+	}
+	list, err = read(ctx, s, scanBackend, allOfSQL, r.After, r.Limit+1, r.Drone, until)
+	return list, next, err
 }
 
 const dronesSQL = `
-select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, d.ready, d.draining, d.max_backends,
+select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, coalesce(s.ready, false), d.draining, d.max_backends,
        d.max_memory_bytes, d.max_cpu_millis,
-       (select count(*) from backend b where b.drone = d.name and b.ended_at is null)::int4, d.load_memory_bytes, d.load_cpu_millis,
-       (extract(epoch from now() - d.heard_at) * 1000)::int8, d.lost_at is not null
+       coalesce(s.load_backends, 0), coalesce(s.load_memory_bytes, 0), coalesce(s.load_cpu_millis, 0),
+       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null
 from drone d
+left join session s on s.drone = d.name and s.id = d.session
 where d.name > $1
 order by d.name
 limit $2`

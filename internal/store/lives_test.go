@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,20 +118,23 @@ func newNation(t *testing.T, lives int) *nation {
 	// Released leases are a day old at once, and every other token expires soon.
 	d.exec(`
 create function release_earlier() returns trigger language plpgsql as $$
-begin new.released_at := new.released_at - interval '1 day'; return new; end $$;
+begin
+    new.released_at := new.released_at - interval '1 day';
+    new.fencing_token := new.fencing_token - 86400000;
+    return new;
+end $$;
 create trigger earlier before update on lease for each row
     when (old.released_at is null and new.released_at is not null) execute function release_earlier();
 create function expire_earlier() returns trigger language plpgsql as $$
 begin new.expires_at := now() + interval '200 ms'; return new; end $$;
 create trigger earlier before insert on token for each row
     when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
-	n.spawn = newExplainer(t, d, store.ConnectSQL, 27)
-	n.join = newExplainer(t, d, store.JoinSQL, 14)
+	n.spawn = newExplainer(t, d, store.ConnectSQL, 24)
 	for _, name := range []string{"wo-a", "wo-b"} {
 		n.work(name, server.URL())
 	}
 	n.shortenStreams(lives)
-	n.ask(messages.RegisterSubject("dr-a"), messages.RegisterRequest{Session: session, Cluster: cluster, DroneTimeMS: n.clock}, nil)
+	n.ask(messages.RegisterSubject("dr-a"), registration("dr-a", session), nil)
 	n.take()
 	n.heartbeat()
 	for i := range openDocs {
@@ -223,7 +225,7 @@ func (n *nation) heartbeat() {
 		return
 	}
 	n.heard, n.clock = time.Now(), n.clock+1
-	n.ask(messages.HeartbeatSubject("dr-a"), messages.HeartbeatRequest{Session: session, DroneTimeMS: n.clock, Ready: true, Renew: n.open}, nil)
+	n.ask(messages.HeartbeatSubject("dr-a"), messages.HeartbeatRequest{Session: session, DroneTimeMS: n.clock, Ready: true}, nil)
 }
 
 func (n *nation) report(status messages.Status, backends ...string) {
@@ -312,8 +314,8 @@ func (n *nation) vitals() vitals {
 		v["heap kB"] = int(mem.HeapAlloc / 1024)
 	}
 	v["goroutines"] = runtime.NumGoroutine()
-	v["spawn pages"] = n.pages(n.spawn, spawnArgs())
-	v["join pages"] = n.pages(n.join, joinArgs())
+	v["spawn pages"] = n.pages(n.spawn, connectArgs("k-new"))
+	v["join pages"] = n.pages(n.spawn, connectArgs("open-1"))
 	return v
 }
 
@@ -332,21 +334,12 @@ func (n *nation) pages(e *explainer, args []string) int {
 	return p.Hit + p.Read
 }
 
-// spawnArgs are those of a connect that spawns, with its one token, as the store gives them.
-func spawnArgs() []string {
-	return slices.Concat(keyArgs("k-new"), []string{
-		`'{b-new}'`, `'{t}'`, `'{1}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`,
-		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`,
-	})
-}
-
-// joinArgs are those of a connect to a key that is held.
-func joinArgs() []string { return keyArgs("open-1") }
-
-// keyArgs are what both begin with: a key and its token, and no further ones.
-func keyArgs(key string) []string {
+// connectArgs are those of a connect with its one token, as the store gives them: it spawns unless the key is held.
+func connectArgs(key string) []string {
 	return []string{
-		`'{""}'`, `'{` + key + `}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `3600`,
-		`null`, `null`, `null`, `null`, `null`, `null`,
+		`'{""}'`, `'{` + key + `}'`, `'{""}'`,
+		`'{b-new}'`, `'{t}'`, `'{1}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`,
+		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `3600`,
+		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`, `'infinity'`,
 	}
 }

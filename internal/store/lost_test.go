@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
@@ -19,20 +20,21 @@ import (
 // silence is a drone that has not been heard from for that long, all told.
 func (d *db) silence(name string, by time.Duration) {
 	d.t.Helper()
-	d.exec(`update drone set heard_at = now() - $2::interval, due_at = due_at - $2::interval where name = $1`, name, by)
+	d.exec(`update session set heard_at = now() - $2::interval, expires_at = expires_at - $2::interval, due_at = due_at - $2::interval
+		where drone = $1 and sealed_at is null`, name, by)
 }
 
 func (d *db) lostDrones() (names []string, events []outbox.Row) {
 	d.t.Helper()
-	events, _, err := d.LostDrones(context.Background())
+	e, err := d.Expire(context.Background())
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	for _, e := range events {
-		names = append(names, e.Drone)
+	for _, event := range e.Drones {
+		names = append(names, event.Drone)
 	}
 	slices.Sort(names)
-	return names, events
+	return names, e.Drones
 }
 
 func droneEvent(t *testing.T, row *outbox.Row) (event messages.DroneEvent) {
@@ -48,7 +50,7 @@ func (d *db) isLost(name string) bool {
 	return one[bool](d, `select lost_at is not null from drone where name = $1`, name)
 }
 
-func TestDroneIsLostOnceItIsSilentForALeaseAndComesBackByAHeartbeat(t *testing.T) {
+func TestDroneIsLostOnceItIsSilentForALeaseAndComesBackByANewSession(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	for _, name := range []string{"dr-a", "dr-b", "dr-c"} {
@@ -58,9 +60,9 @@ func TestDroneIsLostOnceItIsSilentForALeaseAndComesBackByAHeartbeat(t *testing.T
 	if names, _ := d.lostDrones(); len(names) != 0 {
 		t.Fatalf("lost: %v", names)
 	}
-	d.silence("dr-a", 59*time.Second)
+	d.silence("dr-a", 40*time.Second)
 	d.silence("dr-b", 61*time.Second)
-	d.exec(`update drone set due_at = now() where name = 'dr-c'`)
+	d.exec(`update session set due_at = now() where drone in ('dr-a', 'dr-c')`)
 	names, events := d.lostDrones()
 	if !slices.Equal(names, []string{"dr-b"}) {
 		t.Fatalf("lost: %v", names)
@@ -73,41 +75,33 @@ func TestDroneIsLostOnceItIsSilentForALeaseAndComesBackByAHeartbeat(t *testing.T
 	if err != nil || msg == nil || msg.Subject != messages.DroneEventSubject("dr-b") || msg.Header.Get(messages.HeaderMessageID) != lost.ID || lost.ID == "" {
 		t.Errorf("it is published as %+v, %v", msg, err)
 	}
-	// Those that live are looked at again when they may be lost.
-	for name, within := range map[string]time.Duration{"dr-a": time.Second, "dr-c": 60 * time.Second} {
-		if left := one[float64](d, `select extract(epoch from due_at - now()) from drone where name = $1`, name); left <= 0 || left > within.Seconds() {
-			t.Errorf("%s is looked at in %v s", name, left)
+	// Those that live are looked at again when their leases may end.
+	for _, name := range []string{"dr-a", "dr-c"} {
+		if !one[bool](d, `select due_at = expires_at from session where drone = $1`, name) {
+			t.Errorf("%s is not looked at when its lease ends", name)
 		}
 	}
 	if names, _ := d.lostDrones(); len(names) != 0 {
 		t.Errorf("lost again: %v", names)
 	}
-
-	beat := messages.HeartbeatRequest{Session: session, DroneTimeMS: 3000, Ready: true}
-	heard, err := d.Heartbeat(t.Context(), "dr-b", &beat)
-	if err != nil || !heard.Known || heard.Back == nil {
+	// Its session is over: it is told so, and begins a new one.
+	if heard, err := d.Heartbeat(t.Context(), "dr-b", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 3000, Ready: true}); err != nil || heard.Known {
 		t.Fatalf("the lost one's heartbeat: %+v, %v", heard, err)
 	}
-	back := droneEvent(t, heard.Back)
-	if back.Type != messages.TypeDroneRegistered || back.Session != session || back.Pool != "p" || back.ID == lost.ID {
-		t.Errorf("the event is %+v", back)
+	if _, err := d.Register(t.Context(), "dr-b", registration("dr-b", session)); messages.KindOf(err) != messages.NotFound {
+		t.Errorf("registered in a session that is over: %v", err)
 	}
-	if heard, err = d.Heartbeat(t.Context(), "dr-b", &beat); err != nil || heard.Back != nil || d.isLost("dr-b") {
-		t.Errorf("the next heartbeat: %+v, %v", heard, err)
+	d.register("dr-b", "s-2")
+	if d.isLost("dr-b") {
+		t.Error("it has registered, and is lost")
 	}
 	// And it may be lost again, which is another event.
 	d.silence("dr-b", 2*time.Minute)
 	if _, events := d.lostDrones(); len(events) != 1 || droneEvent(t, &events[0]).ID == lost.ID {
 		t.Errorf("lost again: %+v", events)
 	}
-	d.register("dr-b", "s-2")
-	if d.isLost("dr-b") {
-		t.Error("it has registered, and is lost")
-	}
-	for _, id := range []string{lost.ID, back.ID} {
-		if n := one[int](d, `select count(*) from outbox where kind = 'drone' and body::json ->> 'id' = $1`, id); n != 1 {
-			t.Errorf("the event %s is on record %d times", id, n)
-		}
+	if n := one[int](d, `select count(*) from outbox where kind = 'drone' and body::json ->> 'id' = $1`, lost.ID); n != 1 {
+		t.Errorf("the event %s is on record %d times", lost.ID, n)
 	}
 }
 
@@ -115,35 +109,36 @@ func TestI1LostDroneThatComesBackIsToldWhatItLost(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	d.drone("dr-a")
-	for _, id := range []string{"b-1", "b-2", "b-late"} {
+	for _, id := range []string{"b-1", "b-2"} {
 		d.spawn(id, id, "dr-a")
 	}
 	d.transition(reported("b-1", messages.Ready),
-		store.Change{BackendID: "b-2", Event: lifecycle.TerminateAsked{Reason: messages.ReasonExternal}},
-		store.Change{BackendID: "b-late", Event: lifecycle.TerminateAsked{Reason: messages.ReasonExternal}})
+		store.Change{BackendID: "b-2", Event: lifecycle.TerminateAsked{Reason: messages.ReasonExternal}})
 	d.silence("dr-a", 61*time.Second)
+	e, err := d.Expire(t.Context())
+	if err != nil || len(e.Drones) != 1 || len(e.Done) != 2 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	d.wantTerminations(e.Rows)
 	for _, id := range []string{"b-1", "b-2"} {
-		d.expire(id)
-		d.look(id)
+		if info := d.status(id); info.Status != messages.Terminated || info.Reason != messages.ReasonLost {
+			t.Errorf("%s is %+v", id, info)
+		}
 	}
-	d.lostDrones()
-	// I3: one placed shortly before the drone fell silent may still be run.
-	on := `select coalesce(string_agg(backend_id || ' ' || kind, ',' order by id), '') from outbox where until_status is not null`
-	if got := one[string](d, on); got != "b-2 spawn,b-late spawn,b-late terminate" {
-		t.Errorf("actions on record of a lost drone: %s", got)
+	// I8: no action waits for it: it learns from its registration what it must end.
+	if got := one[int](d, `select count(*) from outbox where until_status is not null`); got != 0 {
+		t.Errorf("%d actions are on record", got)
 	}
-	rows := d.wantSweep(map[string]store.Cause{"b-1": store.CauseLost, "b-2": store.CauseLost})
-	d.wantTerminations(rows)
-	if got := one[string](d, on); got != "b-late spawn,b-late terminate" {
-		t.Errorf("actions on record once its backends are lost: %s", got)
+	done, err := d.Register(t.Context(), "dr-a", registration("dr-a", "s-2", "b-1", "b-2"))
+	if err != nil || !slices.Equal(done.Lost, []string{"b-1", "b-2"}) || len(done.Orphans) > 0 {
+		t.Fatalf("%+v, %v", done, err)
 	}
-	if got := d.renew("dr-a", session, "b-1", "b-2", "b-late"); !slices.Equal(got, []string{"b-late"}) {
-		t.Errorf("it is left with %v", got)
-	}
-	// It is usable again.
-	d.spawn("b-1", "b-3", "dr-a")
-	if got := d.renew("dr-a", session, "b-3"); len(got) != 1 {
-		t.Error("what it was given since is not its own")
+	d.renew("dr-a", "s-2")
+	// It is usable again, and so are the keys.
+	w := want("b-1", "b-3", "dr-a")
+	w.Spawn.Session = "s-2"
+	if got, _ := d.connect(w); got[0].Result != lease.Acquired {
+		t.Errorf("%+v", got[0])
 	}
 }
 
@@ -153,10 +148,9 @@ func TestDroneThatRegistersAnewIsTakenAsItIsNow(t *testing.T) {
 	d.drone("dr-a")
 	d.silence("dr-a", 61*time.Second)
 	d.lostDrones()
-	_, _, _, err := d.Register(t.Context(), "dr-a", &messages.RegisterRequest{
-		Session: "s-2", Cluster: "elsewhere.test", Pool: "gpu", Version: "2", Capacity: messages.Capacity{MaxBackends: 3}, GraceMS: 2000, DroneTimeMS: 7,
-	})
-	if err != nil {
+	r := registration("dr-a", "s-2")
+	r.Cluster, r.Pool, r.Version, r.Capacity, r.GraceMS, r.DroneTimeMS = "elsewhere.test", "gpu", "2", messages.Capacity{MaxBackends: 3}, 2000, 7
+	if _, err := d.Register(t.Context(), "dr-a", r); err != nil {
 		t.Fatal(err)
 	}
 	if drones, err := d.PlaceableDrones(t.Context()); err != nil || len(drones) != 0 {
@@ -179,25 +173,28 @@ func TestTwoWorkersMarkALostDroneOnce(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	const n = 150
-	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms, heard_at, due_at)
-		select 'dr-' || i, 'c', '', 's-1', '', '', 0, 0, now() - interval '2 minutes', now() - interval '1 minute' from generate_series(1, $1) i`, n)
+	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends)
+		select 'dr-' || i, 'c', '', 's-1', '', '', 0 from generate_series(1, $1::int) i`, n)
+	d.exec(`insert into session (drone, id, machine_id, boot_id, timeline, drone_time_ms, heard_at, expires_at, due_at)
+		select 'dr-' || i, 's-1', 'm', 'b', '', 0, now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute'
+		from generate_series(1, $1::int) i`, n)
 	var mu sync.Mutex
 	lost := make(map[string]int)
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
 			for idleTurns := 0; idleTurns < 3; {
-				events, full, err := d.LostDrones(context.Background())
+				e, err := d.Expire(context.Background())
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if len(events) == 0 && !full {
+				if len(e.Drones) == 0 && !e.Full {
 					idleTurns++
 				}
 				mu.Lock()
-				for _, e := range events {
-					lost[e.Drone]++
+				for _, event := range e.Drones {
+					lost[event.Drone]++
 				}
 				mu.Unlock()
 			}
@@ -225,6 +222,7 @@ func TestI8ActionsForWhatHasEndedAreGivenUp(t *testing.T) {
 	}
 	d.expire("b-taken-over")
 	d.spawn("b-taken-over", "b-next", "dr-a")
+	d.expire("b-young")
 	d.transition(store.Change{BackendID: "b-young", Event: lifecycle.Lost{}})
 	d.exec(`delete from backend where id = 'b-deleted'`)
 	d.exec(`delete from outbox where kind in ('drone', 'state') or backend_id = 'b-next'`)

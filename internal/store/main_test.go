@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,13 +32,17 @@ const (
 type db struct {
 	*store.Store
 	t   testing.TB
+	dsn string
 	raw *pgxpool.Pool
 }
 
 func newDB(t testing.TB) *db {
 	t.Helper()
 	dsn := testkit.Postgres(t)
-	d := &db{Store: open(t, dsn), t: t}
+	d := &db{Store: open(t, dsn), t: t, dsn: dsn}
+	if err := d.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	raw, err := pgxpool.New(t.Context(), dsn+" pool_max_conns=3")
 	if err != nil {
 		t.Fatal(err)
@@ -95,29 +100,43 @@ func (d *db) drone(name string) {
 
 func (d *db) register(name, session string, backends ...string) (held, orphans []string) {
 	d.t.Helper()
-	held, forgotten, _, err := d.Register(d.t.Context(), name, &messages.RegisterRequest{
-		Session: session, Cluster: cluster, DroneTimeMS: 1000, Backends: backends,
-	})
+	done, err := d.Register(d.t.Context(), name, registration(name, session, backends...))
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	for _, c := range forgotten {
+	for _, c := range done.Orphans {
 		orphans = append(orphans, c.BackendID)
+	}
+	for _, id := range backends {
+		if !slices.Contains(done.Lost, id) && !slices.Contains(done.Sealed, id) {
+			held = append(held, id)
+		}
 	}
 	d.renew(name, session)
 	return held, orphans
 }
 
-// renew heartbeats and gives the backends whose leases were renewed.
-func (d *db) renew(drone, session string, backends ...string) []string {
+// registration is that of a drone's own machine.
+func registration(name, session string, backends ...string) *messages.RegisterRequest {
+	return &messages.RegisterRequest{
+		Session: session, MachineID: "m-" + name, BootID: "boot", Cluster: cluster, DroneTimeMS: 1000, Backends: backends,
+	}
+}
+
+// renew heartbeats and gives those of the backends whose keys were renewed with it.
+func (d *db) renew(drone, session string, backends ...string) (renewed []string) {
 	d.t.Helper()
-	heard, err := d.Heartbeat(d.t.Context(), drone, &messages.HeartbeatRequest{
-		Session: session, DroneTimeMS: 2000, Ready: true, Renew: backends,
-	})
+	heard, err := d.Heartbeat(d.t.Context(), drone, &messages.HeartbeatRequest{Session: session, DroneTimeMS: 2000, Ready: true})
 	if err != nil || !heard.Known {
 		d.t.Fatalf("heartbeat: known %v, %v", heard.Known, err)
 	}
-	return heard.Renewed
+	for _, id := range backends {
+		if !slices.Contains(heard.Sealed, id) &&
+			one[bool](d, `select exists (select from backend where id = $1 and drone = $2 and session = $3 and status < 70)`, id, drone, session) {
+			renewed = append(renewed, id)
+		}
+	}
+	return renewed
 }
 
 // want asks for a key, to be spawned under id.
@@ -171,8 +190,15 @@ func (d *db) transition(changes ...store.Change) []outbox.Row {
 	return rows
 }
 
+// expire has one backend's key end, as one that was sealed; the others of its session live on.
 func (d *db) expire(id string) {
-	d.exec(`update lease set expires_at = now() - interval '1 second' where backend_id = $1`, id)
+	d.exec(`update lease set sealed_until = now() - interval '1 second' where backend_id = $1`, id)
+}
+
+// expireSession has the lease of a drone's session end.
+func (d *db) expireSession(drone string) {
+	d.exec(`update session set expires_at = now() - interval '1 second', due_at = now() - interval '1 second',
+		heard_at = now() - interval '61 seconds' where drone = $1`, drone)
 }
 
 func (d *db) status(id string) messages.BackendInfo {

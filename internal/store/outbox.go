@@ -62,10 +62,8 @@ claimed as (
 )
 select * from claimed order by id`
 
-// A spawn whose lease another has taken meanwhile has the fencing token 0. A lease that was
-// released may be that of an earlier backend of the same id, which was deleted before its lease.
 const outboxColumns = `o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status,
-          o.body, coalesce((select max(l.fencing_token) from lease l where l.backend_id = o.backend_id and l.released_at is null), 0), o.drone_time_ms,
+          o.body, coalesce((select b.fencing_token from backend b where b.id = o.backend_id), 0), o.drone_time_ms,
           o.traceparent, o.created_at`
 
 func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
@@ -102,14 +100,21 @@ func (s *Store) ClaimOutbox(ctx context.Context, all bool, limit int) ([]outbox.
 }
 
 // Nobody waits for the disk here: what a crash brings back is published again.
+// The time tells a row from another one that has got its number: sequences go back with a
+// restored dump, and with a failover that lost commits.
 const deleteSQL = `
-delete from outbox
-where id = any($1::int8[]) and set_config('synchronous_commit', 'off', true) is not null`
+delete from outbox o
+using unnest($1::int8[], $2::timestamptz[]) as d (id, at)
+where o.id = any($1::int8[]) and o.id = d.id and o.created_at = d.at and set_config('synchronous_commit', 'off', true) is not null`
 
 // DeleteOutbox takes published states off (outbox.Store).
-func (s *Store) DeleteOutbox(ctx context.Context, ids []int64) error {
+func (s *Store) DeleteOutbox(ctx context.Context, rows []outbox.Row) error {
+	ids, times := make([]int64, len(rows)), make([]time.Time, len(rows))
+	for i := range rows {
+		ids[i], times[i] = rows[i].ID, rows[i].At
+	}
 	err := again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, deleteSQL, ids)
+		_, err := s.pool.Exec(ctx, deleteSQL, ids, times)
 		return err
 	})
 	return wrap("delete outbox rows", err)

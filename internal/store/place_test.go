@@ -89,11 +89,9 @@ func TestI1I4RefusedBackendIsPlacedAgainUnderItsLease(t *testing.T) {
 	d := newDB(t)
 	d.drone("dr-a")
 	d.drone("dr-b")
-	d.exec(`update drone set drone_time_ms = 777000 where name = 'dr-b'`)
+	d.exec(`update session set drone_time_ms = 777000 where drone = 'dr-b'`)
 	token := d.scheduled("b-1")
 	first := one[int64](d, `select id from outbox where backend_id = 'b-1'`)
-	d.exec(`update lease set expires_at = now() + interval '10 seconds'`)
-	revision := one[int](d, `select revision from backend`)
 
 	rows, foreign := d.refuse("dr-a", "b-1", "b-1") // said twice, it is meant once
 	if len(foreign) > 0 || len(rows) != 1 {
@@ -123,9 +121,6 @@ func TestI1I4RefusedBackendIsPlacedAgainUnderItsLease(t *testing.T) {
 	}
 	if n := one[int](d, `select count(*) from outbox where backend_id = 'b-1'`); n != 1 {
 		t.Errorf("%d rows are on record", n)
-	}
-	if !one[bool](d, `select revision = $1 + 1 from backend`, revision) || !one[bool](d, `select expires_at > now() + interval '50 seconds' from lease`) {
-		t.Error("the revision is not one more, or the lease not renewed")
 	}
 
 	// Only the new drone may speak of it and renew it.
@@ -185,9 +180,10 @@ func TestI6BackendThatAllDronesRefuseEnds(t *testing.T) {
 	for _, name := range []string{"dr-a", "dr-b", "dr-c"} {
 		d.drone(name)
 	}
-	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms, ready)
-		select 'dr-pool', cluster, 'other', session, '', '', 0, 0, true from drone where name = 'dr-a' union all
-		select 'dr-cluster', 'elsewhere', '', session, '', '', 0, 0, true from drone where name = 'dr-a'`)
+	for name, where := range map[string][2]string{"dr-pool": {cluster, "other"}, "dr-cluster": {"elsewhere", ""}} {
+		d.drone(name)
+		d.exec(`update drone set cluster = $2, pool = $3 where name = $1`, name, where[0], where[1])
+	}
 	d.scheduled("b-1")
 	on, tried := "dr-a", map[string]bool{}
 	for n := 1; n <= 3; n++ {
@@ -222,14 +218,15 @@ func TestI6WhatMayNotBePlacedAgainEnds(t *testing.T) {
 	d.drone("dr-b")
 	for what, c := range map[string]struct{ change, message string }{
 		"late":          {`update outbox set created_at = now() - interval '61 seconds' where backend_id = $1`, "within the time of the request"},
-		"expired":       {`update lease set expires_at = now() where backend_id = $1`, "before its lease ended"},
-		"not-renewable": {`update lease set renewable = false where backend_id = $1`, "before its lease ended"},
-		"asked":         {`update backend set asked = 1, revision = revision + 1 where id = $1`, "before it was to end"},
+		"expired":       {`update lease set sealed_until = now() where backend_id = $1`, "before its lease ended"},
+		"sealed":        {`update lease set sealed_until = now() + interval '1 minute' where backend_id = $1`, "before its lease ended"},
+		"asked":         {`update backend set asked = 1 where id = $1`, "before it was to end"},
 		"nobody-else":   {`update drone set draining = true where name = 'dr-b' and $1 <> ''`, "the drone is full"},
-		"not-heard":     {`update drone set heard_at = now() - interval '21 seconds', draining = false where name = 'dr-b' and $1 <> ''`, "the drone is full"},
+		"not-heard":     {`update session set heard_at = now() - interval '21 seconds', ready = true where drone = 'dr-b' and $1 <> ''`, "the drone is full"},
 		"by-an-old-one": {`update outbox set body = replace(body, 'place_within_ms', 'unknown') where backend_id = $1`, "within the time of the request"},
 	} {
-		d.exec(`update drone set draining = false, refused = false, heard_at = now()`)
+		d.exec(`update drone set draining = false`)
+		d.exec(`update session set refused = false, heard_at = now()`)
 		d.scheduled(what)
 		d.exec(c.change, what)
 		rows, foreign := d.refuse("dr-a", what)
@@ -247,23 +244,23 @@ func TestI1RefusalsThatMeetAnotherChange(t *testing.T) {
 		change string
 		check  func(d *db, rows []outbox.Row, foreign []string)
 	}{
-		"a termination": {`update backend set asked = 1, revision = revision + 1`, func(d *db, rows []outbox.Row, _ []string) {
+		"a termination": {`update backend set asked = 1`, func(d *db, rows []outbox.Row, _ []string) {
 			d.wantEnded("b-1", "before it was to end", rows)
 		}},
-		"the end of the lease": {`with l as (update lease set renewable = false) update backend set changed_at = changed_at`, func(d *db, rows []outbox.Row, _ []string) {
+		"the end of the lease": {`update lease set sealed_until = now() + interval '1 minute'`, func(d *db, rows []outbox.Row, _ []string) {
 			d.wantEnded("b-1", "before its lease ended", rows)
 		}},
-		"another worker that places it": {`update backend set drone = 'dr-c', revision = revision + 1`, func(d *db, rows []outbox.Row, foreign []string) {
+		"another worker that places it": {`update backend set drone = 'dr-c'`, func(d *db, rows []outbox.Row, foreign []string) {
 			if len(rows) > 0 || !slices.Equal(foreign, []string{"b-1"}) || d.status("b-1").Drone != "dr-c" {
 				d.t.Errorf("foreign %v, to publish %v, it is on %s", foreign, rows, d.status("b-1").Drone)
 			}
 		}},
-		"its drone, which takes it after all": {`update backend set status = 20, revision = revision + 1`, func(d *db, rows []outbox.Row, _ []string) {
+		"its drone, which takes it after all": {`update backend set status = 20`, func(d *db, rows []outbox.Row, _ []string) {
 			if info := d.status("b-1"); info.Status != messages.Terminated || info.Drone != "dr-a" || len(rows) != 1 {
 				d.t.Errorf("it is %+v", info)
 			}
 		}},
-		"the drone that was picked, which drains": {`update drone set draining = name = 'dr-b'`, func(d *db, rows []outbox.Row, _ []string) {
+		"the drone that was picked, which is not ready any more": {`update session set ready = drone <> 'dr-b'`, func(d *db, rows []outbox.Row, _ []string) {
 			d.wantEnded("b-1", "no drone had room", rows)
 		}},
 	} {
@@ -292,7 +289,7 @@ func TestI1I3RefusalsAtOncePlaceOnce(t *testing.T) {
 	for n := range 8 {
 		ids := []string{fmt.Sprintf("b-%d-1", n), fmt.Sprintf("b-%d-2", n), fmt.Sprintf("b-%d-3", n)}
 		for _, id := range ids {
-			d.exec(`update drone set refused = false`)
+			d.exec(`update session set refused = false`)
 			d.scheduled(id)
 		}
 		var wg sync.WaitGroup
@@ -321,7 +318,7 @@ func TestI1I3RefusalsAtOncePlaceOnce(t *testing.T) {
 			d.transition(store.Change{BackendID: ids[2], Event: lifecycle.TerminateAsked{Reason: messages.ReasonExternal}})
 		})
 		wg.Go(func() {
-			if _, err := d.Heartbeat(context.Background(), "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true, Renew: ids}); err != nil {
+			if _, err := d.Heartbeat(context.Background(), "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -363,9 +360,10 @@ func TestI1I3UntakenBackendsOfADroneThatBeganAnewArePlacedAgain(t *testing.T) {
 	d.transition(reported("taken", messages.Loading), reported("runs", messages.Ready),
 		store.Change{BackendID: "asked", Event: lifecycle.TerminateAsked{Reason: messages.ReasonExternal}})
 	d.exec(`update outbox set created_at = created_at - interval '1 hour' where backend_id = 'late'`)
-	held, orphans, _, err := d.Register(t.Context(), "dr-a", &messages.RegisterRequest{Session: "s-2", Cluster: cluster, Backends: []string{"runs"}})
-	if err != nil || !slices.Equal(held, []string{"runs"}) || len(orphans) != 5 {
-		t.Fatalf("held %v, orphans %v, %v", held, orphans, err)
+	done, err := d.Register(t.Context(), "dr-a", registration("dr-a", "s-2", "runs"))
+	orphans := done.Orphans
+	if err != nil || len(done.Lost) > 0 || len(orphans) != 5 {
+		t.Fatalf("lost %v, orphans %v, %v", done.Lost, orphans, err)
 	}
 	// Meanwhile another worker hears of this one's refusal.
 	if rows, _ := d.refuse("dr-a", "moved"); len(rows) != 1 || rows[0].Drone != "dr-b" {
@@ -412,7 +410,7 @@ func TestI5ProgressOfLoadingIsNoEvent(t *testing.T) {
 		return store.Change{BackendID: "b-1", Event: lifecycle.Reported{State: messages.State{Status: messages.Loading, Message: text}}}
 	}
 	rows := d.transition(loading("pulling"))
-	if err := d.DeleteOutbox(t.Context(), []int64{rows[0].ID}); err != nil {
+	if err := d.DeleteOutbox(t.Context(), rows[:1]); err != nil {
 		t.Fatal(err)
 	}
 	changed := d.status("b-1").ChangedAt

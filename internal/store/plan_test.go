@@ -125,14 +125,17 @@ var (
 // fill makes drones and backends, live ones that are due only later, and ended ones.
 func (d *db) fill(drones, live, ended int) {
 	d.t.Helper()
-	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms)
-		select 'dr-' || i, 'c', '', 's-1', '', '', 0, 0 from generate_series(1, $1) i on conflict do nothing`, drones)
+	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends)
+		select 'dr-' || i, 'c', '', 's-1', '', '', 0 from generate_series(1, $1::int) i on conflict do nothing`, drones)
+	d.exec(`insert into session (drone, id, machine_id, boot_id, timeline, drone_time_ms, expires_at, due_at)
+		select 'dr-' || i, 's-1', 'm', 'b', '', 0, now() + interval '1 minute', now() + interval '1 minute'
+		from generate_series(1, $1::int) i on conflict do nothing`, drones)
 	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at, due_at)
 		select case when i > $1 then 'e-' else 'l-' end || i, '', i::text, '', 'c', '', 'dr-' || 1 + i % $3::int, 's-1',
 			case when i > $1 then 70 else 50 end, case when i > $1 then now() end, now() + interval '1 minute'
 		from generate_series(1, $1::int + $2::int) i on conflict do nothing`, live, ended, drones)
-	d.exec(`insert into lease (namespace, name, tag, backend_id, fencing_token, expires_at)
-		select '', id, '', id, 1, now() + interval '1 hour' from backend where ended_at is null on conflict do nothing`)
+	d.exec(`insert into lease (namespace, name, tag, backend_id, fencing_token)
+		select '', id, '', id, 1 from backend where ended_at is null on conflict do nothing`)
 }
 
 // What a sweep costs depends on what is due, not on how much there is: by the plan that was
@@ -140,10 +143,10 @@ func (d *db) fill(drones, live, ended int) {
 func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
-	e := newExplainer(t, d, store.SweepSQL, 5)
+	e := newExplainer(t, d, store.SweepSQL, 7)
 	blocks := func(due string, most float64) int {
 		d.exec(`update backend set due_at = now() where ` + due)
-		p := e.explain("128", "600", "10", "15", "5")
+		p := e.explain("128", "600", "10", "15", "5", "'infinity'", "60")
 		wantWalk(t, p, "backend_due", most)
 		t.Logf("due: %s: %d blocks\n%s", due, p.Hit+p.Read, p)
 		return p.Hit + p.Read
@@ -165,11 +168,11 @@ func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 func TestI8LostDronesAreFoundAlongTheIndexHoweverManyThereAre(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
-	e := newExplainer(t, d, store.LostDronesSQL, 3)
+	e := newExplainer(t, d, store.ExpireSQL, 3)
 	blocks := func() int {
-		d.exec(`update drone set due_at = now() where name in ('dr-1', 'dr-2', 'dr-3')`)
-		p := e.explain("60", "128", "'io.jetway.drone.v1.lost'")
-		wantWalk(t, p, "drone_due", 20)
+		d.exec(`update session set due_at = now() where drone in ('dr-1', 'dr-2', 'dr-3')`)
+		p := e.explain("'infinity'", "128", "'io.jetway.drone.v1.lost'")
+		wantWalk(t, p, "session_due", 20)
 		t.Logf("%d blocks\n%s", p.Hit+p.Read, p)
 		return p.Hit + p.Read
 	}
@@ -193,10 +196,10 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 		args []string
 		most float64
 	}{
-		"placeable": {store.PlaceableSQL, []string{"20"}, float64(2 * manyBackends)},
+		"placeable": {store.PlaceableSQL, []string{"20"}, float64(4 * manyDrones)},
 		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
-		"orphans":   {store.OrphansSQL, []string{"'dr-1'", "'s-2'"}, 20},
-		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3"}, 2},
+		"orphans":   {store.OrphansSQL, []string{"'dr-1'", "'{}'", "'{s-1}'", "'s-2'", "60"}, 20},
+		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3", "4", "60", "'infinity'"}, 3},
 		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, float64(2 * manyBackends)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -204,7 +207,8 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 			d := newDB(t)
 			e := newExplainer(t, d, c.sql, len(c.args))
 			d.fill(manyDrones, manyBackends, 0)
-			d.exec(`update drone set ready = true, lost_at = case when $1 then now() - interval '1 day' end`, name == "forgotten")
+			d.exec(`update session set ready = true`)
+			d.exec(`update drone set lost_at = case when $1 then now() - interval '1 day' end`, name == "forgotten")
 			p := e.explain(c.args...)
 			looked := 0.0
 			p.walk(func(n *plan) {
@@ -227,17 +231,17 @@ func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 	d.spawn("k", "b-1", "dr-a")
 	updates := d.counting()
 	was, wasCold := map[string]int{}, map[string]int{}
-	for _, table := range []string{"drone", "backend", "lease"} {
+	for _, table := range []string{"session", "connection", "proxy"} {
 		was[table], wasCold[table] = updates(table)
 	}
 	for range 5 {
 		d.renew("dr-a", session, "b-1")
-		if err := d.Keepalive(t.Context(), []string{"b-1"}, nil); err != nil {
+		if err := d.Keepalive(t.Context(), "px-a", []string{"b-1"}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for table := range was {
-		if all, cold := updates(table); cold != wasCold[table] || all < was[table]+5 {
+		if all, cold := updates(table); cold != wasCold[table] || all < was[table]+4 {
 			t.Errorf("%d of %d updates of %s changed its indexes", cold-wasCold[table], all-was[table], table)
 		}
 	}

@@ -57,6 +57,9 @@ tokens as (
     ))
     returning 1
 ),
+connections as (
+    delete from connection c where c.backend_id = any(array(select o.id from old o))
+),
 gone as (
     delete from backend where ctid = any(array(
         select o.place from old o where not exists (select from token t where t.backend_id = o.id offset 0)
@@ -64,6 +67,13 @@ gone as (
     returning 1
 )
 select (select count(*) from old), (select count(*) from tokens), (select count(*) from gone)`
+
+// followClockSQL has the sequence of fencing tokens follow the clock, a minute behind it at most: no
+// statement can have drawn so many numbers at once that it would step back.
+const followClockSQL = `
+select setval('fencing_token', (extract(epoch from now()) * 1000)::int8)
+from fencing_token s
+where s.last_value < (extract(epoch from now() - interval '1 minute') * 1000)::int8`
 
 // oldLeasesSQL deletes leases that were released $2 seconds ago. The next fencing token of such a key is
 // the sequence's, so the row stays until the sequence has reached its own (I2).
@@ -140,7 +150,15 @@ func (s *Store) Retain(ctx context.Context, retain time.Duration) (d Deleted, er
 		return nil
 	})
 	do("delete released leases", func() (err error) {
+		if _, err := s.pool.Exec(ctx, followClockSQL); err != nil {
+			return err
+		}
 		d.Leases, err = s.deleteOld(ctx, &d.Full, oldLeasesSQL, max(retain, leasesFor).Seconds())
+		return err
+	})
+	do("delete sessions that are over", func() error {
+		tag, err := s.pool.Exec(ctx, oldSessionsSQL, retainBatch)
+		d.Full = d.Full || tag.RowsAffected() == retainBatch
 		return err
 	})
 	do("delete lost drones", func() (err error) {

@@ -16,12 +16,12 @@ func (d *db) aged(from, rows, past int) {
 	old := fmt.Sprintf(`i %% %d = 0`, rows/past)
 	age := `now() - case when ` + old + ` then interval '30 days' else interval '0' end`
 	for _, sql := range []string{
-		`insert into drone (name, cluster, pool, session, runtime, version, max_backends, drone_time_ms, lost_at)
-			select 'dr-' || i, 'c', '', 's-1', '', '', 0, 0, ` + age,
+		`insert into drone (name, cluster, pool, session, runtime, version, max_backends, lost_at)
+			select 'dr-' || i, 'c', '', 's-1', '', '', 0, ` + age,
 		`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at)
 			select 'e-' || i, '', 'k-' || i, '', 'c', '', 'dr-' || i, 's-1', 70, ` + age,
-		`insert into lease (namespace, name, tag, backend_id, fencing_token, expires_at, released_at)
-			select '', 'k-' || i, '', 'e-' || i, 1, now(), ` + age,
+		`insert into lease (namespace, name, tag, backend_id, fencing_token, released_at)
+			select '', 'k-' || i, '', 'e-' || i, 1, ` + age,
 		`insert into token (hash, backend_id, username, auth, secret, expires_at)
 			select sha256(i::text::bytea), 'x-' || i, 'u', '{}', '', ` + age + ` + interval '1 hour'`,
 		// The oldest rows of the outbox are the first.

@@ -40,7 +40,8 @@ func (d *db) end(key, id string, ago time.Duration) {
 	d.transition(reported(id, messages.Terminated))
 	d.exec(`delete from outbox where backend_id = $1`, id)
 	d.exec(`update backend set ended_at = ended_at - $2::interval where id = $1`, id, ago)
-	d.exec(`update lease set released_at = released_at - $2::interval where backend_id = $1`, id, ago)
+	d.exec(`update lease set released_at = released_at - $2::interval, fencing_token = fencing_token - extract(epoch from $2::interval)::int8 * 1000
+		where backend_id = $1`, id, ago)
 }
 
 // left are the values of a column, in order.
@@ -118,6 +119,7 @@ func TestI2FencingTokensRiseOverTheDeletionOfALease(t *testing.T) {
 	first := d.spawn("k", "b-1", "dr-a")
 	d.transition(reported("b-1", messages.Terminated))
 	d.exec(`update lease set released_at = released_at - interval '25 hours'`)
+	d.exec(`select setval('fencing_token', $1)`, first)
 	// As after acquisitions by statements that drew their numbers early and waited.
 	d.exec(`update lease set fencing_token = $1`, first+2)
 	d.retain(kept)
@@ -173,8 +175,9 @@ func TestI8DronesThatAreLostForLongAreForgotten(t *testing.T) {
 		d.silence(name, 2*time.Minute)
 	}
 	d.lostDrones()
+	d.exec(`update backend set status = 50, ended_at = null`) // as where more were lost than one sweep ends
 	d.exec(`update drone set lost_at = lost_at - $1::interval where name in ('dr-long', 'dr-needed', 'dr-back')`, kept)
-	d.renew("dr-back", session)
+	d.register("dr-back", "s-2")
 	if got := d.retain(kept).Drones; !slices.Equal(got, []string{"dr-long"}) {
 		t.Errorf("forgotten: %v", got)
 	}
@@ -183,8 +186,12 @@ func TestI8DronesThatAreLostForLongAreForgotten(t *testing.T) {
 	if err != nil || heard.Known {
 		t.Errorf("the forgotten one's heartbeat: %+v, %v", heard, err)
 	}
-	d.drone("dr-long")
-	d.spawn("k-2", "b-2", "dr-long")
+	d.register("dr-long", "s-2")
+	w := want("k-2", "b-2", "dr-long")
+	w.Spawn.Session = "s-2"
+	if got, _ := d.connect(w); got[0].Result != lease.Acquired {
+		t.Errorf("a spawn on the one that came back: %+v", got[0])
+	}
 }
 
 func TestI8OutboxRowsThatNothingTakesAreDeletedAndLiveOnesNever(t *testing.T) {
@@ -226,8 +233,8 @@ func TestI8WorkersThatRetainAtOnceDoNotStepOnEachOther(t *testing.T) {
 	const n = 4000
 	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at)
 		select 'e-' || i, '', 'k-' || i, '', 'c', '', 'dr-a', 's-1', 70, now() - interval '2 days' from generate_series(1, $1) i`, n)
-	d.exec(`insert into lease (namespace, name, tag, backend_id, fencing_token, expires_at, released_at)
-		select '', name, '', id, 1, ended_at, ended_at from backend`)
+	d.exec(`insert into lease (namespace, name, tag, backend_id, fencing_token, released_at)
+		select '', name, '', id, 1, ended_at from backend`)
 	d.exec(`insert into token (hash, backend_id, username, auth, secret, expires_at)
 		select sha256(id::bytea), id, 'u', '{}', '', now() + interval '1 hour' - (length(id) % 2) * interval '2 hours' from backend`)
 	var mu sync.Mutex
@@ -255,9 +262,8 @@ func TestI8WorkersThatRetainAtOnceDoNotStepOnEachOther(t *testing.T) {
 		d.spawn(fmt.Sprintf("k-%d", i*13), fmt.Sprintf("b-%d", i), "dr-a")
 	}
 	wg.Wait()
-	reused := int64(one[int](d, `select count(*) from lease where previous_backend_id is not null`))
-	if sum.Tokens != n || sum.Backends != n || sum.Leases != n-reused {
-		t.Errorf("deleted %+v, want %d of each, but %d leases that were taken again", sum, n, reused)
+	if sum.Tokens != n || sum.Backends != n || sum.Leases > n || sum.Leases < n-taken {
+		t.Errorf("deleted %+v, want %d of each, but for up to %d leases that were taken again", sum, n, taken)
 	}
 	if live := one[int](d, `select count(*) from lease l join backend b on b.id = l.backend_id where b.ended_at is null and l.released_at is null`); live != taken {
 		t.Errorf("%d hold their leases, want %d", live, taken)

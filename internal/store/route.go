@@ -55,26 +55,25 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 	return routes, wrap("look up routes", err)
 }
 
-// keepaliveSQL moves the last connection of backends on to idle milliseconds ago. Another
-// proxy may know of a later one.
-const keepaliveSQL = `
-with said as materialized (
-    select s.id, min(s.idle) as idle from unnest($1::text[], $2::int8[]) as s (id, idle) group by s.id
-),
-seen as materialized (
-    select b.id from backend b where b.id = any($1::text[]) and b.status < 70 order by b.id for no key update
-)
-update backend b
-set last_keepalive_at = greatest(b.last_keepalive_at, now() - make_interval(secs => s.idle / 1000.0))
-from said s
-where b.id = any(array(select id from seen)) and s.id = b.id`
+var keepaliveSQL = statement("keepalive")
 
-// Keepalive notes that backends have connections, or had one until idle milliseconds ago;
-// idle may be shorter than backends: the others are connected.
-func (s *Store) Keepalive(ctx context.Context, backends []string, idle []int64) error {
+// Keepalive notes what a proxy says of backends: that somebody is connected, or that nobody has
+// been for idle milliseconds; idle may be shorter than backends: to the others somebody is. To
+// what it does not name nobody is connected any more.
+func (s *Store) Keepalive(ctx context.Context, proxy string, backends []string, idle []int64) error {
+	return s.keepalive(ctx, proxy, backends, idle, false)
+}
+
+// KeepaliveOfSome is Keepalive of a word that says nothing of what it does not name.
+func (s *Store) KeepaliveOfSome(ctx context.Context, proxy string, backends []string, idle []int64) error {
+	return s.keepalive(ctx, proxy, backends, idle, true)
+}
+
+func (s *Store) keepalive(ctx context.Context, proxy string, backends []string, idle []int64, partial bool) error {
+	backends = append([]string{}, backends...)
 	idle = append(slices.Clip(idle), make([]int64, max(0, len(backends)-len(idle)))...)
 	err := again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, keepaliveSQL, backends, idle)
+		_, err := s.pool.Exec(ctx, keepaliveSQL, proxy, backends, idle, partial)
 		return err
 	})
 	return wrap("note connected backends", err)

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"log/slog"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,15 +29,21 @@ type Config struct {
 	DSN string
 	// MaxConns bounds the pool. Default 8.
 	MaxConns int
-	// Terms of the leases written. Default lease.DefaultTerms.
+	// Terms of the leases, for a database in which none are set yet. Default lease.DefaultTerms.
 	Terms lease.Terms
+	// Log is told when the database goes away and comes back, and what a migration waits for. Default: nowhere.
+	Log *slog.Logger
 }
 
 // Store is the database.
 type Store struct {
-	pool  *pgxpool.Pool
-	link  *link
-	terms lease.Terms
+	pool     *pgxpool.Pool
+	link     *link
+	clock    *wallClock
+	terms    atomic.Pointer[lease.Terms]
+	log      *slog.Logger
+	stop     context.CancelFunc
+	watching sync.WaitGroup
 }
 
 // Open prepares a pool. It does not connect: a database that is away shows with
@@ -52,44 +60,59 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		cfg.Terms = lease.DefaultTerms
 	}
 	pc.MaxConns = int32(min(max(cfg.MaxConns, 1), 1000))
-	probeTimeout := cmp.Or(pc.ConnConfig.ConnectTimeout, defaultProbeTimeout)
-	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 3*time.Second)
-	params := pc.ConnConfig.RuntimeParams
-	for name, value := range map[string]string{
-		"statement_timeout":                   "15s",
-		"lock_timeout":                        "5s",
-		"idle_in_transaction_session_timeout": "15s",
-	} {
-		params[name] = cmp.Or(params[name], value)
+	pc.MaxConnLifetime, pc.MaxConnLifetimeJitter, pc.PingTimeout = connLife, connJitter, probeTimeout
+	conn := pc.ConnConfig
+	probe := cmp.Or(conn.ConnectTimeout, probeTimeout)
+	conn.ConnectTimeout = cmp.Or(conn.ConnectTimeout, 3*time.Second)
+	conn.DialFunc = (&net.Dialer{Timeout: conn.ConnectTimeout}).DialContext
+	conn.RuntimeParams["application_name"] = "jetway"
+	conn.ValidateConnect = validate(settings(conn.RuntimeParams))
+	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	s := &Store{link: newLink(pc, probe, log), clock: newWallClock(cfg.Terms.TTL), log: log}
+	s.terms.Store(&cfg.Terms)
+	refuses := conn.OnPgError
+	conn.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
+		if err.Code == codeReadOnly { // it was a session that could write: others are no better
+			s.pool.Reset()
+			return false
+		}
+		return refuses(c, err)
 	}
-	maps.Copy(params, map[string]string{
-		"application_name": "jetway",
-		"jit":              "off",
-		"plan_cache_mode":  "force_generic_plan",
-		"enable_seqscan":   "off",
-		"timezone":         "UTC",
-	})
-	link := newLink(pc.ConnConfig, probeTimeout)
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
-	if err != nil {
+	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("open the Postgres pool: %w", err)
 	}
-	link.reset = pool.Reset
-	link.run()
-	return &Store{pool: pool, link: link, terms: cfg.Terms}, nil
+	s.link.pool = s.pool
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.watching.Go(func() { s.link.watch(watching) })
+	return s, nil
 }
 
-// Terms are those of the leases that this store writes.
-func (s *Store) Terms() lease.Terms { return s.terms }
+// Terms are those of the leases that this store writes: once it has looked, those that are
+// set in the database.
+func (s *Store) Terms() lease.Terms { return *s.terms.Load() }
 
 // Close closes the pool when its statements are done.
 func (s *Store) Close() {
 	s.pool.Close()
-	s.link.close()
+	s.stop()
+	s.watching.Wait()
 }
 
-// Ping asks the database for nothing.
-func (s *Store) Ping(ctx context.Context) error { return wrap("ping", s.pool.Ping(ctx)) }
+// pingSQL writes, and waits for the commit, without leaving anything behind: a message in the
+// write-ahead log that nobody is told of. On a standby it fails.
+const pingSQL = `
+select pg_logical_emit_message(true, 'jetway', '')
+where current_setting('transaction_read_only') = 'off'`
+
+// Ping commits something, so it shows whether the database can be written to.
+func (s *Store) Ping(ctx context.Context) error {
+	tag, err := s.pool.Exec(ctx, pingSQL)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = pgconn.ErrReadOnlyConnection
+	}
+	return wrap("ping", err)
+}
 
 // Pool is the use of the connections.
 type Pool struct {
@@ -110,15 +133,16 @@ func (s *Store) Pool() Pool {
 
 // SQLSTATE classes and codes that are branched on.
 const (
-	classConnection   = "08"
-	classShutdown     = "57P"
-	codeUnique        = "23505"
-	codeSerialization = "40001"
-	codeDeadlock      = "40P01"
-	codeLockTimeout   = "55P03"
-	codeCanceled      = "57014"
-	codeTooMany       = "53300"
-	codeReadOnly      = "25006"
+	classConnection    = "08"
+	classShutdown      = "57P"
+	codeUndefinedTable = "42P01"
+	codeUnique         = "23505"
+	codeSerialization  = "40001"
+	codeDeadlock       = "40P01"
+	codeLockTimeout    = "55P03"
+	codeCanceled       = "57014"
+	codeTooMany        = "53300"
+	codeReadOnly       = "25006"
 )
 
 // code gives the SQLSTATE of err, or "".
@@ -130,15 +154,35 @@ func code(err error) string {
 }
 
 // wrap says what was being done, and makes an error of kind Unavailable of what
-// comes from a database that is away, starting, stopping or out of time.
+// comes from a database that is away, starting, stopping, read-only or out of time. Out of time is said as that: it
+// may be there, and the asker's deadline have been short.
 func wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if away(err) {
-		return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "the database cannot be reached"), err)
+	if errors.Is(err, ErrPooled) || !away(err) && !late(err) {
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	if late(err) {
+		return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "not settled in time"), err)
+	}
+	said := "the database cannot be reached"
+	if code(err) == codeReadOnly || errors.Is(err, pgconn.ErrReadOnlyConnection) {
+		said = "the database takes no writes: it is a standby, or default_transaction_read_only is on"
+	}
+	return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "%s", said), err)
+}
+
+// late says that there was no time left, for us or the database, and nothing that it is away.
+func late(err error) bool {
+	var connErr *pgconn.ConnectError
+	switch c := code(err); {
+	case c != "":
+		return c == codeCanceled || c == codeLockTimeout
+	case errors.Is(err, errAway) || errors.As(err, &connErr):
+		return false
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 func away(err error) bool {
@@ -148,7 +192,7 @@ func away(err error) bool {
 	}
 	var connErr *pgconn.ConnectError
 	var netErr net.Error
-	return errors.As(err, &connErr) || errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, errAway) ||
+	return errors.As(err, &connErr) || errors.As(err, &netErr) || errors.Is(err, io.EOF) || errors.Is(err, errAway) || errors.Is(err, pgconn.ErrReadOnlyConnection) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) ||
 		strings.Contains(err.Error(), "conn closed")

@@ -17,16 +17,19 @@ type Cause string
 
 // The causes, in the order in which they are looked for.
 const (
-	// CauseLost: its lease has run out, or another has it. It ends, now.
+	// CauseLost: it was sealed, and its lease has run out, or another has its key. It ends, now. What a session
+	// takes with it that has expired is not looked for here: see [Store.Expire].
 	CauseLost Cause = "lost"
-	// CauseStart: it did not become ready in time. Its lease is renewed no more, and it is to be killed.
+	// CauseStart: it did not become ready in time. Its key is sealed, and it is to be killed.
 	CauseStart Cause = "startup-timeout"
 	// CauseGrace: it was asked to end, and its drone's grace is over. It is to be killed.
 	CauseGrace Cause = "grace-over"
-	// CauseStuck: it was to be killed, and has not gone. Its lease is renewed no more, which ends it as lost.
+	// CauseStuck: it was to be killed, and has not gone. Its key is sealed, which ends it as lost.
 	CauseStuck Cause = "stuck"
-	// CauseLimit: its lifetime is over, or nobody has been connected for too long. It is asked to end.
-	CauseLimit Cause = "limit"
+	// CauseLifetime: its lifetime is over. It is asked to end.
+	CauseLifetime Cause = "lifetime"
+	// CauseIdle: nobody has been connected for too long. It is asked to end.
+	CauseIdle Cause = "idle"
 )
 
 // Due is a backend to which a sweep has done something.
@@ -35,6 +38,8 @@ type Due struct {
 	Cause            Cause
 	// Reason is that of the termination asked for.
 	Reason messages.TerminationReason
+	// looked is when that was found, by the database's clock.
+	looked time.Time
 }
 
 // Swept is what one sweep did.
@@ -57,89 +62,10 @@ const (
 	keepaliveWithin = 15 * time.Second
 )
 
-// sweepSQL looks at the backends of which something may be due. It is one walk along
-// backend_due, as far as the present, and point look-ups; what others look at is left to
-// them. Where nothing is due, due_at moves on to when something may be; where
-// something is, it is put off, so that no other worker does it too.
-const sweepSQL = `
-with due as materialized (
-    select b.id, b.drone, b.status, b.asked, b.termination_reason, b.created_at, b.changed_at, b.last_keepalive_at,
-           b.lifetime_ends_at, make_interval(secs => b.max_idle_seconds) as max_idle, coalesce(b.asked_at, b.changed_at) as asked_at
-    from backend b
-    where b.ended_at is null and b.due_at <= now() and b.due_at > '-infinity'
-    order by b.due_at
-    limit $1
-    for no key update skip locked
-),
-times as materialized (
-    select d.id, d.drone, d.status, d.termination_reason,
-           coalesce(l.expires_at, '-infinity') as lease_ends,
-           case when d.asked < 2 and d.status < 50 then d.created_at + make_interval(secs => $2) end as start_ends,
-           -- The process has its grace from when it was told, if the drone said so.
-           case when d.asked < 2 and d.status = 60 then d.changed_at
-                when d.asked = 1 and d.status < 60 then d.asked_at
-           end + make_interval(secs => $3 + coalesce(r.grace_ms, 0) / 1000.0) as grace_ends,
-           case when not l.renewable then null
-                when d.status = 65 then d.changed_at
-                when d.asked = 2 then d.asked_at
-           end + make_interval(secs => $3) as kill_ends,
-           case when d.asked > 0 or d.status >= 60 then null
-                else least(d.lifetime_ends_at, case
-                    when d.max_idle is null then null -- which greatest would leave out
-                    -- Nobody can be connected to it yet, and what ends a start is its own bound.
-                    when d.status < 50 then now() + d.max_idle
-                    when d.last_keepalive_at <= d.created_at then d.changed_at + d.max_idle
-                    else greatest(d.changed_at + d.max_idle, d.last_keepalive_at + greatest(d.max_idle, make_interval(secs => $4)))
-                end)
-           end as limit_ends
-    from due d
-    left join lateral (select * from lease l where l.backend_id = d.id and l.released_at is null offset 0) l on true
-    left join lateral (select r.grace_ms from drone r where r.name = d.drone offset 0) r on true
-),
-looked as materialized (
-    select t.*, case
-        when lease_ends <= now() then 'lost'
-        when start_ends <= now() then 'startup-timeout'
-        when grace_ends <= now() then 'grace-over'
-        when kill_ends <= now() then 'stuck'
-        when limit_ends <= now() then 'limit'
-        else '' end as cause
-    from times t
-),
-moved as (
-    update backend b
-    set due_at = (
-        select case when k.cause = '' then least(k.lease_ends, k.start_ends, k.grace_ends, k.kill_ends, k.limit_ends)
-                    else now() + make_interval(secs => $5) end
-        from looked k where k.id = b.id)
-    where b.id = any(array(select k.id from looked k))
+var (
+	sweepSQL = statement("sweep")
+	sealSQL  = statement("seal")
 )
-select k.id, k.drone, k.cause, case k.cause
-    when 'startup-timeout' then 'startup-timeout'
-    when 'limit' then 'swept'
-    -- The reason is that of who asked softly: the drone stated it, or its action still says it.
-    when 'grace-over' then coalesce(nullif(k.termination_reason, ''), (
-        select min(o.body::json ->> 'reason') from outbox o where o.backend_id = k.id and o.kind = 'terminate'), '')
-    else '' end
-from looked k`
-
-// sealSQL keeps leases from being renewed any more: those of $2, and those of $1 that
-// have run out as their rows are once they are locked. It gives those of $1 that
-// a renewal saved meanwhile.
-const sealSQL = `
-with locked as materialized (
-    select l.backend_id, l.expires_at <= now() as expired
-    from lease l
-    where l.backend_id = any($1::text[] || $2::text[]) and l.released_at is null
-    order by l.namespace, l.name
-    for no key update
-),
-sealed as (
-    update lease l
-    set renewable = false
-    where l.backend_id = any(array(select k.backend_id from locked k where k.expired or k.backend_id = any($2::text[])))
-)
-select k.backend_id from locked k where not k.expired and k.backend_id = any($1::text[])`
 
 // Sweep does what is due for at most sweepBatch backends: by the rules of lifecycle, each
 // thing once however many workers sweep. startWithin is how long a backend may
@@ -149,13 +75,17 @@ func (s *Store) Sweep(ctx context.Context, startWithin time.Duration) (swept Swe
 	if err != nil || len(due) == 0 {
 		return Swept{Full: full}, err
 	}
-	if due, err = s.seal(ctx, due); err != nil {
+	if err := s.seal(ctx, due); err != nil {
 		return Swept{}, err
 	}
 	var changes []Change
 	for _, d := range due {
 		if e := d.event(); e != nil {
-			changes = append(changes, Change{BackendID: d.BackendID, Event: e})
+			c := Change{BackendID: d.BackendID, Event: e}
+			if d.Cause == CauseIdle {
+				c.IdleSince = d.looked
+			}
+			changes = append(changes, c)
 		}
 	}
 	rows, gone, err := s.Transition(ctx, nil, changes)
@@ -168,7 +98,7 @@ func (s *Store) Sweep(ctx context.Context, startWithin time.Duration) (swept Swe
 // due finds what is due and puts it off.
 func (s *Store) due(ctx context.Context, startWithin time.Duration) (due []Due, full bool, err error) {
 	looked, err := read(ctx, s, func(row pgx.CollectableRow) (d Due, err error) {
-		err = row.Scan(&d.BackendID, &d.Drone, (*string)(&d.Cause), (*string)(&d.Reason))
+		err = row.Scan(&d.BackendID, &d.Drone, (*string)(&d.Cause), (*string)(&d.Reason), &d.looked)
 		return d, err
 	}, sweepSQL, s.sweepArgs(startWithin)...)
 	for _, d := range looked {
@@ -182,7 +112,8 @@ func (s *Store) due(ctx context.Context, startWithin time.Duration) (due []Due, 
 // sweepArgs are the times of a sweep; a margin, in which an action and what it
 // causes have come about, is as long as what lies between two heartbeats.
 func (s *Store) sweepArgs(startWithin time.Duration) []any {
-	return []any{sweepBatch, startWithin.Seconds(), s.terms.RenewEvery().Seconds(), keepaliveWithin.Seconds(), putOff.Seconds()}
+	return []any{sweepBatch, startWithin.Seconds(), s.Terms().RenewEvery().Seconds(), keepaliveWithin.Seconds(), putOff.Seconds(), s.clock.trusted(),
+		s.Terms().TTL.Seconds()}
 }
 
 // event is what the rules of lifecycle are to apply; nil when there is nothing to
@@ -193,48 +124,41 @@ func (d *Due) event() lifecycle.Event {
 		return lifecycle.Lost{}
 	case CauseStart, CauseGrace:
 		return lifecycle.TerminateAsked{Hard: true, Reason: d.Reason}
-	case CauseLimit:
+	case CauseLifetime, CauseIdle:
 		return lifecycle.TerminateAsked{Reason: d.Reason}
 	case CauseStuck:
 	}
 	return nil
 }
 
-// seal sees to it that what ends as lost cannot be saved by a renewal that is under
-// way (I1), and that what did not go in time is renewed no more (I6). It gives due
-// without what such a renewal has saved.
-func (s *Store) seal(ctx context.Context, due []Due) (left []Due, err error) {
-	var lost, stuck []string
+// seal has what did not go in time renewed no more with its session (I6).
+func (s *Store) seal(ctx context.Context, due []Due) error {
+	var stuck []string
 	for _, d := range due {
-		switch d.Cause {
-		case CauseLost:
-			lost = append(lost, d.BackendID)
-		case CauseStart, CauseStuck:
+		if d.Cause == CauseStart || d.Cause == CauseStuck {
 			stuck = append(stuck, d.BackendID)
-		case CauseGrace, CauseLimit:
 		}
 	}
-	if len(lost)+len(stuck) == 0 {
-		return due, nil
+	if len(stuck) == 0 {
+		return nil
 	}
-	var saved []string
-	err = again(ctx, func() error {
-		saved, err = read(ctx, s, pgx.RowTo[string], sealSQL, lost, stuck)
-		return err
-	})
-	if err != nil {
-		return nil, wrap("end the renewal of leases", err)
-	}
-	alive := make(map[string]bool, len(saved))
-	for _, id := range saved {
-		alive[id] = true
-	}
-	for _, d := range due {
-		if !alive[d.BackendID] {
-			left = append(left, d)
+	return wrap("end the renewal of keys", again(ctx, func() error {
+		var drones, sessions []string
+		lock := func(b *pgx.Batch) {
+			b.Queue(lockSessionsSQL, stuck, s.clock.trusted()).Query(func(rows pgx.Rows) error {
+				var drone, session string
+				_, err := pgx.ForEachRow(rows, []any{&drone, &session, nil, nil}, func() error {
+					drones, sessions = append(drones, drone), append(sessions, session)
+					return nil
+				})
+				return err
+			})
 		}
-	}
-	return left, nil
+		return s.transact(ctx, lock, func(_ context.Context, _ *pgx.Conn, b *pgx.Batch) error {
+			b.Queue(sealSQL, stuck, drones, sessions)
+			return nil
+		})
+	}))
 }
 
 // done are those of due that this sweep has changed and not another one's: a

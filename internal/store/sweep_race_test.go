@@ -26,7 +26,7 @@ func TestI1RenewalThatIsUnderWaySavesItsBackendFromTheSweep(t *testing.T) {
 	d.expire("b-1")
 	d.expire("b-2")
 	d.look("b-1", "b-2")
-	d.meanwhile(`update lease set expires_at = now() + interval '1 minute' where backend_id = 'b-1'`, func() {
+	d.meanwhile(`update lease set sealed_until = null where backend_id = 'b-1'`, func() {
 		got, _ := d.sweep()
 		if want := map[string]store.Cause{"b-2": store.CauseLost}; !maps.Equal(got, want) {
 			t.Errorf("swept %v, want %v", got, want)
@@ -52,7 +52,7 @@ func TestI6TwoWorkersThatSweepAtOnceDoEachThingOnce(t *testing.T) {
 		d.limited(idle[i], 1, 0)
 		d.transition(reported(lost[i], messages.Loading), reported(idle[i], messages.Ready))
 	}
-	d.exec(`update lease set expires_at = now() - interval '1 second' where name like 'b-lost-%'`)
+	d.exec(`update lease set sealed_until = now() - interval '1 second' where name like 'b-lost-%'`)
 	d.exec(`update backend set lifetime_ends_at = now()`)
 	d.exec(`delete from outbox where kind = 'state'`) // published
 	d.look(append(lost, idle...)...)
@@ -153,7 +153,7 @@ func TestI1I5TakeoverAndSweepThatMeetEndABackendOnce(t *testing.T) {
 			}
 			wants = append(wants, want(old.Key.Name, fmt.Sprintf("b-%d-%02d", turn+1, k), "dr-a"))
 		}
-		d.exec(`update lease set expires_at = now() - interval '1 second'`)
+		d.exec(`update lease set sealed_until = now() - interval '1 second'`)
 		d.exec(`update backend set due_at = now() - random() * interval '1 minute' where ended_at is null`)
 		var wg sync.WaitGroup
 		for range 2 {

@@ -2,223 +2,274 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/outbox"
-	"github.com/jetway-project/jetway/internal/placement"
 	"github.com/jetway-project/jetway/messages"
 )
 
+var (
+	lockSessionsSQL = statement("lock_sessions")
+	lockKeysSQL     = statement("lock_keys")
+	lockBackendsSQL = statement("lock_backends")
+	unpublishedSQL  = statement("unpublished")
+)
+
 // Change is an event for one backend. The Chance of a Refused or Forgotten is found out
-// here.
+// here. A Lost has an effect only where the backend's lease has expired, as it stands in the
+// rows once they are locked.
 type Change struct {
 	BackendID string
 	Event     lifecycle.Event
 	// Of, if not nil: there is nothing to do unless this session has the backend.
 	Of *Holder
+	// IdleSince, if not zero: there is nothing to do if somebody has joined since, by the
+	// database's clock.
+	IdleSince time.Time
 }
 
-// Holder limits changes to the backends of one session of a drone.
+// Holder is one session of a drone. It limits changes to its backends.
 type Holder struct{ Drone, Session string }
-
-const loadSQL = `
-select b.id, b.cluster, b.pool, b.drone, b.session, b.revision, b.asked, b.status, b.address, b.last_status,
-       b.termination_kind, b.termination_reason, b.message, b.exit_code
-from backend b
-where b.id = any($1::text[])`
-
-// States that were committed but perhaps not published by whoever committed them.
-const unpublishedSQL = `
-select ` + outboxColumns + `
-from outbox o
-where o.backend_id = any($1::text[]) and o.until_status is null
-order by o.id`
-
-// Transition applies events to backends by the rules of lifecycle: all of them,
-// or none where a backend does not exist or is not the holder's; those are the
-// foreign ones. The rows to publish begin with states of these backends that
-// another may have left unpublished. A backend that is adopted by another session
-// at the same time is foreign too; the rest may then have been written, and what
-// there is to publish of it stays in the outbox as well.
-func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change) (rows []outbox.Row, foreign []string, err error) {
-	ids := make([]string, len(changes))
-	for i, c := range changes {
-		ids[i] = c.BackendID
-	}
-	known := make(map[int64]bool)
-	for len(changes) > 0 {
-		loaded, pending, err := s.load(ctx, ids, untaken(changes))
-		if err != nil {
-			return nil, nil, err
-		}
-		// Looked at each time: a backend may be adopted by another session meanwhile (I1),
-		// and who was at it meanwhile may not have published its state yet (I5).
-		if foreign = foreignTo(holder, ids, loaded); len(foreign) > 0 {
-			return rows, foreign, nil
-		}
-		for _, row := range pending {
-			if !known[row.ID] {
-				known[row.ID] = true
-				rows = append(rows, row)
-			}
-		}
-		saved, conflicted, err := s.save(ctx, refusing(holder, changes, loaded), decide(loaded, changes))
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, row := range saved {
-			known[row.ID] = true
-		}
-		rows = append(rows, saved...)
-		// Another statement was at these meanwhile: look again.
-		changes = keep(changes, conflicted)
-		ids = conflicted
-	}
-	return rows, nil, nil
-}
-
-type loaded struct {
-	id, cluster, pool, drone, session string
-	revision                          int32
-	lifecycle.Backend
-	// chance is that of being placed again, for those of whom it was asked.
-	chance *chance
-	placed bool
-}
-
-// load reads backends, what is unpublished of them, and of those that may be untaken
-// the chances.
-func (s *Store) load(ctx context.Context, ids, untaken []string) (map[string]*loaded, []outbox.Row, error) {
-	backends := make(map[string]*loaded, len(ids))
-	var pending []outbox.Row
-	// One round trip.
-	b := &pgx.Batch{}
-	b.Queue(loadSQL, ids).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			l := new(loaded)
-			err := rows.Scan(&l.id, &l.cluster, &l.pool, &l.drone, &l.session, &l.revision, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
-				(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode)
-			if err != nil {
-				return err
-			}
-			backends[l.id] = l
-		}
-		return rows.Err()
-	})
-	b.Queue(unpublishedSQL, ids).Query(func(rows pgx.Rows) (err error) {
-		pending, err = pgx.CollectRows(rows, scanOutbox)
-		return err
-	})
-	if len(untaken) == 0 {
-		return backends, pending, wrap("read backends", s.pool.SendBatch(ctx, b).Close())
-	}
-	chances := make(map[string]*chance, len(untaken))
-	var drones []placement.Drone
-	s.queueChances(b, untaken, chances, &drones)
-	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
-		return nil, nil, wrap("read backends and drones", err)
-	}
-	pick(untaken, backends, chances, drones)
-	return backends, pending, nil
-}
-
-func foreignTo(holder *Holder, ids []string, backends map[string]*loaded) (foreign []string) {
-	for _, id := range ids {
-		l := backends[id]
-		if l == nil || (holder != nil && !holder.mayReport(l)) {
-			foreign = append(foreign, id)
-		}
-	}
-	return foreign
-}
 
 // mayReport: a session's own backends, and any of the drone that has ended, for
 // then nothing changes but that its actions are shown to be taken: a drone that
 // came back says so of what was given up in an earlier session (I3).
-func (h *Holder) mayReport(l *loaded) bool {
+func (h *Holder) mayReport(l *locked) bool {
 	if mutant.On(mutant.ForeignReport) {
 		return true
 	}
-	return l.drone == h.Drone && (l.session == h.Session || l.Status == messages.Terminated)
+	return l.of.Drone == h.Drone && (l.of.Session == h.Session || l.Status == messages.Terminated)
 }
 
-// step is what one backend goes through in one save: a row for each state.
-type step struct {
-	from    *loaded
-	state   messages.State
-	asked   lifecycle.Asked
-	actions lifecycle.Actions
-	taken   messages.Status // up to where the drone's report shows its actions taken
-	givenUp bool            // nobody may take its spawn any more
+// Transition applies events to backends by the rules of lifecycle: all of them,
+// or none where a backend does not exist or is not the holder's; those are the
+// foreign ones. What the rules go by is locked first: sessions, keys, backends, in this
+// order. The rows to publish begin with states of these backends that another may have left
+// unpublished (I5).
+func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change) (rows []outbox.Row, foreign []string, err error) {
+	if len(changes) == 0 {
+		return nil, nil, nil
+	}
+	err = again(ctx, func() error {
+		t := &transition{
+			store: s, holder: holder, changes: changes, trusted: s.clock.trusted(),
+			sessions: make(map[Holder]standing), keys: make(map[string]standing), backends: make(map[string]*locked),
+			chances: make(map[string]*chance),
+		}
+		if err := s.transact(ctx, t.read, t.write); err != nil {
+			return err
+		}
+		rows, foreign = t.rows(), t.foreign
+		return nil
+	})
+	if err != nil {
+		return nil, nil, wrap("change backends", err)
+	}
+	return rows, foreign, nil
+}
+
+// transition is one try of Transition.
+type transition struct {
+	store   *Store
+	holder  *Holder
+	changes []Change
+	trusted time.Time
+
+	sessions map[Holder]standing
+	keys     map[string]standing // by the backend that holds it
+	backends map[string]*locked
+	chances  map[string]*chance
+	pending  []outbox.Row // unpublished before
+
+	foreign []string
+	// written are the new rows, until which status each stays on record; kept are
+	// what is left of spawns, and placed those of other drones.
+	written      []outbox.Row
+	until        []int16
+	kept, placed []outbox.Row
+}
+
+// standing is that of a session's lease, or of a sealed key.
+type standing struct{ sealed, over bool }
+
+// locked is a backend under its lock, and what becomes of it.
+type locked struct {
+	id, cluster, pool string
+	of                Holder
+	lifecycle.Backend
+	before  lifecycle.Backend
+	joined  time.Time // when somebody was last connected, or joined
+	chance  *chance   // of being placed again, if that was asked
+	placed  bool
+	release bool
+	// taken is up to where its actions are shown to be taken; givenUp says that nobody
+	// may take its spawn any more.
+	taken   messages.Status
+	givenUp bool
+}
+
+func (t *transition) read(b *pgx.Batch) {
+	ids := make([]string, len(t.changes))
+	var lost, release, refused bool
+	var untaken []string
+	for i, c := range t.changes {
+		ids[i] = c.BackendID
+		switch e := c.Event.(type) {
+		case lifecycle.Lost:
+			lost, release = true, true
+		case lifecycle.Refused:
+			release, refused, untaken = true, true, append(untaken, c.BackendID)
+		case lifecycle.Forgotten:
+			release, untaken = true, append(untaken, c.BackendID)
+		case lifecycle.Reported:
+			release = release || e.State.Status == messages.Terminated
+		}
+	}
+	if refused && t.holder != nil {
+		b.Queue(refusedSQL, t.holder.Drone, t.holder.Session, ids)
+	}
+	if lost {
+		b.Queue(lockSessionsSQL, ids, t.trusted).Query(func(rows pgx.Rows) error {
+			var h Holder
+			var s standing
+			_, err := pgx.ForEachRow(rows, []any{&h.Drone, &h.Session, &s.sealed, &s.over}, func() error {
+				t.sessions[h] = s
+				return nil
+			})
+			return err
+		})
+	}
+	if release {
+		b.Queue(lockKeysSQL, ids, t.trusted).Query(func(rows pgx.Rows) error {
+			var id string
+			var s standing
+			_, err := pgx.ForEachRow(rows, []any{&id, &s.sealed, &s.over}, func() error {
+				t.keys[id] = s
+				return nil
+			})
+			return err
+		})
+	}
+	b.Queue(lockBackendsSQL, ids).Query(t.scanBackends)
+	b.Queue(unpublishedSQL, ids).Query(collectInto(&t.pending, scanOutbox))
+	if len(untaken) > 0 {
+		b.Queue(chanceSQL, untaken).Query(t.scanChances)
+	}
+}
+
+func (t *transition) scanBackends(rows pgx.Rows) error {
+	for rows.Next() {
+		l := new(locked)
+		err := rows.Scan(&l.id, &l.cluster, &l.pool, &l.of.Drone, &l.of.Session, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
+			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.joined)
+		if err != nil {
+			return err
+		}
+		l.before = l.Backend
+		t.backends[l.id] = l
+	}
+	return rows.Err()
+}
+
+// findForeign looks under the locks: a backend may just have been adopted by another session (I1).
+func (t *transition) findForeign() bool {
+	for _, c := range t.changes {
+		if l := t.backends[c.BackendID]; l == nil || t.holder != nil && !t.holder.mayReport(l) {
+			t.foreign = append(t.foreign, c.BackendID)
+		}
+	}
+	return len(t.foreign) > 0
+}
+
+// expired says whether a backend's lease has ended: that of its session, or its own if it is
+// sealed; or the key is another's. What was adopted by another session meanwhile has not.
+func (t *transition) expired(l *locked) bool {
+	key, holds := t.keys[l.id]
+	return !holds || key.over || t.sessions[l.of].over
 }
 
 // decide runs the rules. Several events of one backend (a drone reports in
-// batches) become several saves, one after another, so that no state is left out (I5).
-func decide(backends map[string]*loaded, changes []Change) (saves [][]step) {
-	round := make(map[string]int)
-	for _, c := range changes {
-		l := backends[c.BackendID]
-		if l == nil || c.Of != nil && *c.Of != (Holder{l.drone, l.session}) {
-			continue
-		}
-		if l.placed {
+// batches) become a row for each state, so that none is left out (I5).
+func (t *transition) decide() {
+	for _, c := range t.changes {
+		l := t.backends[c.BackendID]
+		if c.Of != nil && *c.Of != l.of || l.placed {
 			continue // what its earlier drone has to say more of it, such as the same again
 		}
+		if !c.IdleSince.IsZero() && !l.joined.Before(c.IdleSince) {
+			continue
+		}
 		event := l.withChance(c.Event)
+		if _, lost := event.(lifecycle.Lost); lost && !t.expired(l) {
+			continue // a renewal saved it
+		}
+		untaken := l.Status == messages.Scheduled
 		next, actions := lifecycle.Step(l.Backend, event)
 		if actions == (lifecycle.Actions{}) {
 			continue
 		}
-		n := round[c.BackendID]
-		if n == len(saves) {
-			saves = append(saves, nil)
-		}
-		from := *l
-		st := step{from: &from, state: next.State, asked: next.Asked, actions: actions}
-		l.placed = actions.Place
+		l.Backend, l.release = next, l.release || actions.Release
 		switch e := event.(type) {
 		case lifecycle.Reported:
 			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
-			st.taken = e.State.Status
+			l.taken = max(l.taken, e.State.Status)
 			// It may have been told to end before the spawn was published, and with it the state
 			// that that stands for: by a worker that died, or could not (I5).
-			st.givenUp = e.State.Status.Leaving()
+			l.givenUp = l.givenUp || untaken && e.State.Status.Leaving()
 		case lifecycle.Refused:
-			if !actions.Place {
-				st.taken = e.State.Status
+			if l.placed = actions.Place; !l.placed {
+				l.taken = max(l.taken, e.State.Status)
 			}
 		case lifecycle.Lost, lifecycle.Forgotten:
-			if actions.Place {
+			if l.placed = actions.Place; l.placed {
 				break
 			}
 			// Nobody may run it any more. What asked for its end before is outdone by
 			// the hard termination that comes with this.
-			st.taken, st.givenUp = messages.HardTerminating, true
+			l.taken, l.givenUp = messages.HardTerminating, l.givenUp || untaken
+			if t.sessions[l.of].over {
+				// Its drone has to register again, and learns from the reply what it must end.
+				l.taken, actions.Terminate = messages.Terminated, nil
+			}
 		}
-		saves[n] = append(saves[n], st)
-		if next.State != l.State || next.Asked != l.Asked {
-			l.Backend, l.revision = next, l.revision+1
-		}
-		round[c.BackendID] = n + 1
+		t.note(l, actions)
 	}
-	return saves
 }
 
-func keep(changes []Change, ids []string) (kept []Change) {
-	if len(ids) == 0 {
-		return nil
+// note makes the rows that a step causes.
+func (t *transition) note(l *locked, actions lifecycle.Actions) {
+	if actions.Publish {
+		t.written = append(t.written, outbox.Row{
+			Kind: outbox.KindState, BackendID: l.id, Drone: l.of.Drone, Status: l.Status, LastStatus: l.LastStatus,
+			Body: messages.Encode(l.State),
+		})
+		t.until = append(t.until, 0)
 	}
-	wanted := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		wanted[id] = true
-	}
-	for _, c := range changes {
-		if wanted[c.BackendID] {
-			kept = append(kept, c)
+	if actions.Terminate != nil {
+		// It is shown to be taken by the status that it leads to; of a backend that was
+		// given up, by its drone's word that it has ended.
+		until := messages.Terminating
+		switch {
+		case l.Status == messages.Terminated:
+			until = messages.Terminated
+		case actions.Terminate.Hard:
+			until = messages.HardTerminating
 		}
+		t.written = append(t.written, outbox.Row{
+			Kind: outbox.KindTerminate, BackendID: l.id, Drone: l.of.Drone, Body: messages.Encode(actions.Terminate),
+		})
+		t.until = append(t.until, int16(until))
 	}
-	return kept
+}
+
+// rows are those to publish, in order.
+func (t *transition) rows() (rows []outbox.Row) {
+	rows = append(rows, t.pending...)
+	rows = append(rows, t.kept...) // each the first of its backend
+	rows = append(rows, t.written...)
+	return append(rows, t.placed...)
 }

@@ -82,22 +82,32 @@ func TestI5WhatIsWrittenFollowsTheRulesOfLifecycle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n++
 		id, key := fmt.Sprintf("b-%d", n), fmt.Sprintf("k-%d", n)
-		d.exec(`update drone set heard_at = now()`)
+		d.exec(`update session set heard_at = now()`)
 		d.spawn(key, id, "dr-a")
 		m := model{Backend: lifecycle.Backend{State: messages.State{Status: messages.Scheduled}}, untaken: []messages.Status{messages.Loading}}
 		var published []messages.Status
+		sealed := false
 		for _, events := range rapid.SliceOfN(rapid.SliceOfN(anyEvent(), 1, 4), 0, 4).Draw(t, "reports") {
 			changes := make([]store.Change, len(events))
+			if slices.Contains(events, lifecycle.Event(lifecycle.Lost{})) {
+				d.expire(id)
+				sealed = true
+			}
 			for i, e := range events {
+				if r, refused := e.(lifecycle.Refused); refused && sealed {
+					r.Chance.Held = false
+					e = r
+				}
 				changes[i] = store.Change{BackendID: id, Event: e}
 				m.apply(e)
 			}
 			rows := d.transition(changes...)
 			states := statesOf(rows, id)
 			var ids []int64
+			var gone []outbox.Row
 			for _, r := range rows {
 				if r.Kind == outbox.KindState {
-					ids = append(ids, r.ID)
+					ids, gone = append(ids, r.ID), append(gone, r)
 				}
 			}
 			if !slices.IsSorted(states) || !slices.IsSorted(ids) {
@@ -105,7 +115,7 @@ func TestI5WhatIsWrittenFollowsTheRulesOfLifecycle(t *testing.T) {
 			}
 			if rapid.Bool().Draw(t, "acknowledged") {
 				published = append(published, states...)
-				if err := d.DeleteOutbox(context.Background(), ids); err != nil {
+				if err := d.DeleteOutbox(context.Background(), gone); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -160,14 +170,13 @@ func (d *db) meanwhile(change string, run func()) {
 	wg.Wait()
 }
 
-// The second of two states must not slip in at the revision that another's
-// change made, without the first.
+// Another's change comes before a whole report, or after it.
 func TestI5StatesOfAReportThatMeetsAnotherChange(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
-	d.meanwhile(`update backend set revision = revision + 1, asked = 1`, func() {
+	d.meanwhile(`update backend set asked = 1`, func() {
 		rows, _, err := d.Transition(context.Background(), nil, []store.Change{
 			reported("b-1", messages.Loading), reported("b-1", messages.Starting), reported("b-1", messages.Ready),
 		})
@@ -186,7 +195,7 @@ func TestI1ReportOfAnEarlierSessionThatMeetsAnAdoptionIsRefused(t *testing.T) {
 	d := newDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
-	d.meanwhile(`update backend set revision = revision + 1, session = 's-2'`, func() {
+	d.meanwhile(`update backend set session = 's-2'`, func() {
 		rows, foreign, err := d.Transition(context.Background(), &store.Holder{Drone: "dr-a", Session: session}, []store.Change{
 			reported("b-1", messages.Terminated),
 		})
@@ -229,8 +238,8 @@ func TestI4RacedBackendIDLeavesNothing(t *testing.T) {
 	t.Parallel()
 	d := newDB(t)
 	d.drone("dr-a")
-	insert := `insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status)
-		values ('b-1', '', 'other', '', 'c', '', 'dr-a', 's', 10)`
+	insert := `insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, status)
+		values ('b-1', '', 'other', '', 'c', '', 'dr-a', 's', 1, 10)`
 	d.meanwhile(insert, func() {
 		_, rows, err := d.Connect(context.Background(), []lease.Want{want("j", "b-0", "dr-a"), want("k", "b-1", "dr-a")})
 		if !errors.Is(err, lease.ErrRaced) || rows != nil {
@@ -292,7 +301,7 @@ func TestNoDeadlockBetweenConnectReportAndRenewal(t *testing.T) {
 				for k := range keys {
 					wants = append(wants, want(fmt.Sprint("k", k), fmt.Sprintf("c-%d-%d-%d", w, turn, k), "dr-a"))
 				}
-				if _, err := d.raw.Exec(ctx, `update lease set expires_at = now() where name = $1`, fmt.Sprint("k", turn%keys)); err != nil {
+				if _, err := d.raw.Exec(ctx, `update lease set sealed_until = now() where name = $1`, fmt.Sprint("k", turn%keys)); err != nil {
 					t.Error(err)
 				}
 				if _, _, err := d.Connect(ctx, wants); err != nil {
@@ -313,10 +322,10 @@ func TestNoDeadlockBetweenConnectReportAndRenewal(t *testing.T) {
 		})
 		wg.Go(func() { // renewals
 			for range turns {
-				if _, err := d.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true, Renew: latest}); err != nil {
+				if _, err := d.Heartbeat(ctx, "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true}); err != nil {
 					t.Error("renewal:", err)
 				}
-				if err := d.Keepalive(ctx, latest, nil); err != nil {
+				if err := d.Keepalive(ctx, "px-a", latest, nil); err != nil {
 					t.Error("keepalive:", err)
 				}
 			}
@@ -337,9 +346,11 @@ func TestI5BackendThatIsGivenUpKeepsItsUnpublishedStates(t *testing.T) {
 		end  func(id string) []outbox.Row
 	}{
 		{"lost", nil, func(id string) []outbox.Row {
+			d.expire(id)
 			return d.transition(store.Change{BackendID: id, Event: lifecycle.Lost{}})
 		}},
 		{"lost-later", []messages.Status{messages.Loading, messages.Ready}, func(id string) []outbox.Row {
+			d.expire(id)
 			return d.transition(store.Change{BackendID: id, Event: lifecycle.Lost{}})
 		}},
 		{"taken", nil, func(id string) []outbox.Row {
@@ -370,13 +381,13 @@ func TestI5BackendThatIsGivenUpKeepsItsUnpublishedStates(t *testing.T) {
 		if got := statesOf(rows, id); !slices.Equal(got, expected) {
 			t.Errorf("%s: the states to publish are %v, want %v", c.key, got, expected)
 		}
-		var ids []int64
+		var published []outbox.Row
 		for _, r := range rows {
 			if r.Kind == outbox.KindState && r.BackendID == id {
-				ids = append(ids, r.ID)
+				published = append(published, r)
 			}
 		}
-		if err := d.DeleteOutbox(t.Context(), ids); err != nil {
+		if err := d.DeleteOutbox(t.Context(), published); err != nil {
 			t.Fatal(err)
 		}
 		if n := one[int](d, `select count(*) from outbox where backend_id = $1 and kind <> 'terminate'`, id); n != 0 {

@@ -15,11 +15,12 @@ import (
 // subject and its database or bus. It starts whole. The test's cleanup closes it
 // and waits for all that it started.
 type FaultProxy struct {
-	network, target string
-	listener        net.Listener
-	running         sync.WaitGroup // the accept loop and all links
+	network  string
+	listener net.Listener
+	running  sync.WaitGroup // the accept loop and all links
 
 	mu           sync.Mutex
+	target       string
 	cut, stalled bool
 	delay        time.Duration
 	changed      chan struct{} // closed and replaced with every change of a fault
@@ -98,6 +99,10 @@ func (p *FaultProxy) Delay(d time.Duration) { p.fault(func() { p.delay = d }) }
 // were cut stay so.
 func (p *FaultProxy) Heal() { p.fault(func() { p.cut, p.stalled, p.delay = false, false, 0 }) }
 
+// Lead has new connections go to another host:port, as a virtual address that moves does. Those
+// that are open stay where they are.
+func (p *FaultProxy) Lead(target string) { p.fault(func() { p.target = target }) }
+
 // fault changes the state of the link and wakes those that wait for it.
 func (p *FaultProxy) fault(change func()) {
 	p.mu.Lock()
@@ -143,7 +148,10 @@ func (p *FaultProxy) serve(l *link) {
 		return
 	}
 	var dialer net.Dialer
-	server, err := dialer.DialContext(l.ctx, p.network, p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := dialer.DialContext(l.ctx, p.network, target)
 	if err != nil {
 		return
 	}

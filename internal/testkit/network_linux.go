@@ -19,7 +19,7 @@ import (
 func OwnNetwork(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inOwnNetwork) == t.Name() {
-		if err := raiseLoopback(); err != nil {
+		if err := RaiseLoopback(); err != nil {
 			t.Fatalf("bring up the loopback: %v", err)
 		}
 		return true
@@ -35,7 +35,8 @@ func OwnNetwork(t *testing.T) bool {
 	return false
 }
 
-func raiseLoopback() (err error) {
+// RaiseLoopback brings up the loopback of a network that is this process's own.
+func RaiseLoopback() (err error) {
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -102,7 +102,7 @@ func Cluster(t testing.TB) *postgres.Cluster {
 }
 
 // OwnCluster gives a cluster for this test alone, to stop, kill and restart.
-func OwnCluster(t testing.TB) *postgres.Cluster {
+func OwnCluster(t testing.TB, change ...func(*postgres.Config)) *postgres.Cluster {
 	t.Helper()
 	dir, err := os.MkdirTemp("", dirPrefix)
 	if err != nil {
@@ -119,7 +119,7 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := start(filepath.Join(dir, "pg"))
+	c, err := start(filepath.Join(dir, "pg"), change...)
 	if err != nil {
 		t.Fatal("start Postgres for the test: ", err)
 	}
@@ -131,14 +131,18 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 	return c
 }
 
-func start(dir string) (*postgres.Cluster, error) {
+func start(dir string, change ...func(*postgres.Config)) (*postgres.Cluster, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), max(Patience, 5*time.Minute)) // it may have to be installed
 	defer cancel()
 	binaries, err := postgres.Ensure(ctx, os.Stderr)
 	if err != nil {
 		return nil, err
 	}
-	return postgres.Start(ctx, postgres.Config{Dir: dir, Binaries: binaries, Ephemeral: true, TCP: true})
+	cfg := postgres.Config{Dir: dir, Binaries: binaries, Ephemeral: true, TCP: true}
+	for _, c := range change {
+		c(&cfg)
+	}
+	return postgres.Start(ctx, cfg)
 }
 
 // dirPrefix begins the names of the clusters' directories.

@@ -25,6 +25,8 @@ create schema torture;
 create table torture.status (seq bigserial primary key, at timestamptz not null default clock_timestamp(), id text not null, drone text not null, status int not null);
 create table torture.lease (seq bigserial primary key, at timestamptz not null default clock_timestamp(), namespace text not null, name text not null,
     backend_id text not null, fencing_token bigint not null, fault text not null default '');
+create table torture.state (seq bigserial primary key, at timestamptz not null default clock_timestamp(), id text not null, status int not null);
+create table torture.session (seq bigserial primary key, drone text not null, id text not null, fault text not null);
 create table torture.token (backend_id text not null, hash bytea not null);
 create table torture.spawn (backend_id text not null);
 
@@ -35,16 +37,29 @@ end $$;
 create trigger torture_born after insert on backend for each row execute function torture.note_status();
 create trigger torture_status after update on backend for each row when (new.status <> old.status) execute function torture.note_status();
 
+-- A session's lease: its end never moves back, nor rises once it is sealed, or expired.
+create function torture.note_session() returns trigger language plpgsql as $$
+declare fault text;
+begin
+    if new.expires_at < old.expires_at then fault := 'the end of its lease moved back';
+    elsif old.sealed_at is not null and new.sealed_at is null then fault := 'its seal was broken';
+    elsif new.expires_at = old.expires_at then return null;
+    elsif old.sealed_at is not null then fault := 'it was renewed though it was sealed';
+    elsif old.expires_at <= now() then fault := 'it was renewed though it had expired';
+    else return null; end if;
+    insert into torture.session (drone, id, fault) values (new.drone, new.id, fault);
+    return null;
+end $$;
+create trigger torture_session after update on session for each row execute function torture.note_session();
+
 create function torture.note_lease() returns trigger language plpgsql as $$
 declare fault text := '';
 begin
     if tg_op = 'UPDATE' then
-        if new.backend_id = old.backend_id and new.expires_at > old.expires_at then
-            if old.expires_at <= now() then fault := 'an expired lease was renewed';
-            elsif old.released_at is not null then fault := 'a released lease was renewed';
-            elsif not old.renewable then fault := 'a lease that must not be renewed was renewed'; end if;
-        elsif new.backend_id <> old.backend_id then
-            if old.released_at is null and old.expires_at > now() then fault := 'a live lease was taken over'; end if;
+        if new.backend_id <> old.backend_id then
+            if old.released_at is null then fault := 'it was taken over without having been released'; end if;
+        elsif old.released_at is not null and new.released_at is null then fault := 'it was held again after it was released';
+        elsif old.sealed_until is distinct from new.sealed_until and old.sealed_until is not null then fault := 'it was renewed though it was sealed';
         end if;
         if fault = '' and new.backend_id = old.backend_id and new.fencing_token = old.fencing_token then return null; end if;
     end if;
@@ -53,17 +68,43 @@ begin
 end $$;
 create trigger torture_lease after insert or update on lease for each row execute function torture.note_lease();
 
+-- A key that was released because its backend is lost was not any more to be held: its session, or what it was sealed
+-- with, had expired, and could not be renewed; or the very machine that ran the backend said that it does not.
+-- It looks when all of the transaction is there.
+create function torture.note_release() returns trigger language plpgsql as $$
+declare fault text;
+begin
+    select case
+        when s.id is null or new.sealed_until <= now() then null
+        when s.expires_at <= now() and s.sealed_at is not null then null
+        when s.expires_at <= now() then 'it was taken from a session that may still be renewed'
+        when exists (select from session n join drone d on d.name = n.drone and d.session = n.id
+                     where n.drone = s.drone and n.machine_id = s.machine_id and n.boot_id = s.boot_id) then null
+        else 'it was free before the lease of another machine had ended' end
+    into fault
+    from backend b left join session s on s.drone = b.drone and s.id = b.session
+    where b.id = new.backend_id and b.termination_reason = 'lost' and b.last_status > 10;
+    if fault is not null then
+        insert into torture.lease (namespace, name, backend_id, fencing_token, fault) values (new.namespace, new.name, new.backend_id, new.fencing_token, fault);
+    end if;
+    return null;
+end $$;
+create constraint trigger torture_release after update on lease deferrable initially deferred
+    for each row when (old.released_at is null and new.released_at is not null) execute function torture.note_release();
+
 create function torture.note_token() returns trigger language plpgsql as $$ begin
     insert into torture.token values (new.backend_id, new.hash);
     return null;
 end $$;
 create trigger torture_token after insert on token for each row execute function torture.note_token();
 
-create function torture.note_spawn() returns trigger language plpgsql as $$ begin
-    insert into torture.spawn values (new.backend_id);
+-- A report may take a backend through several states at once: each is a row to be published.
+create function torture.note_state() returns trigger language plpgsql as $$ begin
+    insert into torture.state (id, status) values (new.backend_id, new.status);
+    if new.kind = 'spawn' then insert into torture.spawn values (new.backend_id); end if;
     return null;
 end $$;
-create trigger torture_spawn after insert on outbox for each row when (new.kind = 'spawn') execute function torture.note_spawn();
+create trigger torture_state after insert on outbox for each row when (new.kind in ('spawn', 'state')) execute function torture.note_state();
 `
 
 // audit notes what is committed and what is published.
@@ -97,8 +138,8 @@ func startAudit(t *testing.T, s *system) *audit {
 	t.Helper()
 	a := newAudit(t, s)
 	testkit.Eventually(t, "a worker has made the tables", func() bool {
-		_, err := query[int](a, "select count(*) from outbox")
-		return err == nil
+		n, err := query[int](a, "select count(*) from setting") // what it writes when all are there
+		return err == nil && n > 0
 	})
 	if err := a.exec(auditSQL); err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ package torture_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -18,8 +19,12 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// registerEnv tells a backend where the register is.
-const registerEnv = "REGISTER"
+// registerEnv tells a backend the Unix socket of the register, homeEnv which network is
+// that of the harness's own machine.
+const (
+	registerEnv = "REGISTER"
+	homeEnv     = "HOME_NETWORK"
+)
 
 // begun and written are what backends tell the register.
 type begun struct {
@@ -27,7 +32,7 @@ type begun struct {
 	Namespace string
 	Key       string
 	Token     int64
-	PID       int
+	PID       int `json:"-"` // who it was that told, by the kernel
 }
 
 // What a backend may be asked to be, as its first argument.
@@ -47,12 +52,16 @@ func playBackend(args []string) {
 	token, _ := strconv.ParseInt(os.Getenv("SESSION_BACKEND_FENCING_TOKEN"), 10, 64)
 	me := begun{
 		BackendID: os.Getenv("SESSION_BACKEND_ID"), Namespace: os.Getenv("SESSION_BACKEND_NAMESPACE"),
-		Key: os.Getenv("SESSION_BACKEND_KEY"), Token: token, PID: os.Getpid(),
+		Key: os.Getenv("SESSION_BACKEND_KEY"), Token: token,
 	}
 	body, _ := json.Marshal(me)
-	client := &http.Client{Timeout: testkit.Patience}
+	client := &http.Client{Timeout: testkit.Patience, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", os.Getenv(registerEnv))
+		},
+	}}
 	say := func(path string) {
-		resp, err := client.Post(os.Getenv(registerEnv)+path, "application/json", bytes.NewReader(body))
+		resp, err := client.Post("http://register"+path, "application/json", bytes.NewReader(body))
 		if err != nil {
 			os.Exit(3) // the harness is gone
 		}
@@ -63,7 +72,11 @@ func playBackend(args []string) {
 		fmt.Println("this one fails")
 		os.Exit(4)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+	host := "127.0.0.1"
+	if !atHome(os.Getenv(homeEnv)) {
+		host = machineIP
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, os.Getenv("PORT")))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(5)

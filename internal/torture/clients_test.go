@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ type clients struct {
 	asker *asker
 	keys  []keyName
 	http  *http.Client
+	home  string // the network of this machine
 
 	mu  sync.Mutex
 	ops []op
@@ -66,6 +68,7 @@ const keys = 6
 
 func newClients(s *system) *clients {
 	c := &clients{s: s, asker: newAsker(s.t, s)}
+	c.home, _ = os.Readlink("/proc/self/ns/net")
 	for i := range keys {
 		c.keys = append(c.keys, keyName{[]string{"", "team"}[i%2], fmt.Sprintf("k%d", i)})
 	}
@@ -143,7 +146,7 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 	character := []string{plain, plain, plain, plain, ignoreTerm, slowTerm, shortLived, failing}[random.IntN(8)]
 	executable, err := json.Marshal(map[string]any{
 		"command": []string{backendName, character},
-		"env":     map[string]string{registerEnv: c.s.register.url},
+		"env":     map[string]string{registerEnv: c.s.register.path, homeEnv: c.home},
 	})
 	if err != nil {
 		panic(err)

@@ -1,6 +1,7 @@
 // Package torture attacks the whole system with its own tests: real processes of
 // every role, a NATS cluster of three nodes, Postgres, and between all of them links
-// that fail; clients that collide on a few keys; and faults at random from a seed.
+// that fail; clients that collide on a few keys; and faults at random from a seed: crashes,
+// and what operators do (operations_test.go).
 // Afterwards the invariants I1 to I8 are checked on what was recorded.
 //
 // There is nothing here but tests. `make torture DURATION=30m SEED=7` runs it for
@@ -10,11 +11,19 @@
 //
 //   - The register (register_test.go) is told by each backend's process that it
 //     has begun, and watches that process until it ends; it also takes the
-//     backends' writes, and only with the newest fencing token.
-//   - Triggers in the database (audit_test.go) note every lease and every status
-//     that was ever committed.
+//     backends' writes, and only with the newest fencing token. Who told it the kernel
+//     says, so it sees into machines of their own, too.
+//   - Triggers in the database (audit_test.go) note every key, status and state to be
+//     published that was ever committed; each renewal that moves a lease's end back, or renews what
+//     is sealed; and each key that was free while its session could still be renewed.
 //   - A listener on each NATS node notes every event, and the stream is read at the end.
 //   - The clients note what they asked and what they were answered, from when to when.
+//
+// Another machine under a drone's name (machine_test.go) is a network, a list of processes
+// and a boot of its own, which takes root. The database's clock (dbclock_test.go) steps where
+// libfaketime is installed. A failover that loses commits is done only where it is named
+// (FAULTS='fail over,kill'): what was granted, published or joined may be gone then, so only the bounds, the
+// fencing tokens and that two processes of a key are found soon are checked.
 //
 // The checks (check_test.go, history_test.go) are about these four records alone.
 //

@@ -13,18 +13,20 @@ import (
 
 // fault is one fault that was done, from when to when.
 type fault struct {
-	kind, target string
-	from, to     time.Duration
+	kind
+	target   string
+	from, to time.Duration
 }
 
 func (f fault) String() string {
-	return fmt.Sprintf("%9.3fs %9.3fs  %-18s %s", f.from.Seconds(), f.to.Seconds(), f.kind, f.target)
+	return fmt.Sprintf("%9.3fs %9.3fs  %-18s %s", f.from.Seconds(), f.to.Seconds(), f.name, f.target)
 }
 
 // kind is one sort of fault: how often it is chosen, and how it is done. do returns
 // once all is as before again; it is given nothing when it finds nothing to do.
 type kind struct {
-	name   string
+	name string
+	// weight is 0 for what is done only when it is named: most checks do not hold then.
 	weight int
 	// alone says that no other fault of the same group may be under way: two nodes
 	// without their data would be a loss that nothing is promised for.
@@ -54,11 +56,20 @@ var kinds = []kind{
 	{"isolate drone", 3, "isolated drone", false, (*faults).isolateDrone},
 	{"duplicate", 6, "", true, (*faults).duplicate},
 	{"full disk", 4, "", false, (*faults).fullDisk},
+	{"replace machine", 4, "machine", false, (*faults).replaceMachine},
+	{"copy machine", 2, "machine", false, (*faults).copyMachine},
+	{"change ttl", 3, "ttl", false, (*faults).changeTTL},
+	{"hold snapshot", 2, "snapshot", true, (*faults).holdSnapshot},
+	{"list", 3, "list", false, (*faults).list},
+	{"step clock", 2, "clock", false, (*faults).stepClock},
+	{"fail over", 0, "postgres", false, (*faults).failOver},
+	{"lose quorum", 2, "node", false, (*faults).loseQuorum},
 }
 
 // faults does faults at random.
 type faults struct {
-	s *system
+	s     *system
+	asker *asker
 	// only, where not empty, are the kinds to choose from.
 	only map[string]bool
 	// small has each kind done once, and each for a moment.
@@ -70,8 +81,8 @@ type faults struct {
 	held sync.WaitGroup
 }
 
-func newFaults(s *system, only ...string) *faults {
-	f := &faults{s: s, busy: map[string]bool{}, only: map[string]bool{}}
+func newFaults(s *system, asker *asker, only ...string) *faults {
+	f := &faults{s: s, asker: asker, busy: map[string]bool{}, only: map[string]bool{}}
 	for _, name := range only {
 		f.only[name] = true
 	}
@@ -137,23 +148,29 @@ func (f *faults) try(ctx context.Context, k kind, random *rand.Rand) bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.done = append(f.done, fault{k.name, target, from, f.s.now()})
+	f.done = append(f.done, fault{k, target, from, f.s.now()})
 	return true
 }
 
 // allows says whether a kind is to be chosen from.
 func (f *faults) allows(k kind) bool {
+	if k.alone == "machine" && !canMakeMachines() {
+		return false
+	}
+	if k.alone == "clock" && f.s.pgClock.file == "" {
+		return false
+	}
 	if f.small && k.name == "full disk" && !f.s.disks[0].mounted {
 		return false
 	}
-	return len(f.only) == 0 || f.only[k.name]
+	return len(f.only) == 0 && k.weight > 0 || f.only[k.name]
 }
 
 func (f *faults) choose(random *rand.Rand) kind {
 	total := 0
 	for _, k := range kinds {
 		if f.allows(k) {
-			total += k.weight
+			total += max(k.weight, 1)
 		}
 	}
 	n := random.IntN(total)
@@ -161,7 +178,7 @@ func (f *faults) choose(random *rand.Rand) kind {
 		if !f.allows(k) {
 			continue
 		}
-		if n -= k.weight; n < 0 {
+		if n -= max(k.weight, 1); n < 0 {
 			return k
 		}
 	}

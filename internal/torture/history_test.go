@@ -122,7 +122,7 @@ func (s *system) checkHistory(history []porcupine.Operation, faults []fault, pic
 	var notes []porcupine.Annotation
 	for _, f := range faults {
 		notes = append(notes, porcupine.Annotation{
-			Tag: "faults", Start: int64(f.from), End: int64(f.to), Description: f.kind + " " + f.target, BackgroundColor: "#f5c6cb",
+			Tag: "faults", Start: int64(f.from), End: int64(f.to), Description: f.name + " " + f.target, BackgroundColor: "#f5c6cb",
 		})
 	}
 	info.AddAnnotations(notes)

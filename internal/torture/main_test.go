@@ -30,6 +30,14 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == backendName {
 		playBackend(os.Args[1:])
 	}
+	if config := os.Getenv(machineEnv); config != "" {
+		var m machine
+		if err := json.Unmarshal([]byte(config), &m); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		playMachine(m)
+	}
 	if config := os.Getenv(roleEnv); config != "" {
 		var node natsNode
 		if err := json.Unmarshal([]byte(config), &node); err != nil {

@@ -20,12 +20,17 @@ type hunt struct {
 
 var hunts = []hunt{
 	{mutant.LateDeadline, []string{"isolate drone"}, []string{"I1: two processes"}},
-	{mutant.RenewExpired, []string{"freeze workers"}, []string{"I1: key"}},
+	{mutant.RenewExpired, []string{"freeze workers"}, []string{"I1: session"}},
 	{mutant.PublishUncommitted, []string{"kill backend"}, []string{"I5:"}},
 	{mutant.TakeoverUnfenced, []string{"isolate drone"}, []string{"I2:"}},
 	{mutant.RouteExpired, []string{"kill backend"}, []string{"tokens:"}},
 	{mutant.ForeignReport, []string{"kill backend"}, []string{"I1: a report"}},
 	{mutant.AckUnjournalled, []string{"kill agent"}, []string{"I3: backend"}},
+	{mutant.FreeForeign, []string{"replace machine"}, []string{"I1: two processes", "I1: key"}},
+	{mutant.TakeoverUnsealed, []string{"isolate drone"}, []string{"I1: key"}},
+	{mutant.LeaseMovedBack, []string{"change ttl"}, []string{"I1: session"}},
+	{mutant.JoinLeaving, []string{"isolate drone"}, []string{"terminate:"}},
+	{mutant.ClockBelieved, []string{"step clock"}, []string{"I1: two processes"}},
 }
 
 // rounds are how long each bug is hunted, in a system of its own each time, until it is

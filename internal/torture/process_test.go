@@ -34,6 +34,8 @@ type proc struct {
 	starts int
 	// wanted says that it is to run: one that ends all the same has failed.
 	wanted bool
+	// apart says that it is a machine of its own.
+	apart  bool
 	failed func(string)
 }
 
@@ -50,6 +52,9 @@ func (p *proc) start() error {
 	cmd.Stdout, cmd.Stderr = log, log
 	// What is meant for the harness's group is the harness's to pass on.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if p.apart {
+		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}

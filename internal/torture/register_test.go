@@ -3,10 +3,13 @@
 package torture_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +52,7 @@ func (k keyName) String() string {
 // newest fencing token only. It also watches each process from when it says that it
 // has begun until the kernel says that it has ended.
 type register struct {
-	url   string
+	path  string // of its socket
 	start time.Time
 
 	mu     sync.Mutex
@@ -65,16 +68,17 @@ type register struct {
 
 func startRegister(t *testing.T, start time.Time) *register {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	path := filepath.Join(socketDir(t), "register")
+	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &register{url: "http://" + listener.Addr().String(), start: start, byID: map[string]*life{}, newest: map[keyName]int64{}}
+	r := &register{path: path, start: start, byID: map[string]*life{}, newest: map[keyName]int64{}}
 	r.ended = sync.NewCond(&r.mu)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/begun", r.handle(r.begin))
 	mux.HandleFunc("/write", r.handle(r.write))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: testkit.Patience}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: testkit.Patience, ConnContext: withPeer}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) })
 	t.Cleanup(func() {
@@ -84,6 +88,17 @@ func startRegister(t *testing.T, start time.Time) *register {
 	return r
 }
 
+// socketDir is one whose name is short: those of sockets have to be.
+func socketDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "torture")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func (r *register) handle(do func(begun)) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		var b begun
@@ -91,8 +106,25 @@ func (r *register) handle(do func(begun)) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		b.PID, _ = req.Context().Value(peerKey{}).(int)
 		do(b)
 	}
+}
+
+type peerKey struct{}
+
+// withPeer has requests know which process made their connection, by its number here.
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			ctx = context.WithValue(ctx, peerKey{}, int(peer.Pid))
+		}
+	})
+	return ctx
 }
 
 func (r *register) begin(b begun) {

@@ -105,7 +105,8 @@ func newSoak(t *testing.T) *soak {
 		s.begin(p)
 	}
 	begin(&s.workers, "wo-1", "worker", "--postgres", dsn(s.pg.TCPAddr()), "--default-cluster", cluster, "--lease-ttl", leaseTTL.String(), "--retain", soakKept.String())
-	begin(&s.drones, "dr-1", "drone", "--cluster", cluster, "--runtime", "fake", "--data-dir", filepath.Join(dir, "dr-1"))
+	drone := fmt.Sprintf("dr-%d", time.Now().UnixNano()) // one agent of a machine has it, whatever else runs there
+	begin(&s.drones, drone, "drone", "--cluster", cluster, "--runtime", "fake", "--data-dir", filepath.Join(dir, drone))
 	begin(&s.proxies, "px-1", "proxy", "--listen", k.proxy)
 
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
@@ -270,7 +271,7 @@ func (k *soak) look(ctx context.Context) sample {
 			s[name+" goroutines"] = n
 		}
 	}
-	for _, table := range []string{"backend", "lease", "token", "outbox", "drone"} {
+	for _, table := range []string{"backend", "lease", "token", "outbox", "drone", "session", "connection", "proxy"} {
 		if n, err := query[int64](k.s.audit, "select count(*) from "+table); err == nil {
 			s[table+" rows"] = float64(n)
 		}

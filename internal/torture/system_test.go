@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,6 +39,9 @@ type system struct {
 	register *register
 	pg       *postgres.Cluster
 	audit    *audit
+	pgClock  *databaseClock
+	// pgPrograms is where Postgres' programs are.
+	pgPrograms string
 
 	nodes, workers, drones, proxies []*proc
 	// routes lead to the nodes from each other, database from the workers to Postgres,
@@ -47,6 +51,8 @@ type system struct {
 	proxyAddrs               []string
 	disks                    []*disk // of the drones
 	roles                    int
+	machines                 atomic.Int64
+	jetway                   string
 
 	mu    sync.Mutex
 	wrong []string
@@ -66,11 +72,13 @@ func (s *system) now() time.Duration { return time.Since(s.start) }
 // newSystem starts everything and waits until it answers. env goes to all of Jetway's processes.
 func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	t.Helper()
-	s := &system{t: t, dir: dir, start: time.Now()}
-	s.mark = "JETWAY_TORTURE_RUN=" + strconv.FormatUint(rand.Uint64(), 36)
+	s := &system{t: t, dir: dir, start: time.Now(), jetway: jetway}
+	run := strconv.FormatUint(rand.Uint64(), 36)
+	s.mark = "JETWAY_TORTURE_RUN=" + run
 	env = append(env, s.mark)
 	s.register = startRegister(t, s.start)
-	s.pg = testkit.OwnCluster(t)
+	s.pgClock = newDatabaseClock(t)
+	s.pg = testkit.OwnCluster(t, func(cfg *postgres.Config) { s.pgPrograms = cfg.Binaries.Dir }, s.pgClock.wrap)
 	t.Cleanup(s.kill)
 	s.startNodes()
 	for i := range 2 {
@@ -83,7 +91,7 @@ func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	}
 	root := s.backends()
 	for i := range 3 {
-		name := fmt.Sprintf("dr-%d", i+1)
+		name := fmt.Sprintf("dr-%s-%d", run, i+1) // one agent of a machine has it, whatever else runs there
 		data := newDisk(t, filepath.Join(dir, name))
 		s.disks = append(s.disks, data)
 		s.drones = append(s.drones, s.role(jetway, env, name, "drone", "--cluster", cluster,

@@ -94,8 +94,7 @@ func badFields() (all []badInput) {
 	add(messages.HeartbeatSubject("dr-a"), `{"session":%s}`, wrongID...)
 	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","drone_time_ms":%s}`, `-1`, `9223372036854775807`, `1e300`)
 	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","load":{"backends":%s}}`, `-1`, `1000000001`, `"1"`)
-	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","ready":true,"renew":[%s]}`, append([]string{`"a",`}, wrongID...)...)
-	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","renew":["a"%s]}`, strings.Repeat(`,"a"`, 8000))
+	add(messages.HeartbeatSubject("dr-a"), `{"session":"s-dr-a","ready":true,"load":{"backends":%s}}`, `-1`, `"a"`, `1.5`, `1e10`)
 	add(messages.ReportSubject("dr-a"), `{"session":"s-dr-a","reports":%s}`, `[]`, `null`, `{}`, `[1]`, `[{}]`,
 		`[{"backend_id":"held-1"}]`, `[{"backend_id":"held-1","status":"dead"}]`, `[{"backend_id":"held-1","status":70}]`,
 		`[{"backend_id":"held-1","status":"scheduled"}]`,

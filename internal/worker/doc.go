@@ -1,14 +1,14 @@
 // Package worker answers requests: connect, what drones and proxies report and
 // ask, and what operators want to know and end.
 //
-// The way of a request: the service's handler puts it into the bounded queue of
-// its lane and returns at once, for NATS calls one handler at a time; a full
-// queue is answered with Overloaded there and then (I8). A lane's runners take
-// what is waiting, as one batch where the lane has batches. Connects, drones and
-// the rest have lanes of their own: a flood of connects never costs a drone its
-// leases.
+// The way of a request: the service's handler puts it into the queue of
+// its lane and returns at once, for NATS calls one handler at a time; a queue that is full,
+// in number or in bytes, is answered with Overloaded there and then (I8). A lane's runners take
+// what is waiting, as one batch where the lane has batches. Who must not wait for whom has
+// lanes of their own: neither a flood of connects nor one of listings costs a drone its
+// leases, or a session its keepalive.
 //
-// Every request gets exactly one reply (I7), and its effect is decided by the
+// Every request gets exactly one reply (I7), also when the answer is longer than the server takes, and its effect is decided by the
 // store's statement alone. Rows that were committed go to the outbox relay, a
 // report is answered only after its event is on the bus (I5).
 //

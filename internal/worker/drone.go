@@ -38,36 +38,36 @@ func (w *worker) register(ctx context.Context, drone string, data []byte) (any, 
 	consumer, err := bus.EnsureConsumer(ctx, w.js, drone)
 	if err != nil {
 		// Perhaps NATS lost its streams; if not, the second try says what it is.
-		if err := bus.MakeMissingStreams(ctx, w.js, w.cfg.Replicas); err != nil {
+		if err := bus.MakeMissingStreams(ctx, w.js, w.cfg.Streams); err != nil {
 			return nil, unavailable(err)
 		}
 		if consumer, err = bus.EnsureConsumer(ctx, w.js, drone); err != nil {
 			return nil, unavailable(err)
 		}
 	}
-	held, orphans, event, err := w.store.Register(ctx, drone, &r)
+	done, err := w.store.Register(ctx, drone, &r)
 	if err != nil {
 		return nil, err
 	}
-	rows := []outbox.Row{event}
-	if len(orphans) > 0 {
-		changed, _, err := w.store.Transition(ctx, nil, orphans)
+	rows := []outbox.Row{done.Event}
+	if len(done.Orphans) > 0 {
+		changed, _, err := w.store.Transition(ctx, nil, done.Orphans)
 		if err != nil {
 			return nil, err
 		}
 		rows = append(rows, changed...)
 		placed := w.logPlaced(drone, changed)
-		w.log.Warn("a drone came back without backends that it had", "drone", drone, "lost", len(orphans)-placed, "placed_again", placed)
+		w.log.Warn("a drone came back without backends that it had", "drone", drone, "lost", len(done.Orphans)-placed, "placed_again", placed)
 	}
 	if err := w.relay.Publish(ctx, rows); err != nil {
 		return nil, unavailable(err)
 	}
 	w.relay.Heal(false) // what it has not taken is overdue now
-	w.log.Info("drone registered", "drone", drone, "session", r.Session, "cluster", r.Cluster, "pool", r.Pool, "adopted", len(held))
+	w.log.Info("drone registered", "drone", drone, "session", r.Session, "cluster", r.Cluster, "pool", r.Pool, "held", len(r.Backends)-len(done.Lost), "lost", len(done.Lost))
 	return messages.RegisterResponse{
 		Stream: messages.StreamActions, Consumer: consumer,
-		HeartbeatIntervalMS: w.store.Terms().RenewEvery().Milliseconds(),
-		Renewal:             w.renewal(r.DroneTimeMS, r.Backends, held),
+		HeartbeatIntervalMS: done.Terms.RenewEvery().Milliseconds(), Lost: done.Lost,
+		Renewal: messages.Renewal{Deadlines: done.Terms.Deadlines(r.DroneTimeMS), Sealed: done.Sealed},
 	}, nil
 }
 
@@ -83,35 +83,11 @@ func (w *worker) heartbeat(ctx context.Context, drone string, data []byte) (any,
 	if !heard.Known {
 		return nil, unknownSession(drone, r.Session)
 	}
-	if heard.Back != nil {
-		w.log.Info("a lost drone is back", "drone", drone, "session", r.Session)
-		w.relay.Enqueue([]outbox.Row{*heard.Back})
-	}
-	resp := messages.HeartbeatResponse{Draining: heard.Draining, Renewal: w.renewal(r.DroneTimeMS, r.Renew, heard.Renewed)}
-	if len(resp.Lost) > 0 {
-		// No warning: it may have been reported ended meanwhile. What else ends a lease warns where it does.
-		w.log.Info("refused to renew leases", "drone", drone, "lost", resp.Lost)
-	}
-	return resp, nil
-}
-
-// renewal says of each wanted lease whether it was renewed. The deadlines count
-// from the time that the drone stated before the lease was written (I1).
-func (w *worker) renewal(droneTimeMS int64, wanted, renewed []string) messages.Renewal {
-	r := messages.Renewal{Deadlines: w.store.Terms().Deadlines(droneTimeMS), Renewed: renewed}
-	if len(renewed) == len(wanted) {
-		return r
-	}
-	ok := make(map[string]bool, len(renewed))
-	for _, id := range renewed {
-		ok[id] = true
-	}
-	for _, id := range wanted {
-		if !ok[id] {
-			r.Lost = append(r.Lost, id)
-		}
-	}
-	return r
+	// The deadlines count from the time that the drone stated before the lease was written (I1).
+	return messages.HeartbeatResponse{
+		Draining: heard.Draining, Compare: heard.Compare,
+		Renewal: messages.Renewal{Deadlines: heard.Terms.Deadlines(r.DroneTimeMS), Sealed: heard.Sealed},
+	}, nil
 }
 
 func (w *worker) report(ctx context.Context, drone string, data []byte) (any, error) {

@@ -7,8 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // The phases of a run.
@@ -56,7 +58,7 @@ func (w *worker) alive() error {
 	return nil
 }
 
-// ready asks NATS and Postgres. The causes of their silence are in the log of
+// ready asks NATS, Postgres and JetStream. The causes of their silence are in the log of
 // those who need them: here is a line for people and load balancers.
 func (w *worker) ready(ctx context.Context) error {
 	switch w.phase.Load() {
@@ -70,8 +72,14 @@ func (w *worker) ready(ctx context.Context) error {
 	if !w.nc.IsConnected() || w.nc.FlushWithContext(ctx) != nil {
 		return errors.New("NATS cannot be reached")
 	}
-	if w.store.Ping(ctx) != nil {
-		return errors.New("Postgres cannot be reached, or has no connection free")
+	if err := w.store.Ping(ctx); err != nil {
+		if said, ok := errors.AsType[*messages.Error](err); ok {
+			return fmt.Errorf("Postgres: %s, or no connection to it is free", said.Message)
+		}
+		return errors.New("Postgres refuses to write; see the log for the cause")
+	}
+	if err := bus.StreamsAnswer(ctx, w.js); err != nil {
+		return fmt.Errorf("JetStream takes nothing, as without a quorum of its servers: %w", err)
 	}
 	return nil
 }

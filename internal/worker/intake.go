@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/jetway-project/jetway/messages"
 )
@@ -14,26 +13,22 @@ import (
 // so at once; one that is there may be busy, and what it could have taken must not be refused (I7).
 const heirTimeout = 5 * time.Second
 
-// intake hands requests to a lane. It must not wait: micro calls the handler of an
-// endpoint for one request at a time.
-func (w *worker) intake(name string, l *lane) micro.Handler {
-	endpoint := w.metrics.Endpoint(name)
-	return micro.HandlerFunc(func(r micro.Request) {
-		req, err := newRequest(r, endpoint, time.Now())
-		if w.cfg.Tracer.On() {
-			w.trace(req, name)
-		}
-		switch {
-		case !messages.MayReplyTo(req.reply):
-			// Who asks may listen there or not: the worker, which may do more, must not
-			// be made to speak for it.
-			w.log.Warn("ignored a request whose reply would be one itself", "subject", req.subject, "reply", req.reply)
-		case err != nil:
-			w.replies.fail(req, err)
-		default:
-			w.letIn(l, req)
-		}
-	})
+// intake hands a request to its endpoint's lane. It must not wait: it is called for one at a time.
+func (w *worker) intake(e *endpoint, msg *nats.Msg) {
+	req, err := newRequest(e, msg, time.Now())
+	if w.cfg.Tracer.On() {
+		w.trace(req, e.name)
+	}
+	switch {
+	case !messages.MayReplyTo(req.reply):
+		// Who asks may listen there or not: the worker, which may do more, must not
+		// be made to speak for it.
+		w.log.Warn("ignored a request whose reply would be one itself", "subject", req.subject, "reply", req.reply)
+	case err != nil:
+		w.replies.fail(req, err)
+	default:
+		w.letIn(e.lane, req)
+	}
 }
 
 // letIn puts a request into a lane, if it has room and goes on.
@@ -41,20 +36,23 @@ func (w *worker) letIn(l *lane, req *request) {
 	// Held until it is in the lane, which must not have finished by then (I7).
 	w.intakeMu.RLock()
 	stopped := w.stopped
-	taken := !stopped && l.offer(req)
+	var refusal error
+	if !stopped {
+		refusal = l.offer(req)
+	}
 	w.intakeMu.RUnlock()
 	switch {
 	case stopped:
 		w.handBack(req)
-	case !taken:
-		w.replies.fail(req, messages.Errorf(messages.Overloaded, "%d requests are waiting; ask again in a moment", cap(l.queue)))
+	case refusal != nil:
+		w.replies.fail(req, refusal)
 	}
 }
 
 // takeNoMore ends the subscriptions and waits until what the server had sent until
 // then is here. What is not in the lanes soon is handed back.
-func (w *worker) takeNoMore(service micro.Service) {
-	if err := service.Stop(); err != nil && w.nc.IsConnected() {
+func (w *worker) takeNoMore(s *service) {
+	if err := s.stop(); err != nil && w.nc.IsConnected() {
 		w.log.Warn("cannot stop the service cleanly", "err", err)
 	}
 	_ = w.nc.FlushTimeout(time.Second)
@@ -83,13 +81,14 @@ func (w *worker) handBack(req *request) {
 	w.intakeMu.RUnlock()
 	left := time.Until(req.deadline)
 	if heir && left > 0 {
-		header := nats.Header(maps.Clone(req.headers))
+		header := maps.Clone(req.headers)
 		if header == nil {
 			header = nats.Header{}
 		}
 		header.Set(messages.HeaderTimeout, left.String())
 		err := w.nc.PublishMsg(&nats.Msg{Subject: req.subject, Reply: req.reply, Header: header, Data: req.data})
 		if err == nil {
+			req.leave()
 			w.log.Debug("handed a request back", "subject", req.subject)
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/metrics"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // lane is a bounded queue in front of a bounded number of runs.
@@ -15,6 +16,9 @@ import (
 // begins at once. Only beside another run does one begin with `enough` requests or
 // more; what is less gathers until then, or until the other has finished. So a
 // statement is not made for a handful when many are on their way.
+//
+// What it holds is bounded in number and in bytes (I8): a request counts from its
+// arrival until it is replied to or handed back, also while it runs or waits for a backend to leave.
 type lane struct {
 	name  string
 	queue chan *request
@@ -29,6 +33,8 @@ type lane struct {
 	wg      sync.WaitGroup
 	counts  *metrics.Lane // nil: batches are not counted
 	moved   progress
+	// bytes is what its requests hold.
+	bytes atomic.Int64
 	// gathered is how many were taken off the queue for a run that has not begun.
 	gathered atomic.Int32
 }
@@ -42,16 +48,32 @@ func newLane(name string, size, runners, batch int, run func(context.Context, []
 	}
 }
 
-// offer puts a request into the queue unless it is full.
-func (l *lane) offer(r *request) bool {
+// Bounds of what waits in a worker, in bytes: half of it in lanes, which refuse what is more, and half
+// before them, in the NATS client, which drops what is more. That can only be what comes faster than it can be refused.
+const (
+	waitingBytes = 256 << 20
+	laneBytes    = waitingBytes / 2 / 8  // of 8 lanes
+	pendingBytes = waitingBytes / 2 / 13 // of 13 endpoints
+	// pendingRequests bounds what the client keeps beside the bytes of small ones.
+	pendingRequests = 1 << 15
+)
+
+// offer puts a request into the queue, or says why it cannot.
+func (l *lane) offer(r *request) error {
 	if l.waiting() == 0 {
 		l.moved.at(r.arrived)
 	}
+	size := r.size()
+	if l.bytes.Add(size) > laneBytes {
+		l.bytes.Add(-size)
+		return messages.Errorf(messages.Overloaded, "requests of %d MiB are waiting; ask again in a moment", laneBytes>>20)
+	}
+	r.lane = l
 	select {
 	case l.queue <- r:
-		return true
+		return nil
 	default:
-		return false
+		return messages.Errorf(messages.Overloaded, "%d requests are waiting; ask again in a moment", cap(l.queue))
 	}
 }
 

@@ -81,8 +81,13 @@ func (l *leaving) park(req *request, held *lease.Leaving) {
 	p := &parking{backend: held.BackendID}
 	l.parked[req] = p
 	// The lease's end frees the key without an event; a moment later, for the
-	// database's clock decides and not this timer.
-	p.timer = time.AfterFunc(min(left, held.ExpiresIn+50*time.Millisecond), func() { l.timeUp(req, held.BackendID) })
+	// database's clock decides and not this timer. One that is past, and yet does not
+	// count, is looked at now and then: the clock cannot be trusted for a while.
+	ends := held.ExpiresIn + 50*time.Millisecond
+	if held.ExpiresIn <= 0 {
+		ends = time.Second
+	}
+	p.timer = time.AfterFunc(min(left, ends), func() { l.timeUp(req, held.BackendID) })
 	if fresh {
 		// The end may have come before the server knew of the subscription: once
 		// it does, look again. Off this goroutine, which must not wait for NATS.
@@ -105,6 +110,9 @@ func (l *leaving) subscribe(backend string) (*wait, error) {
 		}
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := sub.SetPendingLimits(64, 256<<10); err != nil { // a backend has a handful of events
 		return nil, err
 	}
 	w := &wait{sub: sub, parked: make(map[*request]struct{})}

@@ -81,7 +81,7 @@ func (w *worker) mend(ctx context.Context) bool {
 		}
 		ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 		defer cancel()
-		return bus.MakeMissingStreams(ctx, w.js, w.cfg.Replicas)
+		return bus.MakeMissingStreams(ctx, w.js, w.cfg.Streams)
 	}, backoff.WithContext(pause, ctx), func(err error, d time.Duration) {
 		w.log.Warn("cannot see to the streams, trying again", "in", d.Round(time.Millisecond), "err", err)
 	})

@@ -184,7 +184,7 @@ func TestMetricsCountTakeoversFailuresAndReconnects(t *testing.T) {
 	startWorker(t, w, "wo-a", options{url: "nats://" + link.Addr(), change: change})
 	startPeer(t, w, "dr-a")
 	w.connect(spawnKey("doc"))
-	_, err := w.db.Exec(t.Context(), "update lease set expires_at = now() - interval '1 second'")
+	_, err := w.db.Exec(t.Context(), "update lease set sealed_until = now() - interval '1 second'")
 	must(t, err)
 	w.connect(spawnKey("doc"))
 	s.want("lease_takeovers_total", 1)
@@ -274,7 +274,7 @@ func TestI6MetricsCountSweepsOnce(t *testing.T) {
 	for _, id := range ids {
 		awaitEnd(t, w, id)
 	}
-	testkit.Eventually(t, "the sweeps are counted", func() bool { return s.value(`sweeps_total{cause="limit"}`) >= 3 })
-	s.want(`sweeps_total{cause="limit"}`, 3)
+	testkit.Eventually(t, "the sweeps are counted", func() bool { return s.value(`sweeps_total{cause="lifetime"}`) >= 3 })
+	s.want(`sweeps_total{cause="lifetime"}`, 3)
 	s.want(`sweeps_total{cause="lost"}`, 0)
 }

@@ -2,14 +2,14 @@ package worker
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// operatorRequest answers what people and web tiers ask besides connect, and the
-// proxies' keepalives.
+// operatorRequest answers what people and web tiers ask of one backend or drone.
 func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error) {
 	switch req.subject {
 	case messages.SubjectTerminate:
@@ -28,20 +28,8 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 			return nil, noBackend(r.BackendID)
 		}
 		return info, err
-	case messages.SubjectBackends:
-		r, err := messages.Decode[messages.BackendsRequest](req.data)
-		if err != nil {
-			return nil, err
-		}
-		return w.store.Backends(ctx, &r)
-	case messages.SubjectDrones:
-		r, err := messages.Decode[messages.DronesRequest](req.data)
-		if err != nil {
-			return nil, err
-		}
-		return w.store.Drones(ctx, &r)
 	}
-	return w.keepalive(ctx, req)
+	return nil, fmt.Errorf("nothing is asked on %s", req.subject)
 }
 
 func noBackend(id string) error {
@@ -109,17 +97,18 @@ func (w *worker) drain(ctx context.Context, data []byte, off bool) (any, error) 
 }
 
 func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
-	if _, err := messages.SenderOf(req.subject); err != nil {
+	proxy, err := messages.SenderOf(req.subject)
+	if err != nil {
 		return nil, err
 	}
 	r, err := messages.Decode[messages.KeepaliveRequest](req.data)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.Backends) == 0 {
-		return messages.Empty{}, nil
+	if r.Partial {
+		return messages.Empty{}, w.store.KeepaliveOfSome(ctx, proxy, r.Backends, r.IdleMS)
 	}
-	return messages.Empty{}, w.store.Keepalive(ctx, r.Backends, r.IdleMS)
+	return messages.Empty{}, w.store.Keepalive(ctx, proxy, r.Backends, r.IdleMS)
 }
 
 // routeBatch looks the tokens of waiting route requests up at once.

@@ -35,11 +35,7 @@ func startPeer(t *testing.T, w *world, name string) *peer {
 	t.Helper()
 	p := &peer{w: w, name: name, session: "s-" + name}
 	p.clock.Store(1000)
-	data, refusal := w.ask(messages.RegisterSubject(name), messages.RegisterRequest{Session: p.session, Cluster: cluster, DroneTimeMS: p.clock.Load()})
-	if refusal != nil {
-		t.Fatalf("register: %v", refusal)
-	}
-	p.where = as[messages.RegisterResponse](t, data)
+	p.where = p.register(p.session)
 	if p.where.Stream != messages.StreamActions || p.where.Consumer != name {
 		t.Fatalf("register is answered %+v", p.where)
 	}
@@ -75,15 +71,43 @@ func (p *peer) consume() {
 	})
 }
 
-func (p *peer) heartbeat(renew ...string) messages.HeartbeatResponse {
+// beat is what a heartbeat came to, for the backends that the test names: whose keys were
+// renewed with the session, and which are sealed or not the session's.
+type beat struct {
+	messages.HeartbeatResponse
+	Renewed, Lost []string
+}
+
+func (p *peer) heartbeat(named ...string) (b beat) {
 	p.w.t.Helper()
 	data, refusal := p.w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{
-		Session: p.session, DroneTimeMS: p.clock.Add(1), Ready: true, Renew: renew,
+		Session: p.session, DroneTimeMS: p.clock.Add(1), Ready: true,
 	})
 	if refusal != nil {
 		p.w.t.Fatalf("heartbeat: %v", refusal)
 	}
-	return as[messages.HeartbeatResponse](p.w.t, data)
+	b.HeartbeatResponse = as[messages.HeartbeatResponse](p.w.t, data)
+	for _, id := range named {
+		if slices.Contains(b.Sealed, id) || p.w.count("backend where id = $1 and drone = $2 and session = $3 and status < 70", id, p.name, p.session) == 0 {
+			b.Lost = append(b.Lost, id)
+		} else {
+			b.Renewed = append(b.Renewed, id)
+		}
+	}
+	return b
+}
+
+// register begins a session, or repeats it, with backends that run.
+func (p *peer) register(session string, backends ...string) messages.RegisterResponse {
+	p.w.t.Helper()
+	p.session = session
+	data, refusal := p.w.ask(messages.RegisterSubject(p.name), messages.RegisterRequest{
+		Session: session, MachineID: "m", BootID: "b", Cluster: cluster, DroneTimeMS: p.clock.Add(1), Backends: backends,
+	})
+	if refusal != nil {
+		p.w.t.Fatalf("register: %v", refusal)
+	}
+	return as[messages.RegisterResponse](p.w.t, data)
 }
 
 // tryReport reports states and gives the refusal, if there is one.

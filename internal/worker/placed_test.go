@@ -191,17 +191,8 @@ func TestI1DroneThatComesBackGoesOnWithItsBackends(t *testing.T) {
 	before := w.status(runs.BackendID)
 
 	p.session = "s-again"
-	data, refused := w.ask(messages.RegisterSubject(p.name), messages.RegisterRequest{
-		Session: p.session, Cluster: cluster, DroneTimeMS: p.clock.Add(1), Backends: []string{runs.BackendID, ends.BackendID},
-	})
-	if refused != nil {
-		t.Fatal(refused)
-	}
-	r := as[messages.RegisterResponse](t, data)
-	slices.Sort(r.Renewed)
 	both := []string{runs.BackendID, ends.BackendID}
-	slices.Sort(both)
-	if !slices.Equal(r.Renewed, both) || len(r.Lost) > 0 {
+	if r := p.register(p.session, both...); len(r.Lost) > 0 || len(r.Sealed) > 0 {
 		t.Errorf("registered with %+v", r)
 	}
 	p.consume()

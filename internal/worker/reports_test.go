@@ -144,7 +144,7 @@ func TestI3ActionOfADeadAgentIsTheNextRuns(t *testing.T) {
 	dying.Close()
 	p.session = "s-next"
 	_, refusal := w.ask(messages.RegisterSubject(p.name), messages.RegisterRequest{
-		Session: p.session, Cluster: cluster, DroneTimeMS: p.clock.Add(1), Backends: []string{id},
+		Session: p.session, MachineID: "m", BootID: "b", Cluster: cluster, DroneTimeMS: p.clock.Add(1), Backends: []string{id},
 	})
 	if refusal != nil {
 		t.Fatal(refusal)
@@ -178,7 +178,7 @@ func TestI3ReportThatCrossesItsRegistrationIsTaken(t *testing.T) {
 	testkit.Eventually(t, "the worker asks whether the session is known", func() bool {
 		return w.count("pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like 'select exists (select from drone %'") == 1
 	})
-	for _, sql := range []string{"update drone set session = 's-next'", "update backend set session = 's-next', revision = revision + 1"} {
+	for _, sql := range []string{"update drone set session = 's-next'", "update backend set session = 's-next'"} {
 		_, err = registration.Exec(t.Context(), sql)
 		must(t, err)
 	}
@@ -246,13 +246,13 @@ func TestI6BackendsOfAnEarlierSessionEndAsLost(t *testing.T) {
 	p.report(kept, messages.Ready)
 	p.report(gone, messages.Ready)
 	data, refusal := w.ask(messages.RegisterSubject("dr-a"), messages.RegisterRequest{
-		Session: "s-2", Cluster: cluster, DroneTimeMS: 5, Backends: []string{kept, "stranger"},
+		Session: "s-2", MachineID: "m", BootID: "b", Cluster: cluster, DroneTimeMS: 5, Backends: []string{kept, "stranger"},
 	})
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
 	r := as[messages.RegisterResponse](t, data)
-	if !slices.Equal(r.Renewed, []string{kept}) || !slices.Equal(r.Lost, []string{"stranger"}) || r.Deadlines.HardTerminateAtMS != 5+longTTL.Milliseconds()*5/6 {
+	if len(r.Sealed) > 0 || !slices.Equal(r.Lost, []string{"stranger"}) || r.Deadlines.HardTerminateAtMS != 5+longTTL.Milliseconds()*5/6 {
 		t.Errorf("registered with %+v", r)
 	}
 	wantNumbers(t, w, gone, messages.Scheduled, messages.Ready, messages.Terminated)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 
 	"github.com/jetway-project/jetway/internal/metrics"
@@ -26,15 +25,22 @@ type request struct {
 	subject  string
 	reply    string
 	data     []byte
-	headers  micro.Headers
+	headers  nats.Header
 	arrived  time.Time
 	deadline time.Time
-	endpoint *metrics.Endpoint
+	endpoint *endpoint
+	lane     *lane // whose bound it counts against; nil: none's
 	span     tracing.Span
 }
 
-func newRequest(r micro.Request, endpoint *metrics.Endpoint, now time.Time) (*request, error) {
-	req := &request{subject: r.Subject(), reply: r.Reply(), data: r.Data(), headers: r.Headers(), arrived: now, endpoint: endpoint}
+// requestSize is about what a request holds beside its bytes.
+const requestSize = 512
+
+func newRequest(e *endpoint, msg *nats.Msg, now time.Time) (*request, error) {
+	req := &request{subject: msg.Subject, reply: msg.Reply, data: msg.Data, headers: msg.Header, arrived: now, endpoint: e}
+	if err := messages.CheckPayload(msg.Data); err != nil {
+		return req, err
+	}
 	timeout := defaultTimeout
 	if text := req.headers.Get(messages.HeaderTimeout); text != "" {
 		d, err := time.ParseDuration(text)
@@ -47,35 +53,76 @@ func newRequest(r micro.Request, endpoint *metrics.Endpoint, now time.Time) (*re
 	return req, nil
 }
 
+// size is about how many bytes the request holds.
+func (req *request) size() int64 {
+	size := requestSize + len(req.subject) + len(req.reply) + len(req.data)
+	for name, values := range req.headers {
+		size += len(name)
+		for _, value := range values {
+			size += len(value)
+		}
+	}
+	return int64(size)
+}
+
+// leave ends what the request counts for in its lane.
+func (req *request) leave() {
+	if req.lane != nil {
+		req.lane.bytes.Add(-req.size())
+		req.lane = nil
+	}
+}
+
 // settled counts the request, which is replied to now: before the reply, so that
-// who has it finds it counted.
-func (req *request) settled(kind messages.Kind, err error) {
-	req.endpoint.Done(kind, time.Since(req.arrived))
+// who has it finds it counted. The refusal is nil where it was granted.
+func (req *request) settled(refusal *messages.Error, err error) {
+	req.leave()
+	req.endpoint.done(refusal, time.Since(req.arrived))
 	if !req.span.On() {
 		return
 	}
 	outcome := metrics.OK
-	if kind != "" {
-		outcome = string(kind)
+	if refusal != nil {
+		outcome = string(refusal.Kind)
 	}
 	req.span.Set("jetway.outcome", outcome)
-	if kind.Code() < 500 {
+	if refusal != nil && refusal.Kind.Code() < 500 {
 		err = nil // the asker's doing
 	}
 	req.span.End(err)
 }
 
-// replier answers requests. micro's own Error is not used: it notes the error in
-// the request, which races with the service's statistics once the handler has
-// returned; so the service counts no errors, and the worker counts its own.
+// replier answers requests.
 type replier struct {
 	nc  *nats.Conn
 	log *slog.Logger
+	// overload and unsent are said once a second.
+	overload, unsent tally
 }
 
+func newReplier(nc *nats.Conn, log *slog.Logger) replier {
+	return replier{
+		nc: nc, log: log,
+		overload: tally{log: log, what: "refused requests for want of room"}, unsent: tally{log: log, what: "cannot reply"},
+	}
+}
+
+// close says what has not been said.
+func (r *replier) close() {
+	r.overload.say()
+	r.unsent.say()
+}
+
+// ok answers with a payload. Where that is more than the server takes, the asker is told so: no
+// reply is lost to its size (I7).
 func (r *replier) ok(req *request, payload any) {
-	req.settled("", nil)
-	r.send(req, &nats.Msg{Subject: req.reply, Data: messages.Encode(payload)})
+	data := messages.Encode(payload)
+	if most := r.nc.MaxPayload(); int64(len(data)) > most {
+		r.fail(req, messages.Errorf(messages.Internal, "the answer has %d bytes, and the NATS server takes %d (its max_payload): ask for less, or raise that", len(data), most))
+		return
+	}
+	req.settled(nil, nil)
+	r.send(req, &nats.Msg{Subject: req.reply, Data: data})
 }
 
 // fail answers with an error. What is not a messages.Error is our fault or
@@ -99,8 +146,12 @@ func (r *replier) fail(req *request, err error) {
 	if refusal.Kind == messages.Internal {
 		level = slog.LevelError
 	}
-	req.settled(refusal.Kind, err)
-	r.log.Log(context.Background(), level, "refused a request", "subject", req.subject, "id", refusal.ID, "kind", refusal.Kind, "err", err)
+	req.settled(refusal, err)
+	if refusal.Kind == messages.Overloaded {
+		r.overload.add(req.subject, refusal.ID, refusal)
+	} else {
+		r.log.Log(context.Background(), level, "refused a request", "subject", req.subject, "id", refusal.ID, "kind", refusal.Kind, "err", err)
+	}
 	r.send(req, &nats.Msg{
 		Subject: req.reply,
 		Data:    messages.Encode(refusal),
@@ -116,6 +167,6 @@ func (r *replier) send(req *request, msg *nats.Msg) {
 		return // published, not requested: nobody listens
 	}
 	if err := r.nc.PublishMsg(msg); err != nil {
-		r.log.Warn("cannot reply", "subject", req.subject, "err", err)
+		r.unsent.add(req.subject, "", err)
 	}
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/outbox"
@@ -16,21 +17,47 @@ const causeDrone = "drone-lost"
 // lease, did not start, did not go or are past a limit (I6), and drones that are lost; more says that there
 // were more of them than one look takes. All workers do it, and none does what another has begun.
 func (w *worker) sweep(ctx context.Context) (more bool, err error) {
-	// The drones first: for a lost one's backends no action is written.
-	lost, moreDrones, err := w.store.LostDrones(ctx)
-	w.relay.Enqueue(lost)
-	w.metrics.Swept(causeDrone, len(lost))
-	w.purgeActions(ctx, lost)
+	if err := w.look(ctx); err != nil {
+		return false, err
+	}
+	// The sessions first: what they take with them needs nothing else.
+	expired, err := w.store.Expire(ctx)
+	w.relay.Enqueue(expired.Drones)
+	w.relay.Enqueue(expired.Rows)
+	w.metrics.Swept(causeDrone, len(expired.Drones))
+	w.purgeActions(ctx, expired.Drones)
+	w.noteSwept(ctx, expired.Done)
 	if err != nil {
 		return false, err
 	}
 	swept, err := w.store.Sweep(ctx, w.cfg.StartWithin)
 	w.relay.Enqueue(swept.Rows)
-	for i := range swept.Done {
-		w.metrics.Swept(string(swept.Done[i].Cause), 1)
-		w.logSwept(ctx, &swept.Done[i])
+	w.noteSwept(ctx, swept.Done)
+	return expired.Full || swept.Full, err
+}
+
+// look reads what all workers must agree on, and compares the clocks.
+func (w *worker) look(ctx context.Context) error {
+	before := w.store.Terms()
+	jump, err := w.store.Look(ctx)
+	if err != nil {
+		return err
 	}
-	return moreDrones || swept.Full, err
+	if terms := w.store.Terms(); terms != before {
+		w.log.Warn("leases live longer or shorter from now on", "lease_ttl", terms.TTL, "before", before.TTL)
+	}
+	if jump != 0 {
+		w.log.Error("the database's clock has jumped: nothing is taken over or called lost for as long as a lease lives",
+			"by", jump.Round(time.Millisecond), "for", w.store.Terms().TTL)
+	}
+	return nil
+}
+
+func (w *worker) noteSwept(ctx context.Context, done []store.Due) {
+	for i := range done {
+		w.metrics.Swept(string(done[i].Cause), 1)
+		w.logSwept(ctx, &done[i])
+	}
 }
 
 // purgeActions drops what waits for lost drones in the stream, where it would stay
@@ -56,11 +83,13 @@ func (w *worker) logSwept(ctx context.Context, d *store.Due) {
 		what = "a backend did not end within its grace; it is to be killed"
 	case store.CauseStuck:
 		what = "a backend that was to be killed has not ended; its lease is renewed no more"
-	case store.CauseLimit:
-		level, what = slog.LevelInfo, "a backend is idle or past its lifetime; it is asked to end"
+	case store.CauseLifetime:
+		level, what = slog.LevelInfo, "a backend is past its lifetime; it is asked to end"
+	case store.CauseIdle:
+		level, what = slog.LevelInfo, "nobody has been connected to a backend for too long; it is asked to end"
 	}
 	attrs := []any{"backend_id", d.BackendID, "drone", d.Drone}
-	if d.Reason != "" && d.Cause != store.CauseLimit {
+	if d.Reason != "" && level == slog.LevelWarn {
 		attrs = append(attrs, "reason", d.Reason)
 	}
 	w.log.Log(ctx, level, what, attrs...)

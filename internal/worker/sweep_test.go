@@ -23,8 +23,7 @@ var shortTTL = testkit.Patience / 30
 func elapse(t *testing.T, w *world, drone string, by time.Duration) {
 	t.Helper()
 	for _, sql := range []string{
-		`update drone set heard_at = heard_at - $2::interval, due_at = due_at - $2::interval where name = $1`,
-		`update lease l set expires_at = l.expires_at - $2::interval from backend b where b.id = l.backend_id and b.drone = $1`,
+		`update session set heard_at = heard_at - $2::interval, due_at = due_at - $2::interval, expires_at = expires_at - $2::interval where drone = $1`,
 		pastSQL + ` where drone = $1`,
 	} {
 		_, err := w.db.Exec(t.Context(), sql, drone, by)
@@ -44,10 +43,10 @@ update backend set due_at = due_at - $2::interval, created_at = created_at - $2:
     changed_at = changed_at - $2::interval, asked_at = asked_at - $2::interval,
     lifetime_ends_at = lifetime_ends_at - $2::interval, last_keepalive_at = last_keepalive_at - $2::interval`
 
-// expire ends a lease that is not renewed any more.
+// expire ends a sealed key, which is not renewed any more.
 func expire(t *testing.T, w *world, backend string) {
 	t.Helper()
-	_, err := w.db.Exec(t.Context(), `update lease set expires_at = now() - interval '1 second' where backend_id = $1`, backend)
+	_, err := w.db.Exec(t.Context(), `update lease set sealed_until = now() - interval '1 second' where backend_id = $1`, backend)
 	must(t, err)
 	past(t, w, backend, longTTL)
 }
@@ -252,11 +251,14 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 		t.Errorf("a lost drone is given a backend: %v", refusal)
 	}
 
-	// It comes back in its session: told what it lost, and usable.
-	r := p.heartbeat(ready.BackendID, untaken.BackendID)
-	if slices.Sort(r.Lost); len(r.Renewed) != 0 || len(r.Lost) != 2 {
+	// Its session is over. It comes back in another one: told what it lost, and usable.
+	if _, refusal := w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{Session: p.session, Ready: true}); refusal == nil || refusal.Kind != messages.NotFound {
+		t.Errorf("the heartbeat of a session that is over: %v", refusal)
+	}
+	if r := p.register("s-again", ready.BackendID, untaken.BackendID); len(r.Lost) != 2 {
 		t.Errorf("the drone that came back is told %+v", r)
 	}
+	p.heartbeat()
 	p.consume()
 	next := w.connect(spawnKey("ready"))
 	p.awaitAction(next.BackendID, messages.SpawnID(next.BackendID))

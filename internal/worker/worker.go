@@ -15,7 +15,6 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nats.go/micro"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/lease"
@@ -45,8 +44,8 @@ type Config struct {
 	Queue int
 	// Batch is the most connects settled by one statement. Default 64.
 	Batch int
-	// Replicas of the streams. Default 1.
-	Replicas int
+	// Streams are how large the streams may become and how many servers keep them. Default bus.DefaultStreams.
+	Streams bus.Streams
 	// SweepEvery is about how often it looks for what is due. Default 1 s.
 	SweepEvery time.Duration
 	// StartWithin is how long a backend may take from its scheduling until it is ready
@@ -79,7 +78,7 @@ func (c *Config) Validate() error {
 		v         *int
 		otherwise int
 		name      string
-	}{{&c.Queue, 4096, "queue"}, {&c.Batch, 64, "batch"}, {&c.Replicas, 1, "replicas"}} {
+	}{{&c.Queue, 4096, "queue"}, {&c.Batch, 64, "batch"}} {
 		if *n.v == 0 {
 			*n.v = n.otherwise
 		}
@@ -87,6 +86,7 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s must be positive", n.name)
 		}
 	}
+	c.Streams = c.Streams.OrDefault()
 	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
 	c.StartWithin = cmp.Or(c.StartWithin, 10*time.Minute)
 	c.Retain = cmp.Or(c.Retain, DefaultRetain)
@@ -130,10 +130,14 @@ type worker struct {
 	heir     bool // then: another worker is there
 }
 
-// lanes are the queues, by who must not wait for whom.
-type lanes struct{ connect, drone, route, operator *lane }
+// lanes are the queues, by who must not wait for whom: what keeps a lease or a session
+// alive waits for nothing else, a registration may wait for JetStream, and who ends
+// backends or asks for one does not wait for those who list them.
+type lanes struct{ connect, register, heartbeat, report, route, keepalive, operator, listing *lane }
 
-func (l *lanes) all() []*lane { return []*lane{l.connect, l.drone, l.route, l.operator} }
+func (l *lanes) all() []*lane {
+	return []*lane{l.connect, l.register, l.heartbeat, l.report, l.route, l.keepalive, l.operator, l.listing}
+}
 
 func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 	if err := cfg.Validate(); err != nil {
@@ -159,20 +163,24 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 			Store: st, DefaultCluster: cfg.DefaultCluster, OnTakeover: counts.TookOver, Log: log,
 		}),
 		relay: outbox.NewRelay(outbox.Config{
-			Store: st, Publisher: mending{publisher, missing}, Deadlines: st.Terms().Deadlines, Counter: counts, Tracer: cfg.Tracer, Log: log,
+			Store: st, Publisher: mending{publisher, missing}, Deadlines: func(ms int64) messages.Deadlines { return st.Terms().Deadlines(ms) }, Counter: counts, Tracer: cfg.Tracer, Log: log,
 		}),
-		replies: replier{nc: nc, log: log},
+		replies: newReplier(nc, log),
 	}
 	// Runners wait for Postgres most of the time; two keep it busy while one
 	// reads the next batch.
 	connectRunners := max(2, runtime.GOMAXPROCS(0)/2)
 	w.lanes = lanes{
-		connect:  newLane("connect", cfg.Queue, connectRunners, cfg.Batch, w.connectBatch),
-		drone:    newLane("drone", cfg.Queue, 2, 1, w.each(w.droneRequest)),
-		route:    newLane("route", cfg.Queue, 1, cfg.Batch, w.routeBatch),
-		operator: newLane("operator", cfg.Queue, 2, 1, w.each(w.operatorRequest)),
+		connect:   newLane("connect", cfg.Queue, connectRunners, cfg.Batch, w.connectBatch),
+		register:  newLane("register", cfg.Queue, 2, 1, w.each(w.droneRequest)),
+		heartbeat: newLane("heartbeat", cfg.Queue, 2, 1, w.each(w.droneRequest)),
+		report:    newLane("report", cfg.Queue, 2, 1, w.each(w.droneRequest)),
+		route:     newLane("route", cfg.Queue, 1, cfg.Batch, w.routeBatch),
+		keepalive: newLane("keepalive", cfg.Queue, 1, 1, w.each(w.keepalive)),
+		operator:  newLane("operator", cfg.Queue, 2, 1, w.each(w.operatorRequest)),
+		listing:   newLane("listing", cfg.Queue, 1, 1, w.each(w.listingRequest)),
 	}
-	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLimit} {
+	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLifetime, store.CauseIdle} {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
@@ -211,10 +219,12 @@ func (w *worker) run(ctx context.Context) error {
 	for _, l := range w.lanes.all() {
 		l.start(context.WithoutCancel(ctx))
 	}
-	stopped := make(chan struct{})
-	service, err := w.serve(stopped)
+	closed := w.nc.StatusChanged(nats.CLOSED)
+	defer w.nc.RemoveStatusListener(closed)
+	service, err := w.serve()
 	if err == nil {
 		w.relay.Heal(true)
+		background.Go(func() { w.compare(relayCtx, service.info.ServiceIdentity) })
 		w.phase.Store(answering)
 		w.log.Info("answering requests", "default_cluster", w.cfg.DefaultCluster)
 		if w.cfg.OnReady != nil {
@@ -222,10 +232,8 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-stopped:
-			if err = errors.New("the NATS service has stopped by itself; see the log for the cause"); w.nc.IsClosed() {
-				err = errors.New("the NATS connection was closed")
-			}
+		case <-closed:
+			err = errors.New("the NATS connection was closed")
 		}
 		w.phase.Store(stopping)
 		w.takeNoMore(service)
@@ -235,6 +243,7 @@ func (w *worker) run(ctx context.Context) error {
 	for _, l := range w.lanes.all() {
 		l.finish()
 	}
+	w.replies.close()
 	w.log.Info("stopped")
 	return err
 }
@@ -247,64 +256,48 @@ func (w *worker) prepare(ctx context.Context) error {
 		w.log.Warn("cannot start yet, trying again", "in", d.Round(time.Millisecond), "err", err)
 	}
 	return backoff.RetryNotify(func() error {
-		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		if err := w.store.Migrate(tryCtx); err != nil {
+		asked := w.store.Terms()
+		// A migration takes as long as it takes: cancelled, it would begin anew and never end.
+		if err := w.store.Migrate(ctx); err != nil {
 			if messages.KindOf(err) == messages.Unavailable {
 				return err
 			}
 			return backoff.Permanent(err)
 		}
-		return bus.EnsureStreams(tryCtx, w.js, w.cfg.Replicas)
+		if terms := w.store.Terms(); terms != asked {
+			w.log.Warn("the leases of this database live longer or shorter than this worker was told: it goes by the database, which the command lease-ttl changes",
+				"lease_ttl", terms.TTL, "told", asked.TTL)
+		}
+		tryCtx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		return bus.EnsureStreams(tryCtx, w.js, w.cfg.Streams)
 	}, backoff.WithContext(wait, ctx), notify)
 }
 
-// serviceName is what nats micro calls it.
-const serviceName = "jetway"
-
 // serve announces the service and its endpoints.
-func (w *worker) serve(stopped chan<- struct{}) (micro.Service, error) {
-	var once sync.Once
-	service, err := micro.AddService(w.nc, micro.Config{
-		Name:        serviceName,
-		Version:     semantic(w.cfg.Version),
-		Description: "Session backends: give a key, get the URL of the one process that owns it",
-		Metadata:    map[string]string{"worker": w.cfg.Name, "version": w.cfg.Version},
-		DoneHandler: func(micro.Service) { once.Do(func() { close(stopped) }) },
-		ErrorHandler: func(_ micro.Service, e *micro.NATSError) {
-			w.log.Error("the NATS service reports", "subject", e.Subject, "err", e.Description)
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("announce the service: %w", err)
-	}
-	for _, e := range []struct {
-		name, subject string
-		lane          *lane
-	}{
-		{"connect", messages.SubjectConnect, w.lanes.connect},
-		{"terminate", messages.SubjectTerminate, w.lanes.operator},
-		{"revoke", messages.SubjectRevoke, w.lanes.operator},
-		{"drain", messages.SubjectDrain, w.lanes.operator},
-		{"undrain", messages.SubjectUndrain, w.lanes.operator},
-		{"status", messages.SubjectStatus, w.lanes.operator},
-		{"backends", messages.SubjectBackends, w.lanes.operator},
-		{"drones", messages.SubjectDrones, w.lanes.operator},
-		{"register", messages.SubjectAnyRegister, w.lanes.drone},
-		{"heartbeat", messages.SubjectAnyHeartbeat, w.lanes.drone},
-		{"report", messages.SubjectAnyReport, w.lanes.drone},
-		{"route", messages.SubjectAnyRoute, w.lanes.route},
-		{"keepalive", messages.SubjectAnyKeepalive, w.lanes.operator},
+func (w *worker) serve() (*service, error) {
+	s := newService(w.nc, w.cfg.Version, w.metadata())
+	for _, e := range []*endpoint{
+		{name: "connect", subject: messages.SubjectConnect, lane: w.lanes.connect},
+		{name: "terminate", subject: messages.SubjectTerminate, lane: w.lanes.operator},
+		{name: "revoke", subject: messages.SubjectRevoke, lane: w.lanes.operator},
+		{name: "drain", subject: messages.SubjectDrain, lane: w.lanes.operator},
+		{name: "undrain", subject: messages.SubjectUndrain, lane: w.lanes.operator},
+		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
+		{name: "backends", subject: messages.SubjectBackends, lane: w.lanes.listing},
+		{name: "drones", subject: messages.SubjectDrones, lane: w.lanes.listing},
+		{name: "register", subject: messages.SubjectAnyRegister, lane: w.lanes.register},
+		{name: "report", subject: messages.SubjectAnyReport, lane: w.lanes.report},
+		{name: "heartbeat", subject: messages.SubjectAnyHeartbeat, lane: w.lanes.heartbeat},
+		{name: "route", subject: messages.SubjectAnyRoute, lane: w.lanes.route},
+		{name: "keepalive", subject: messages.SubjectAnyKeepalive, lane: w.lanes.keepalive},
 	} {
-		err := service.AddEndpoint(e.name, w.intake(e.name, e.lane),
-			micro.WithEndpointSubject(e.subject),
-			// Far above what the lane takes: a slow consumer would stop the service.
-			micro.WithEndpointPendingLimits(1<<20, 1<<30))
-		if err != nil {
-			return service, fmt.Errorf("announce %s: %w", e.name, err)
+		e.metrics = w.metrics.Endpoint(e.name)
+		if err := s.listen(e, func(msg *nats.Msg) { w.intake(e, msg) }); err != nil {
+			return s, err
 		}
 	}
-	return service, w.nc.FlushTimeout(5 * time.Second)
+	return s, s.announce()
 }
 
 var semver = regexp.MustCompile(`^v?(\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)$`)

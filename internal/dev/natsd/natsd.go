@@ -57,8 +57,11 @@ func Start(cfg Config) (*Server, error) {
 		Port:       cfg.Port,
 		JetStream:  true,
 		StoreDir:   cfg.StoreDir,
-		NoSigs:     true,
-		NoLog:      false,
+		// As in deploy/nats: who is frozen is not asked for long.
+		PingInterval: 10 * time.Second,
+		MaxPingsOut:  2,
+		NoSigs:       true,
+		NoLog:        false,
 	}
 	// The server itself would only log it.
 	if err := checkFree(cfg.Host, cfg.Port); err != nil {

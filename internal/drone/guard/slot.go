@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strings"
+
+	"github.com/jetway-project/jetway/internal/boottime"
 )
 
 // The ledger is a row of slots of slotSize bytes. The first is the header, each of the
@@ -88,6 +91,12 @@ func decode(slot []byte) (lease Lease, used bool, err error) {
 
 // header says whose the ledger is, and of which boot.
 type header struct{ drone, boot string }
+
+// bootID is that of this boot, as the ledger has it: without dashes.
+func bootID() (string, error) {
+	id, err := boottime.BootID()
+	return strings.ReplaceAll(id, "-", ""), err
+}
 
 func (h header) encode(slot []byte) error {
 	if len(h.drone) > textSize || len(h.boot) > bootSize {

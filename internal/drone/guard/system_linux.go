@@ -2,23 +2,12 @@ package guard
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/procs"
 )
-
-// bootID is different in every boot.
-func bootID() (string, error) {
-	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read the boot's id: %w", err)
-	}
-	return strings.ReplaceAll(strings.TrimSpace(string(raw)), "-", ""), nil
-}
 
 // startOf is when a process started; ok is false when there is none.
 func startOf(pid int) (start uint64, ok bool, err error) {

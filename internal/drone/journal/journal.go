@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"sync"
 	"time"
@@ -47,9 +46,6 @@ type State struct {
 
 // Mark is a place in the order of what was noted. The zero Mark is before all of it.
 type Mark uint64
-
-// Never is a mark that is never committed.
-const Never Mark = math.MaxUint64
 
 // Change is what is noted at once, of one backend.
 type Change struct {

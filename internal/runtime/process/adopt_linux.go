@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
@@ -32,15 +34,20 @@ func (r *Runtime) open() (runtime.Runtime, error) {
 // openState sets the ports of processes that run aside, until they are adopted, and
 // removes what those that have ended have left.
 func (r *Runtime) openState() error {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
+	var err error
+	if r.boot, err = boottime.BootID(); err != nil {
 		return err
 	}
-	r.boot = strings.TrimSpace(string(boot))
 	if err := os.MkdirAll(r.config.StateDir, 0o700); err != nil {
 		return err
 	}
-	r.census.drone = r.config.Drone
+	var dir unix.Stat_t
+	if err := unix.Stat(r.config.StateDir, &dir); err != nil {
+		return err
+	}
+	// It stays the same while anything can run that was started with it: for this boot.
+	r.state = fmt.Sprintf("%d:%d", dir.Dev, dir.Ino)
+	r.census.drone, r.census.state = r.config.Drone, r.state
 	running, err := r.census.take()
 	if err != nil {
 		return err

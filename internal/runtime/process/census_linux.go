@@ -21,7 +21,7 @@ type found struct {
 // every process of the machine takes some tens of µs each, so those who ask at the same time
 // share one look: the end of a thousand backends costs a few.
 type census struct {
-	drone string
+	drone, state string
 
 	looking sync.Mutex // held during a look
 
@@ -59,7 +59,10 @@ func (c *census) take() (map[string]found, error) {
 	return l.found, l.err
 }
 
-func (c *census) is(env procs.Env) bool { return env.Has(runtime.EnvDrone, c.drone) }
+// is says that a process is this drone's, and not of another one with its name.
+func (c *census) is(env procs.Env) bool {
+	return env.Has(runtime.EnvDrone, c.drone) && env.Has(runtime.EnvState, c.state)
+}
 
 func (l *look) add(process procs.ID, env procs.Env) {
 	id, ok := env.Get(runtime.EnvBackendID)

@@ -31,7 +31,7 @@ type Config struct {
 	// Without it they end with the runtime, and with the agent.
 	StateDir string
 	// Drone is the name by which processes of this drone are known among others of the
-	// machine. It is needed with StateDir.
+	// machine, together with StateDir, with which it is needed.
 	Drone string
 	// PortRest is how long a port is not given out again after its instance has
 	// ended; by default a minute.

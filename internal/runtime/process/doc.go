@@ -17,7 +17,8 @@
 //     privileges, with which it could not be killed.
 //   - With Config.StateDir, on Linux, processes outlive the agent: nothing happens to
 //     them when it dies, stops, or closes the Runtime, and the next run of the agent
-//     adopts them, by their handle or by the labels in their environment. Whoever sets it
+//     adopts them, by their handle or by the labels in their environment: the drone's name
+//     and the number of StateDir, so that a drone of the same name is another one. Whoever sets it
 //     sees to it that they end at their hard deadlines while no agent runs (I1; package
 //     guard). What is signalled is the process that was started, never one that got its
 //     number later. Children that left the group (setsid) are found by the labels, which

@@ -23,6 +23,8 @@ type Runtime struct {
 	config Config
 	ports  *ports
 	forker *forker
+	// state is the number of Config.StateDir, where processes are known by it.
+	state  string
 	groups groups
 	system
 
@@ -222,6 +224,9 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, port int) []str
 	maps.Copy(env, spec.Env)
 	if r.config.Drone != "" {
 		env[runtime.EnvDrone] = r.config.Drone
+	}
+	if r.state != "" {
+		env[runtime.EnvState] = r.state
 	}
 	env["PORT"] = strconv.Itoa(port)
 	list := make([]string, 0, len(env))

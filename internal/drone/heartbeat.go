@@ -1,0 +1,170 @@
+package drone
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/messages"
+)
+
+const (
+	// kickRest lies between two heartbeats at least, changeRest between one and the
+	// next of those that only say how many backends there are.
+	kickRest   = 50 * time.Millisecond
+	changeRest = time.Second
+	// maxStep is by how many backends the number that the workers know may be wrong.
+	maxStep = 16
+)
+
+// errUnregistered says that no worker has answered a registration of the session.
+var errUnregistered = errors.New("no worker has registered this session yet")
+
+// lease is until when backends may live, in the drone's time. All that a session holds
+// share one, which a renewal puts off for all of them at once; what is sealed, and what no
+// registration of this session has named yet, has the one that it had before.
+type lease struct{ softAtMS, hardAtMS int64 }
+
+// renew puts deadlines off. They count from a drone time stated before the lease was
+// written, and never go back (I1).
+func (l *lease) renew(d messages.Deadlines) {
+	l.softAtMS = max(l.softAtMS, d.SoftTerminateAtMS)
+	l.hardAtMS = max(l.hardAtMS, d.HardTerminateAtMS)
+}
+
+func (l *lease) dueMS() int64 { return min(l.softAtMS, l.hardAtMS) }
+
+// keepLease heartbeats until ctx ends, on its own schedule, whatever becomes of
+// registrations meanwhile.
+func (a *agent) keepLease(ctx context.Context) {
+	var sent time.Time
+	due, announced := time.Now(), false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(250*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	for {
+		timer.Reset(time.Until(due))
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.kick:
+			due = earlier(due, sent.Add(kickRest))
+			continue
+		case <-a.changed:
+			due = earlier(due, sent.Add(changeRest))
+			continue
+		case <-timer.C:
+		}
+		sent = time.Now()
+		ready, err := a.heartbeat(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, nats.ErrConnectionClosed):
+			a.fail(err)
+			return
+		case err == nil, errors.Is(err, errUnregistered): // which kicks when it is answered
+			pause.Reset()
+			due = time.Now().Add(a.interval())
+		default:
+			wait := min(pause.NextBackOff(), a.interval())
+			a.log.WarnContext(ctx, "cannot renew the lease, trying again", "in", wait.Round(time.Millisecond), "err", err)
+			due = time.Now().Add(wait)
+		}
+		if ready && !announced {
+			announced = true
+			a.cfg.OnReady()
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// heartbeat says that the drone lives, and renews the session's lease: one message,
+// whatever is held. ready is what a worker has heard of taking spawns.
+func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
+	select { // one after the other, so that what is said last holds
+	case a.beating <- struct{}{}:
+		defer func() { <-a.beating }()
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+	able := a.able()
+	a.mu.Lock()
+	if !a.known.Load() {
+		a.mu.Unlock()
+		return false, errUnregistered
+	}
+	id, load := a.session.id, a.loadLocked()
+	a.stated = load.Backends
+	ready = a.session.consuming && !a.stopping && able
+	arrived := len(a.session.unsure)
+	a.mu.Unlock()
+
+	request, cancel := context.WithTimeout(ctx, a.patience())
+	defer cancel()
+	// The drone's time is read before it is sent, so that what the workers count from it
+	// comes too early rather than too late (I1).
+	resp, err := bus.Request[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
+		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, Load: load,
+	})
+	if messages.KindOf(err) == messages.NotFound {
+		a.needSession(id)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	a.mu.Lock()
+	if a.session.id != id { // it was found to be over meanwhile
+		a.mu.Unlock()
+		return false, nil
+	}
+	a.settleLocked(resp.Renewal, nil)
+	a.sureLocked(arrived)
+	if a.session.beats++; resp.Compare || a.session.beats >= compareEvery {
+		a.registerAgainLocked()
+	}
+	a.mu.Unlock()
+	a.renewLeases(ctx)
+	return ready, nil
+}
+
+// settleLocked does what a renewal says. Its deadlines count from the time stated in the
+// very request that it answers, and are those of all that the session holds: of what it
+// held before, and of what a registration of it has just named. What is sealed keeps the
+// deadlines that it had, and is not started any more if it was not.
+func (a *agent) settleLocked(r messages.Renewal, named []string) {
+	for _, id := range r.Sealed {
+		if h := a.backends[id]; h != nil {
+			h.seal()
+		} else {
+			a.rememberLocked(id)
+		}
+	}
+	a.session.lease.renew(r.Deadlines)
+	for _, id := range named {
+		if h := a.backends[id]; h != nil && !h.sealed {
+			h.lease = a.session.lease
+		}
+	}
+}
+
+// seal has a backend keep the deadlines that it has now.
+func (h *held) seal() {
+	if !h.sealed {
+		own := *h.lease
+		h.lease, h.sealed = &own, true
+	}
+}

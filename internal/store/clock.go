@@ -1,0 +1,103 @@
+package store
+
+import (
+	"sync"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/mutant"
+)
+
+// wallClock compares the database's clock with this machine's, which never steps. The
+// database's clock alone decides what has expired; but when it steps forward, as NTP makes
+// it after a pause, it would decide so of all at once, while their processes run (I1). So
+// each statement that judges is told past which time it must not: [wallClock.trusted].
+//
+// After a jump nothing counts as expired for as long as a lease lives, in which every
+// drone that is there renews.
+type wallClock struct {
+	now func() time.Duration // since boot
+
+	mu    sync.Mutex
+	ttl   time.Duration
+	looks []look // of the last ttl, the oldest first
+	quiet time.Duration
+}
+
+// look is what both clocks said at one time.
+type look struct {
+	here time.Duration
+	then time.Time
+}
+
+func newWallClock(ttl time.Duration) *wallClock { return &wallClock{now: boottime.Now, ttl: ttl} }
+
+// margin is how far the clocks may come apart while a lease lives: half of what lies between
+// a drone's hard deadline and its lease's end.
+func (c *wallClock) margin() time.Duration { return c.ttl / 12 }
+
+// take notes what the database's clock said while this machine's went from before to
+// after. It gives by how much the database's has jumped, or 0.
+func (c *wallClock) take(before, after time.Duration, then time.Time) (jump time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if after-before > c.margin()/2 {
+		return 0 // it says too little
+	}
+	newest := look{before, then}
+	for len(c.looks) > 1 && newest.here-c.looks[1].here >= c.ttl {
+		c.looks = c.looks[1:]
+	}
+	if len(c.looks) == 0 {
+		c.looks = []look{newest}
+		return 0
+	}
+	oldest := c.looks[0]
+	jump = newest.then.Sub(oldest.then) - (newest.here - oldest.here)
+	if jump.Abs() > c.margin() {
+		c.looks, c.quiet = []look{newest}, after+c.ttl
+		return jump
+	}
+	if last := c.looks[len(c.looks)-1]; newest.here-last.here >= c.margin() {
+		c.looks = append(c.looks, newest)
+	}
+	return 0
+}
+
+// trusted gives the time of the database up to which it may judge now what has expired. The
+// zero time, before all others, lets nothing count as expired: nobody has looked at the clock
+// yet, or it has jumped.
+func (c *wallClock) trusted() time.Time {
+	if mutant.On(mutant.ClockBelieved) {
+		return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if len(c.looks) == 0 || now < c.quiet {
+		return time.Time{}
+	}
+	oldest := c.looks[0]
+	return oldest.then.Add(now - oldest.here + c.margin())
+}
+
+// looked says whether anybody has looked at the clock.
+func (c *wallClock) looked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.looks) > 0
+}
+
+// distrust has nothing count as expired for as long as a lease lives.
+func (c *wallClock) distrust() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = c.now() + c.ttl
+}
+
+// set changes how long leases live.
+func (c *wallClock) set(ttl time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ttl = ttl
+}

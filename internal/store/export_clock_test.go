@@ -1,0 +1,31 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// ClockJumped has the clock of the database have jumped since it was looked at.
+func (s *Store) ClockJumped(by time.Duration) {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	for i := range s.clock.looks {
+		s.clock.looks[i].then = s.clock.looks[i].then.Add(-by)
+	}
+}
+
+// ClockSettled is when a lease's time has passed since a jump.
+func (s *Store) ClockSettled() {
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	s.clock.quiet = 0
+}
+
+// Seal has backends renewed no more, as those that were to be killed and have not gone.
+func (s *Store) Seal(ctx context.Context, ids ...string) error {
+	due := make([]Due, len(ids))
+	for i, id := range ids {
+		due[i] = Due{BackendID: id, Cause: CauseStuck}
+	}
+	return s.seal(ctx, due)
+}

@@ -1,0 +1,217 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/mutant"
+	"github.com/jetway-project/jetway/internal/outbox"
+	"github.com/jetway-project/jetway/messages"
+)
+
+var (
+	heartbeatSQL    = statement("heartbeat")
+	sealedSQL       = statement("sealed")
+	sessionsSQL     = statement("sessions")
+	registerSQL     = statement("register")
+	beginSessionSQL = statement("begin_session")
+	adoptSQL        = statement("adopt")
+	heldSQL         = statement("held")
+	orphansSQL      = statement("orphans")
+)
+
+// oneRegistersSQL has the registrations of one drone take turns: before its first there is
+// no row to lock.
+const oneRegistersSQL = `select pg_advisory_xact_lock(hashtextextended('drone ' || $1, 0))`
+
+// sealSessionsSQL keeps sessions from being renewed any more. Their keys are held until the
+// leases end.
+const sealSessionsSQL = `update session set sealed_at = now() where drone = $1 and id = any($2::text[])`
+
+const droneEventSQL = `
+insert into outbox (id, kind, backend_id, drone, body)
+values (nextval('outbox_id'), 'drone', $1, $1, $2)
+returning id, created_at`
+
+// untakenSQL has what the drone has not taken published again.
+const untakenSQL = `
+update outbox set due_at = now() where drone = $1 and until_status is not null`
+
+const (
+	// defaultGrace is that of drones which do not state theirs (design, section 7).
+	defaultGrace = 10 * time.Second
+	// underWay is longer than any request may take. What has changed within it, a drone
+	// may not have known when it said what it holds.
+	underWay = time.Minute
+)
+
+// Registered is what a registration gives.
+type Registered struct {
+	// Lost are the named backends that are not the session's; Sealed those of the session that
+	// are not renewed.
+	Lost, Sealed []string
+	// Orphans are what is to become of backends that the drone does not run any more, for Transition.
+	Orphans []Change
+	// Event is to be published.
+	Event outbox.Row
+	// Terms are those by which the lease was renewed.
+	Terms lease.Terms
+}
+
+// Register begins (or, in the same session, repeats) a session of a drone: its lease is
+// renewed, and what it holds is compared with what it names. Another machine than the one
+// that had the name, or the same one after it was started anew, is refused with
+// messages.DroneHeld while the other is heard; after that, it gets the name, and what the
+// other may still run keeps its keys until the other's lease ends (I1).
+func (s *Store) Register(ctx context.Context, drone string, r *messages.RegisterRequest) (done Registered, err error) {
+	body := string(messages.Encode(messages.DroneEvent{
+		Type: messages.TypeDroneRegistered, ID: drone + "." + r.Session, Drone: drone,
+		Session: r.Session, Cluster: r.Cluster, Pool: r.Pool,
+	}))
+	terms := s.Terms()
+	named := append([]string{}, r.Backends...) // an array, also where there are none
+	err = again(ctx, func() error {
+		done = Registered{Event: outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone, Body: []byte(body)}, Terms: terms}
+		var sessions []foundSession
+		read := func(b *pgx.Batch) {
+			b.Queue(oneRegistersSQL, drone)
+			b.Queue(sessionsSQL, drone, terms.FreshWithin().Seconds(), s.clock.trusted()).Query(collectInto(&sessions, scanSession))
+		}
+		return s.transact(ctx, read, func(_ context.Context, _ *pgx.Conn, b *pgx.Batch) error {
+			before, same, sealed, err := predecessors(drone, r, sessions)
+			if err != nil {
+				return err
+			}
+			b.Queue(beginSessionSQL, drone, r.Session, r.MachineID, r.BootID, r.DroneTimeMS, terms.TTL.Seconds())
+			b.Queue(sealSessionsSQL, drone, sealed)
+			b.Queue(adoptSQL, drone, r.Session, named, before)
+			b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends,
+				cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), r.MaxMemoryBytes, r.MaxCPUMillis)
+			var held []string
+			b.Queue(heldSQL, drone, r.Session, named).Query(func(rows pgx.Rows) error {
+				err := collectInto(&held, pgx.RowTo[string])(rows)
+				done.Lost = without(named, held)
+				return err
+			})
+			b.Queue(sealedSQL, drone, r.Session).Query(collectInto(&done.Sealed, pgx.RowTo[string]))
+			b.Queue(orphansSQL, drone, named, same, r.Session, underWay.Seconds()).
+				Query(collectInto(&done.Orphans, func(row pgx.CollectableRow) (Change, error) {
+					c := Change{Event: lifecycle.Forgotten{}, Of: &Holder{Drone: drone}}
+					err := row.Scan(&c.BackendID, &c.Of.Session)
+					return c, err
+				}))
+			b.Queue(untakenSQL, drone)
+			b.Queue(droneEventSQL, drone, body).QueryRow(func(row pgx.Row) error { return row.Scan(&done.Event.ID, &done.Event.At) })
+			return nil
+		})
+	})
+	return done, wrap("register a drone", err)
+}
+
+// foundSession is a session of a drone that registers.
+type foundSession struct {
+	id, machine, boot      string
+	sealed, expired, heard bool
+	heardAgo, endsIn       float64 // seconds
+}
+
+func scanSession(row pgx.CollectableRow) (f foundSession, err error) {
+	err = row.Scan(&f.id, &f.machine, &f.boot, &f.sealed, &f.expired, &f.heard, &f.heardAgo, &f.endsIn)
+	return f, err
+}
+
+// predecessors decides which of a drone's sessions a registration may take backends over
+// from, before; which are the machine's own, of which it knows what still runs; and which are renewed no more. Only the same machine, not started anew since,
+// can say of what ran there that it does not run any more: a clone has another boot id.
+func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSession) (before, own, sealed []string, err error) {
+	before, own, sealed = []string{}, []string{}, []string{}
+	for _, f := range sessions {
+		same := f.machine == r.MachineID && f.boot == r.BootID || mutant.On(mutant.FreeForeign)
+		if same && f.id != r.Session {
+			own = append(own, f.id)
+		}
+		switch {
+		case f.id == r.Session && (f.sealed || f.expired || !same):
+			return nil, nil, nil, messages.Errorf(messages.NotFound, "session %s of drone %s is over; register with a new one", f.id, drone)
+		case f.id == r.Session || f.sealed:
+		case same && !f.expired:
+			before, sealed = append(before, f.id), append(sealed, f.id)
+		case f.heard && !f.expired:
+			return nil, nil, nil, messages.Errorf(messages.DroneHeld,
+				"the name %s is that of machine %s (boot %s), which was heard %.0f s ago; this is machine %s (boot %s): give it another name, or stop the other one and wait until it is no longer heard",
+				drone, f.machine, f.boot, f.heardAgo, r.MachineID, r.BootID)
+		default:
+			sealed = append(sealed, f.id)
+		}
+	}
+	return before, own, sealed, nil
+}
+
+// without gives those of all that are not in some.
+func without(all, some []string) (rest []string) {
+	known := make(map[string]bool, len(some))
+	for _, id := range some {
+		known[id] = true
+	}
+	for _, id := range all {
+		if !known[id] {
+			rest = append(rest, id)
+		}
+	}
+	return rest
+}
+
+// Heard is what a heartbeat gives.
+type Heard struct {
+	Draining bool
+	// Known says that the session is the drone's and lives; otherwise nothing was done.
+	Known bool
+	// Compare says that the database is another one than when what the session holds was last
+	// compared, and may not know all of it.
+	Compare bool
+	// Sealed are the session's backends that are not renewed.
+	Sealed []string
+	// Terms are those by which the lease was renewed.
+	Terms lease.Terms
+}
+
+// Heartbeat notes that a drone lives and renews its session's lease: one row in one round
+// trip, whatever the session holds.
+func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.HeartbeatRequest) (heard Heard, err error) {
+	terms := s.Terms()
+	err = again(ctx, func() error {
+		heard = Heard{Known: true, Terms: terms}
+		b := &pgx.Batch{} // one transaction
+		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, r.Load.Backends, r.Load.MemoryBytes, r.Load.CPUMillis,
+			terms.TTL.Seconds(), s.clock.trusted()).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&heard.Draining, &heard.Compare)
+			if errors.Is(err, pgx.ErrNoRows) {
+				heard.Known = false
+				return nil
+			}
+			return err
+		})
+		b.Queue(sealedSQL, drone, r.Session).Query(collectInto(&heard.Sealed, pgx.RowTo[string]))
+		return s.pool.SendBatch(ctx, b).Close()
+	})
+	return heard, wrap("renew a session's lease", err)
+}
+
+// HasSession says whether the session is the drone's.
+func (s *Store) HasSession(ctx context.Context, drone, session string) (ok bool, err error) {
+	err = s.pool.QueryRow(ctx, "select exists (select from drone where name = $1 and session = $2)", drone, session).Scan(&ok)
+	return ok, wrap("look up a session", err)
+}
+
+func collectInto[T any](list *[]T, scan pgx.RowToFunc[T]) func(pgx.Rows) error {
+	return func(rows pgx.Rows) (err error) {
+		*list, err = pgx.CollectRows(rows, scan)
+		return err
+	}
+}

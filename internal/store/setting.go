@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/lease"
+)
+
+// firstSettingSQL sets how long leases live where nothing is set yet.
+const firstSettingSQL = `insert into setting (lease_ttl_ms) values ($1) on conflict do nothing`
+
+// setLeaseTTLSQL changes it. That is safe at any moment: each renewal tells its drone the
+// deadlines of the very time to live that it wrote, and moves no lease's end back.
+const setLeaseTTLSQL = `
+insert into setting (lease_ttl_ms) values ($1)
+on conflict (only_row) do update set lease_ttl_ms = excluded.lease_ttl_ms`
+
+const lookSQL = `select now(), lease_ttl_ms from setting`
+
+// overdueSQL says whether a lease has expired and nobody has seen to it, which workers that
+// were there would have done at once.
+const overdueSQL = `
+select exists (
+    select from session s
+    where s.sealed_at is null and s.due_at <= now() and s.due_at > '-infinity' and s.expires_at <= now()
+)`
+
+// Look reads the settings and the database's clock, which workers do every second. It gives by
+// how much that clock has jumped since the last looks, or 0: after a jump nothing is taken over
+// or called lost for as long as a lease lives (I1).
+func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
+	var now time.Time
+	var ttl int64
+	before := s.clock.now()
+	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl); err != nil {
+		return 0, wrap("read the settings", err)
+	}
+	after := s.clock.now()
+	terms := lease.Terms{TTL: time.Duration(ttl) * time.Millisecond}
+	s.terms.Store(&terms)
+	s.clock.set(terms.TTL)
+	if err := s.firstLook(ctx); err != nil {
+		return 0, wrap("look for leases that have expired", err)
+	}
+	return s.clock.take(before, after, now), nil
+}
+
+// firstLook sees to it that a worker that has just started calls nothing lost which has expired
+// before: perhaps the clock jumped, or the database is a restored one, which knows no
+// renewals since. Drones that are there renew within the time for which it waits (I1).
+func (s *Store) firstLook(ctx context.Context) error {
+	if s.clock.looked() {
+		return nil
+	}
+	var overdue bool
+	if err := s.pool.QueryRow(ctx, overdueSQL).Scan(&overdue); err != nil {
+		return err
+	}
+	if overdue {
+		s.clock.distrust()
+	}
+	return nil
+}
+
+// SetLeaseTTL changes how long leases live, for all workers. They take it within seconds.
+func (s *Store) SetLeaseTTL(ctx context.Context, terms lease.Terms) error {
+	if err := terms.Validate(); err != nil {
+		return err
+	}
+	_, err := s.pool.Exec(ctx, setLeaseTTLSQL, terms.TTL.Milliseconds())
+	return wrap("set the time to live of leases", err)
+}

@@ -1,0 +1,5 @@
+-- Leaves of spawns that nobody may take any more, of backends $1, the state that they stand for, which perhaps nobody has
+-- published yet (I5).
+update outbox o set kind = 'state', until_status = null, body = ''
+where o.backend_id = any($1::text[]) and o.kind = 'spawn'
+returning o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status, o.body, 0::int8, o.drone_time_ms, o.traceparent, o.created_at

@@ -1,0 +1,55 @@
+package worker_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+)
+
+// I7: while the database's address leads to a standby, a worker is not ready and says why; when the standby
+// is promoted, it goes on there.
+func TestI7FailoverUnderLoad(t *testing.T) {
+	t.Parallel()
+	primary := testkit.OwnCluster(t)
+	standby := testkit.Standby(t, primary)
+	w := newWorldOf(t, testkit.NATS(t).URL(), primary.DSN())
+	address := testkit.NewFaultProxy(t, primary.TCPAddr())
+	host, port, err := net.SplitHostPort(address.Addr())
+	must(t, err)
+	s, change := show(t)
+	startWorker(t, w, "wo-a", options{dsn: fmt.Sprintf("%s host=%s port=%s sslmode=disable", primary.DSN(), host, port), change: change})
+	d := startDrone(t, w, "dr-a", w.url)
+	s.awaitReady(http.StatusOK, "ready")
+	l := startLoad(t, w, 4)
+	granted := func(when string) {
+		t.Helper()
+		before := l.granted.Load()
+		testkit.Eventually(t, when+": connects are granted", func() bool { return l.granted.Load() > before+50 })
+	}
+	granted("at first")
+	running := len(d.rt.Live())
+	refused := l.refused.Load()
+	address.Lead(standby.TCPAddr())
+	address.Cut()
+	address.Heal()
+	s.awaitReady(http.StatusServiceUnavailable, "not ready: Postgres: the database takes no writes")
+	testkit.Eventually(t, "connects are refused at once", func() bool { return l.refused.Load() > refused+500 })
+	must(t, primary.Stop(t.Context()))
+	conn, err := pgx.Connect(testkit.Context(t), standby.DSN())
+	must(t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(testkit.Context(t), "select pg_promote(true, 120)")
+	must(t, err)
+	s.awaitReady(http.StatusOK, "ready")
+	granted("after the failover")
+	if n := len(d.rt.Live()); n < running {
+		t.Errorf("of %d backends, %d run", running, n)
+	}
+	l.stop()
+}

@@ -1,0 +1,79 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// However many requests are refused for want of room, the log says so once a second, with their number.
+func TestI8OverloadIsLoggedOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		o := tally{what: "refused", log: slog.New(slog.NewTextHandler(&text, nil))}
+		refuse := func(n int) {
+			for range n {
+				o.add("jetway.ctl.connect", "x", &messages.Error{Kind: messages.Overloaded, Message: "full"})
+			}
+		}
+		for range 50 {
+			refuse(100)
+			<-time.After(100 * time.Millisecond)
+		}
+		synctest.Wait()
+		if lines := strings.Count(text.String(), "\n"); lines < 4 || lines > 5 || !strings.Contains(text.String(), "requests=1000") {
+			t.Errorf("5000 requests in 5 s are logged as\n%s", text.String())
+		}
+		o.say()
+		text.Reset()
+		refuse(7)
+		o.say() // the worker ends
+		if !strings.Contains(text.String(), "requests=7") {
+			t.Errorf("the last are logged as %s", text.String())
+		}
+		o.say()
+		<-time.After(time.Hour)
+		if strings.Count(text.String(), "\n") != 1 {
+			t.Errorf("the last are logged as\n%s", text.String())
+		}
+	})
+}
+
+// What waits is bounded by its bytes as well as by its number, until it is replied to, and the parts come to the one bound.
+func TestI8ALaneRefusesMoreThanItsBytes(t *testing.T) {
+	t.Parallel()
+	l := newLane("test", 1<<16, 1, 1, func(context.Context, []*request) {})
+	data := make([]byte, 300<<10)
+	var taken []*request
+	for {
+		r := &request{data: data, arrived: time.Now()}
+		if err := l.offer(r); err != nil {
+			if messages.KindOf(err) != messages.Overloaded {
+				t.Errorf("it is refused with %v", err)
+			}
+			r.leave()
+			break
+		}
+		taken = append(taken, r)
+	}
+	if held := int64(len(taken)) * taken[0].size(); held > laneBytes || held < laneBytes-taken[0].size() || l.bytes.Load() != held {
+		t.Errorf("%d requests of %d bytes wait, which count as %d, in a lane for %d", len(taken), taken[0].size(), l.bytes.Load(), laneBytes)
+	}
+	for _, r := range taken {
+		r.leave()
+		r.leave() // once is enough
+	}
+	if l.bytes.Load() != 0 {
+		t.Errorf("an empty lane holds %d bytes", l.bytes.Load())
+	}
+	if lanes := len((&lanes{}).all()); lanes*laneBytes+13*pendingBytes > waitingBytes {
+		t.Errorf("%d lanes of %d bytes, and 13 endpoints of %d, are more than %d", lanes, laneBytes, pendingBytes, waitingBytes)
+	}
+}

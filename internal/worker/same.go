@@ -1,0 +1,65 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+)
+
+// othersTimeout bounds how long a worker that starts waits for the word of others.
+const othersTimeout = 2 * time.Second
+
+// Of what a worker says of itself on the bus, what is its own.
+var own = map[string]bool{"worker": true, "version": true}
+
+// metadata is what the worker says of itself on the bus: its own, and what workers have to agree in.
+func (w *worker) metadata() map[string]string {
+	streams := w.cfg.Streams
+	return map[string]string{
+		"worker": w.cfg.Name, "version": w.cfg.Version,
+		"default_cluster": w.cfg.DefaultCluster,
+		"retain":          w.cfg.Retain.String(),
+		"stream_replicas": strconv.Itoa(streams.Replicas),
+		"stream_actions":  strconv.FormatInt(streams.Actions, 10),
+		"stream_events":   strconv.FormatInt(streams.Events, 10),
+		"stream_logs":     strconv.FormatInt(streams.Logs, 10),
+	}
+}
+
+// compare asks the other workers what they say of themselves, and warns where they are set up differently:
+// then it is chance, by which of them is asked, what a request gets.
+func (w *worker) compare(ctx context.Context, self micro.ServiceIdentity) {
+	ctx, cancel := context.WithTimeout(ctx, othersTimeout)
+	defer cancel()
+	inbox := w.nc.NewInbox()
+	sub, err := w.nc.SubscribeSync(inbox)
+	if err != nil {
+		return // the connection says so
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if w.nc.PublishRequest("$SRV.PING."+serviceName, inbox, nil) != nil {
+		return
+	}
+	for {
+		msg, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return
+		}
+		var other micro.Ping
+		if json.Unmarshal(msg.Data, &other) != nil || other.ID == self.ID {
+			continue
+		}
+		for _, what := range slices.Sorted(maps.Keys(self.Metadata)) {
+			theirs, said := other.Metadata[what]
+			if !own[what] && said && theirs != self.Metadata[what] {
+				w.log.Warn("another worker is set up differently; give all workers the same flags",
+					"other", other.Metadata["worker"], "what", what, "here", self.Metadata[what], "there", theirs)
+			}
+		}
+	}
+}

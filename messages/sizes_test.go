@@ -1,0 +1,48 @@
+package messages
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// I7: whatever a part may put into one message, at its largest, is read by the other.
+func TestI7EveryMessageAtItsLargestIsRead(t *testing.T) {
+	t.Parallel()
+	id := strings.Repeat("a", MaxBackendID)
+	name := strings.Repeat(`"`, MaxName)
+	held := slices.Repeat([]string{id}, MaxNamed)
+	keepalive := KeepaliveRequest{Backends: slices.Repeat([]string{id}, MaxKeepalives), IdleMS: slices.Repeat([]int64{MaxIdleMS}, MaxKeepalives)}
+	cluster := strings.Repeat("a.", 120) + "a:65535"
+	large := Capacity{1e9, maxPromise, maxPromise}
+	auth := json.RawMessage(`{"a":"` + strings.Repeat("x", MaxAuth-8) + `"}`)
+	executable := json.RawMessage(`{"a":"` + strings.Repeat("x", MaxExecutable-8) + `"}`)
+	key := Key{Name: name, Namespace: name, Tag: name}
+	seconds := int64(MaxSeconds)
+	register := RegisterRequest{Session: id, MachineID: id, BootID: id, Cluster: cluster, Pool: name, Version: name, Runtime: name, Capacity: large, DroneTimeMS: 1 << 40, Backends: held}
+	heartbeat := HeartbeatRequest{Session: id, DroneTimeMS: 1 << 40, Load: Load{1e9, maxPromise, maxPromise}}
+	connect := ConnectRequest{Key: &key, User: name, Auth: auth, SpawnConfig: &SpawnConfig{
+		ID: id, Cluster: cluster, Pool: name, Executable: executable, LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: strings.Repeat("a", 63),
+	}}
+	for what, err := range map[string]error{
+		"register":  decodes[RegisterRequest](register),
+		"heartbeat": decodes[HeartbeatRequest](heartbeat),
+		"keepalive": decodes[KeepaliveRequest](keepalive),
+		"connect":   decodes[ConnectRequest](connect),
+		"spawn": decodes[Action](Action{Type: TypeSpawn, ID: id, BackendID: id, Spawn: &Spawn{
+			Session: id, Key: key, FencingToken: 1 << 60, StaticToken: strings.Repeat("s", MaxToken), Executable: executable,
+		}}),
+		"renewal": CheckPayload(Encode(RegisterResponse{Lost: held})),
+		"route":   CheckPayload(Encode(RouteResponse{BackendID: id, Cluster: cluster, User: name, Auth: auth})),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func decodes[T any, P validated[T]](payload any) error {
+	_, err := Decode[T, P](Encode(payload))
+	return err
+}
