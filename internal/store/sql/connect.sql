@@ -78,10 +78,16 @@ born as (
 ),
 -- Who joins is active: a sweep that wants to end it as idle sees it, or else it is seen here that it was asked to end. The time is
 -- that once the row is locked: it comes after that of a sweep that had the row before.
-joined as (
-    update backend b set last_keepalive_at = clock_timestamp()
-    where b.id = any(array(select g.backend_id from given g where g.idle and g.status < 60 and g.asked = 0 order by g.backend_id))
+woken as materialized (
+    select b.id
+    from backend b
+    where b.id = any(array(select g.backend_id from given g where g.idle and g.status < 60 and g.asked = 0))
       and b.status < 60 and b.asked = 0 and (select count(*) from acquired) >= 0 -- keys are locked first
+    order by b.id
+    for no key update
+),
+joined as (
+    update backend b set last_keepalive_at = clock_timestamp() where b.id = any(array(select w.id from woken w))
     returning b.id
 ),
 -- A backend that is leaving, or was asked to, gets no visitors any more.
