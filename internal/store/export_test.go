@@ -15,6 +15,7 @@ var (
 	LeftBehindSQL = leftBehindSQL
 	SealedSQL     = sealedSQL
 	PlaceableSQL  = placeableSQL
+	PlaceSQL      = placeSQL
 	DronesSQL     = dronesSQL
 	OrphansSQL    = orphansSQL
 	HeartbeatSQL  = heartbeatSQL
