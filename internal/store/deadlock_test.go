@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -130,7 +132,8 @@ func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return d.DeleteOutbox(ctx, rows)
+			// It takes states off the record; a report does so with actions.
+			return d.DeleteOutbox(ctx, slices.DeleteFunc(rows, func(r outbox.Row) bool { return r.Kind != outbox.KindState && r.Kind != outbox.KindDrone }))
 		},
 		"drain": func() error { _, _, _, err := d.Drain(ctx, "dr-b", rand.IntN(2) == 0); return err },
 	} {

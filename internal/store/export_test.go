@@ -16,6 +16,7 @@ var (
 	LeftBehindSQL = leftBehindSQL
 	SealedSQL     = sealedSQL
 	PlaceableSQL  = placeableSQL
+	PlaceSQL      = placeSQL
 	DronesSQL     = dronesSQL
 	LiveSQL       = liveSQL
 	LiveOfSQL     = liveOfSQL

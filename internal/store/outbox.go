@@ -53,11 +53,18 @@ locked as materialized (
     order by o.id
     for update skip locked
 ),
+-- Those that follow; who has one of them locked, as an action that has been taken, sees to it.
+all_of_them as materialized (
+    select o.id
+    from outbox o
+    where o.backend_id = any(array(select l.backend_id from locked l)) and not exists (select from outdated u where u.id = o.id)
+    order by o.id
+    for update skip locked
+),
 claimed as (
     update outbox o
     set due_at = now() + make_interval(secs => least(60, 5 * (1 << least(o.attempts, 4)))), attempts = least(o.attempts + 1, 100)
-    from locked
-    where o.backend_id = locked.backend_id and not exists (select from outdated u where u.id = o.id)
+    where o.id = any(array(select a.id from all_of_them a))
     returning ` + outboxColumns + `
 )
 select * from claimed order by id`

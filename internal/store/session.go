@@ -39,9 +39,13 @@ insert into outbox (id, kind, backend_id, drone, body)
 values (nextval('outbox_id'), 'drone', $1, $1, $2)
 returning id, created_at`
 
-// untakenSQL has what the drone has not taken published again.
+// untakenSQL has what the drone has not taken published again. What somebody has in hand is left to
+// him, and not waited for.
 const untakenSQL = `
-update outbox set due_at = now() where drone = $1 and until_status is not null`
+with untaken as materialized (
+    select o.id from outbox o where o.drone = $1 and o.until_status is not null order by o.id for update skip locked
+)
+update outbox o set due_at = now() where o.id = any(array(select u.id from untaken u))`
 
 const (
 	// defaultGrace is that of drones which do not state theirs (design, section 7).

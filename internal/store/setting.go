@@ -2,7 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/lease"
 )
@@ -26,6 +31,14 @@ select exists (
     where s.sealed_at is null and s.due_at <= now() and s.due_at > '-infinity' and s.expires_at <= now()
 )`
 
+// What may be wrong with a database that answers.
+var (
+	// ErrNotMigrated says that no worker has made the tables yet.
+	ErrNotMigrated = errors.New("the database has no tables of this version of Jetway yet")
+	// ErrNotLetIn says that it does not let this user in, or is not there.
+	ErrNotLetIn = errors.New("there is no such database, or it does not let us in")
+)
+
 // Look reads the settings and the database's clock, which workers do every second. It gives by
 // how much that clock has jumped since the last looks, or 0: after a jump nothing is taken over
 // or called lost for as long as a lease lives (I1).
@@ -34,6 +47,12 @@ func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	var ttl int64
 	before := s.clock.now()
 	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl); err != nil {
+		switch c := code(err); {
+		case c == codeUndefinedTable, errors.Is(err, pgx.ErrNoRows):
+			err = fmt.Errorf("%w: %w", ErrNotMigrated, err)
+		case c == codeNoDatabase, strings.HasPrefix(c, classNotLetIn):
+			err = fmt.Errorf("%w: %w", ErrNotLetIn, err)
+		}
 		return 0, wrap("read the settings", err)
 	}
 	after := s.clock.now()

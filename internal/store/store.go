@@ -143,6 +143,8 @@ const (
 	codeCanceled       = "57014"
 	codeTooMany        = "53300"
 	codeReadOnly       = "25006"
+	codeNoDatabase     = "3D000"
+	classNotLetIn      = "28"
 )
 
 // code gives the SQLSTATE of err, or "".
