@@ -22,7 +22,6 @@ func init() {
 	bug(mutant.RenewExpired, &heartbeatSQL, "and s.sealed_at is null and (s.expires_at > now() or now() > $9)", "and (now() > $9 or true)")
 	bug(mutant.TakeoverUnfenced, &connectSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
 	bug(mutant.TakeoverUnsealed, &sealExpiredSQL, "s.sealed_at is null", "false")
-	bug(mutant.TakeoverUnsealed, &expireSQL, "s.due_at <= now()", "s.due_at <= now() - interval '3 seconds'") // else the sweep is first
 	bug(mutant.LeaseMovedBack, &heartbeatSQL, "greatest(s.expires_at, now() + make_interval(secs => $8))", "now() + make_interval(secs => $8)")
 	bug(mutant.JoinLeaving, &connectSQL, "g.status >= 60 or g.asked > 0 or", "g.status >= 60 or")
 	bug(mutant.RouteExpired, &routeSQL, "t.expires_at > now() and ", "")

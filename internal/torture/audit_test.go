@@ -75,9 +75,9 @@ create function torture.note_release() returns trigger language plpgsql as $$
 declare fault text;
 begin
     select case
-        when s.id is null or new.sealed_until <= now() then null
-        when s.expires_at <= now() and s.sealed_at is not null then null
-        when s.expires_at <= now() then 'it was taken from a session that may still be renewed'
+        when s.id is null then null
+        when s.expires_at <= now() and s.sealed_at is null then 'it was taken from a session that may still be renewed'
+        when s.expires_at <= now() or new.sealed_until <= now() then null
         when exists (select from session n join drone d on d.name = n.drone and d.session = n.id
                      where n.drone = s.drone and n.machine_id = s.machine_id and n.boot_id = s.boot_id) then null
         else 'it was free before the lease of another machine had ended' end
