@@ -136,15 +136,24 @@ func empty(t testing.TB, dsn string) bool {
 	}
 	defer conn.Close(ctx)
 	// As with a database that is dropped, nobody is left in it.
-	_, err = conn.Exec(ctx, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
-	if err != nil {
+	const others = " from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+	if _, err := conn.Exec(ctx, "select pg_terminate_backend(pid)"+others); err != nil {
 		return false
+	}
+	for in := true; in; { // until they have ended they note what they have counted
+		if err := conn.QueryRow(ctx, "select exists (select"+others+")").Scan(&in); err != nil {
+			return false
+		}
 	}
 	if form, err := formOf(ctx, conn); err != nil || form != databases.template.form {
 		return false
 	}
-	_, err = conn.Exec(ctx, emptySQL)
-	return err == nil
+	for _, sql := range []string{emptySQL, "select pg_stat_reset()"} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func formOf(ctx context.Context, conn *pgx.Conn) (form string, err error) {
