@@ -196,7 +196,7 @@ func TestGoodbyeIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, listener := newRoom(info{}, newLogger(io.Discard)), make(pipes)
-		server := &http.Server{Handler: r.handler()} //nolint:gosec // nobody is slow here
+		server := &http.Server{Handler: r.handler()}
 		ended := make(chan error, 1)
 		go func() { ended <- server.Serve(listener) }()
 		deaf, _, err := websocket.Dial(t.Context(), "http://room/ws", &websocket.DialOptions{

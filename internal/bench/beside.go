@@ -112,7 +112,7 @@ func MeasureBeside(ctx context.Context, cfg BesideConfig) ([]Beside, error) {
 		return nil, fmt.Errorf("make a directory for the stacks: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Postgres may run as somebody else
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
 	var all []Beside
@@ -286,7 +286,7 @@ func startSide(ctx context.Context, program, dir, ttl string, log *slog.Logger) 
 			s.stop()
 		}
 	}()
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Postgres may run as somebody else
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	if s.nats, err = natsd.Start(natsd.Config{StoreDir: filepath.Join(dir, "nats"), Log: log}); err != nil {

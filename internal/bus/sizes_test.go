@@ -55,11 +55,13 @@ func TestAnAccountWithLessThanAStreamReservesIsToldTheFlag(t *testing.T) {
 		says         []string
 	}{
 		{
-			"memory", "max_mem: 64MB, max_file: 8GB", bus.Streams{},
+			"memory", "max_mem: 64MB, max_file: 8GB",
+			bus.Streams{},
 			[]string{"--stream-actions", "reserves 256 MiB of memory", "limit is 64 MiB", messages.StreamActions},
 		},
 		{
-			"files", "max_mem: 512MB, max_file: 1GB", bus.Streams{},
+			"files", "max_mem: 512MB, max_file: 1GB",
+			bus.Streams{},
 			[]string{"--stream-events", "reserves 2.0 GiB of file", "limit is 1.0 GiB", messages.StreamEvents},
 		},
 		{

@@ -120,7 +120,7 @@ func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	ctx, cancel := context.WithCancel(testkit.Context(t))
 	go func() {
 		defer close(watched)
-		for event := range bus.Watch(ctx, s.nc, resp.BackendID) {
+		for event := range bus.Watch(ctx, s.nc, resp.BackendID) { //nolint:errcheck // it ends with ctx
 			if event.Status == messages.Terminated {
 				close(free)
 			}

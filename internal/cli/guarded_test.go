@@ -41,7 +41,7 @@ func newGuarded(t *testing.T) *guarded {
 	environment.Lock()
 	defer environment.Unlock()
 	for name, value := range values {
-		if err := os.Setenv(name, value); err != nil {
+		if err := os.Setenv(name, value); err != nil { //nolint:usetesting // under the lock, and the test is parallel
 			t.Fatal(err)
 		}
 	}

@@ -81,7 +81,7 @@ func TestUserAndPasswordInTheURL(t *testing.T) {
 	refused(t, ExitFailed, "does not let us listen on jetway.event.backend.*", "watch", "--nats", as("web:s3cret"))
 	refused(t, ExitFailed, "does not let us in: nats: Authorization Violation (Unauthorized): give", "drones", "--nats", as("web:wrong-s3cret"))
 	refused(t, ExitFailed, "does not let us in", "drones", "--nats", url)
-	refused(t, ExitFailed, "does not let us in", "worker", "--nats", as("web:wrong-s3cret"), "--postgres", "host=nowhere.invalid")
+	refused(t, ExitFailed, "does not let us in", "worker", "--nats", as("web:wrong-s3cret"), "--postgres", "host=nowhere.invalid", "--log-level", "error")
 	refused(t, ExitUnavailable, "cannot reach NATS at nats://web:xxxxx@127.0.0.1:1", "drones", "--nats", "nats://web:s3cret@127.0.0.1:1")
 	refused(t, ExitUsage, "--nats: is not a URL", "drones", "--nats", "nats://web:s3cret%@127.0.0.1")
 	refused(t, ExitUsage, "--inbox-prefix: must be", "drones", "--nats", url, "--inbox-prefix", "_INBOX.*")

@@ -3,10 +3,7 @@
 // once more, so a stale snapshot costs balance and a retry, never correctness.
 package placement
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Drone is one drone in a snapshot. A drone that is not in it does not qualify:
 // not ready, draining or not heard from within a third of a lease.
@@ -21,11 +18,11 @@ type Drone struct {
 	MaxCPUMillis   int64
 	// Backends is how many it said to have, and what was handed out since; MemoryBytes and
 	// CPUMillis are what it said to have promised to its backends. What one more demands only the
-	// drone knows. SaidAt is when, by the database's clock.
+	// drone knows. SaidAt is when, in microseconds by the database's clock.
 	Backends    int
 	MemoryBytes int64
 	CPUMillis   int64
-	SaidAt      time.Time
+	SaidAt      int64
 	// Refused says that it had no room for a backend, and has not spoken since.
 	Refused bool
 }
@@ -57,7 +54,7 @@ func NewSnapshot(drones []Drone, before *Snapshot) *Snapshot {
 		d := &drones[i]
 		g := group{d.Cluster, d.Pool}
 		s.groups[g] = append(s.groups[g], d)
-		if n := given[word{d.Session, d.SaidAt.UnixNano()}]; n > 0 {
+		if n := given[word{d.Session, d.SaidAt}]; n > 0 {
 			d.Backends += n
 			s.given[d] = n
 		}
@@ -77,7 +74,7 @@ func (s *Snapshot) unspoken() map[word]int {
 	}
 	given := make(map[word]int, len(s.given))
 	for d, n := range s.given {
-		given[word{d.Session, d.SaidAt.UnixNano()}] += n
+		given[word{d.Session, d.SaidAt}] += n
 	}
 	return given
 }

@@ -46,7 +46,7 @@ func (s *Store) takeOver(ctx context.Context, wants []lease.Want, a *connectAnsw
 	}
 	taken, err := s.connect(ctx, left)
 	if err != nil {
-		return rows, nil // the losses are committed
+		return rows, nil //nolint:nilerr // the losses are committed, and the next try says what is wrong
 	}
 	ended := make(map[string]bool)
 	for i := range rows {

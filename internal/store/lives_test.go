@@ -41,8 +41,8 @@ type nation struct {
 	open  []string
 	clock int64
 	heard time.Time
-	// The statements of a spawn and of a join, prepared at the start.
-	spawn, join *explainer
+	// The statement of a connect, prepared at the start.
+	spawn *explainer
 }
 
 // vitals are what must stay flat, by name.

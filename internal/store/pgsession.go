@@ -42,12 +42,13 @@ var bounds = map[string]string{
 // settings takes the bounds out of the parameters that a session would be started with, and gives
 // what is set in it instead.
 func settings(params map[string]string) string {
-	sql := pinned
+	var sql strings.Builder
+	sql.WriteString(pinned)
 	for name, otherwise := range bounds {
-		sql += fmt.Sprintf(";\nset %s = '%s'", name, strings.ReplaceAll(cmp.Or(params[name], otherwise), "'", "''"))
+		fmt.Fprintf(&sql, ";\nset %s = '%s'", name, strings.ReplaceAll(cmp.Or(params[name], otherwise), "'", "''"))
 		delete(params, name)
 	}
-	return sql
+	return sql.String()
 }
 
 // ErrPooled says that a pooler gives statements of one session to several servers' sessions.

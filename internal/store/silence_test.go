@@ -141,6 +141,7 @@ func TestJoinThatMeetsASweepOfTheIdle(t *testing.T) {
 		return got[0]
 	}
 	idle := func(t *testing.T) *db {
+		t.Helper()
 		d := newDB(t)
 		d.drone("dr-a")
 		d.ready(20, "b-1")

@@ -112,8 +112,11 @@ func (s *Store) due(ctx context.Context, startWithin time.Duration) (due []Due, 
 // sweepArgs are the times of a sweep; a margin, in which an action and what it
 // causes have come about, is as long as what lies between two heartbeats.
 func (s *Store) sweepArgs(startWithin time.Duration) []any {
-	return []any{sweepBatch, startWithin.Seconds(), s.Terms().RenewEvery().Seconds(), keepaliveWithin.Seconds(), putOff.Seconds(), s.clock.trusted(),
-		s.Terms().TTL.Seconds()}
+	terms := s.Terms()
+	return []any{
+		sweepBatch, startWithin.Seconds(), terms.RenewEvery().Seconds(), keepaliveWithin.Seconds(), putOff.Seconds(),
+		s.clock.trusted(), terms.TTL.Seconds(),
+	}
 }
 
 // event is what the rules of lifecycle are to apply; nil when there is nothing to

@@ -18,9 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// engineTimeout bounds the start of an engine, and its removal.
-const engineTimeout = 30 * time.Second
-
 // Engine is a Docker engine of a test's own, which it can do anything to.
 type Engine struct {
 	// Host is where it answers, as DOCKER_HOST takes it.

@@ -69,7 +69,7 @@ func giveTo(t testing.TB, dir string, owner *syscall.Stat_t) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err == nil {
-			err = os.Lchown(path, int(owner.Uid), int(owner.Gid))
+			err = os.Lchown(path, int(owner.Uid), int(owner.Gid)) //nolint:gosec // a directory of the test's own
 		}
 		return err
 	})

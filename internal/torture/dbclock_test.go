@@ -32,7 +32,7 @@ func newDatabaseClock(t *testing.T) *databaseClock {
 	}
 	c.dir = socketDir(t)
 	c.library, c.file = found[0], filepath.Join(c.dir, "clock")
-	if err := os.Chmod(c.dir, 0o755); err != nil { //nolint:gosec // Postgres runs as another user
+	if err := os.Chmod(c.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.set(0); err != nil {
@@ -56,7 +56,7 @@ func (c *databaseClock) wrap(cfg *postgres.Config) {
 	if err == nil {
 		err = os.WriteFile(filepath.Join(c.dir, "postgres"), fmt.Appendf(nil, `#!/bin/sh
 LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=%s FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 exec %s/postgres "$@"
-`, c.library, c.file, installed), 0o755) //nolint:gosec // a program
+`, c.library, c.file, installed), 0o755)
 	}
 	if err != nil {
 		panic(err)
@@ -67,7 +67,7 @@ LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=%s FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_
 // set has the clock differ from the right one. Whoever reads finds all of the file.
 func (c *databaseClock) set(by time.Duration) error {
 	fresh := c.file + ".new"
-	if err := os.WriteFile(fresh, fmt.Appendf(nil, "%+d\n", int(by.Seconds())), 0o644); err != nil { //nolint:gosec // see newDatabaseClock
+	if err := os.WriteFile(fresh, fmt.Appendf(nil, "%+d\n", int(by.Seconds())), 0o644); err != nil {
 		return err
 	}
 	return os.Rename(fresh, c.file)

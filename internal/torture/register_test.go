@@ -119,12 +119,14 @@ func withPeer(ctx context.Context, conn net.Conn) context.Context {
 	if err != nil {
 		return ctx
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			ctx = context.WithValue(ctx, peerKey{}, int(peer.Pid))
-		}
+	var peer *unix.Ucred
+	err = raw.Control(func(fd uintptr) {
+		peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
-	return ctx
+	if err != nil || peer == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, int(peer.Pid))
 }
 
 func (r *register) begin(b begun) {

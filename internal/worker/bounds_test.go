@@ -158,7 +158,7 @@ func TestI8NobodyWaitsForListings(t *testing.T) {
 	}
 	must(t, tx.Rollback(t.Context()))
 	for _, reply := range listings {
-		w.await(reply)
+		_, _ = w.await(reply)
 	}
 }
 
@@ -193,7 +193,7 @@ func TestI8HeartbeatsDoNotWaitForRegistrationsOrReports(t *testing.T) {
 	}
 	must(t, tx.Rollback(t.Context()))
 	for _, reply := range held {
-		w.await(reply)
+		_, _ = w.await(reply)
 	}
 }
 
@@ -276,7 +276,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	<-time.After(300 * time.Millisecond)
 	least := time.Since(began)
 	must(t, tx.Rollback(t.Context()))
-	w.await(reply)
+	_, _ = w.await(reply)
 
 	stats := serviceStats(t, w)
 	if len(stats) != 13 {

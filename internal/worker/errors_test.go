@@ -158,7 +158,7 @@ func TestI8FullQueueIsRefusedAtOnce(t *testing.T) {
 	link.Cut() // what waits in the link is lost
 	link.Heal()
 	for _, reply := range replies[:len(replies)/2] {
-		w.await(reply)
+		_, _ = w.await(reply)
 	}
 	testkit.Eventually(t, "recovery", func() bool {
 		resp, refusal := w.awaitConnect(w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, testkit.Patience))

@@ -21,7 +21,7 @@ func TestHealthLanesThatDoNotMoveAreStuck(t *testing.T) {
 				t.Errorf("stuck is %t %s", !stuck, when)
 			}
 		}
-		offer := func() { l.offer(&request{arrived: time.Now()}) }
+		offer := func() { _ = l.offer(&request{arrived: time.Now()}) }
 		l.start(t.Context())
 		<-time.After(time.Hour)
 		want(false, "with nothing to do")
