@@ -65,7 +65,8 @@ func TestAnAccountWithLessThanAStreamReservesIsToldTheFlag(t *testing.T) {
 			[]string{"--stream-events", "reserves 2.0 GiB of file", "limit is 1.0 GiB", messages.StreamEvents},
 		},
 		{
-			"files, by then", "max_mem: 512MB, max_file: 1GB", bus.Streams{Events: 900 << 20},
+			"files, by then", "max_mem: 512MB, max_file: 1GB",
+			bus.Streams{Events: 900 << 20},
 			[]string{"--stream-logs", "reserves 256 MiB of file", "limit is 1.0 GiB", "900 MiB are reserved", messages.StreamLogs},
 		},
 		{
