@@ -70,11 +70,13 @@ func TestAnAccountWithLessThanAStreamReservesIsToldTheFlag(t *testing.T) {
 			[]string{"--stream-logs", "reserves 256 MiB of file", "limit is 1.0 GiB", "900 MiB are reserved", messages.StreamLogs},
 		},
 		{
-			"certificates", "max_mem: 512MB, max_file: 1GB", bus.Streams{Events: 900 << 20, Logs: 100 << 20},
+			"certificates", "max_mem: 512MB, max_file: 1GB",
+			bus.Streams{Events: 900 << 20, Logs: 100 << 20},
 			[]string{"reserves 64 MiB of file", "limit is 1.0 GiB", "1000 MiB are reserved", messages.StreamCerts},
 		},
 		{
-			"the server", "max_mem: -1, max_file: -1", bus.Streams{Actions: 2 << 30},
+			"the server", "max_mem: -1, max_file: -1",
+			bus.Streams{Actions: 2 << 30},
 			[]string{"--stream-actions", "reserves 2.0 GiB of memory", "it is the server that has less"},
 		},
 	} {
