@@ -35,10 +35,7 @@ func TestI1ReplacedMachineNeverRunsAKeyTwice(t *testing.T) {
 		testkit.LeaveOut(t, "a machine of its own takes a network and a PID namespace", "run it as root")
 	}
 	bus, dsn := testkit.NATS(t), testkit.Postgres(t)
-	if _, stderr, code := jetway(t, "lease-ttl", "--postgres", dsn, "15s"); code != ExitOK {
-		t.Fatal(stderr)
-	}
-	begin(t, "--log-level=warn", "worker", "--nats", bus.URL(), "--postgres", dsn, "--default-cluster", "c.test")
+	begin(t, "--log-level=warn", "worker", "--nats", bus.URL(), "--postgres", dsn, "--default-cluster", "c.test", "--lease-ttl", "15s")
 	s := newSiteIn(t, &dev.Stack{NATSURL: bus.URL(), Cluster: "c.test"}, "process")
 	s.awaitWorker()
 
