@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
@@ -29,6 +30,14 @@ func queried[T any](t *testing.T, dsn, sql string) (v T) {
 func TestLeaseTTLIsShownAndChanged(t *testing.T) {
 	t.Parallel()
 	dsn := testkit.Postgres(t)
+	st, err := store.Open(t.Context(), store.Config{DSN: dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if err := st.Migrate(testkit.Context(t)); err != nil { // as a worker does that starts
+		t.Fatal(err)
+	}
 	shows := func(want string, args ...string) {
 		t.Helper()
 		stdout, stderr, code := jetway(t, append([]string{"lease-ttl", "--postgres", dsn}, args...)...)
