@@ -27,17 +27,23 @@ func queried[T any](t *testing.T, dsn, sql string) (v T) {
 	return v
 }
 
-func TestLeaseTTLIsShownAndChanged(t *testing.T) {
-	t.Parallel()
-	dsn := testkit.Postgres(t)
+// migrated makes the settings, as a worker does that starts.
+func migrated(t *testing.T, dsn string) {
+	t.Helper()
 	st, err := store.Open(t.Context(), store.Config{DSN: dsn})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	if err := st.Migrate(testkit.Context(t)); err != nil { // as a worker does that starts
+	if err := st.Migrate(testkit.Context(t)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestLeaseTTLIsShownAndChanged(t *testing.T) {
+	t.Parallel()
+	dsn := testkit.Postgres(t)
+	migrated(t, dsn)
 	shows := func(want string, args ...string) {
 		t.Helper()
 		stdout, stderr, code := jetway(t, append([]string{"lease-ttl", "--postgres", dsn}, args...)...)
@@ -86,6 +92,7 @@ func TestLeaseTTLWithoutADatabaseSaysSo(t *testing.T) {
 func TestI1WorkerGoesByTheTTLOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	dsn, url := testkit.Postgres(t), testkit.NATS(t).URL()
+	migrated(t, dsn)
 	worker := begin(t, "--log-level=warn", "worker", "--nats", url, "--postgres", dsn, "--name", "wo-a", "--lease-ttl", "20s")
 	worker.stderr.await(t, `it goes by the database, which the command lease-ttl changes[^\n]*"lease_ttl":"?(60000000000|1m0s)"?[^\n]*"told":"?(20000000000|20s)`)
 	if _, stderr, code := jetway(t, "lease-ttl", "--postgres", dsn, "30s"); code != ExitOK {

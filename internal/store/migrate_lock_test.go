@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 	"testing/fstest"
 
 	"github.com/jackc/pgx/v5"
@@ -112,6 +113,13 @@ func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 	var load sync.WaitGroup
 	defer load.Wait()
 	defer stop()
+	// Each version of a row is one more for the next to look at, for the reader keeps them all.
+	pause := func() {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
 	for a := range 4 {
 		load.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
@@ -122,6 +130,7 @@ func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 					return
 				}
 				spawned.Add(1)
+				pause()
 			}
 		})
 	}
@@ -133,6 +142,7 @@ func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 				return
 			}
 			renewed.Add(1)
+			pause()
 		}
 	})
 	for range 3 { // it has waited, given way, and not in vain
