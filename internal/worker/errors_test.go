@@ -146,19 +146,24 @@ func TestI8FullQueueIsRefusedAtOnce(t *testing.T) {
 
 	// Those that are taken wait for as long as the link is stalled, and the others do not.
 	link.Stall()
-	replies := make([]<-chan *nats.Msg, 100)
-	for i := range replies {
-		replies[i] = w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, testkit.Patience)
+	const all, taken = 100, 8 // no more than the connections to the database, and the queue
+	refusals := make(chan *messages.Error, all)
+	for range all {
+		reply := w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, testkit.Patience)
+		go func() {
+			_, refusal := w.await(reply)
+			refusals <- refusal
+		}()
 	}
-	for _, reply := range replies[len(replies)/2:] { // the first are those that were taken
-		if _, refusal := w.await(reply); refusal == nil || refusal.Kind != messages.Overloaded {
+	for range all - taken {
+		if refusal := <-refusals; refusal == nil || refusal.Kind != messages.Overloaded {
 			t.Errorf("the answer without a database is %v, want it to be Overloaded", refusal)
 		}
 	}
 	link.Cut() // what waits in the link is lost
 	link.Heal()
-	for _, reply := range replies[:len(replies)/2] {
-		_, _ = w.await(reply)
+	for range taken {
+		<-refusals
 	}
 	testkit.Eventually(t, "recovery", func() bool {
 		resp, refusal := w.awaitConnect(w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "doc"}}, testkit.Patience))

@@ -22,7 +22,7 @@ func TestI7AFrozenWorkerIsGivenNoMoreRequests(t *testing.T) {
 	self, err := os.Executable()
 	must(t, err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), workerEnv+"="+string(messages.Encode([3]string{"wo-frozen", w.url, w.dsn})))
+	cmd.Env = append(os.Environ(), workerEnv+"="+string(messages.Encode([4]string{"wo-frozen", w.url, w.dsn, newVersion})))
 	process(t, w, "wo-frozen", cmd)
 	must(t, cmd.Process.Signal(syscall.SIGSTOP))
 	t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGCONT) }) // before it is asked to end
