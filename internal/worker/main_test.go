@@ -228,6 +228,19 @@ func (w *world) sendConnect(req messages.ConnectRequest, timeout time.Duration) 
 	return w.send(messages.SubjectConnect, messages.Encode(req), header)
 }
 
+// refusedWhileLeaving wants a connect whose key's backend is leaving to be refused at its deadline. On a slow machine
+// that may be over before the worker or the database has come to the key: then it asks again.
+func (w *world) refusedWhileLeaving(name string) {
+	w.t.Helper()
+	testkit.Eventually(w.t, "KeyHeldUnhealthy", func() bool {
+		got, refusal := w.awaitConnect(w.sendConnect(spawnKey(name), 100*time.Millisecond))
+		if refusal == nil {
+			w.t.Fatalf("the key %s, whose backend is leaving, was given out: %+v", name, got)
+		}
+		return refusal.Kind == messages.KeyHeldUnhealthy
+	})
+}
+
 func (w *world) awaitConnect(reply <-chan *nats.Msg) (messages.ConnectResponse, *messages.Error) {
 	w.t.Helper()
 	data, refusal := w.await(reply)
