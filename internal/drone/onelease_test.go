@@ -12,11 +12,17 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// renewed waits until the drone's lease was renewed at its present time.
+// renewed waits until the drone's lease was renewed at its present time, and the drone knows it: it
+// sends its next heartbeat only once it has taken the reply to the last.
 func (h *hub) renewed(now *hands) {
 	h.t.Helper()
 	said := now.clock().Milliseconds()
-	testkit.Eventually(h.t, "the lease is renewed", func() bool { return h.lastHeartbeat().DroneTimeMS >= said })
+	testkit.Eventually(h.t, "the lease is renewed", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		n := len(h.heartbeats)
+		return n > 1 && h.heartbeats[n-2].DroneTimeMS >= said
+	})
 }
 
 // One lease keeps all that a session holds, but what is sealed ends when it would have ended
