@@ -71,6 +71,7 @@ func readAs(name string, data []byte) (any, error) {
 // What a peer of an earlier build says is understood, whole, and what it waits for is still said.
 func TestMessagesOfEarlierBuildsAreReadWhole(t *testing.T) {
 	eachPeer(t, func(t *testing.T, name string, data []byte) {
+		t.Helper()
 		v, err := readAs(name, data)
 		if err != nil {
 			t.Fatal(err)
@@ -114,6 +115,7 @@ func missing(t *testing.T, at string, theirs, ours any) {
 // What a later build may say besides, in any object, changes nothing for this one.
 func TestFieldsOfLaterBuildsChangeNothing(t *testing.T) {
 	eachPeer(t, func(t *testing.T, name string, data []byte) {
+		t.Helper()
 		want, err := readAs(name, data)
 		if err != nil {
 			t.Fatal(err)

@@ -199,11 +199,12 @@ func migrate(dsn string) (form string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if _, err := in.Exec(ctx, laterSQL); err != nil {
+		_ = in.Close(ctx)
+		return "", err
+	}
 	// Each test says how long its leases live.
 	if _, err = in.Exec(ctx, "delete from setting"); err == nil {
-		_, err = in.Exec(ctx, laterSQL)
-	}
-	if err == nil {
 		form, err = formOf(ctx, in)
 	}
 	_ = in.Close(ctx)

@@ -81,6 +81,7 @@ func TestPeersOfEarlierBuildsAreServed(t *testing.T) {
 }
 
 func lifeInWordsOf(t *testing.T, folder string) {
+	t.Helper()
 	w := newWorld(t)
 	startWorker(t, w, "wo-a", options{})
 	ask := func(subject, name string, set ...any) answer {
@@ -175,8 +176,10 @@ func lifeInWordsOf(t *testing.T, folder string) {
 	stream, err := js.Stream(t.Context(), "JETWAY_EVENTS")
 	must(t, err)
 	for subject, fields := range map[string][]any{
-		"jetway.event.backend.my-backend": {"type", "io.jetway.backend.v1.state", "id", "my-backend.70", "time", nil, "backend_id", "my-backend", "number", 70.0,
-			"status", "terminated", "last_status", "waiting", "termination_kind", "soft", "termination_reason", "external", "message", "asked", "exit_code", 3.0},
+		"jetway.event.backend.my-backend": {
+			"type", "io.jetway.backend.v1.state", "id", "my-backend.70", "time", nil, "backend_id", "my-backend", "number", 70.0,
+			"status", "terminated", "last_status", "waiting", "termination_kind", "soft", "termination_reason", "external", "message", "asked", "exit_code", 3.0,
+		},
 		"jetway.event.token.another": {"type", "io.jetway.token.v1.revoked", "id", nil, "time", nil, "backend_id", "another", "user", "ada", "token_sha256", nil},
 		"jetway.event.drone.dr-a":    {"type", "io.jetway.drone.v1.draining", "id", nil, "time", nil, "drone", "dr-a", "session", "s1", "cluster", cluster, "pool", "gpu"},
 	} {
