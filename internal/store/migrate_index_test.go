@@ -40,6 +40,57 @@ func TestI6I7EveryIndexOfALargeTableIsBuiltBesideThoseWhoWrite(t *testing.T) {
 	}
 }
 
+// mixedFrom is the last migration for which all workers were stopped. Beside those that come later, workers of the version
+// before run on.
+const mixedFrom = 6
+
+// breaking is what a worker of the version before does not outlive: what it reads or writes is gone, or it leaves out
+// what must be there.
+var breaking = regexp.MustCompile(`(?i)\b(drop (table|column|view|sequence)|rename|alter column \w+ (set data )?type|set not null|add (constraint|check|unique)|add column [^,;]* not null[^,;]*[,;])`)
+
+// I7: what an earlier worker reads and writes is there when a later one has migrated. What is to go goes in a version after one that does not use it.
+func TestI7LaterMigrationsLeaveEarlierWorkersWhatTheyUse(t *testing.T) {
+	t.Parallel()
+	breaks := func(sql string) (found []string) {
+		for _, part := range breaking.FindAllString(sql+";", -1) {
+			if !strings.Contains(strings.ToLower(part), " default ") {
+				found = append(found, part)
+			}
+		}
+		return found
+	}
+	for sql, bad := range map[string]bool{
+		"alter table a add column b int":                                           false,
+		"alter table a add column b int not null default 1, add column c text":     false,
+		"alter table a add column b int not null":                                  true,
+		"alter table a add column b int not null, add column c int default 1":      true,
+		"alter table a rename column b to c":                                       true,
+		"alter table a drop column b":                                              true,
+		"alter table a alter column b type bigint":                                 true,
+		"alter table a alter column b set not null":                                true,
+		"create table a (b int not null); create index c on a (b)":                 false,
+		"drop index concurrently if exists a; create index concurrently a on b(c)": false,
+	} {
+		if (breaks(sql) != nil) != bad {
+			t.Errorf("of %q it is said %q", sql, breaks(sql))
+		}
+	}
+	names, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names[min(mixedFrom, len(names)):] {
+		data, err := fs.ReadFile(migrations.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		up, _, _ := strings.Cut(string(data), "---- create above / drop below ----")
+		if found := breaks(up); found != nil {
+			t.Errorf("%s breaks workers of the version before, which run on: %q", name, found)
+		}
+	}
+}
+
 // A worker that dies while it builds an index leaves one that nothing can use. The next worker builds it anew; the log
 // says how far it is.
 func TestI6IndexThatWasCutOffIsBuiltAnew(t *testing.T) {
