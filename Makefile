@@ -24,7 +24,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow torture mutants soak compiler browser lint fuzz bench bench-beside clean
+.PHONY: help build run test test-all test-slow mixed torture mutants soak compiler browser lint fuzz bench bench-beside clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -140,16 +140,25 @@ bench: build ## Measure connects, the proxy (ARGS='--duration 1s'), starts (STAR
 	@./bin/jetway bench start --dev --starts $(STARTS)
 	@./bin/jetway bench heartbeat --dev
 
+# Makes $$other a jetway of OTHER for what follows in the same shell.
+define OTHER_JETWAY
+test -n "$(OTHER)" || { echo "OTHER must name a file, another jetway, or a commit of this repository"; exit 2; }; \
+set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; other="$(OTHER)"; \
+if [ -f "$$other" ]; then \
+	cp "$$other" "$$dir/jetway"; \
+else \
+	echo "compiling jetway of $$other"; mkdir "$$dir/src"; \
+	git archive "$$other" >"$$dir/src.tar"; tar -x -C "$$dir/src" -f "$$dir/src.tar"; \
+	(cd "$$dir/src" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$$dir/jetway" ./cmd/jetway); \
+fi; \
+other="$$dir/jetway"
+endef
+
 bench-beside: build ## Measure this build beside OTHER, a jetway or a commit, in turns (ARGS='--turns 30')
-	@test -n "$(OTHER)" || { echo "OTHER must name a file, another jetway, or a commit of this repository"; exit 2; }
-	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; other="$(OTHER)"; \
-	if [ ! -f "$$other" ]; then \
-		echo "compiling jetway of $$other"; mkdir "$$dir/src"; \
-		git archive "$$other" >"$$dir/src.tar"; tar -x -C "$$dir/src" -f "$$dir/src.tar"; \
-		(cd "$$dir/src" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$$dir/jetway" ./cmd/jetway); \
-		other="$$dir/jetway"; \
-	fi; \
-	./bin/jetway bench beside --other "$$other" $(ARGS)
+	@$(OTHER_JETWAY); ./bin/jetway bench beside --other "$$other" $(ARGS)
+
+mixed: ## Upgrade a system of OTHER, a jetway or a commit, to this build, part by part
+	@$(OTHER_JETWAY); JETWAY_TEST_OTHER="$$other" $(TEST) -count=1 -v -run '^TestI1I5I7SystemOfAnotherBuild' ./internal/cli
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin

@@ -19,8 +19,6 @@ type Config struct {
 	Store Store
 	// DefaultCluster is for requests that name none; "" refuses them.
 	DefaultCluster string
-	// Choices is how many random drones are compared for the least loaded. Default 2.
-	Choices int
 	// OnTakeover is called, if set, for each expired lease that was taken over.
 	OnTakeover func()
 	Log        *slog.Logger
@@ -34,10 +32,7 @@ type Connector struct {
 
 // NewConnector makes a Connector.
 func NewConnector(cfg Config) *Connector {
-	if cfg.Choices == 0 {
-		cfg.Choices = 2
-	}
-	return &Connector{cfg: cfg, drones: drones{store: cfg.Store, choices: cfg.Choices}}
+	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}}
 }
 
 // Request is one request of a batch; it has been validated.

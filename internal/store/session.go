@@ -39,11 +39,17 @@ insert into outbox (id, kind, backend_id, drone, body)
 values (nextval('outbox_id'), 'drone', $1, $1, $2)
 returning id, created_at`
 
-// untakenSQL has what the drone has not taken published again. What somebody has in hand is left to
-// him, and not waited for.
+// untakenSQL has what the drone has not taken published again, of backends that have not ended: of the others it learns
+// from the comparison. What somebody has in hand is left to him, and not waited for. It goes by the backends, for
+// the outbox may be long, with the bus away.
 const untakenSQL = `
 with untaken as materialized (
-    select o.id from outbox o where o.drone = $1 and o.until_status is not null order by o.id for update skip locked
+    select o.id
+    from outbox o
+    where o.backend_id = any(array(select b.id from backend b where b.drone = $1 and b.ended_at is null))
+      and o.drone = $1 and o.until_status is not null
+    order by o.id
+    for update skip locked
 )
 update outbox o set due_at = now() where o.id = any(array(select u.id from untaken u))`
 
@@ -94,7 +100,9 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			}
 			b.Queue(beginSessionSQL, drone, r.Session, r.MachineID, r.BootID, r.DroneTimeMS, terms.TTL.Seconds())
 			b.Queue(sealSessionsSQL, drone, sealed)
-			b.Queue(adoptSQL, drone, r.Session, named, before)
+			if len(before) > 0 { // else there is nothing to take over
+				b.Queue(adoptSQL, drone, r.Session, named, before)
+			}
 			b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends,
 				cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), r.MaxMemoryBytes, r.MaxCPUMillis)
 			var held []string

@@ -178,13 +178,22 @@ func TestI6BackendThatDoesNotGoIsAskedOnceSoftlyOnceHardAndEndsWithItsLease(t *t
 func TestI6StartThatNobodyEndsIsEndedByTheWorkers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	startWorker(t, w, "wo-a", eager(longTTL))
+	o := eager(longTTL)
+	sweepsEagerly := o.change
+	o.change = func(c *worker.Config) { sweepsEagerly(c); c.StartWithin = 2 * time.Hour }
+	startWorker(t, w, "wo-a", o)
 	p := startPeer(t, w, "dr-a")
+	inTime := w.connect(spawnKey("in time")).BackendID
+	p.report(inTime, messages.Loading)
+	past(t, w, inTime, 110*time.Minute)
+	testkit.Eventually(t, "a sweep lets it start", func() bool {
+		return w.count("backend where id = $1 and asked = 0 and due_at > now()", inTime) == 1
+	})
 	untaken := w.connect(spawnKey("untaken")).BackendID
 	slow := w.connect(spawnKey("slow")).BackendID
 	p.report(slow, messages.Starting)
 	for _, id := range []string{untaken, slow} {
-		past(t, w, id, 11*time.Minute) // a start may take ten
+		past(t, w, id, 121*time.Minute)
 		p.awaitAction(id, messages.TerminateID(id, true))
 		past(t, w, id, time.Hour)
 	}
