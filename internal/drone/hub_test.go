@@ -65,12 +65,8 @@ type hub struct {
 func newHub(tb testing.TB, url string) *hub {
 	tb.Helper()
 	nc := testkit.Conn(tb, url)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		tb.Fatal(err)
-	}
 	h := &hub{
-		t: tb, drone: droneName, nc: nc, js: js,
+		t: tb, drone: droneName, nc: nc, js: testkit.JetStream(tb, nc),
 		softMS: soft.Milliseconds(), hardMS: hard.Milliseconds(), everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{}, sealed: map[string]bool{},
 		refused: map[string]bool{}, progress: map[string][]string{}, onRegister: func() {},
