@@ -98,7 +98,11 @@ func TestI1I6DroneThatIsCutOffLosesItsBackendsAndComesBack(t *testing.T) {
 	if _, ok := w.route(first.Token); ok {
 		t.Error("its token leads somewhere")
 	}
-	awaitDroneEvents(t, w, "dr-a", messages.TypeDroneRegistered, messages.TypeDroneLost)
+	// If this machine stood still for as long as the lease, it was lost and has registered before.
+	testkit.Eventually(t, "the drone is said to be lost", func() bool {
+		said := droneEvents(t, w, "dr-a")
+		return said[len(said)-1] == messages.TypeDroneLost
+	})
 
 	link.Cut()
 	link.Heal()

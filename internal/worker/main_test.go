@@ -290,6 +290,12 @@ func (w *world) count(from string, args ...any) (n int) {
 	return n
 }
 
+// settled waits until so many rows of the outbox are left: what is published is taken off the record a moment later.
+func (w *world) settled(rows int) {
+	w.t.Helper()
+	testkit.Eventually(w.t, fmt.Sprintf("%d rows are left in the outbox", rows), func() bool { return w.count("outbox") == rows })
+}
+
 // contents is all that requests may change, except when an outbox row is tried again.
 func (w *world) contents() string {
 	w.t.Helper()
