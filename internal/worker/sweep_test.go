@@ -177,7 +177,7 @@ func TestI6StartThatNobodyEndsIsEndedByTheWorkers(t *testing.T) {
 	slow := w.connect(spawnKey("slow")).BackendID
 	p.report(slow, messages.Starting)
 	for _, id := range []string{untaken, slow} {
-		past(t, w, id, 11*time.Minute) // a start may take ten
+		past(t, w, id, longTTL+11*time.Minute) // a start may take ten; nobody looks before a lease's time is over
 		p.awaitAction(id, messages.TerminateID(id, true))
 		past(t, w, id, time.Hour)
 	}
