@@ -54,17 +54,18 @@ RACE = CGO_ENABLED=1 $(GOTEST) -race -vet=off -ldflags=-w
 
 test: browser ## Run the tests, each in the smallest form that shows what it guards
 	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
-	@$(call TESTS,,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...)
+	@$(call TESTS,,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...,running the tests)
 
 test-all: compiler browser ## Run all tests in full size, with the race detector; then measure memory without it
 	@$(call COMPILE_TESTS,CGO_ENABLED=1,-race)
-	@$(call TESTS,JETWAY_TEST_ALL=1,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./... && \
-		$(TEST) -p 1 -timeout $(TIMEOUT) -run Memory $(TESTFLAGS) ./...)
+	@$(call TESTS,JETWAY_TEST_ALL=1,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./...,running the tests with the race detector)
+	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
+	@$(call TESTS,JETWAY_TEST_ALL=1,$(TEST) -p 1 -timeout $(TIMEOUT) -run Memory $(TESTFLAGS) ./...,measuring memory)
 
 test-slow: browser ## Run the tests ROUNDS (3) times with half a processor, beside a load
 	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
 	@$(call TESTS,JETWAY_TEST_PATIENCE=4,internal/testkit/slow.sh $(PERCENT) $(ROUNDS) \
-		env $(TEST) -count=1 -p $(PARALLEL) -timeout 4h $(TESTFLAGS) ./...)
+		env $(TEST) -count=1 -p $(PARALLEL) -timeout 4h $(TESTFLAGS) ./...,running the tests)
 
 # Compiles all that is tested, which go test would do in silence: $(1) is its environment, $(2) its flags.
 define COMPILE_TESTS
@@ -72,9 +73,10 @@ echo "compiling the tests (the first time takes a while)"; \
 { $(1) go list -v -test -deps -export $(2) -f '{{""}}' ./... >/dev/null; echo "exit $$?"; } 2>&1 | $(PROGRESS)
 endef
 
-# Runs tests, $(2), in an environment, $(1), and says at the end what was left out.
+# Runs tests, $(2), in an environment, $(1), after saying so, $(3), and says at the end what was left out. What a
+# package left out stays known where its result is remembered, for runs of the same kind.
 define TESTS
-export $(1) JETWAY_TEST_LEFT_OUT=$(CURDIR)/bin/left-out && mkdir -p "$$JETWAY_TEST_LEFT_OUT" && echo "running the tests" && \
+export $(1) JETWAY_TEST_LEFT_OUT="$(CURDIR)/bin/left-out/$(3)" && mkdir -p "$$JETWAY_TEST_LEFT_OUT" && echo "$(3)" && \
 { $(2); }; code=$$?; \
 cat "$$JETWAY_TEST_LEFT_OUT"/* 2>/dev/null | sort -u | awk \
 	'/^here / {sub("here ", ""); print "left out here: " $$0} /^long / {n++} \

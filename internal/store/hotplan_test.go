@@ -215,7 +215,7 @@ func TestI8NoHotStatementReadsAWholeTable(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			d.drone("dr-1")
 			d.exec(`alter table lease set (autovacuum_enabled = off); alter table backend set (autovacuum_enabled = off); alter table token set (autovacuum_enabled = off)`)
 			said := new(notices)

@@ -142,7 +142,7 @@ func (d *db) fill(drones, live, ended int) {
 // made when there was nothing, and by one made since.
 func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	e := newExplainer(t, d, store.SweepSQL, 7)
 	blocks := func(due string, most float64) int {
 		d.exec(`update backend set due_at = now() where ` + due)
@@ -167,7 +167,7 @@ func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 
 func TestI8LostDronesAreFoundAlongTheIndexHoweverManyThereAre(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	e := newExplainer(t, d, store.ExpireSQL, 3)
 	blocks := func() int {
 		d.exec(`update session set due_at = now() where drone in ('dr-1', 'dr-2', 'dr-3')`)
@@ -204,7 +204,7 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			e := newExplainer(t, d, c.sql, len(c.args))
 			d.fill(manyDrones, manyBackends, 0)
 			d.exec(`update session set ready = true`)
@@ -226,7 +226,7 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 // What a drone and its backends do while they live must not cost an index entry each time.
 func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
 	updates := d.counting()

@@ -25,7 +25,7 @@ func TestI4RefusedConnectLeavesNothingBehind(t *testing.T) {
 	leaving := w.connect(spawnKey("leaving")).BackendID
 	p.report(leaving, messages.Terminating)
 	p.report("held-1", messages.Ready)
-	testkit.Eventually(t, "an empty outbox", func() bool { return w.count("outbox") == 0 })
+	w.settled(0)
 
 	config := func(change func(*messages.SpawnConfig)) messages.ConnectRequest {
 		r := spawnKey("new")
@@ -177,7 +177,7 @@ func TestI4UnavailableWhileDatabaseIsAwayAndBackAfter(t *testing.T) {
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
 	p.report(first.BackendID, messages.Ready)
-	testkit.Eventually(t, "an empty outbox", func() bool { return w.count("outbox") == 0 })
+	w.settled(0)
 
 	link.Cut()
 	before := w.contents()

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/worker"
@@ -80,22 +78,14 @@ func limited(name string, lifetime, idle int64, executable json.RawMessage) mess
 // droneEvents are the types of what was published about a drone, in order.
 func droneEvents(t *testing.T, w *world, drone string) (types []string) {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
-	must(t, err)
-	stream, err := js.Stream(t.Context(), messages.StreamEvents)
-	must(t, err)
-	for seq := uint64(1); ; {
-		msg, err := stream.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(messages.DroneEventSubject(drone)))
-		if err != nil {
-			return types
-		}
+	for _, msg := range events(t, w, messages.DroneEventSubject(drone)) {
 		event := as[messages.DroneEvent](t, msg.Data)
-		if event.Drone != drone || event.Session == "" || event.Cluster != cluster || event.Time.IsZero() || msg.Header.Get("Nats-Msg-Id") != event.ID {
+		if event.Drone != drone || event.Session == "" || event.Cluster != cluster || event.Time.IsZero() || msg.Header.Get(messages.HeaderMessageID) != event.ID {
 			t.Errorf("an event is %s", msg.Data)
 		}
 		types = append(types, event.Type)
-		seq = msg.Sequence + 1
 	}
+	return types
 }
 
 func awaitDroneEvents(t *testing.T, w *world, drone string, want ...string) {
@@ -117,7 +107,10 @@ func TestI6LimitsEndBackendsOnARealDrone(t *testing.T) {
 	d := startDrone(t, w, "dr-a", w.url)
 	old := w.connect(limited("old", 1, 0, fake.Script{}.Executable())).BackendID
 	idle := w.connect(limited("idle", 3600, 1, fake.Script{}.Executable())).BackendID
-	deaf := w.connect(limited("deaf", 1, 0, fake.Script{IgnoreTerm: true}.Executable())).BackendID
+	// Asked to end before it runs, it would not have to be killed.
+	deaf := w.connect(limited("deaf", 3600, 0, fake.Script{IgnoreTerm: true}.Executable())).BackendID
+	awaitStatus(t, w, deaf, messages.Ready)
+	past(t, w, deaf, 2*time.Hour)
 	kept := w.connect(limited("kept", 3600, 3600, fake.Script{}.Executable())).BackendID
 	for id, kind := range map[string]messages.TerminationKind{old: messages.Soft, idle: messages.Soft, deaf: messages.Hard} {
 		if end := awaitEnd(t, w, id); end.Reason != messages.ReasonSwept || end.Kind != kind {
@@ -248,8 +241,7 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "nothing on record for the lost drone", func() bool { return w.count("outbox") == 0 })
-	js, err := jetstream.New(w.nc)
-	must(t, err)
+	js := testkit.JetStream(t, w.nc)
 	stream, err := js.Stream(t.Context(), messages.StreamActions)
 	must(t, err)
 	testkit.Eventually(t, "nothing in the stream for the lost drone", func() bool {
