@@ -6,37 +6,6 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// I1: what a database that lost the last commits does not know, it could give to others while it runs. So the first
-// heartbeat that reaches it asks the drone to name all that it holds, and goes on asking until that is done.
-// Found in reading: a dump that is restored has the timeline of the database that it was taken of.
-func TestI1HeartbeatAsksForAComparisonInAnotherDatabase(t *testing.T) {
-	t.Parallel()
-	d := newDB(t)
-	d.drone("dr-a")
-	asks := func() bool {
-		heard, err := d.Heartbeat(t.Context(), "dr-a", &messages.HeartbeatRequest{Session: session, Ready: true})
-		if err != nil || !heard.Known {
-			t.Fatalf("heard %+v, %v", heard, err)
-		}
-		return heard.Compare
-	}
-	for what, change := range map[string]string{
-		"a failover": `update session set timeline = overlay(timeline placing '000000FF' from position('.' in timeline) + 1 for 8)`,
-		"a switch to another cluster, fed from this": `update session set timeline = '1' || substr(timeline, position('.' in timeline))`,
-		"a restored dump": `alter table session rename to dump; create table session (like dump including all);
-			insert into session table dump; drop table dump`,
-	} {
-		if asks() {
-			t.Errorf("before %s it asks for a comparison", what)
-		}
-		d.exec(change)
-		if !asks() || !asks() {
-			t.Errorf("after %s no comparison is asked for", what)
-		}
-		d.register("dr-a", session)
-	}
-}
-
 // Demand: a comparison of what all are agreed on says nothing, whatever it names; and what differs it tells apart.
 func TestComparisonNamesWhatDiffers(t *testing.T) {
 	t.Parallel()

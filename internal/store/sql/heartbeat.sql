@@ -8,5 +8,4 @@ set expires_at = greatest(s.expires_at, now() + make_interval(secs => $8)), hear
 from drone d
 where s.drone = $1 and s.id = $2 and d.name = $1 and d.session = $2
   and s.sealed_at is null and (s.expires_at > now() or now() > $9)
-returning d.draining, s.timeline <> -- as in begin_session
-    concat_ws('.', (select system_identifier from pg_control_system()), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), 'session'::regclass::oid)
+returning d.draining, s.timeline <> substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
