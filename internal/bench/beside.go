@@ -182,6 +182,10 @@ func takeTurns(ctx context.Context, cfg *BesideConfig, dir string) ([]Beside, er
 				if load.alone {
 					v = f.P50
 				}
+				// Nobody takes these actions: else they are published again and again, beside what is measured next.
+				if _, err := sides[i].db.Exec(ctx, "truncate outbox"); err != nil {
+					return nil, fmt.Errorf("forget the actions of a turn: %w", err)
+				}
 				figures[l][i], costs[l][i] = append(figures[l][i], v), append(costs[l][i], cost)
 			}
 		}
@@ -241,7 +245,7 @@ func heartbeatsBeside(ctx context.Context, cfg *BesideConfig, dir string) ([]Bes
 			results[i], err = heartbeat(ctx, &beats, heartbeatSide{
 				nc: s.nc, dsn: s.postgres.DSN(),
 				drones: func(name, cluster string, _ int) (func(), error) { return s.drone(ctx, name, cluster) },
-				worker: func() time.Duration { return treeUsage(strconv.Itoa(s.worker.cmd.Process.Pid)) },
+				worker: func() time.Duration { return s.worker.children() },
 			})
 			errs <- err
 		}()
@@ -277,6 +281,7 @@ type side struct {
 	turns, keys int
 	// used is the processor time of worker and Postgres so far; 0 where it cannot be told.
 	used func() time.Duration
+	db   *pgx.Conn // nil until it is prepared
 }
 
 func startSide(ctx context.Context, program, dir, ttl string, log *slog.Logger) (s *side, err error) {
@@ -339,6 +344,9 @@ func (s *side) stop() {
 	if s.nc != nil {
 		s.nc.Close()
 	}
+	if s.db != nil {
+		_ = s.db.Close(context.Background())
+	}
 	if s.worker != nil {
 		s.worker.stop()
 	}
@@ -375,12 +383,12 @@ func (s *side) prepare(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	s.db = conn
 	postgres, err := postgresUsage(ctx, conn)
 	if err != nil {
 		return err
 	}
-	s.used = func() time.Duration { return postgres() + treeUsage(strconv.Itoa(s.worker.cmd.Process.Pid)) }
+	s.used = func() time.Duration { return postgres() + s.worker.children() }
 	for n := range s.keys {
 		if err := s.parked.connect(ctx, "join", n); err != nil {
 			return fmt.Errorf("spawn a backend to join: %w", err)

@@ -35,6 +35,9 @@ type HeartbeatConfig struct {
 // window is for how long heartbeats are measured at most, if all drones send one.
 const window = time.Minute
 
+// settled is longer than a lease lives by default.
+const settled = 75 * time.Second
+
 // Validate fills in defaults and refuses what cannot be measured.
 func (c *HeartbeatConfig) Validate() error {
 	if c.Drones == 0 {
@@ -69,7 +72,7 @@ type HeartbeatFigures struct {
 	// Bytes are those of a request and its reply on the bus.
 	Bytes float64 `json:"bytes"`
 	// Postgres and Worker are the processor time that one takes, in milliseconds: what their
-	// processes used, less what they used without drones. 0 where it cannot be told.
+	// processes used, less what they used in that time without drones. 0 where it cannot be told.
 	Postgres float64 `json:"postgres_ms,omitempty"`
 	Worker   float64 `json:"worker_ms,omitempty"`
 }
@@ -137,13 +140,14 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		began := time.Now()
 		count, size := beats.seen()
 		for end := began.Add(min(cfg.For, window)); ; {
-			rest(ctx, max(time.Until(end), 10*time.Millisecond))
+			rest(ctx, min(max(time.Until(end), 10*time.Millisecond), time.Second))
+			used() // what ends before it is asked is not counted
 			f.Count, f.Bytes = beats.seen()
 			f.Count, f.Bytes = f.Count-count, f.Bytes-size
 			if ctx.Err() != nil {
 				return f, 0, 0, ctx.Err()
 			}
-			if f.Count >= drones {
+			if f.Count >= drones && time.Now().After(end) {
 				break
 			}
 			if time.Since(end) > startTimeout+window {
@@ -156,6 +160,7 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 	}
 
 	cfg.Progress("the stack without drones of its own")
+	rest(ctx, min(cfg.For, 5*time.Second)) // what its start left to do
 	idle, idlePg, idleWorker, err := measure(0)
 	if err != nil {
 		return nil, err
@@ -185,7 +190,7 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		f.Name, f.Bytes, f.Postgres, f.Worker = name, f.Bytes/n, per(pg, idlePg), per(worker, idleWorker)
 		return f, nil
 	}
-	rest(ctx, min(cfg.For, 10*time.Second)) // what spawns left to do
+	rest(ctx, min(cfg.For, settled)) // what spawns left to do, and what is looked at once
 	cfg.Progress("heartbeats")
 	if r.Free, err = one("heartbeat"); err != nil {
 		return nil, err
