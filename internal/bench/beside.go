@@ -192,6 +192,10 @@ func takeTurns(ctx context.Context, cfg *BesideConfig, dir string) ([]Beside, er
 				if load.alone {
 					v = f.P50
 				}
+				// Nobody takes these actions: else they are published again and again, beside what is measured next.
+				if _, err := sides[i].db.Exec(ctx, "truncate outbox"); err != nil {
+					return nil, fmt.Errorf("forget the actions of a turn: %w", err)
+				}
 				figures[l][i], costs[l][i] = append(figures[l][i], v), append(costs[l][i], cost)
 			}
 		}
@@ -290,6 +294,7 @@ type side struct {
 	turns, keys int
 	// used is the processor time of worker and Postgres so far; 0 where it cannot be told.
 	used func() time.Duration
+	db   *pgx.Conn // nil until it is prepared
 }
 
 func startSide(ctx context.Context, program, dir, ttl string, log *slog.Logger) (s *side, err error) {
@@ -333,7 +338,7 @@ func (s *side) start(what, role string, args ...string) (*process, error) {
 }
 
 // workerUsage is the processor time of the worker so far.
-func (s *side) workerUsage() time.Duration { return treeUsage(strconv.Itoa(s.worker.cmd.Process.Pid)) }
+func (s *side) workerUsage() time.Duration { return s.worker.children() }
 
 func (s *side) await(ctx context.Context, p *process, what string, there func() error) error {
 	for late := time.Now().Add(startTimeout); ; {
@@ -354,6 +359,9 @@ func (s *side) await(ctx context.Context, p *process, what string, there func() 
 func (s *side) stop() {
 	if s.nc != nil {
 		s.nc.Close()
+	}
+	if s.db != nil {
+		_ = s.db.Close(context.Background())
 	}
 	if s.worker != nil {
 		s.worker.stop()
@@ -391,8 +399,8 @@ func (s *side) prepare(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	postgres, err := postgresUsage(ctx, conn)
+	s.db = conn
+	postgres, _, err := postgresUsage(ctx, conn)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,9 @@ type HeartbeatConfig struct {
 	Log      *slog.Logger
 }
 
+// settled is longer than a lease lives by default.
+const settled = 75 * time.Second
+
 // Validate fills in defaults and refuses what cannot be measured.
 func (c *HeartbeatConfig) Validate() error {
 	if c.Drones == 0 {
@@ -80,10 +83,11 @@ type HeartbeatFigures struct {
 	// Bytes are those of a request and its reply on the bus.
 	Bytes float64 `json:"bytes"`
 	// Postgres and Worker are the processor time that one takes, in milliseconds: what their
-	// processes used, less what they used without drones. 0 where it cannot be told.
+	// processes used, less what they used in that time without drones. 0 where it cannot be told.
 	Postgres float64 `json:"postgres_ms,omitempty"`
 	Worker   float64 `json:"worker_ms,omitempty"`
-	// Core is what both used together, in percent of one core, whatever for: nothing is taken off.
+	// Core is what both used together, in percent of one core, whatever for: nothing is taken off, and vacuums and
+	// checkpoints are in it.
 	Core float64 `json:"core_percent,omitempty"`
 }
 
@@ -158,7 +162,7 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	postgres, err := postgresUsage(ctx, conn)
+	postgres, allOfPostgres, err := postgresUsage(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -176,16 +180,18 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 	// measure gives what was used in a window with so many drones.
 	measure := func(name string, drones int, window time.Duration) (f HeartbeatFigures, pg, worker time.Duration, err error) {
 		cfg.Progress(name)
+		all0 := allOfPostgres()
 		pg0, worker0 := used()
 		began, before := time.Now(), beats.seen()
 		for end := began.Add(window); ; {
-			rest(ctx, max(time.Until(end), 10*time.Millisecond))
+			rest(ctx, min(max(time.Until(end), 10*time.Millisecond), time.Second))
+			used() // what ends before it is asked is not counted
 			seen := beats.seen()
 			f = HeartbeatFigures{Name: name, Count: seen.count - before.count, Compared: seen.compared - before.compared, Bytes: seen.bytes - before.bytes}
 			if ctx.Err() != nil {
 				return f, 0, 0, ctx.Err()
 			}
-			if f.Count >= drones {
+			if f.Count >= drones && time.Now().After(end) {
 				break
 			}
 			if time.Since(end) > startTimeout+time.Minute {
@@ -195,10 +201,11 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		f.Seconds = time.Since(began).Seconds()
 		pg, worker = used()
 		pg, worker = pg-pg0, worker-worker0
-		f.Core = (pg + worker).Seconds() / f.Seconds * 100
+		f.Core = (allOfPostgres() - all0 + worker).Seconds() / f.Seconds * 100
 		return f, pg, worker, nil
 	}
 
+	rest(ctx, min(cfg.Window, 5*time.Second)) // what its start left to do
 	idle, idlePg, idleWorker, err := measure("without drones", 0, min(cfg.Window, time.Minute))
 	if err != nil {
 		return nil, err
@@ -230,7 +237,7 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		f.Bytes, f.Postgres, f.Worker = f.Bytes/n, per(pg, idlePg), per(worker, idleWorker)
 		return f, nil
 	}
-	rest(ctx, min(cfg.Window, 10*time.Second)) // what spawns left to do
+	rest(ctx, min(cfg.Window, settled)) // what spawns left to do, and what is looked at once
 	if r.Free, err = one("heartbeat"); err != nil || cfg.For == 0 {
 		return r, err
 	}
