@@ -40,9 +40,9 @@ type registration struct{ session, stream, consumer string }
 const (
 	// defaultInterval holds until a worker has said another one.
 	defaultInterval = 10 * time.Second
-	// compareEvery is after how many heartbeats all that is held is compared, though nothing says
-	// that it need be: what goes wrong is noticed at once, by reports, by a session that is not
-	// known or by a heartbeat's answer. This is for what nobody thought of.
+	// compareEvery is after how many heartbeats all that is held is compared, though nothing asks for
+	// it: ten minutes at the usual interval. A database that may have lost commits asks at once, in
+	// a heartbeat's answer; this finds what nobody thought of.
 	compareEvery = 60
 )
 
