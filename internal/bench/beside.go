@@ -400,7 +400,7 @@ func (s *side) prepare(ctx context.Context, log *slog.Logger) error {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	s.db = conn
-	postgres, _, err := postgresUsage(ctx, conn)
+	postgres, _, _, err := postgresUsage(ctx, conn)
 	if err != nil {
 		return err
 	}

@@ -16,18 +16,18 @@ import (
 // postgresUsage gives the processor time that the server's processes for connections have used so
 // far, as often as it is asked: what one used that has ended since it was asked last is not in
 // it. Checkpoints and vacuums, which come when they come, are not either, but in all, which is what all
-// its processes have used. 0 where the processes are not on this machine, or it does not say.
-func postgresUsage(ctx context.Context, conn *pgx.Conn) (connections, all func() time.Duration, err error) {
+// its processes have used but own, that for conn. 0 where the processes are not on this machine, or it does not say.
+func postgresUsage(ctx context.Context, conn *pgx.Conn) (connections, all, own func() time.Duration, err error) {
 	var pid int
 	var begin string
 	if err := conn.QueryRow(ctx, "select pg_backend_pid(), format('postgres: %s %s ', current_user, current_database())").Scan(&pid, &begin); err != nil {
-		return nil, nil, fmt.Errorf("ask Postgres for its process: %w", err)
+		return nil, nil, nil, fmt.Errorf("ask Postgres for its process: %w", err)
 	}
 	self := strconv.Itoa(pid)
 	name, fields := procStat(self)
 	if name != "postgres" || len(fields) < 2 {
 		none := func() time.Duration { return 0 }
-		return none, none, nil
+		return none, none, none, nil
 	}
 	server, seen := fields[1], make(map[string]time.Duration)
 	connections = func() (sum time.Duration) {
@@ -47,11 +47,13 @@ func postgresUsage(ctx context.Context, conn *pgx.Conn) (connections, all func()
 			sum += ticks(fields[13]) + ticks(fields[14]) // of those that have ended
 		}
 		for _, child := range childrenOf(server) {
-			sum += processUsage(child)
+			if child != self {
+				sum += processUsage(child)
+			}
 		}
 		return sum
 	}
-	return connections, all, nil
+	return connections, all, func() time.Duration { return processUsage(self) }, nil
 }
 
 func childrenOf(parent string) (pids []string) {

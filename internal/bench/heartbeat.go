@@ -86,6 +86,9 @@ type HeartbeatFigures struct {
 	// processes used, less what they used in that time without drones. 0 where it cannot be told.
 	Postgres float64 `json:"postgres_ms,omitempty"`
 	Worker   float64 `json:"worker_ms,omitempty"`
+	// Bare is what Postgres took for a "select 1" meanwhile, asked once a second: less than that
+	// nothing costs on a machine as busy.
+	Bare float64 `json:"bare_ms,omitempty"`
 	// Core is what both used together, in percent of one core, whatever for: nothing is taken off, and vacuums and
 	// checkpoints are in it.
 	Core float64 `json:"core_percent,omitempty"`
@@ -162,7 +165,7 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	postgres, allOfPostgres, err := postgresUsage(ctx, conn)
+	postgres, allOfPostgres, own, err := postgresUsage(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -180,11 +183,15 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 	// measure gives what was used in a window with so many drones.
 	measure := func(name string, drones int, window time.Duration) (f HeartbeatFigures, pg, worker time.Duration, err error) {
 		cfg.Progress(name)
-		all0 := allOfPostgres()
+		all0, own0, bare := allOfPostgres(), own(), 0
 		pg0, worker0 := used()
 		began, before := time.Now(), beats.seen()
 		for end := began.Add(window); ; {
 			rest(ctx, min(max(time.Until(end), 10*time.Millisecond), time.Second))
+			if _, err := conn.Exec(ctx, "select 1"); err != nil {
+				return f, 0, 0, fmt.Errorf("ask Postgres for nothing: %w", err)
+			}
+			bare++
 			used() // what ends before it is asked is not counted
 			seen := beats.seen()
 			f = HeartbeatFigures{Name: name, Count: seen.count - before.count, Compared: seen.compared - before.compared, Bytes: seen.bytes - before.bytes}
@@ -201,6 +208,7 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		f.Seconds = time.Since(began).Seconds()
 		pg, worker = used()
 		pg, worker = pg-pg0, worker-worker0
+		f.Bare = (own() - own0).Seconds() * 1000 / float64(bare)
 		f.Core = (allOfPostgres() - all0 + worker).Seconds() / f.Seconds * 100
 		return f, pg, worker, nil
 	}

@@ -68,10 +68,10 @@ func (c *benchHeartbeatCmd) Run(r *run) error {
 	for _, f := range result.All() {
 		rows = append(rows, []string{
 			f.Name, fmt.Sprintf("%.0f", f.Seconds), fmt.Sprint(f.Count), fmt.Sprint(f.Compared),
-			known("%.0f", f.Bytes), known("%.2f", f.Postgres), known("%.2f", f.Worker), known("%.2f", f.Core),
+			known("%.0f", f.Bytes), known("%.2f", f.Postgres), known("%.2f", f.Worker), known("%.2f", f.Bare), known("%.2f", f.Core),
 		})
 	}
-	r.table([]string{"OF EACH", "SECONDS", "COUNT", "COMPARED", "BYTES", "POSTGRES MS", "WORKER MS", "% OF A CORE"}, rows)
+	r.table([]string{"OF EACH", "SECONDS", "COUNT", "COMPARED", "BYTES", "POSTGRES MS", "WORKER MS", "SELECT 1 MS", "% OF A CORE"}, rows)
 	return nil
 }
 
