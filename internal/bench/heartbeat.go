@@ -126,7 +126,7 @@ func Heartbeat(ctx context.Context, cfg HeartbeatConfig) (*HeartbeatResult, erro
 		return nil, err
 	}
 	defer nc.Close()
-	return heartbeat(ctx, &cfg, heartbeatSide{nc: nc, dsn: cfg.DSN, drone: inProcess(ctx, &cfg, cfg.Dial)})
+	return heartbeat(ctx, &cfg, heartbeatSide{nc: nc, dsn: cfg.DSN, drone: inProcess(ctx, cfg.Dial, cfg.Log, time.Minute)})
 }
 
 // ownHeartbeat measures a stack of its own.
@@ -142,12 +142,14 @@ func ownHeartbeat(ctx context.Context, cfg *HeartbeatConfig) (*HeartbeatResult, 
 	}
 	defer s.stop()
 	dial := func(name string) (*nats.Conn, error) { return nats.Connect(s.url, nats.Name(name)) }
-	return heartbeat(ctx, cfg, heartbeatSide{nc: s.nc, dsn: s.postgres.DSN(), drone: inProcess(ctx, cfg, dial), worker: s.workerUsage})
+	// The stack goes with what they hold: they do not wait for its end to be reported.
+	drone := inProcess(ctx, dial, slog.New(slog.DiscardHandler), time.Millisecond)
+	return heartbeat(ctx, cfg, heartbeatSide{nc: s.nc, dsn: s.postgres.DSN(), drone: drone, worker: s.workerUsage})
 }
 
-// inProcess starts drones in this process.
-func inProcess(ctx context.Context, cfg *HeartbeatConfig, dial func(name string) (*nats.Conn, error)) func(name, cluster string) (func(), error) {
-	return func(name, cluster string) (func(), error) { return startDrone(ctx, dial, cfg.Log, name, cluster) }
+// inProcess starts drones in this process, which have so long to report the ends of what they hold.
+func inProcess(ctx context.Context, dial func(name string) (*nats.Conn, error), log *slog.Logger, ending time.Duration) func(name, cluster string) (func(), error) {
+	return func(name, cluster string) (func(), error) { return startDrone(ctx, dial, log, name, cluster, ending) }
 }
 
 // heartbeatSide is a stack whose heartbeats are measured.
@@ -245,7 +247,7 @@ func heartbeat(ctx context.Context, cfg *HeartbeatConfig, s heartbeatSide) (*Hea
 		f.Bytes, f.Postgres, f.Worker = f.Bytes/n, per(pg, idlePg), per(worker, idleWorker)
 		return f, nil
 	}
-	rest(ctx, min(cfg.Window, settled)) // what spawns left to do, and what is looked at once
+	rest(ctx, min(2*cfg.Window, settled)) // what spawns left to do, and what is looked at once
 	if r.Free, err = one("heartbeat"); err != nil || cfg.For == 0 {
 		return r, err
 	}
