@@ -20,7 +20,8 @@ var (
 	DronesSQL     = dronesSQL
 	LiveSQL       = liveSQL
 	LiveOfSQL     = liveOfSQL
-	OrphansSQL    = orphansSQL
+	CompareSQL    = compareSQL
+	AdoptSQL      = adoptSQL
 	HeartbeatSQL  = heartbeatSQL
 )
 

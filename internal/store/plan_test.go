@@ -21,8 +21,9 @@ type plan struct {
 	Rows    float64 `json:"Actual Rows"`
 	Loops   float64 `json:"Actual Loops"`
 	Removed float64 `json:"Rows Removed by Filter"`
-	Hit     int     `json:"Shared Hit Blocks"`
-	Read    int     `json:"Shared Read Blocks"`
+	Filter  string
+	Hit     int `json:"Shared Hit Blocks"`
+	Read    int `json:"Shared Read Blocks"`
 	Plans   []plan
 }
 
@@ -198,7 +199,6 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 	}{
 		"placeable": {store.PlaceableSQL, []string{"20"}, float64(4 * manyDrones)},
 		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
-		"orphans":   {store.OrphansSQL, []string{"'dr-1'", "'{}'", "'{s-1}'", "'s-2'", "60"}, 20},
 		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3", "4", "60", "'infinity'"}, 3},
 		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, float64(2 * manyBackends)},
 	} {

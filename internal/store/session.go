@@ -22,8 +22,7 @@ var (
 	registerSQL     = statement("register")
 	beginSessionSQL = statement("begin_session")
 	adoptSQL        = statement("adopt")
-	heldSQL         = statement("held")
-	orphansSQL      = statement("orphans")
+	compareSQL      = statement("compare")
 )
 
 // oneRegistersSQL has the registrations of one drone take turns: before its first there is
@@ -105,19 +104,20 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			}
 			b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends,
 				cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), r.MaxMemoryBytes, r.MaxCPUMillis)
-			var held []string
-			b.Queue(heldSQL, drone, r.Session, named).Query(func(rows pgx.Rows) error {
-				err := collectInto(&held, pgx.RowTo[string])(rows)
-				done.Lost = without(named, held)
+			b.Queue(compareSQL, drone, named, same, r.Session, underWay.Seconds()).Query(func(rows pgx.Rows) error {
+				var id, session string
+				var isNamed bool
+				_, err := pgx.ForEachRow(rows, []any{&id, &isNamed, &session}, func() error {
+					if isNamed {
+						done.Lost = append(done.Lost, id)
+					} else {
+						done.Orphans = append(done.Orphans, Change{BackendID: id, Event: lifecycle.Forgotten{}, Of: &Holder{Drone: drone, Session: session}})
+					}
+					return nil
+				})
 				return err
 			})
 			b.Queue(sealedSQL, drone, r.Session).Query(collectInto(&done.Sealed, pgx.RowTo[string]))
-			b.Queue(orphansSQL, drone, named, same, r.Session, underWay.Seconds()).
-				Query(collectInto(&done.Orphans, func(row pgx.CollectableRow) (Change, error) {
-					c := Change{Event: lifecycle.Forgotten{}, Of: &Holder{Drone: drone}}
-					err := row.Scan(&c.BackendID, &c.Of.Session)
-					return c, err
-				}))
 			b.Queue(untakenSQL, drone)
 			b.Queue(droneEventSQL, drone, body).QueryRow(func(row pgx.Row) error { return row.Scan(&done.Event.ID, &done.Event.At) })
 			return nil
@@ -163,20 +163,6 @@ func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSes
 		}
 	}
 	return before, own, sealed, nil
-}
-
-// without gives those of all that are not in some.
-func without(all, some []string) (rest []string) {
-	known := make(map[string]bool, len(some))
-	for _, id := range some {
-		known[id] = true
-	}
-	for _, id := range all {
-		if !known[id] {
-			rest = append(rest, id)
-		}
-	}
-	return rest
 }
 
 // Heard is what a heartbeat gives.
