@@ -12,9 +12,9 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// shortTTL is a lease that tests can wait for and a busy machine can still renew: 6 s, and more
-// on a machine that is said to be slower.
-var shortTTL = testkit.Patience / 30
+// shortTTL is a lease that tests can wait for and a busy machine can still renew: 20 s, of which a drone waits 1.7 s
+// for each answer, and more on a machine that is said to be slower.
+var shortTTL = testkit.Patience / 9
 
 // elapse lets time go by for a drone and its backends: all that is known of them happened
 // that much earlier.
