@@ -43,7 +43,12 @@ func newDB(t testing.TB) *db {
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := pgxpool.New(t.Context(), dsn+" pool_max_conns=3")
+	cfg, err := pgxpool.ParseConfig(dsn + " pool_max_conns=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnConfig.ValidateConnect = store.SayWhere
+	raw, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
