@@ -35,12 +35,15 @@ const (
 	JoinLeaving Name = "join-leaving"
 	// ClockBelieved takes the database's word for what has expired however its clock jumps (I1).
 	ClockBelieved Name = "clock-believed"
+	// CopyBelieved takes the word of a database that was restored or failed over for what nobody holds, as soon as
+	// somebody has seen that it was (I1).
+	CopyBelieved Name = "copy-believed"
 )
 
 // All are all of them.
 var All = []Name{
 	LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled,
-	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved,
+	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved, CopyBelieved,
 }
 
 // Env names the bug.

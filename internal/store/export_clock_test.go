@@ -29,3 +29,17 @@ func (s *Store) Seal(ctx context.Context, ids ...string) error {
 	}
 	return s.seal(ctx, due)
 }
+
+// HomeWaited is when a lease's time has passed since a store began to wait in its home.
+func (s *Store) HomeWaited() {
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	s.home.since -= s.home.wait
+}
+
+// DiskReplaced has the database's log have had more on disk than it has.
+func (s *Store) DiskReplaced() {
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	s.home.flushed += 1 << 40
+}

@@ -122,7 +122,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 type foundSession struct {
 	id, machine, boot      string
 	sealed, expired, heard bool
-	here                   bool // it began in this home of the database
+	here                   bool    // it began in this home of the database
 	heardAgo, endsIn       float64 // seconds
 }
 
