@@ -133,7 +133,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	}
 	a.settleLocked(resp.Renewal, nil)
 	a.sureLocked(arrived)
-	if a.session.beats++; resp.Compare || a.session.beats >= compareEvery {
+	if a.session.beats++; a.session.beats >= compareEvery {
 		a.registerAgainLocked()
 	}
 	a.mu.Unlock()
