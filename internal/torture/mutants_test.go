@@ -31,6 +31,7 @@ var hunts = []hunt{
 	{mutant.LeaseMovedBack, []string{"change ttl"}, []string{"I1: session"}},
 	{mutant.JoinLeaving, []string{"isolate drone"}, []string{"terminate:"}},
 	{mutant.ClockBelieved, []string{"step clock"}, []string{"I1: two processes"}},
+	{mutant.CopyBelieved, []string{"restore dump"}, []string{"I1: two processes"}},
 }
 
 // rounds are how long each bug is hunted, in a system of its own each time, until it is
