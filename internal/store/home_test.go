@@ -3,16 +3,12 @@ package store_test
 import (
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/jetway-project/jetway/internal/dev/postgres"
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/outbox"
@@ -25,26 +21,26 @@ import (
 // around it, at the copy of d's database as it was then, without what was committed between copy and use.
 var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 	"a dump restored in its place, under the workers": func(t *testing.T, d *db) func() *db {
-		file := d.pgDump("-Fc")
+		file := d.pgDump()
 		return func() *db {
-			program(t, "pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", plain(d.dsn), file)
+			testkit.PgProgram(t, d.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", file)
 			return d
 		}
 	},
 	"its rows put back into the tables": func(t *testing.T, d *db) func() *db {
-		file := d.pgDump("-Fc")
+		file := d.pgDump()
 		return func() *db {
-			program(t, "psql", "-v", "ON_ERROR_STOP=1", "-1", "-d", plain(d.dsn),
+			testkit.PgProgram(t, d.dsn, "psql", "-v", "ON_ERROR_STOP=1", "-1",
 				"-c", "truncate home, setting, drone, session, lease, backend, token, outbox, connection, proxy, jetway_schema_version",
 				"-c", `\i `+restoreScript(t, file))
 			return d
 		}
 	},
 	"a dump restored into a new database": func(t *testing.T, d *db) func() *db {
-		file := d.pgDump("-Fc")
+		file := d.pgDump()
 		return func() *db {
 			dsn := testkit.EmptyPostgres(t)
-			program(t, "pg_restore", "-d", plain(dsn), file)
+			testkit.PgProgram(t, dsn, "pg_restore", file)
 			return newDBAt(t, dsn)
 		}
 	},
@@ -64,34 +60,15 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 func restoreScript(t *testing.T, file string) (script string) {
 	t.Helper()
 	script = file + ".sql"
-	program(t, "pg_restore", "--data-only", "-f", script, file)
+	testkit.PgProgram(t, "", "pg_restore", "--data-only", "-f", script, file)
 	return script
 }
 
-func (d *db) pgDump(args ...string) (file string) {
+func (d *db) pgDump() (file string) {
 	d.t.Helper()
 	file = filepath.Join(d.t.TempDir(), "dump")
-	program(d.t, "pg_dump", append(args, "-d", plain(d.dsn), "-f", file)...)
+	testkit.PgProgram(d.t, d.dsn, "pg_dump", "-Fc", "-f", file)
 	return file
-}
-
-// plain is a DSN without what is said for pgx alone.
-func plain(dsn string) string {
-	return strings.Join(slices.DeleteFunc(strings.Fields(dsn), func(word string) bool {
-		return strings.Contains(word, "_timeout=") && !strings.HasPrefix(word, "connect_")
-	}), " ")
-}
-
-// program runs one of those that come with Postgres.
-func program(t testing.TB, name string, args ...string) {
-	t.Helper()
-	bin, err := postgres.Find(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if said, err := exec.CommandContext(t.Context(), filepath.Join(bin.Dir, name), args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", name, err, said)
-	}
 }
 
 // raw is a way around the store alone.
