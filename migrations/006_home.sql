@@ -3,7 +3,8 @@
 
 -- home says where it was written itself: in which cluster of Postgres, on which timeline and in which database (jetway.cluster,
 -- which each session sets when it begins), as which table, and by which transaction. A copy says the same, and is not there: a dump is written
--- by another transaction, a promoted standby and a recovery to an earlier time are on another timeline.
+-- by another transaction, a promoted standby and a recovery to an earlier time are on another timeline. A migration that rewrote
+-- the table would make it a copy.
 create table home (
     only_row boolean primary key default true check (only_row),
     id       text not null

@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // ClockJumped has the clock of the database have jumped since it was looked at.
@@ -42,4 +45,13 @@ func (s *Store) DiskReplaced() {
 	s.home.mu.Lock()
 	defer s.home.mu.Unlock()
 	s.home.flushed += 1 << 40
+}
+
+// Settled says whether the database is believed: it is neither restored nor failed over, or long enough ago.
+func (s *Store) Settled(ctx context.Context) (settled bool, err error) {
+	err = s.pool.QueryRow(ctx, "select true from settled").Scan(&settled)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = nil
+	}
+	return settled, wrap("ask whether the database is settled", err)
 }

@@ -2,11 +2,8 @@ package store
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/mutant"
 )
@@ -114,13 +111,4 @@ func (s *Store) lookHome(ctx context.Context, now seen, at, ttl time.Duration) e
 		s.log.Info("the database is settled: backends are started again", "home", now.id)
 	}
 	return err
-}
-
-// Settled says whether the database is believed: it is neither restored nor failed over, or long enough ago.
-func (s *Store) Settled(ctx context.Context) (settled bool, err error) {
-	err = s.pool.QueryRow(ctx, "select true from settled").Scan(&settled)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = nil
-	}
-	return settled, wrap("ask whether the database is settled", err)
 }
