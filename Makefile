@@ -88,7 +88,7 @@ torture: ## Attack the whole system for DURATION (10m), its faults from SEED
 	@go test ./internal/torture -run '^TestTorture$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.seed $(SEED) -torture.faults "$(FAULTS)" -torture.report $(REPORT)
 
 mutants: ## See that the attack finds deliberate bugs
-	@go test -tags long ./internal/torture -run '^TestMutants$$' -count=1 -v -timeout 0 -torture.seed $(SEED) -torture.report $(REPORT)
+	@go test -tags long ./internal/torture -run '^TestMutants' -count=1 -v -timeout 0 -torture.seed $(SEED) -torture.report $(REPORT)
 
 soak: ## Run at half of what is possible for DURATION, and through 100,000 lives, and see that nothing grows
 	@go test -tags long ./internal/torture -run '^TestSoak$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.report $(REPORT)

@@ -57,8 +57,8 @@ var golden = map[string]any{
 		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500},
 	},
 	"heartbeat_response": &messages.HeartbeatResponse{
-		Draining: true, Compare: true,
-		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
+		Draining: true,
+		Renewal:  messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
 	},
 	"report_request": &messages.ReportRequest{Session: "s1", Reports: []messages.Report{
 		{BackendID: "b", State: messages.State{Status: messages.Waiting, Address: "127.0.0.1:8080"}},

@@ -46,7 +46,6 @@ type hub struct {
 	refusing                *messages.Error            // what a registration gets instead of an answer
 	unheard                 int                        // registrations that got that
 	machine                 string                     // has the name: others are refused; "": nobody is
-	compare                 bool                       // heartbeats ask for a comparison
 	sealed                  map[string]bool
 	heartbeats              []messages.HeartbeatRequest
 	states                  map[string][]messages.State // as first reported
@@ -160,7 +159,6 @@ func (h *hub) register(data []byte) (any, error) {
 	}
 	if last := len(h.registrations) - 1; last >= 0 && h.registrations[last].Session == req.Session {
 		h.comparisons = append(h.comparisons, req)
-		h.compare = false
 	} else {
 		h.registrations = append(h.registrations, req)
 	}
@@ -210,7 +208,7 @@ func (h *hub) heartbeat(data []byte) (any, error) {
 	}
 	h.droneTimeMS = req.DroneTimeMS
 	h.heartbeats = append(h.heartbeats, req)
-	return messages.HeartbeatResponse{Compare: h.compare, Renewal: h.renewal(req.DroneTimeMS)}, nil
+	return messages.HeartbeatResponse{Renewal: h.renewal(req.DroneTimeMS)}, nil
 }
 
 func (h *hub) renewal(droneTimeMS int64) messages.Renewal {

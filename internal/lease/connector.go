@@ -55,6 +55,9 @@ type Outcome struct {
 // Leaving is a backend that holds the key and is about to end.
 type Leaving struct{ Got }
 
+var errRestored = messages.Errorf(messages.Unavailable,
+	"the database was restored or failed over, and may not know who holds the key: ask again when a lease's time (60 s unless set) has passed, in which the drones say what they run")
+
 // rounds bounds how often a race is settled by looking again without success. Each
 // further round follows on a commit of another request for the same key, id or drone.
 const rounds = 6
@@ -302,10 +305,16 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 				left = append(left, i)
 			}
 		}
-	case Unsettled:
+	case Unsettled, Unknown:
 		if g.leader < 0 {
 			for _, i := range g.members {
 				b.refuse(i, g.unled[i])
+			}
+			return nil
+		}
+		if got.Result == Unknown {
+			for _, i := range g.members {
+				b.refuse(i, errRestored)
 			}
 			return nil
 		}

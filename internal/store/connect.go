@@ -90,6 +90,7 @@ const (
 	rowSpawned
 	rowExpired
 	rowIDTaken
+	rowUnsettled
 )
 
 // connectRow is one row of what it gives.
@@ -141,6 +142,8 @@ func (a *connectAnswer) add() error {
 		a.expired = append(a.expired, r)
 	case rowIDTaken:
 		a.got[r.ix-1].Result = lease.IDTaken
+	case rowUnsettled:
+		a.got[r.ix-1].Result = lease.Unknown
 	}
 	return nil
 }

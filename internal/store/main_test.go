@@ -54,7 +54,12 @@ func newDBOf(t testing.TB, dsn string) *db {
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := pgxpool.New(t.Context(), dsn+" pool_max_conns=3")
+	cfg, err := pgxpool.ParseConfig(dsn + " pool_max_conns=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnConfig.ValidateConnect = store.SayWhere
+	raw, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

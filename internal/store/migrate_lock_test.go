@@ -234,7 +234,7 @@ func TestMigrateOfACurrentDatabaseWaitsForNobody(t *testing.T) {
 // newDBAt is newDB with a database that the test knows.
 func newDBAt(t *testing.T, dsn string) *db {
 	t.Helper()
-	d := &db{Store: open(t, dsn), t: t}
+	d := &db{Store: open(t, dsn), t: t, dsn: dsn}
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}

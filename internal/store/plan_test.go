@@ -128,7 +128,7 @@ func (d *db) fill(drones, live, ended int) {
 	d.t.Helper()
 	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends)
 		select 'dr-' || i, 'c', '', 's-1', '', '', 0 from generate_series(1, $1::int) i on conflict do nothing`, drones)
-	d.exec(`insert into session (drone, id, machine_id, boot_id, timeline, drone_time_ms, expires_at, due_at)
+	d.exec(`insert into session (drone, id, machine_id, boot_id, home, drone_time_ms, expires_at, due_at)
 		select 'dr-' || i, 's-1', 'm', 'b', '', 0, now() + interval '1 minute', now() + interval '1 minute'
 		from generate_series(1, $1::int) i on conflict do nothing`, drones)
 	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at, due_at)

@@ -130,11 +130,12 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 type foundSession struct {
 	id, machine, boot      string
 	sealed, expired, heard bool
+	here                   bool    // it began in this home of the database
 	heardAgo, endsIn       float64 // seconds
 }
 
 func scanSession(row pgx.CollectableRow) (f foundSession, err error) {
-	err = row.Scan(&f.id, &f.machine, &f.boot, &f.sealed, &f.expired, &f.heard, &f.heardAgo, &f.endsIn)
+	err = row.Scan(&f.id, &f.machine, &f.boot, &f.sealed, &f.expired, &f.heard, &f.here, &f.heardAgo, &f.endsIn)
 	return f, err
 }
 
@@ -149,7 +150,7 @@ func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSes
 			own = append(own, f.id)
 		}
 		switch {
-		case f.id == r.Session && (f.sealed || f.expired || !same):
+		case f.id == r.Session && (f.sealed || f.expired || !same || !f.here):
 			return nil, nil, nil, messages.Errorf(messages.NotFound, "session %s of drone %s is over; register with a new one", f.id, drone)
 		case f.id == r.Session || f.sealed:
 		case same && !f.expired:
@@ -170,9 +171,6 @@ type Heard struct {
 	Draining bool
 	// Known says that the session is the drone's and lives; otherwise nothing was done.
 	Known bool
-	// Compare says that the database is another one than when what the session holds was last
-	// compared, and may not know all of it.
-	Compare bool
 	// Sealed are the session's backends that are not renewed.
 	Sealed []string
 	// Terms are those by which the lease was renewed.
@@ -188,7 +186,7 @@ func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.Heartbe
 		b := &pgx.Batch{} // one transaction
 		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, r.Load.Backends, r.Load.MemoryBytes, r.Load.CPUMillis,
 			terms.TTL.Seconds(), s.clock.trusted()).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&heard.Draining, &heard.Compare)
+			err := row.Scan(&heard.Draining)
 			if errors.Is(err, pgx.ErrNoRows) {
 				heard.Known = false
 				return nil

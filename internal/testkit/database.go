@@ -204,7 +204,7 @@ func migrate(dsn string) (form string, err error) {
 		return "", err
 	}
 	// Each test says how long its leases live.
-	if _, err = in.Exec(ctx, "delete from setting"); err == nil {
+	if _, err = in.Exec(ctx, "delete from setting; delete from home"); err == nil {
 		form, err = formOf(ctx, in)
 	}
 	_ = in.Close(ctx)

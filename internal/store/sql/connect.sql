@@ -37,12 +37,14 @@ host as materialized (
       and (d.max_memory_bytes = 0 or s.load_memory_bytes < d.max_memory_bytes)
       and (d.max_cpu_millis = 0 or s.load_cpu_millis < d.max_cpu_millis)
 ),
+-- A database that was restored or failed over is not believed yet that nobody holds a key, nor that a lease has expired (I1).
 -- Ids that were made up here are free: should one not be, the statement fails and is tried again with others.
 placed as materialized (
     select w.*, h.drone, h.session, h.cluster, h.pool, h.drone_time_ms
     from want w
     join host h on h.ix = w.host
     where not exists (select from given g where g.ix = w.ix)
+      and exists (select from settled)
       and not (w.id_given and exists (select from backend b where b.id = w.backend_id offset 0))
 ),
 acquired as (
@@ -92,7 +94,7 @@ joined as (
 ),
 -- A backend that is leaving, or was asked to, gets no visitors any more.
 held as materialized (
-    select g.*, g.expires_at > now() or now() > $24 as alive,
+    select g.*, g.expires_at > now() or now() > $24 or not exists (select from settled) as alive,
            g.status >= 60 or g.asked > 0 or g.idle and not exists (select from joined j where j.id = g.backend_id) as leaving
     from given g
 ),
@@ -112,7 +114,8 @@ published as (
     insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, drone_time_ms, traceparent)
     select nextval('outbox_id'), 'spawn', backend_id, drone, 10, 0, 20, body, drone_time_ms, traceparent from spawned
 )
--- The results: 1 held, 2 spawned, 3 held by one whose lease has expired, 4 the wanted id is taken.
+-- The results: 1 held, 2 spawned, 3 held by one whose lease has expired, 4 the wanted id is taken,
+-- 5 nobody is known to hold it, in a database that is not settled.
 select case when alive then 1 else 3 end as result,
        ix, backend_id, tag, status, leaving, cluster, subdomain, static_token, fencing_token,
        least(greatest(extract(epoch from expires_at - now()), 0), 86400)::float8 as expires_in, 0::int8 as drone_time_ms, now() as at
@@ -126,3 +129,7 @@ from want w
 where w.id_given
   and exists (select from backend b where b.id = w.backend_id offset 0)
   and not exists (select from given g where g.ix = w.ix)
+union all
+select 5, w.ix, '', '', 0, false, '', '', '', 0, 0, 0, now()
+from want w
+where not exists (select from settled) and not exists (select from given g where g.ix = w.ix)
