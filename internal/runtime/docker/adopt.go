@@ -37,14 +37,15 @@ func (r *Runtime) Adopt(ctx context.Context, spec runtime.Spec, handle string) (
 	}
 	i := r.newInstance(found.ID, spec)
 	if err := i.learn(found); err != nil {
+		i.letGo()
 		return nil, fmt.Errorf("take over the container of backend %s: %w", spec.BackendID, err)
 	}
 	if !r.add(i) {
+		i.letGo()
 		return nil, runtime.ErrClosed
 	}
-	i.begin(resume(i))
+	i.begin(resume(i), found)
 	if !running(found) {
-		i.finish(exitOf(found))
 		select {
 		case <-i.done:
 		case <-ctx.Done():

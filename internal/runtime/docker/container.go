@@ -53,6 +53,9 @@ func (r *Runtime) describe(spec runtime.Spec, c command, folder string) client.C
 	}
 	host.PidsLimit = &r.config.PidsLimit
 	c.limits().apply(host)
+	if r.podman {
+		host.Ulimits = append(host.Ulimits, ownLimits()...)
+	}
 	return client.ContainerCreateOptions{
 		Name: containerName(spec.BackendID),
 		Config: &container.Config{

@@ -20,12 +20,9 @@ const (
 	askTimeout = 10 * time.Second
 	// killTimeout is shorter: a hard termination has another way to go.
 	killTimeout = 3 * time.Second
-	// greetTimeout bounds the first request.
-	greetTimeout = 5 * time.Second
+	// greetTimeout bounds the first requests.
+	greetTimeout = 10 * time.Second
 )
-
-// maxAsking is how many requests about ended containers are under way at once.
-const maxAsking = 16
 
 // Runtime runs containers. Make it with New.
 type Runtime struct {
@@ -33,11 +30,12 @@ type Runtime struct {
 	host   netip.Addr
 	engine *client.Client
 	// local says that the engine is on this machine, as far as its address tells.
-	local  bool
+	local bool
+	// podman says that the engine is Podman, which differs here and there.
+	podman bool
 	pulls  pulls
 	images *images
 	rest   *remover
-	asking chan struct{}
 
 	// ctx ends with Close, and with it all goroutines, which wg counts.
 	ctx  context.Context
@@ -59,7 +57,7 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 		return nil, err
 	}
 	config = config.withDefaults()
-	engine, err := greet(ctx, config.Engine)
+	engine, podman, err := greet(ctx, config.Engine)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +66,7 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 		host:   netip.MustParseAddr(config.Host),
 		engine: engine,
 		local:  strings.HasPrefix(config.Engine, "unix:"),
-		asking: make(chan struct{}, maxAsking),
+		podman: podman,
 		live:   map[string]*Instance{},
 	}
 	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -84,11 +82,11 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 	return r, nil
 }
 
-// greet connects and agrees on a version of the API.
-func greet(ctx context.Context, host string) (*client.Client, error) {
+// greet connects, agrees on a version of the API and asks which engine it is.
+func greet(ctx context.Context, host string) (_ *client.Client, podman bool, err error) {
 	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv())
 	if err != nil {
-		return nil, fmt.Errorf("docker host %s: %w", host, err)
+		return nil, false, fmt.Errorf("docker host %s: %w", host, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
@@ -96,11 +94,18 @@ func greet(ctx context.Context, host string) (*client.Client, error) {
 	if err == nil && ping.OSType != "" && ping.OSType != "linux" {
 		err = fmt.Errorf("it runs %s containers, Linux containers are needed", ping.OSType)
 	}
+	var version client.ServerVersionResult
+	if err == nil {
+		version, err = engine.ServerVersion(ctx, client.ServerVersionOptions{})
+	}
 	if err != nil {
 		_ = engine.Close()
-		return nil, fmt.Errorf("docker host %s: %w", host, plain(err))
+		return nil, false, fmt.Errorf("docker host %s: %w", host, plain(err))
 	}
-	return engine, nil
+	for _, part := range version.Components {
+		podman = podman || strings.Contains(part.Name, "Podman")
+	}
+	return engine, podman, nil
 }
 
 // Prepare checks the executable and pulls its image where the policy says so.
@@ -153,7 +158,6 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 		return nil, err
 	}
 	i := r.newInstance(id, spec)
-	// From here on the end of the container is seen, however soon it comes.
 	if !r.add(i) {
 		r.discard(i)
 		return nil, runtime.ErrClosed
@@ -164,12 +168,10 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 		i.unfollow()
 		close(i.followed)
 		r.discard(i)
+		i.letGo()
 		return nil, c.explain(err)
 	}
-	i.begin(&follower{})
-	if !running(found) {
-		i.finish(exitOf(found))
-	}
+	i.begin(&follower{}, found)
 	return i, nil
 }
 
@@ -233,7 +235,9 @@ func (r *Runtime) discard(i *Instance) {
 			return
 		}
 		r.config.Log.Warn("cannot remove a container whose start failed, trying again", "backend_id", i.backendID, "err", err)
-		_ = r.killWithoutEngine(i) // if there is anything to kill
+		if r.local {
+			_ = r.killMembers(i) // if there is anything to kill
+		}
 		wait.Reset(time.Second)
 	}
 }

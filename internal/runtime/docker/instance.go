@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -26,6 +27,7 @@ type Instance struct {
 	// Known once the container was seen running, and not changed after begin.
 	address    string
 	pid        int
+	process    process // the one with that pid; nil: 0
 	stopSignal string
 	memLimit   uint64
 
@@ -102,7 +104,7 @@ func (i *Instance) learn(found container.InspectResponse) error {
 		if !ok {
 			return fmt.Errorf("no port of it is published on %s: its network (%s) may be internal", i.r.config.Host, found.HostConfig.NetworkMode)
 		}
-		if i.r.local && runsIn(found.State.Pid, i.id) {
+		if i.process = i.r.hold(found.State.Pid, i); i.process != nil {
 			i.pid = found.State.Pid
 		}
 	}
@@ -110,12 +112,24 @@ func (i *Instance) learn(found container.InspectResponse) error {
 	return nil
 }
 
-// begin has the output followed from where f says.
-func (i *Instance) begin(f *follower) {
+// begin has the output followed from where f says, and the end awaited, or taken from found.
+func (i *Instance) begin(f *follower, found container.InspectResponse) {
 	i.r.goOn(func() {
 		defer close(i.followed)
 		f.run(i)
 	})
+	if !running(found) {
+		i.finish(exitOf(found))
+	} else if !i.r.goOn(func() { i.r.await(i) }) {
+		i.letGo()
+	}
+}
+
+// letGo closes what an instance holds that nobody awaits.
+func (i *Instance) letGo() {
+	if i.process != nil {
+		i.process.Close()
+	}
 }
 
 // Terminate sends the image's stop signal, SIGTERM if it names none, or with hard set
@@ -131,26 +145,32 @@ func (i *Instance) Terminate(ctx context.Context, hard bool) error {
 	}
 	asked, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, err := i.r.engine.ContainerKill(asked, i.id, client.ContainerKillOptions{Signal: signal})
+	err := i.signal(asked, signal)
 	switch {
-	case err == nil:
-		return nil
-	case errdefs.IsNotFound(err), errdefs.IsConflict(err):
-		// It has ended; see that it is noticed.
-		i.r.goOn(func() { i.r.check(i, nil) })
+	case err == nil, errdefs.IsNotFound(err), errdefs.IsConflict(err): // it ends, or has ended
 		return nil
 	case !hard:
 		return fmt.Errorf("send %s to the container: %w", signal, plain(err))
+	case i.process == nil:
+		return fmt.Errorf("kill the container, whose processes cannot be seen from here: %w", plain(err))
 	}
 	// I1 does not wait for Docker.
-	if killErr := i.r.killWithoutEngine(i); killErr != nil {
+	if killErr := i.process.Signal(syscall.SIGKILL); killErr != nil {
 		return fmt.Errorf("kill the container: %w", errors.Join(plain(err), killErr))
 	}
 	return nil
 }
 
-// finish ends the instance once, for whoever notices first: the events, a list, Start
-// itself, or who killed it without the engine.
+// signal has the engine send a signal, and thaw a container that is paused: kill, then thaw.
+func (i *Instance) signal(ctx context.Context, signal string) error {
+	_, err := i.r.engine.ContainerKill(ctx, i.id, client.ContainerKillOptions{Signal: signal})
+	if err == nil || errdefs.IsConflict(err) {
+		_, _ = i.r.engine.ContainerUnpause(ctx, i.id, client.ContainerUnpauseOptions{}) // refused unless it is paused
+	}
+	return err
+}
+
+// finish ends the instance once.
 func (i *Instance) finish(exit runtime.Exit) {
 	i.once.Do(func() {
 		close(i.ended)

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -109,6 +110,21 @@ func main() {
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(6)
+		}
+	case "swap": // swaps a directory of its mount and a link to the argument, without end
+		const doc, dir, link = "/plane-data/doc", "/plane-data/dir", "/plane-data/link"
+		if err := errors.Join(os.RemoveAll(doc), os.RemoveAll(dir), os.RemoveAll(link), os.Mkdir(dir, 0o755), os.Symlink(argument, link)); err != nil {
+			fmt.Println(err)
+			os.Exit(6)
+		}
+		fmt.Println("ready")
+		for {
+			_ = os.Rename(dir, doc)
+			time.Sleep(2 * time.Millisecond)
+			_ = os.Rename(doc, dir)
+			_ = os.Rename(link, doc)
+			time.Sleep(2 * time.Millisecond)
+			_ = os.Rename(doc, link)
 		}
 	case "fill": // fills a disk
 		file, err := os.Create(argument)

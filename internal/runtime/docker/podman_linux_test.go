@@ -1,0 +1,121 @@
+package docker_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/moby/moby/client"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+)
+
+// onPodman names the tests that every engine has to pass.
+const onPodman = "^(TestServesUntilTerminated|TestWhatTheProgramSees|TestDeafProgramIsKilled|TestEndsAtOnce|TestI1ChildrenEndWithTheContainer|" +
+	"TestPausedContainersEnd|TestAdoptsWhatRuns|TestAdoptsWhatHasEnded|TestAdoptsWhatWasNeverStarted|TestOtherDronesContainers|TestOutputGoesOnAfterAdoption|" +
+	"TestMemoryLimit|TestProcessorTimeLimit|TestUsage|TestMountOfTheKey|TestPullOfNothing|TestEndsElsewhereAreSeenOnceTheEngineAnswers|TestI1StartWithoutAnAnswerLeavesNothing)$"
+
+// The demand: Podman, rootful and rootless, is a tested runtime. What Docker passes in the tests
+// above, Podman passes: this test runs them once more, in a process and a network of their own, as the
+// user whose Podman it is.
+func TestPodman(t *testing.T) {
+	testkit.Long(t)
+	if _, err := exec.LookPath("podman"); err != nil || os.Geteuid() != 0 {
+		testkit.LeaveOut(t, "tests of Podman take root and podman", "install podman and uidmap, and run make as root")
+	}
+	image(t, "odd") // the programs are built, and found by the environment
+	if !testkit.OwnNetwork(t) {
+		return
+	}
+	for name, as := range map[string]string{"rootful": "root", "rootless": "nobody"} {
+		t.Run(name, func(t *testing.T) { passOn(t, as) })
+	}
+}
+
+// passOn runs the tests on the Podman of a user.
+func passOn(t *testing.T, as string) {
+	t.Helper()
+	who, err := user.Lookup(as)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(who.Uid)
+	gid, _ := strconv.Atoi(who.Gid)
+	dir, err := os.MkdirTemp("", "jetway-podman") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := "unix://" + filepath.Join(dir, "socket")
+	env := append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir, "TMPDIR="+dir, "DOCKER_HOST="+socket, "CONTAINERS_REGISTRIES_CONF="+filepath.Join(dir, "registries"))
+	start := func(name string, args ...string) *exec.Cmd {
+		cmd := exec.Command(name, args...)
+		cmd.Dir, cmd.Env = dir, env
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+		return cmd
+	}
+	if err := errors.Join(os.Chown(dir, uid, gid), os.WriteFile(filepath.Join(dir, "registries"), []byte("[[registry]]\nprefix = \"127.0.0.1\"\nlocation = \"127.0.0.1\"\ninsecure = true\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if uid != 0 {
+		grantIDs(t, as)
+	}
+	storage := []string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"), "--cgroup-manager", "cgroupfs"}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	service := start("podman", append(storage, "system", "service", "--time", "0", socket)...)
+	service.Stdout, service.Stderr = log, log
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = service.Process.Signal(syscall.SIGTERM)
+		_ = service.Wait()
+		if said, err := start("podman", append(storage, "system", "reset", "--force")...).CombinedOutput(); err != nil {
+			t.Logf("podman system reset: %v: %s", err, said)
+		}
+		if said, err := os.ReadFile(log.Name()); t.Failed() && err == nil {
+			t.Logf("Podman said:\n%s", said[max(0, len(said)-5000):])
+		}
+		_ = os.RemoveAll(dir)
+	})
+	engine, err := client.New(client.WithHost(socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	testkit.Eventually(t, "Podman answers", func() bool {
+		_, err := engine.Ping(t.Context(), client.PingOptions{})
+		return err == nil
+	})
+	said, err := start("/proc/self/exe", "-test.run="+onPodman, "-test.v", "-test.parallel=3", "-test.count=1", "-test.timeout=0").CombinedOutput()
+	if t.Logf("on Podman of %s:\n%s", as, said); err != nil {
+		t.Error(err)
+	}
+}
+
+// grantIDs has a user own subordinate ids, where the machine has not given it any.
+func grantIDs(t *testing.T, name string) {
+	t.Helper()
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		had, err := os.ReadFile(file)
+		if err != nil {
+			testkit.LeaveOut(t, "tests of rootless Podman take subordinate ids: "+err.Error(), "install uidmap")
+		}
+		if strings.Contains("\n"+string(had), "\n"+name+":") {
+			continue
+		}
+		t.Cleanup(func() { _ = os.WriteFile(file, had, 0o644) })
+		if err := os.WriteFile(file, append(had, name+":524288:65536\n"...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
