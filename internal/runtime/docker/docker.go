@@ -2,14 +2,17 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
@@ -33,9 +36,11 @@ type Runtime struct {
 	local bool
 	// podman says that the engine is Podman, which differs here and there.
 	podman bool
-	pulls  pulls
-	images *images
-	rest   *remover
+	// boundless says that it cannot bound what containers use.
+	boundless bool
+	pulls     pulls
+	images    *images
+	rest      *remover
 
 	// ctx ends with Close, and with it all goroutines, which wg counts.
 	ctx  context.Context
@@ -57,23 +62,21 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 		return nil, err
 	}
 	config = config.withDefaults()
-	engine, podman, err := greet(ctx, config.Engine)
-	if err != nil {
-		return nil, err
-	}
 	r := &Runtime{
 		config: config,
 		host:   netip.MustParseAddr(config.Host),
-		engine: engine,
 		local:  strings.HasPrefix(config.Engine, "unix:"),
-		podman: podman,
 		live:   map[string]*Instance{},
 	}
+	if err := r.greet(ctx); err != nil {
+		return nil, err
+	}
+	var err error
 	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.pulls.r, r.rest = r, newRemover(r)
 	if r.images, err = openImages(r); err != nil {
 		r.stop()
-		_ = engine.Close()
+		_ = r.engine.Close()
 		return nil, err
 	}
 	r.wg.Go(r.watch)
@@ -83,29 +86,35 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 }
 
 // greet connects, agrees on a version of the API and asks which engine it is.
-func greet(ctx context.Context, host string) (_ *client.Client, podman bool, err error) {
+func (r *Runtime) greet(ctx context.Context) error {
+	host := r.config.Engine
 	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv())
 	if err != nil {
-		return nil, false, fmt.Errorf("docker host %s: %w", host, err)
+		return fmt.Errorf("docker host %s: %w", host, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
-	ping, err := engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
-	if err == nil && ping.OSType != "" && ping.OSType != "linux" {
-		err = fmt.Errorf("it runs %s containers, Linux containers are needed", ping.OSType)
-	}
+	_, err = engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
 	var version client.ServerVersionResult
 	if err == nil {
 		version, err = engine.ServerVersion(ctx, client.ServerVersionOptions{})
 	}
+	var about client.SystemInfoResult
+	if err == nil {
+		about, err = engine.Info(ctx, client.InfoOptions{})
+	}
+	if kind := about.Info.OSType; err == nil && kind != "" && kind != "linux" {
+		err = fmt.Errorf("it runs %s containers, Linux containers are needed", kind)
+	}
 	if err != nil {
 		_ = engine.Close()
-		return nil, false, fmt.Errorf("docker host %s: %w", host, plain(err))
+		return fmt.Errorf("docker host %s: %w", host, plain(err))
 	}
-	for _, part := range version.Components {
-		podman = podman || strings.Contains(part.Name, "Podman")
-	}
-	return engine, podman, nil
+	r.engine = engine
+	r.podman = slices.ContainsFunc(version.Components, func(c system.ComponentVersion) bool { return strings.Contains(c.Name, "Podman") })
+	rootless := slices.ContainsFunc(about.Info.SecurityOptions, func(o string) bool { return strings.Contains(o, "rootless") })
+	r.boundless = rootless && about.Info.CgroupVersion == "1"
+	return nil
 }
 
 // Prepare checks the executable and pulls its image where the policy says so.
@@ -120,8 +129,16 @@ func (r *Runtime) Prepare(ctx context.Context, spec runtime.Spec) error {
 	return r.prepare(ctx, spec, c)
 }
 
+// check says whether this machine can run it, and makes the folder that it gets, or "".
+func (r *Runtime) check(spec runtime.Spec, c command) (folder string, err error) {
+	if l := c.ResourceLimits; r.boundless && l != nil && (l.MemoryLimitBytes != nil || l.CPUPeriodPercent != nil) {
+		return "", errors.New("executable: resource_limits: the drone's engine is rootless on a machine with cgroup v1, where it can limit neither memory nor processors; leave memory_limit_bytes and cpu_period_percent out, or move the machine to cgroup v2")
+	}
+	return r.mountSource(spec, c)
+}
+
 func (r *Runtime) prepare(ctx context.Context, spec runtime.Spec, c command) error {
-	if _, err := r.mountSource(spec, c); err != nil {
+	if _, err := r.check(spec, c); err != nil {
 		return err
 	}
 	if c.policy() != always {
@@ -149,7 +166,7 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	if err != nil {
 		return nil, err
 	}
-	folder, err := r.mountSource(spec, c)
+	folder, err := r.check(spec, c)
 	if err != nil {
 		return nil, err
 	}

@@ -29,10 +29,12 @@ const overlap = 2 * time.Second
 type follower struct {
 	i *Instance
 	// seen is up to when each stream was passed on, by the engine's clock, in ns.
-	seen [2]int64
+	// same is how many entries of that moment were: Podman's moments are seconds.
+	seen, same [2]int64
 	// again says of a stream that what comes first may have been passed on before.
 	again [2]bool
-	noted [2]int64
+	skip  [2]int64 // so many entries of the moment seen, then
+	noted [4]int64
 	notes *os.File // nil: seen is not noted
 
 	mu     sync.Mutex // guards lines
@@ -45,9 +47,10 @@ type follower struct {
 func resume(i *Instance) *follower {
 	f := &follower{}
 	raw, err := os.ReadFile(i.r.seenFile(i.id))
-	if err == nil && len(raw) == 16 {
+	if err == nil && len(raw) == 32 {
 		for n := range f.seen {
 			f.seen[n] = int64(binary.LittleEndian.Uint64(raw[8*n:]))
+			f.same[n] = int64(binary.LittleEndian.Uint64(raw[16+8*n:]))
 		}
 		return f
 	}
@@ -116,7 +119,7 @@ func (f *follower) read(ctx context.Context) error {
 		options.Since = fmt.Sprintf("%d.%09d", since/1e9, since%1e9)
 	}
 	for n, at := range f.seen {
-		f.again[n] = at > 0
+		f.again[n], f.skip[n] = at > 0, f.same[n]
 	}
 	log, err := f.i.r.engine.ContainerLogs(ctx, f.i.id, options)
 	if err != nil {
@@ -141,12 +144,20 @@ func (s stream) Write(entry []byte) (int, error) {
 	if !ok || err != nil {
 		return 0, fmt.Errorf("an entry of the log begins with %.40q", entry)
 	}
-	if f.again[s.n] && at.UnixNano() <= f.seen[s.n] {
+	moment := at.UnixNano()
+	if f.again[s.n] && moment < f.seen[s.n] {
+		return len(entry), nil
+	}
+	if f.again[s.n] && moment == f.seen[s.n] && f.skip[s.n] > 0 {
+		f.skip[s.n]--
 		return len(entry), nil
 	}
 	// Only what comes first can be old: clocks are set back, too.
 	f.again[s.n] = false
-	f.seen[s.n] = at.UnixNano()
+	if moment != f.seen[s.n] {
+		f.seen[s.n], f.same[s.n] = moment, 0
+	}
+	f.same[s.n]++
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, _ = f.lines[s.n].Write(text)
@@ -181,16 +192,17 @@ func (f *follower) openNotes() {
 }
 
 func (f *follower) note() {
-	if f.notes == nil || f.seen == f.noted {
+	now := [4]int64{f.seen[0], f.seen[1], f.same[0], f.same[1]}
+	if f.notes == nil || now == f.noted {
 		return
 	}
-	raw := make([]byte, 0, 16)
-	for _, at := range f.seen {
-		raw = binary.LittleEndian.AppendUint64(raw, uint64(at))
+	raw := make([]byte, 0, 32)
+	for _, n := range now {
+		raw = binary.LittleEndian.AppendUint64(raw, uint64(n))
 	}
 	// A full disk costs lines passed on twice, after an agent that was killed.
 	_, _ = f.notes.WriteAt(raw, 0)
-	f.noted = f.seen
+	f.noted = now
 }
 
 // tell passes on that lines were dropped, also while the container is silent.

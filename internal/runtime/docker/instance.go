@@ -28,6 +28,7 @@ type Instance struct {
 	address    string
 	pid        int
 	process    process // the one with that pid; nil: 0
+	first      int     // the same on the engine's machine
 	stopSignal string
 	memLimit   uint64
 
@@ -104,6 +105,7 @@ func (i *Instance) learn(found container.InspectResponse) error {
 		if !ok {
 			return fmt.Errorf("no port of it is published on %s: its network (%s) may be internal", i.r.config.Host, found.HostConfig.NetworkMode)
 		}
+		i.first = found.State.Pid
 		if i.process = i.r.hold(found.State.Pid, i); i.process != nil {
 			i.pid = found.State.Pid
 		}
@@ -210,6 +212,8 @@ func (i *Instance) withOOM(exit runtime.Exit) runtime.Exit {
 	}
 	return exit
 }
+
+func (i *Instance) ranOutOfMemory() { i.oomOnce.Do(func() { close(i.oom) }) }
 
 func outOfMemory(limit uint64) string {
 	if limit == 0 {

@@ -18,7 +18,7 @@ import (
 
 // onPodman names the tests that every engine has to pass.
 const onPodman = "^(TestServesUntilTerminated|TestWhatTheProgramSees|TestDeafProgramIsKilled|TestEndsAtOnce|TestI1ChildrenEndWithTheContainer|" +
-	"TestPausedContainersEnd|TestAdoptsWhatRuns|TestAdoptsWhatHasEnded|TestAdoptsWhatWasNeverStarted|TestOtherDronesContainers|TestOutputGoesOnAfterAdoption|" +
+	"TestPausedContainersEnd|TestI1RestartedContainerIsRemoved|TestAdoptsWhatRuns|TestAdoptsWhatHasEnded|TestAdoptsWhatWasNeverStarted|TestOtherDronesContainers|TestOutputGoesOnAfterAdoption|" +
 	"TestMemoryLimit|TestProcessorTimeLimit|TestUsage|TestMountOfTheKey|TestPullOfNothing|TestEndsElsewhereAreSeenOnceTheEngineAnswers|TestI1StartWithoutAnAnswerLeavesNothing)$"
 
 // The demand: Podman, rootful and rootless, is a tested runtime. What Docker passes in the tests
@@ -96,7 +96,7 @@ func passOn(t *testing.T, as string) {
 		_, err := engine.Ping(t.Context(), client.PingOptions{})
 		return err == nil
 	})
-	said, err := start("/proc/self/exe", "-test.run="+onPodman, "-test.v", "-test.parallel=3", "-test.count=1", "-test.timeout=0").CombinedOutput()
+	said, err := start("/proc/self/exe", "-test.run="+onPodman, "-test.v", "-test.parallel=6", "-test.count=1", "-test.timeout=0").CombinedOutput()
 	if t.Logf("on Podman of %s:\n%s", as, said); err != nil {
 		t.Error(err)
 	}

@@ -61,8 +61,12 @@ func TestPullOfNothing(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	d := newDepot(s)
+	absent := "not found"
+	if s.isPodman() {
+		absent = "name unknown"
+	}
 	for ref, want := range map[string]string{
-		d.host + "/nobody/has-this:1":     "not found",
+		d.host + "/nobody/has-this:1":     absent,
 		"127.0.0.1:1/nobody/listens:1":    "connection refused",
 		"jetway.invalid/nobody/listens:1": "jetway.invalid",
 	} {

@@ -21,8 +21,7 @@ const (
 
 // remover removes containers that have ended, a while after it was told of them.
 type remover struct {
-	r    *Runtime
-	wake chan struct{}
+	r *Runtime
 
 	mu  sync.Mutex
 	due map[string]removal // by id or name
@@ -34,7 +33,7 @@ type removal struct {
 }
 
 func newRemover(r *Runtime) *remover {
-	return &remover{r: r, wake: make(chan struct{}, 1), due: map[string]removal{}}
+	return &remover{r: r, due: map[string]removal{}}
 }
 
 // add has a container that has ended removed, RemoveAfter from now.
@@ -51,7 +50,6 @@ func (m *remover) run() {
 	for {
 		select {
 		case <-tick.C:
-		case <-m.wake:
 		case <-m.r.ctx.Done():
 			return
 		}
@@ -77,17 +75,16 @@ func (m *remover) remove(id string) error {
 	return m.r.remove(id)
 }
 
-// now has a container removed at once, if it is to be removed at all.
-func (m *remover) now(id string) {
+// again removes a container that is to be removed and runs: somebody has started it.
+func (m *remover) again(id string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if removal, ok := m.due[id]; ok {
-		removal.at = time.Now()
-		m.due[id] = removal
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
+	_, ours := m.due[id]
+	m.mu.Unlock()
+	if !ours {
+		return
+	}
+	if found, err := m.r.inspect(m.r.ctx, id); err == nil && running(found) {
+		_ = m.r.remove(id) // if it fails, it is tried again when it is due
 	}
 }
 

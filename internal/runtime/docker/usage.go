@@ -36,13 +36,28 @@ func (i *Instance) Usage(ctx context.Context) (runtime.Usage, error) {
 	if i.hasEnded() {
 		return runtime.Usage{}, errors.New("the container has ended")
 	}
-	if i.pid != 0 {
-		i.cgroup.once.Do(func() { i.cgroup.find(i.pid, i.id) })
-	}
+	i.cgroup.of(i)
 	if i.cgroup.memory != "" && i.cgroup.cpu != "" {
 		return i.cgroup.usage(i.memLimit)
 	}
 	return i.askUsage(ctx)
+}
+
+// of finds the group of a container that runs on this machine.
+func (g *cgroup) of(i *Instance) {
+	if i.pid != 0 {
+		g.once.Do(func() { g.find(i.pid, i.id) })
+	}
+}
+
+// killed says that the kernel has killed a process of the group for want of memory.
+func (g *cgroup) killed() bool {
+	file := "memory.oom_control"
+	if g.v2 {
+		file = "memory.events"
+	}
+	raw, err := os.ReadFile(path.Join(g.memory, file))
+	return err == nil && pairs(raw)["oom_kill"] > 0
 }
 
 // runsIn says whether a process runs in a container, by the name of its control

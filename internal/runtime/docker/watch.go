@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"time"
 
@@ -46,8 +47,12 @@ func (r *Runtime) await(i *Instance) {
 	if i.process != nil {
 		defer i.process.Close()
 		defer context.AfterFunc(r.ctx, i.process.Close)()
+		i.cgroup.of(i)
 		if i.process.Wait() != nil {
 			return
+		}
+		if i.cgroup.killed() { // at once, before the engine removes the group
+			i.ranOutOfMemory()
 		}
 		known = i.process.exit()
 		bounded, cancel := context.WithTimeout(r.ctx, tellPatience)
@@ -75,30 +80,40 @@ func (r *Runtime) await(i *Instance) {
 // end waits until the engine says that a container has ended, and returns how. One that somebody
 // started again behind the drone's back is removed: its lease is given away with its end (I1).
 func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
-	ctx, cancel := context.WithTimeout(ctx, waitAtMost)
-	defer cancel()
-	wait := r.engine.ContainerWait(ctx, i.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
-	select {
-	case <-wait.Result:
-	case err := <-wait.Error:
-		if !errdefs.IsNotFound(err) {
+	atMost := waitAtMost
+	if i.process != nil { // it has ended, which the engine is about to notice
+		atMost = time.Second
+	}
+	for range 2 {
+		found, err := r.inspect(ctx, i.id)
+		switch {
+		case errdefs.IsNotFound(err):
+			i.unfollow() // Podman keeps a reader of its log waiting
+			return runtime.Exit{Code: -1, Message: "its container was removed"}, nil
+		case err != nil:
+			return runtime.Exit{}, err
+		case !running(found):
+			return exitOf(found), nil
+		case found.State.Pid != i.first:
+			if err := r.remove(i.id); err != nil {
+				r.config.Log.Warn("cannot remove a container that was started again, trying again", "backend_id", i.backendID, "err", err)
+				return runtime.Exit{}, err
+			}
+			i.unfollow()
+			return runtime.Exit{Code: -1, Message: "it was started again behind the drone's back, and removed"}, nil
+		}
+		bounded, cancel := context.WithTimeout(ctx, atMost)
+		wait := r.engine.ContainerWait(bounded, i.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+		select {
+		case <-wait.Result:
+		case err = <-wait.Error:
+		}
+		cancel()
+		if err != nil && !errdefs.IsNotFound(err) {
 			return runtime.Exit{}, err
 		}
 	}
-	found, err := r.inspect(ctx, i.id)
-	switch {
-	case errdefs.IsNotFound(err):
-		return runtime.Exit{Code: -1, Message: "its container was removed"}, nil
-	case err != nil:
-		return runtime.Exit{}, err
-	case !running(found):
-		return exitOf(found), nil
-	}
-	if err := r.remove(i.id); err != nil {
-		r.config.Log.Warn("cannot remove a container that was started again, trying again", "backend_id", i.backendID, "err", err)
-		return runtime.Exit{}, err
-	}
-	return runtime.Exit{Code: -1, Message: "it was started again behind the drone's back, and removed"}, nil
+	return runtime.Exit{}, errors.New("the engine says that it runs")
 }
 
 // watch keeps one stream of events until Close. No end depends on it: it tells at once what
@@ -154,14 +169,10 @@ func (r *Runtime) heard(event events.Message) {
 	i := r.live[event.Actor.ID]
 	r.mu.Unlock()
 	switch {
-	case i == nil:
-		if event.Action == events.ActionStart {
-			r.rest.now(event.Actor.ID)
-		}
-	case event.Action == events.ActionOOM:
-		i.oomOnce.Do(func() { close(i.oom) })
-	case i.hasEnded():
-		r.goOn(func() { _ = r.remove(i.id) }) // if it fails, so does the remover, which tries again
+	case i == nil && event.Action == events.ActionStart:
+		r.goOn(func() { r.rest.again(event.Actor.ID) })
+	case i != nil && event.Action == events.ActionOOM:
+		i.ranOutOfMemory()
 	}
 }
 
