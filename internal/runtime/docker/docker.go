@@ -23,8 +23,10 @@ const (
 	askTimeout = 10 * time.Second
 	// killTimeout is shorter: a hard termination has another way to go.
 	killTimeout = 3 * time.Second
-	// greetTimeout bounds the first requests.
-	greetTimeout = 10 * time.Second
+	// greetTimeout bounds the first request.
+	greetTimeout = 5 * time.Second
+	// aboutTimeout bounds what it is asked about itself, for which Podman looks at its whole store.
+	aboutTimeout = time.Minute
 )
 
 // Runtime runs containers. Make it with New.
@@ -92,9 +94,11 @@ func (r *Runtime) greet(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("docker host %s: %w", host, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	greeting, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
-	_, err = engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	_, err = engine.Ping(greeting, client.PingOptions{NegotiateAPIVersion: true})
+	ctx, cancel = context.WithTimeout(ctx, aboutTimeout)
+	defer cancel()
 	var version client.ServerVersionResult
 	if err == nil {
 		version, err = engine.ServerVersion(ctx, client.ServerVersionOptions{})

@@ -96,7 +96,7 @@ func passOn(t *testing.T, as string) {
 		_, err := engine.Ping(t.Context(), client.PingOptions{})
 		return err == nil
 	})
-	said, err := start("/proc/self/exe", "-test.run="+onPodman, "-test.v", "-test.parallel=6", "-test.count=1", "-test.timeout=0").CombinedOutput()
+	said, err := start("/proc/self/exe", "-test.run="+onPodman, "-test.v", "-test.parallel=3", "-test.count=1", "-test.timeout=0").CombinedOutput()
 	if t.Logf("on Podman of %s:\n%s", as, said); err != nil {
 		t.Error(err)
 	}

@@ -75,17 +75,12 @@ func (m *remover) remove(id string) error {
 	return m.r.remove(id)
 }
 
-// again removes a container that is to be removed and runs: somebody has started it.
-func (m *remover) again(id string) {
+// has says whether a container is to be removed.
+func (m *remover) has(id string) bool {
 	m.mu.Lock()
-	_, ours := m.due[id]
-	m.mu.Unlock()
-	if !ours {
-		return
-	}
-	if found, err := m.r.inspect(m.r.ctx, id); err == nil && running(found) {
-		_ = m.r.remove(id) // if it fails, it is tried again when it is due
-	}
+	defer m.mu.Unlock()
+	_, ok := m.due[id]
+	return ok
 }
 
 func (m *remover) dueNow() (ids []string) {

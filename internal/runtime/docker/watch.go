@@ -169,10 +169,24 @@ func (r *Runtime) heard(event events.Message) {
 	i := r.live[event.Actor.ID]
 	r.mu.Unlock()
 	switch {
-	case i == nil && event.Action == events.ActionStart:
-		r.goOn(func() { r.rest.again(event.Actor.ID) })
+	case event.Action == events.ActionStart && (i == nil && r.rest.has(event.Actor.ID) || i != nil && i.hasEnded()):
+		r.goOn(func() { r.again(event.Actor.ID, i) })
 	case i != nil && event.Action == events.ActionOOM:
 		i.ranOutOfMemory()
+	}
+}
+
+// again removes a container that has ended, if it runs: the event of its first start may be late.
+func (r *Runtime) again(id string, i *Instance) {
+	found, err := r.inspect(r.ctx, id)
+	if err != nil || !running(found) {
+		return
+	}
+	if i != nil {
+		i.unfollow() // or its output has no end
+	}
+	if err := r.remove(id); err != nil {
+		r.config.Log.Warn("cannot remove a container that was started again, trying again when it is due", "container", id, "err", err)
 	}
 }
 
