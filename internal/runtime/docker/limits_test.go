@@ -120,6 +120,12 @@ func TestConfigAndNetworkReachTheEngine(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
+	if s.isBoundless() {
+		if usage, err := s.start(s.spec("serve")).Usage(t.Context()); err != nil || usage != (runtime.Usage{}) {
+			t.Errorf("usage %+v, %v, where nothing can be told", usage, err)
+		}
+		return
+	}
 	spec := s.spec("serve", limited("memory_limit_bytes", 64<<20)...)
 	instance := s.start(spec)
 	s.line("ready")

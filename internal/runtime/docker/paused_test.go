@@ -13,7 +13,8 @@ func TestPausedContainersEnd(t *testing.T) {
 	for hard, want := range map[bool]int{false: 0, true: 137} {
 		instance := s.start(s.spec("quiet"))
 		s.line("ready")
-		if _, err := s.engine.ContainerPause(t.Context(), instance.Handle(), client.ContainerPauseOptions{}); err != nil {
+		_, err := s.engine.ContainerPause(t.Context(), instance.Handle(), client.ContainerPauseOptions{})
+		if (err != nil) != s.isBoundless() { // it can pause nothing either
 			t.Fatal(err)
 		}
 		if err := instance.Terminate(t.Context(), hard); err != nil {

@@ -148,7 +148,7 @@ func TestI1ChildrenEndWithTheContainer(t *testing.T) {
 		instance := s.start(s.spec("fork 20"))
 		s.line("ready")
 		members := membersOf(t, instance.Handle())
-		if len(members) < 21 {
+		if len(members) < 21 && !s.isBoundless() { // whose containers have no control groups
 			t.Fatalf("%d processes", len(members))
 		}
 		if err := instance.Terminate(t.Context(), hard); err != nil {

@@ -40,6 +40,9 @@ func (i *Instance) Usage(ctx context.Context) (runtime.Usage, error) {
 	if i.cgroup.memory != "" && i.cgroup.cpu != "" {
 		return i.cgroup.usage(i.memLimit)
 	}
+	if i.r.boundless {
+		return runtime.Usage{}, nil // it has no group of its own; Podman tells the machine's use
+	}
 	return i.askUsage(ctx)
 }
 
