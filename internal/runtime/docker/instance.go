@@ -157,7 +157,7 @@ func (i *Instance) Terminate(ctx context.Context, hard bool) error {
 		return fmt.Errorf("kill the container, whose processes cannot be seen from here: %w", plain(err))
 	}
 	// I1 does not wait for Docker.
-	if killErr := i.process.Signal(syscall.SIGKILL); killErr != nil {
+	if killErr := i.process.Signal(syscall.SIGKILL); killErr != nil && !i.hasEnded() {
 		return fmt.Errorf("kill the container: %w", errors.Join(plain(err), killErr))
 	}
 	return nil
