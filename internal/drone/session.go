@@ -40,8 +40,9 @@ type registration struct{ session, stream, consumer string }
 const (
 	// defaultInterval holds until a worker has said another one.
 	defaultInterval = 10 * time.Second
-	// compareEvery is after how many heartbeats all that is held is compared.
-	compareEvery = 10
+	// compareEvery is after how many heartbeats all that is held is compared, though nothing
+	// says that it need be. It costs what a hundred heartbeats do.
+	compareEvery = 60
 )
 
 func newSession(interval time.Duration) session {

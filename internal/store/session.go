@@ -94,7 +94,9 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			}
 			b.Queue(beginSessionSQL, drone, r.Session, r.MachineID, r.BootID, r.DroneTimeMS, terms.TTL.Seconds())
 			b.Queue(sealSessionsSQL, drone, sealed)
-			b.Queue(adoptSQL, drone, r.Session, named, before)
+			if len(before) > 0 {
+				b.Queue(adoptSQL, drone, r.Session, named, before)
+			}
 			b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends,
 				cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), r.MaxMemoryBytes, r.MaxCPUMillis)
 			var held []string
