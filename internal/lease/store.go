@@ -45,10 +45,9 @@ type Spawn struct {
 	StaticToken     string
 	LifetimeSeconds int64 // 0: no limit
 	MaxIdleSeconds  int64 // 0: no limit
-	// Message is what the drone gets, without fencing token and deadlines; Body
-	// is that as it is stored: an outbox.SpawnBody in JSON.
-	Message     messages.Spawn
-	Body        []byte
+	// Body is what the drone gets, without fencing token and deadlines. It becomes JSON only once
+	// nobody is found to join.
+	Body        outbox.SpawnBody
 	Traceparent string
 }
 

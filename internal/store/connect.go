@@ -175,7 +175,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 			}
 			spawned = append(spawned, outbox.Row{
 				Kind: outbox.KindSpawn, BackendID: w.Spawn.BackendID, Drone: w.Spawn.Drone, Status: messages.Scheduled,
-				Spawn: &w.Spawn.Message, Body: w.Spawn.Body, FencingToken: token, DroneTimeMS: droneTimeMS,
+				Spawn: &w.Spawn.Body.Spawn, FencingToken: token, DroneTimeMS: droneTimeMS,
 				Traceparent: w.Spawn.Traceparent, At: at,
 			})
 			return nil
@@ -251,7 +251,7 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 		ids[i], given[i], hosts[i] = spawn.BackendID, spawn.IDGiven, numberOf[host]
 		subdomains[i], statics[i] = spawn.Subdomain, spawn.StaticToken
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
-		bodies[i], traces[i] = string(spawn.Body), spawn.Traceparent
+		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
