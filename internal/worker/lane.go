@@ -15,7 +15,7 @@ import (
 //
 // A run takes what waits. Nobody waits for company: while nothing runs, a request
 // begins at once. Only beside another run does one begin with `enough` requests or
-// more; what is less gathers until then, or until the other has finished. So a
+// more; what is less waits until then, or until the other has finished. So a
 // statement is not made for a handful when many are on their way.
 //
 // What it holds is bounded in number and in bytes (I8): a request counts from its
