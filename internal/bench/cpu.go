@@ -15,21 +15,22 @@ import (
 
 // postgresUsage gives the processor time that the server's processes for connections have used so
 // far, as often as it is asked: what one used that has ended since it was asked last is not in
-// it. Checkpoints and vacuums, which come when they come, are not either. 0 where the processes are not
-// on this machine, or it does not say.
-func postgresUsage(ctx context.Context, conn *pgx.Conn) (func() time.Duration, error) {
+// it. Checkpoints and vacuums, which come when they come, are not either, but in all, which is what all
+// its processes have used but own, that for conn. 0 where the processes are not on this machine, or it does not say.
+func postgresUsage(ctx context.Context, conn *pgx.Conn) (connections, all, own func() time.Duration, err error) {
 	var pid int
 	var begin string
 	if err := conn.QueryRow(ctx, "select pg_backend_pid(), format('postgres: %s %s ', current_user, current_database())").Scan(&pid, &begin); err != nil {
-		return nil, fmt.Errorf("ask Postgres for its process: %w", err)
+		return nil, nil, nil, fmt.Errorf("ask Postgres for its process: %w", err)
 	}
 	self := strconv.Itoa(pid)
 	name, fields := procStat(self)
 	if name != "postgres" || len(fields) < 2 {
-		return func() time.Duration { return 0 }, nil
+		none := func() time.Duration { return 0 }
+		return none, none, none, nil
 	}
 	server, seen := fields[1], make(map[string]time.Duration)
-	return func() (sum time.Duration) {
+	connections = func() (sum time.Duration) {
 		for _, child := range childrenOf(server) {
 			if line, err := os.ReadFile("/proc/" + child + "/cmdline"); err == nil && child != self && strings.HasPrefix(string(line), begin) {
 				seen[child] = processUsage(child)
@@ -39,7 +40,20 @@ func postgresUsage(ctx context.Context, conn *pgx.Conn) (func() time.Duration, e
 			sum += used
 		}
 		return sum
-	}, nil
+	}
+	all = func() time.Duration {
+		sum := processUsage(server)
+		if _, fields := procStat(server); len(fields) > 14 {
+			sum += ticks(fields[13]) + ticks(fields[14]) // of those that have ended
+		}
+		for _, child := range childrenOf(server) {
+			if child != self {
+				sum += processUsage(child)
+			}
+		}
+		return sum
+	}
+	return connections, all, func() time.Duration { return processUsage(self) }, nil
 }
 
 func childrenOf(parent string) (pids []string) {

@@ -91,4 +91,7 @@ const (
 	Acquired
 	// IDTaken: nobody holds the key, but the wanted backend id exists.
 	IDTaken
+	// Unknown: nobody is known to hold the key, but the database was restored or failed over a
+	// moment ago, and may have forgotten who does (I1).
+	Unknown
 )

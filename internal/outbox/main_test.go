@@ -88,10 +88,7 @@ func newRig(t *testing.T) *rig {
 	if _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(testkit.Conn(t, r.url))
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := testkit.JetStream(t, testkit.Conn(t, r.url))
 	if err := bus.EnsureStreams(r.each, js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

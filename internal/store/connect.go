@@ -140,6 +140,13 @@ func (c *connecting) lose(ctx context.Context) error {
 	return err
 }
 
+// The results that spawnSQL gives.
+const (
+	rowSpawned = iota + 1
+	rowIDTaken
+	rowUnsettled
+)
+
 // spawn acquires, in one statement, the keys that nobody holds.
 func (c *connecting) spawn(ctx context.Context) error {
 	var left []lease.Want
@@ -153,20 +160,24 @@ func (c *connecting) spawn(ctx context.Context) error {
 		return nil
 	}
 	args := c.store.spawnArgs(left)
+	var result int
 	var ix, token, droneTimeMS int64
-	var taken bool
 	var at time.Time
 	var spawned []outbox.Row
 	err := again(ctx, func() error {
-		result, err := c.store.pool.Query(ctx, spawnSQL, args...)
+		list, err := c.store.pool.Query(ctx, spawnSQL, args...)
 		if err != nil {
 			return err
 		}
 		spawned = nil
-		_, err = pgx.ForEachRow(result, []any{&ix, &taken, &token, &droneTimeMS, &at}, func() error {
+		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at}, func() error {
 			i, w := numbers[ix-1], &left[ix-1]
-			if taken {
+			switch result {
+			case rowIDTaken:
 				c.got[i].Result = lease.IDTaken
+				return nil
+			case rowUnsettled:
+				c.got[i].Result = lease.Unknown
 				return nil
 			}
 			c.got[i] = lease.Got{

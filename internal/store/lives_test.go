@@ -103,14 +103,11 @@ func least(name string, rounds []vitals) int {
 
 func newNation(t *testing.T, lives int) *nation {
 	t.Helper()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.Store = openWith(t, d.raw.Config().ConnString(), lease.Terms{TTL: time.Hour}) // no lease is to expire
 	server := testkit.NATS(t)
 	n := &nation{db: d, nc: testkit.Conn(t, server.URL()), clock: 1000}
-	var err error
-	if n.js, err = jetstream.New(n.nc); err != nil {
-		t.Fatal(err)
-	}
+	n.js = testkit.JetStream(t, n.nc)
 	// Files stay as long as they ever were, so that their size says whether their space is used again.
 	for _, table := range tables {
 		d.exec(`alter table ` + table + ` set (vacuum_truncate = off)`)

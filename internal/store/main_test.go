@@ -36,14 +36,30 @@ type db struct {
 	raw *pgxpool.Pool
 }
 
+// newDB gives one in which time stands still.
 func newDB(t testing.TB) *db {
 	t.Helper()
-	dsn := testkit.Postgres(t)
+	return newDBOf(t, stillTime(t, testkit.Postgres(t)))
+}
+
+// newRunningDB gives one in which time goes by.
+func newRunningDB(t testing.TB) *db {
+	t.Helper()
+	return newDBOf(t, testkit.Postgres(t))
+}
+
+func newDBOf(t testing.TB, dsn string) *db {
+	t.Helper()
 	d := &db{Store: open(t, dsn), t: t, dsn: dsn}
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := pgxpool.New(t.Context(), dsn+" pool_max_conns=3")
+	cfg, err := pgxpool.ParseConfig(dsn + " pool_max_conns=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnConfig.ValidateConnect = store.SayWhere
+	raw, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

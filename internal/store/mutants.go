@@ -19,7 +19,11 @@ func init() {
 		}
 		*statement = strings.ReplaceAll(*statement, right, wrong)
 	}
-	bug(mutant.RenewExpired, &heartbeatSQL, "and s.sealed_at is null and (s.expires_at > now() or now() > $9)", "and (now() > $9 or true)")
+	bug(mutant.RenewExpired, &heartbeatSQL, "and s.sealed_at is null and (s.expires_at > now() or now() > $9 or not exists (select from settled))", "and (now() > $9 or true)")
+	bug(mutant.OldSession, &heartbeatSQL, "and s.home = (select h.id from here h)", "")
+	bug(mutant.TokensOfSequence, &spawnSQL, "greatest(nextval('fencing_token'), (extract(epoch from now()) * 1000)::int8)", "nextval('fencing_token')")
+	bug(mutant.TokensOfSequence, &spawnSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "excluded.fencing_token")
+	bug(mutant.SilenceIsAbsence, &sweepSQL, "p.heard_at > now() - make_interval(secs => $7) and", "p.heard_at > now() - make_interval(secs => 0 * $7) and")
 	bug(mutant.TakeoverUnfenced, &spawnSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
 	bug(mutant.TakeoverUnsealed, &sealExpiredSQL, "s.sealed_at is null", "false")
 	bug(mutant.LeaseMovedBack, &heartbeatSQL, "greatest(s.expires_at, now() + make_interval(secs => $8))", "now() + make_interval(secs => $8)")

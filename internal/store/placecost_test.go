@@ -16,7 +16,7 @@ import (
 // none: nothing is counted. Found at 200,000 of them: a second and worker cost 0.4 s of Postgres.
 func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	placeable := newExplainer(t, d, store.PlaceableSQL, 1)
 	place := newExplainer(t, d, store.PlaceSQL, 5)
 	spawn := newExplainer(t, d, store.SpawnSQL, 23)
@@ -62,7 +62,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 // What a worker has placed itself counts until the drone speaks, also over a new look at the drones, and not longer.
 func TestPicksCountUntilTheDroneSpeaks(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.roomy("dr-a", messages.Capacity{MaxBackends: 3})
 	first := func(int) int { return 0 }
 	look := func(before *placement.Snapshot) *placement.Snapshot {

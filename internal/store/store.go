@@ -40,6 +40,8 @@ type Store struct {
 	pool     *pgxpool.Pool
 	link     *link
 	clock    *wallClock
+	home     home
+	first    lease.Terms // that were set for a new database
 	terms    atomic.Pointer[lease.Terms]
 	log      *slog.Logger
 	stop     context.CancelFunc
@@ -70,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	conn.RuntimeParams["application_name"] = "jetway"
 	conn.ValidateConnect = validate(settings(conn.RuntimeParams))
 	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	s := &Store{link: newLink(pc, probe, log), clock: newWallClock(cfg.Terms.TTL), log: log}
+	s := &Store{link: newLink(pc, probe, log), clock: newWallClock(cfg.Terms.TTL), first: cfg.Terms, log: log}
 	s.terms.Store(&cfg.Terms)
 	refuses := conn.OnPgError
 	conn.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {

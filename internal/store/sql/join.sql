@@ -1,6 +1,6 @@
 -- Joins who holds keys, unless it has been idle, which is to be written first (visit.sql): of the arrays, $1 and $2 have an entry for each key, in the order of keys, $3 to $8 one for each
 -- token that may be written, which is valid for $9 seconds. The database's clock says whether who was given a key, and has not
--- released it, still holds it, unless it cannot be trusted now: past $10 nothing counts as expired.
+-- released it, still holds it, unless it cannot be trusted now: past $10, and while the database is not settled, nothing counts as expired.
 with given as materialized (
     select w.ix, l.tag, l.backend_id, b.status, b.cluster, b.subdomain, b.static_token,
            -- A backend that is leaving, or was asked to, gets no visitors any more.
@@ -8,7 +8,7 @@ with given as materialized (
            -- A join writes that somebody is there at most once in a quarter of the idle limit.
            coalesce(b.last_keepalive_at < now() - make_interval(secs => b.max_idle_seconds) / 4, false) as idle,
            coalesce(l.sealed_until, s.expires_at, '-infinity') as expires_at,
-           coalesce(l.sealed_until, s.expires_at, '-infinity') > now() or now() > $10 as alive
+           coalesce(l.sealed_until, s.expires_at, '-infinity') > now() or now() > $10 or not exists (select from settled) as alive
     from unnest($1::text[], $2::text[]) with ordinality as w (namespace, name, ix)
     cross join lateral (select * from lease l where l.namespace = w.namespace and l.name = w.name offset 0) l
     cross join lateral (select * from backend b where b.id = l.backend_id offset 0) b

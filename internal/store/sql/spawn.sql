@@ -25,12 +25,14 @@ host as materialized (
       and (d.max_memory_bytes = 0 or s.load_memory_bytes < d.max_memory_bytes)
       and (d.max_cpu_millis = 0 or s.load_cpu_millis < d.max_cpu_millis)
 ),
+-- A database that was restored or failed over is not believed yet that nobody holds a key, nor that a lease has expired (I1).
 -- Ids that were made up here are free: should one not be, the statement fails and is tried again with others.
 placed as materialized (
     select w.*, h.drone, h.session, h.cluster, h.pool, h.drone_time_ms
     from want w
     join host h on h.ix = w.host
-    where not (w.id_given and exists (select from backend b where b.id = w.backend_id offset 0))
+    where exists (select from settled)
+      and not (w.id_given and exists (select from backend b where b.id = w.backend_id offset 0))
 ),
 acquired as (
     insert into lease as l (namespace, name, tag, backend_id, fencing_token)
@@ -74,12 +76,17 @@ published as (
     insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, drone_time_ms, traceparent)
     select nextval('outbox_id'), 'spawn', backend_id, drone, 10, 0, 20, body, drone_time_ms, traceparent from spawned
 )
--- The results; taken says that nobody holds the key, but that the wanted id is taken.
-select ix, false as taken, fencing_token, drone_time_ms, now() as at
+-- The results: 1 spawned, 2 nobody holds the key, but the wanted id is taken, 3 nobody is known to hold it, in a database that is not settled.
+select 1 as result, ix, fencing_token, drone_time_ms, now() as at
 from spawned
 union all
-select w.ix, true, 0, 0, now()
+select 2, w.ix, 0, 0, now()
 from want w
 where w.id_given
   and exists (select from backend b where b.id = w.backend_id offset 0)
+  and not exists (select from lease l where l.namespace = w.namespace and l.name = w.name and l.released_at is null offset 0)
+union all
+select 3, w.ix, 0, 0, now()
+from want w
+where not exists (select from settled)
   and not exists (select from lease l where l.namespace = w.namespace and l.name = w.name and l.released_at is null offset 0)
