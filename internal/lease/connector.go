@@ -276,12 +276,10 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cfg.MaxIdleSeconds != nil {
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
-	spawn.Message = messages.Spawn{
-		Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable,
+	spawn.Body = outbox.SpawnBody{
+		Spawn:         messages.Spawn{Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable},
+		PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
 	}
-	spawn.Body = messages.Encode(&outbox.SpawnBody{
-		Spawn: spawn.Message, PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
-	})
 	return spawn, drone, nil
 }
 

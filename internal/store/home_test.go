@@ -139,7 +139,7 @@ func TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder(t *testing.T)
 	for what, restore := range copies {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			d.before()
 			use := restore(t, d)
 			d.spawn("forgotten", "b-forgotten", "dr-a")
@@ -230,7 +230,7 @@ func TestI1PromotedStandbyGivesNobodyAKeyOfWhichItForgotTheHolder(t *testing.T) 
 // there before sees it by the log.
 func TestI1DiskThatWentBackIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.before()
 	d.lookAtTheClock()
 	d.wantSettled("before", true)
@@ -248,7 +248,7 @@ func TestI1DiskThatWentBackIsNotBelieved(t *testing.T) {
 // An operator who knows that a copy looks like the original says so.
 func TestI1OperatorSaysThatADatabaseIsACopy(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.before()
 	d.exec(`update home set id = ''`)
 	d.wantNotBelieved("at once")
@@ -257,7 +257,7 @@ func TestI1OperatorSaysThatADatabaseIsACopy(t *testing.T) {
 // Nothing that does not go back is taken for a copy: workers that start anew, the settings changed, the tables vacuumed.
 func TestDatabaseInUseIsSettled(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.wantSettled("new", true)
 	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: 20 * time.Second}); err != nil {
 		t.Fatal(err)

@@ -46,6 +46,8 @@ type Store struct {
 	log      *slog.Logger
 	stop     context.CancelFunc
 	watching sync.WaitGroup
+	// spawning says that the last batch of connects found nobody to join.
+	spawning atomic.Bool
 }
 
 // Open prepares a pool. It does not connect: a database that is away shows with

@@ -194,7 +194,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
-	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail, w.handBack)
+	w.leaving = newLeaving(nc, w.lanes.connect.retry, w.replies.fail, w.handBack)
 	return w, nil
 }
 
