@@ -22,7 +22,9 @@ func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 	dump := filepath.Join(t.TempDir(), "dump")
 	testkit.PgProgram(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
 	forgotten := awaitReady(t, w, "forgotten")
-	w.ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: ended.BackendID, Hard: true})
+	if _, refusal := w.ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: ended.BackendID, Hard: true}); refusal != nil {
+		t.Fatal(refusal)
+	}
 	testkit.Eventually(t, "it has ended", func() bool { return w.status(ended.BackendID).Status == messages.Terminated })
 
 	testkit.PgProgram(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
