@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -16,7 +15,7 @@ import (
 func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	startWorker(t, w, "wo-a", options{ttl: 30 * time.Second})
+	startWorker(t, w, "wo-a", options{ttl: testkit.Patience / 6})
 	d := startDrone(t, w, "dr-a", w.url)
 	kept, ended := awaitReady(t, w, "kept"), awaitReady(t, w, "ended")
 	dump := filepath.Join(t.TempDir(), "dump")
@@ -35,9 +34,7 @@ func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 		}
 		return refusal.Kind == messages.Unavailable && strings.HasPrefix(refusal.Message, "the database was restored")
 	}
-	if !refused() {
-		t.Error("who asks for a key that may be held is not told why he does not get it")
-	}
+	testkit.Eventually(t, "who asks for a key that may be held is told why he does not get it", refused)
 	if got := w.connect(spawnKey("kept")); got.BackendID != kept.BackendID || got.Spawned {
 		t.Errorf("who asks for the key of %s gets %+v", kept.BackendID, got)
 	}
