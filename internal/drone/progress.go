@@ -50,9 +50,6 @@ func (a *agent) tardyText(h *held) string {
 	limit := a.cfg.StartupTimeout
 	switch h.status {
 	case messages.Loading:
-		if why := a.memory.cannotRemember(); why != "" {
-			return fmt.Sprintf("it was not started within %s: %s", limit, why)
-		}
 		return fmt.Sprintf("it was still loading after %s%s", limit, lastSaid(h.said.text))
 	case messages.Starting:
 		return fmt.Sprintf("it was not started within %s", limit)
