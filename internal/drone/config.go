@@ -56,6 +56,9 @@ type Config struct {
 	// consumed and a worker has heard that it takes spawns. Once; it must not wait
 	// for anything: the heartbeats wait for it.
 	OnReady func()
+	// Alive is called, if set, about once a second while the agent keeps its deadlines. It must
+	// not wait.
+	Alive func()
 	// Tracer makes spans of starts that continue the trace of their action; nil: none.
 	Tracer *tracing.Tracer
 	// Log is silent by default.
@@ -84,6 +87,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OnReady == nil {
 		c.OnReady = func() {}
+	}
+	if c.Alive == nil {
+		c.Alive = func() {}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

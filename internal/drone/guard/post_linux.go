@@ -55,9 +55,9 @@ var errHung = errors.New("not looked")
 
 // stands says why a guard does not stand that said so.
 func (n note) stands(boot string) error {
-	id, err := procs.Identify(n.PID)
+	stat, err := procs.Read(n.PID)
 	switch {
-	case n.Boot != boot || errors.Is(err, procs.ErrGone) || err == nil && id.Start != n.Start:
+	case n.Boot != boot || errors.Is(err, procs.ErrGone) || err == nil && (stat.Start != n.Start || stat.Zombie):
 		return errors.New("it has ended")
 	case err != nil:
 		return err

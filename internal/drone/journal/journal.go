@@ -217,25 +217,37 @@ func (j *Journal) append(text []byte, r record) {
 
 // write writes what is to follow.
 func (j *Journal) write(atLast bool) error {
-	switch {
-	case j.file == nil:
+	if j.file == nil {
 		return ErrClosed
+	}
+	size, err := sizeOf(j.file)
+	switch {
+	case err != nil:
+		return err
+	case size != j.size:
+		return fmt.Errorf("somebody else has changed it, it has %d bytes and not %d: restart the agent", size, j.size)
 	case len(j.rest) == 0, mutant.On(mutant.AckUnjournalled) && !atLast && len(j.rest) < compactFrom:
 		return nil
 	}
-	info, err := j.file.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() != j.size {
-		return fmt.Errorf("somebody else has changed it, it has %d bytes and not %d: restart the agent", info.Size(), j.size)
-	}
 	n, err := j.file.WriteAt(j.rest, j.size)
+	if err != nil { // some of it may be written all the same
+		if size, sizeErr := sizeOf(j.file); sizeErr == nil {
+			n = int(min(max(size-j.size, 0), int64(len(j.rest))))
+		}
+	}
 	j.size += int64(n)
 	if j.rest = j.rest[n:]; len(j.rest) == 0 {
 		j.rest = nil
 	}
 	return err
+}
+
+func sizeOf(file *os.File) (int64, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // reserve makes sure of the room for so many bytes, and for what may be noted of all backends.
