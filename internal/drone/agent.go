@@ -35,8 +35,9 @@ type agent struct {
 	kick, changed chan struct{}
 	// beating has room for the one heartbeat that is under way; said, of the one before, is why
 	// no spawns were taken.
-	beating chan struct{}
-	said    string
+	beating    chan struct{}
+	said       string
+	complained bool
 	// enroll tells that a registration is due.
 	enroll chan struct{}
 	// registered has the newest registration for the consumer.

@@ -82,6 +82,8 @@ func TestFullDiskRefusesSpawnsAndKeepsWhatRuns(t *testing.T) {
 	agent.awaitLine("ready")
 	s.spawn("b-1", plays("serves"))
 	at := address(s.await("b-1", messages.Ready))
+	s.spawn("b-0", plays("serves"))
+	s.await("b-0", messages.Ready)
 	testkit.Eventually(t, "it takes spawns", func() bool { return s.lastHeartbeat().Ready })
 
 	agent.signal(syscall.SIGUSR1)
@@ -93,16 +95,18 @@ func TestFullDiskRefusesSpawnsAndKeepsWhatRuns(t *testing.T) {
 		last := s.lastHeartbeat()
 		return last.DroneTimeMS > before && last.Load.Backends == 1
 	})
-
-	agent.signal(syscall.SIGUSR2)
-	agent.awaitLine("limited")
 	if got := s.end("b-1"); got.ExitCode == nil || *got.ExitCode != 3 {
 		t.Fatalf("ended as %+v", got)
 	}
+
+	agent.signal(syscall.SIGUSR2)
+	agent.awaitLine("limited")
 	testkit.Eventually(t, "it takes spawns again", func() bool { return s.lastHeartbeat().Ready })
 	s.spawn("b-4", plays("serves"))
 	s.await("b-4", messages.Ready)
 	s.settled()
-	s.terminate("b-4", true)
-	s.end("b-4")
+	for _, id := range []string{"b-0", "b-4"} {
+		s.terminate(id, true)
+		s.end(id)
+	}
 }

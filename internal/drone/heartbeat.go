@@ -118,7 +118,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	// The drone's time is read before it is sent, so that what the workers count from it
 	// comes too early rather than too late (I1).
 	resp, err := bus.Request[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
-		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, Load: load,
+		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, NotReady: oneLine(why, messages.MaxNotReady), Load: load,
 	})
 	if messages.KindOf(err) == messages.NotFound {
 		a.needSession(id)
@@ -143,14 +143,16 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	return ready, nil
 }
 
-// unable says why no spawns are taken, and logs when that changes. One heartbeat asks at a time.
+// unable says why no spawns are taken, and logs it where it lasts. One heartbeat asks at a time.
 func (a *agent) unable(ctx context.Context) string {
 	why := a.memory.unable()
 	switch {
-	case why != "" && why != a.said:
+	case why != "" && a.said != "" && !a.complained:
 		a.log.ErrorContext(ctx, "no backends are taken; what runs goes on", "err", why)
-	case why == "" && a.said != "":
+		a.complained = true
+	case why == "" && a.complained:
 		a.log.InfoContext(ctx, "backends are taken again")
+		a.complained = false
 	}
 	a.said = why
 	return why
