@@ -148,7 +148,7 @@ func (a *agent) unable(ctx context.Context) string {
 	why := a.memory.unable()
 	switch {
 	case why != "" && a.said != "" && !a.complained:
-		a.log.ErrorContext(ctx, "no backends are taken; what runs goes on", "err", why)
+		a.log.WarnContext(ctx, "no backends are taken; what runs goes on", "err", why)
 		a.complained = true
 	case why == "" && a.complained:
 		a.log.InfoContext(ctx, "backends are taken again")

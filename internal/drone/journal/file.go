@@ -80,7 +80,9 @@ func Open(cfg Config) (*Journal, Contents, error) {
 		_ = lock.Close()
 		return nil, Contents{}, fmt.Errorf("journal %s: %w", j.path, err)
 	}
-	contents.Lease = readLease(cfg.Dir, cfg.Boot)
+	if contents.Lease, err = readLease(cfg.Dir, cfg.Boot); err != nil { // it counts as past
+		cfg.Log.Error("until when what runs may live cannot be told: it is ended", "file", filepath.Join(cfg.Dir, leaseName), "err", err)
+	}
 	return j, contents, nil
 }
 

@@ -115,6 +115,8 @@ type Journal struct {
 	// err says why the journal fails; need is the room that there was not for what was refused last.
 	err  error
 	need int64
+	// untold says why the lease could not be written down.
+	untold error
 }
 
 // Take notes a backend that is taken on, with its first state, or nothing: then it must not be
@@ -279,7 +281,7 @@ func (j *Journal) Failing() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.err == nil {
-		return nil
+		return j.untold
 	}
 	err := j.write(false)
 	if err == nil {
@@ -293,12 +295,16 @@ func (j *Journal) Failing() error {
 }
 
 // Renew writes down until when the backends may live that have no lease of their own. After an
-// error the guard goes by the one before.
+// error the guard goes by the one before, and the journal is Failing.
 func (j *Journal) Renew(l Lease) error {
 	if j == nil {
 		return nil
 	}
-	return WriteNote(filepath.Join(j.cfg.Dir, leaseName), leaseNote{Boot: j.cfg.Boot, Lease: l})
+	err := WriteNote(filepath.Join(j.cfg.Dir, leaseName), leaseNote{Boot: j.cfg.Boot, Lease: l})
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.untold = err
+	return err
 }
 
 // ErrClosed says that the journal is closed.

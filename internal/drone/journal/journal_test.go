@@ -116,6 +116,10 @@ func spawnOf(id string) *messages.Spawn {
 	}
 }
 
+func taken(id string) journal.Change {
+	return journal.Change{BackendID: id, Spawn: spawnOf(id), State: &journal.State{Status: messages.Loading}, Report: reportOf(id, messages.Loading)}
+}
+
 func reportOf(id string, status messages.Status) *messages.Report {
 	return &messages.Report{BackendID: id, State: messages.State{Status: status, Message: "of " + id}}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 )
@@ -18,9 +19,11 @@ type Reader struct {
 	Lease Lease
 
 	dir, boot string
-	file      *os.File
-	at        int64
-	damaged   int
+	// told says that the lease was read once.
+	told    bool
+	file    *os.File
+	at      int64
+	damaged int
 	// foreign says that it is of another boot.
 	foreign bool
 }
@@ -39,8 +42,11 @@ func (r *Reader) Close() {
 
 // Until is until when a backend may live.
 func (r *Reader) Until(s State) Lease {
-	if s.Own != nil {
+	switch {
+	case s.Own != nil:
 		return *s.Own
+	case !r.told:
+		return Lease{SoftAtMS: math.MaxInt64 / 1_000_000, HardAtMS: math.MaxInt64 / 1_000_000}
 	}
 	return r.Lease
 }
@@ -49,11 +55,15 @@ func (r *Reader) Until(s State) Lease {
 // read now is too.
 func (r *Reader) Read() error {
 	for {
-		before := readLease(r.dir, r.boot)
+		before, beforeErr := readLease(r.dir, r.boot)
 		err := r.follow()
-		// What it says holds for what the journal says meanwhile: a backend that was taken on under
+		after, afterErr := readLease(r.dir, r.boot)
+		if leaseErr := errors.Join(beforeErr, afterErr); leaseErr != nil {
+			return errors.Join(err, leaseErr) // it may be half written: the one before is gone by
+		}
+		// What it says holds for what the journal said meanwhile: a backend that was taken on under
 		// a lease has not the one before.
-		if r.Lease = readLease(r.dir, r.boot); r.Lease == before || err != nil {
+		if r.Lease, r.told = after, true; after == before || err != nil {
 			return err
 		}
 	}

@@ -127,6 +127,44 @@ func TestI1ReaderKeepsWhatItKnows(t *testing.T) {
 	}
 }
 
+// I1: a lease that is half written, or damaged, is none to go by: the one before is.
+func TestI1ReaderGoesByNoDamagedLease(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, _ := open(t, dir)
+	take(t, j, taken("b-1"))
+	lease := journal.Lease{SoftAtMS: 10, HardAtMS: 20}
+	if err := j.Renew(lease); err != nil {
+		t.Fatal(err)
+	}
+	knows, fresh := journal.NewReader(dir, boot), journal.NewReader(dir, boot)
+	defer knows.Close()
+	defer fresh.Close()
+	if err := knows.Read(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lease"), []byte("what is this"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*journal.Reader{knows, fresh} {
+		if err := r.Read(); err == nil || len(r.Backends) != 1 {
+			t.Errorf("it knows %v, %v", r.Backends, err)
+		}
+	}
+	if got := knows.Until(knows.Backends["b-1"]); got != lease {
+		t.Errorf("it goes by %+v", got)
+	}
+	if got := fresh.Until(fresh.Backends["b-1"]); got.HardAtMS < 1<<40 {
+		t.Errorf("who knows nothing goes by %+v", got)
+	}
+	if err := j.Renew(lease); err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.Read(); err != nil || fresh.Until(fresh.Backends["b-1"]) != lease {
+		t.Errorf("renewed, it goes by %+v, %v", fresh.Lease, err)
+	}
+}
+
 // I8: the file is bounded by what runs, not by what ran.
 func TestI8JournalIsBoundedByWhatRuns(t *testing.T) {
 	t.Parallel()

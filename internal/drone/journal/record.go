@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -150,11 +151,16 @@ type leaseNote struct {
 	Lease
 }
 
-// readLease is the lease that was written in this boot; none is past.
-func readLease(dir, boot string) Lease {
+// readLease is the lease that was written in this boot; none is past. An error says that it cannot
+// be told.
+func readLease(dir, boot string) (Lease, error) {
 	var note leaseNote
-	if err := ReadNote(filepath.Join(dir, leaseName), &note); err != nil || note.Boot != boot {
-		return Lease{}
+	err := ReadNote(filepath.Join(dir, leaseName), &note)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && note.Boot != boot:
+		return Lease{}, nil
+	case err != nil:
+		return Lease{}, fmt.Errorf("the lease in %s: %w", dir, err)
 	}
-	return note.Lease
+	return note.Lease, nil
 }

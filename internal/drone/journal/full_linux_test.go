@@ -16,10 +16,6 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func taken(id string) journal.Change {
-	return journal.Change{BackendID: id, Spawn: spawnOf(id), State: &journal.State{Status: messages.Loading}, Report: reportOf(id, messages.Loading)}
-}
-
 // The demand: a full disk refuses at once the spawn that finds it full, and leaves nothing of it. What
 // runs goes on: all of its life can be noted, for its room is reserved, and leases be renewed.
 func TestI3I5FullDiskRefusesTheSpawnThatFindsItFull(t *testing.T) {
