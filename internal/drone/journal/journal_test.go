@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 const drone, boot = "dr-1", "boot-1"
 
 func config(tb testing.TB, dir string) journal.Config {
+	tb.Helper()
 	return journal.Config{Dir: dir, Drone: drone, Machine: "m-1", Boot: boot, Log: testkit.Logger(tb)}
 }
 
@@ -130,10 +131,6 @@ type model struct {
 	reports  []journal.Unreported
 }
 
-func (m *model) clone() model {
-	return model{maps.Clone(m.backends), slices.Clone(m.reports)}
-}
-
 func (m *model) check(tb interface{ Fatalf(string, ...any) }, got journal.Contents) {
 	if diff := cmp.Diff(m.backends, got.Backends, cmpopts.EquateEmpty()); diff != "" {
 		tb.Fatalf("backends: %s", diff)
@@ -190,12 +187,11 @@ func (m *model) change(t *rapid.T, j *journal.Journal) {
 		m.backends[id] = b
 	}
 	c.Report = reportOf(id, messages.Loading)
-	mark := journal.Mark(0)
+	noted := j.Note
 	if c.Spawn != nil {
-		mark = take(t, j, c)
-	} else {
-		mark = j.Note(c)
+		noted = func(c journal.Change) journal.Mark { return take(t, j, c) }
 	}
+	mark := noted(c)
 	m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *c.Report})
 }
 
