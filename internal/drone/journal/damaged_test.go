@@ -24,7 +24,7 @@ func TestDamagedJournalLocksNobodyOut(t *testing.T) {
 	t.Parallel()
 	dir := quickDir(t)
 	j, _ := open(t, dir)
-	for i := range testkit.Sized(30, 200) {
+	for i := range testkit.Sized(30, 100) {
 		c := taken(fmt.Sprint("b-", i))
 		c.State.Handle = fmt.Sprint("h-", i)
 		take(t, j, c)
@@ -73,7 +73,7 @@ func TestDamagedJournalLocksNobodyOut(t *testing.T) {
 			}
 		}
 		for _, r := range contents.Reports {
-			if !slices.ContainsFunc(sound.Reports, func(s journal.Unreported) bool { return cmp.Equal(r, s) }) {
+			if n := int(r.Mark) - 1; n >= len(sound.Reports) || !cmp.Equal(r, sound.Reports[n]) {
 				rt.Fatalf("%+v was not written", r)
 			}
 		}
