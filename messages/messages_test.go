@@ -54,7 +54,7 @@ var golden = map[string]any{
 		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
 	},
 	"heartbeat_request": &messages.HeartbeatRequest{
-		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500},
+		Session: "s1", DroneTimeMS: 5000, Ready: true, NotReady: "no guard stands", Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500},
 	},
 	"heartbeat_response": &messages.HeartbeatResponse{
 		Draining: true,
@@ -119,7 +119,7 @@ var golden = map[string]any{
 	"drones_request":   &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
 	"drones_response": &messages.DronesResponse{Drones: []messages.DroneInfo{{
 		Drone: "dr-a", Cluster: "localhost:9090", Pool: "gpu", Session: "s1", Runtime: "process", Version: "1.2.3",
-		Ready: true, Draining: true, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000},
+		Ready: true, NotReady: "no guard stands", Draining: true, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000},
 		Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500}, HeardMSAgo: 5, Lost: true,
 	}}, Next: "dr-a"},
 }

@@ -65,8 +65,7 @@ type grammar struct {
 
 	LeaseTTL leaseTTLCmd `cmd:"" name:"lease-ttl" help:"Show or change how long leases live."`
 
-	// Started by drones only.
-	Guard guardCmd `cmd:"" hidden:"" help:"End the backends of a drone past their leases, also while its agent is gone."`
+	Guard guardCmd `cmd:"" help:"Run a drone's guard, which ends backends past their leases, also while the agent is gone."`
 
 	Bench   benchCmd   `cmd:"" help:"Measure a stack."`
 	Version versionCmd `cmd:"" help:"Show the version."`

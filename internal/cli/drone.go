@@ -33,6 +33,7 @@ type droneCmd struct {
 	ProcessRoot    string        `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
 	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
 	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take for each part of its start: to be fetched, to be started, to answer."`
+	Guard          string        `enum:"self,unit" default:"self" help:"Who starts the guard, which ends backends past their leases while the agent is gone: self (this command) or unit (a service of its own, jetway guard; without one no backends are taken). Default: ${default}."`
 	DrainOnExit    bool          `help:"When told to stop, take no more backends and wait until the last has ended; a second signal ends them. Default: leave them running for the next run of the agent."`
 	DrainTimeout   time.Duration `placeholder:"DURATION" help:"End the backends that are left after this time of --drain-on-exit. Default: wait for ever."`
 	capacityFlags
@@ -85,7 +86,7 @@ func (c *droneCmd) Run(r *run) (err error) {
 	if err != nil {
 		return err
 	}
-	guard, err := guardCommand(dataDir)
+	guard, err := c.guardCommand(dataDir)
 	if err != nil {
 		return err
 	}
@@ -117,6 +118,8 @@ func (c *droneCmd) Run(r *run) (err error) {
 		Pool:           c.Pool,
 		DataDir:        dataDir,
 		Guard:          guard,
+		Guarded:        c.Guard == "unit",
+		Alive:          newSupervisor().alive,
 		Capacity:       capacity,
 		Grace:          c.Grace,
 		StartupTimeout: c.StartupTimeout,
@@ -137,16 +140,24 @@ func (c *droneCmd) onExit() drone.OnExit {
 	return drone.Leave
 }
 
-// guardCommand is what ends backends whose lease runs out while no agent can.
-func guardCommand(dataDir string) ([]string, error) {
-	if dataDir == "" || goruntime.GOOS != "linux" {
+// guardCommand is what ends backends whose lease runs out while no agent can, where that is
+// for this command to start.
+func (c *droneCmd) guardCommand(dataDir string) ([]string, error) {
+	if dataDir == "" || c.Guard == "unit" || goruntime.GOOS != "linux" {
 		return nil, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program, to start its guard: %w", err)
 	}
-	return []string{self, "guard"}, nil
+	if dataDir, err = filepath.Abs(dataDir); err != nil {
+		return nil, err
+	}
+	command := []string{self, "guard", "--child", "--data-dir", dataDir, "--runtime", c.Runtime}
+	if c.DockerHost != "" {
+		command = append(command, "--docker-host", c.DockerHost)
+	}
+	return command, nil
 }
 
 // dataDir is where this drone keeps what outlives its agent. Of what the fake runtime
@@ -193,6 +204,10 @@ func (c *droneCmd) validate() error {
 	switch {
 	case c.Runtime == "process" && c.ProcessRoot == "":
 		return usagef("--process-root: name the directory of the executables")
+	case c.Guard == "unit" && goruntime.GOOS != "linux":
+		return usagef("--guard unit: there is no guard on this system, only on Linux")
+	case c.Guard == "unit" && c.Runtime == "fake" && c.DataDir == "":
+		return usagef("--guard unit: goes with --data-dir, where the runtime is fake")
 	case c.DrainTimeout < 0:
 		return usagef("--drain-timeout: must not be negative")
 	case c.DrainTimeout > 0 && !c.DrainOnExit:

@@ -70,6 +70,14 @@ type Adopter interface {
 	WithoutSecrets(executable json.RawMessage) (safe json.RawMessage, had bool)
 }
 
+// Grouped is a Runtime that runs each backend in a cgroup of its own.
+type Grouped interface {
+	Runtime
+	// Group is the directory of the cgroup (of version 2) that a backend is started in, also before
+	// it is, for the guard: it ends all that is in there. "" where there is none.
+	Group(backendID string) string
+}
+
 // Demands is what a backend promises itself of the machine; 0: not said.
 type Demands struct {
 	MemoryBytes int64
