@@ -87,8 +87,8 @@ func play(part string, args []string) {
 		fmt.Print(strings.Repeat("é", 20_000), "\r\n", "a\xffb\n", "no end")
 	case "talker": // does what it is told over its port
 		talk()
-	case "lasting": // an agent that starts a talker which outlives it; ROOT STATE DRONE ID
-		r, err := process.New(process.Config{Root: args[0], StateDir: args[1], Drone: args[2]})
+	case "lasting": // an agent that starts a talker which outlives it; ROOT STATE DRONE ID CGROUP
+		r, err := process.New(process.Config{Root: args[0], StateDir: args[1], Drone: args[2], Cgroup: args[4]})
 		must(err)
 		instance, err := r.Start(context.Background(), runtime.Spec{
 			BackendID:  args[3],
@@ -105,6 +105,7 @@ func play(part string, args []string) {
 		r, err := process.New(process.Config{Root: args[0]})
 		must(err)
 		_, err = r.Start(context.Background(), runtime.Spec{
+			BackendID:  "b",
 			Executable: []byte(`{"command": ["helper", "as=deaf"]}`),
 			Log:        func(line runtime.Line) { fmt.Println(line.Text) },
 		})

@@ -88,12 +88,10 @@ func TestRefusals(t *testing.T) {
 		`{"command": ["helper"], "env": {"A=B": "x"}}`:                             "`=` or a NUL",
 		`{"command": ["helper"], "env": {"A\u0000": "x"}}`:                         "`=` or a NUL",
 		`{"command": ["helper"], "env": {"A": "x\u0000"}}`:                         "NUL",
-		`{"command": ["helper"], "env": {"PORT": "1"}}`:                            "set by the drone",
-		`{"command": ["helper"], "env": {"SESSION_X": "1"}}`:                       "set by the drone",
-		`{"command": ["helper"], "env": {"LD_PRELOAD": "x.so"}}`:                   "dynamic linker",
+		`{"command": ["helper"], "env": {"SESSION_BACKEND_ID": "1"}}`:              "set by the drone",
 		`{"command": ["helper"], "env": {"A": "` + long + `"}}`:                    "at most 32768",
 	} {
-		spec := runtime.Spec{Executable: json.RawMessage(executable)}
+		spec := runtime.Spec{BackendID: "b", Executable: json.RawMessage(executable)}
 		prepareErr := s.Prepare(t.Context(), spec)
 		_, startErr := s.Start(t.Context(), spec)
 		for _, err := range []error{prepareErr, startErr} {
@@ -112,7 +110,7 @@ func TestStartErrorIsTheReason(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.root, "garbage"), []byte("\x7fELF not really"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Start(t.Context(), runtime.Spec{Executable: []byte(`{"command": ["garbage"]}`)})
+	_, err := s.Start(t.Context(), runtime.Spec{BackendID: "b", Executable: []byte(`{"command": ["garbage"]}`)})
 	if err == nil || !strings.Contains(err.Error(), "exec format error") || strings.Contains(err.Error(), s.root) {
 		t.Fatalf("got %v", err)
 	}
@@ -186,7 +184,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"not set":                   {},
 		"no such file":              {Root: filepath.Join(root, "missing")},
 		"is not a directory":        {Root: filepath.Join(root, "helper")},
-		"process working directory": {Root: root, Dir: filepath.Join(root, "missing")},
+		"directory of the backends": {Root: root, Dir: filepath.Join(root, "missing")},
 		"cannot listen there":       {Root: root, Host: "192.0.2.1"},
 		"must not be negative":      {Root: root, LogLines: -1},
 	} {
