@@ -50,17 +50,19 @@ func Open(parent, name string) (*Base, error) {
 	}
 	if parent == "" {
 		parent = h.parent()
+	} else if !exists(filepath.Join(parent, "cgroup.procs")) {
+		return nil, fmt.Errorf("%s is no control group of the unified hierarchy, which is at %s: make one there, or name another", parent, h.unified)
 	}
 	b := &Base{dir: filepath.Join(parent, name), v1: map[string]string{}, home: map[string]string{}, lacks: map[string]string{}}
-	if err := os.MkdirAll(b.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make a control group: %w", err)
-	}
-	if err := unix.Access(filepath.Join(b.dir, "cgroup.kill"), unix.W_OK); err != nil {
-		return nil, fmt.Errorf("control groups: %s has no cgroup.kill to write to (%w): it takes Linux 5.14 or later, and a directory of the unified hierarchy", b.dir, err)
-	}
 	below, err := filepath.Rel(h.unified, b.dir)
 	if err != nil || !filepath.IsLocal(below) {
-		return nil, fmt.Errorf("control groups: %s is not below %s, the unified hierarchy", b.dir, h.unified)
+		return nil, fmt.Errorf("%s is not below %s, the unified hierarchy of control groups", b.dir, h.unified)
+	}
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make a control group (in a systemd unit, Delegate=yes lets it): %w", err)
+	}
+	if err := unix.Access(filepath.Join(b.dir, "cgroup.kill"), unix.W_OK); err != nil {
+		return nil, fmt.Errorf("the control group %s has no cgroup.kill to write to, which takes Linux 5.14 or later: %w", b.dir, err)
 	}
 	for _, controller := range []string{memory, cpu, pids} {
 		if mount := h.v1[controller]; mount != "" {

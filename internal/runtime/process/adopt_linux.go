@@ -43,7 +43,9 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 	// It stays the same while anything can run that was started with it: for this boot.
 	r.state = fmt.Sprintf("%d:%d", dir.Dev, dir.Ino)
 	r.census.state = r.state
-	r.pens.open(r.config.Cgroup, name+"."+strings.ReplaceAll(r.state, ":", "."))
+	if err := r.pens.open(r.config.Cgroup, name+"."+strings.ReplaceAll(r.state, ":", ".")); err != nil {
+		return nil, err
+	}
 	if !r.outlives() {
 		return r, nil
 	}

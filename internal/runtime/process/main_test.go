@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -85,6 +86,27 @@ func play(part string, args []string) {
 		fmt.Fprintln(os.Stderr, "written")
 	case "long": // a line of many buffers, one that is not UTF-8, one without an end
 		fmt.Print(strings.Repeat("é", 20_000), "\r\n", "a\xffb\n", "no end")
+	case "keeper": // see keep; CONFIG EXECUTABLE
+		keep(args[0], args[1])
+	case "eat": // fills its memory with as many MiB
+		mebibytes, err := strconv.Atoi(args[0])
+		must(err)
+		var held [][]byte
+		for range mebibytes {
+			held = append(held, bytes.Repeat([]byte{1}, 1<<20))
+		}
+		fmt.Println("eaten", len(held))
+	case "fork": // starts as many children as it is told, and says how many it got
+		count, err := strconv.Atoi(args[0])
+		must(err)
+		got := 0
+		for range count {
+			if exec.Command("/bin/sleep", "1000").Start() == nil {
+				got++
+			}
+		}
+		fmt.Println("forked", got)
+		select {}
 	case "talker": // does what it is told over its port
 		talk()
 	case "lasting": // an agent that starts a talker which outlives it; ROOT STATE DRONE ID CGROUP

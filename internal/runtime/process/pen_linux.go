@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,18 +19,21 @@ type pens struct {
 	why string
 }
 
-// open finds out where control groups can be made.
-func (p *pens) open(parent, name string) {
+// open finds out where control groups can be made. Where the operator has named a place,
+// they have to be.
+func (p *pens) open(parent, name string) (err error) {
 	if parent == NoCgroup {
-		p.why = "told to do without control groups (--cgroup none)"
-		return
+		p.why = "told to do without (--cgroup none)"
+		return nil
 	}
-	base, err := cgroup.Open(parent, name)
-	if err != nil {
-		p.why = err.Error()
-		return
+	if p.base, err = cgroup.Open(parent, name); err == nil {
+		return nil
 	}
-	p.base = base
+	if parent != "" {
+		return fmt.Errorf("%w: %w", ErrCgroup, err)
+	}
+	p.why = err.Error()
+	return nil
 }
 
 func (r *Runtime) closeSystem() {
@@ -77,10 +81,18 @@ func (r *Runtime) makePen(backendID string, l *executable.Limits) (pen, error) {
 // penOf is the pen of a backend that an earlier run of the agent has started.
 func (r *Runtime) penOf(backendID, dir string) pen {
 	p := pen{r: r, backendID: backendID, group: r.pens.base.At(dir)}
-	if p.group == nil && r.pens.base != nil {
-		p.group = r.pens.base.At(filepath.Join(r.pens.base.Dir(), backendID))
+	if p.group == nil {
+		p.group = r.pens.base.At(r.Group(backendID))
 	}
 	return p
+}
+
+// Group is where a backend's control group is, or will be; "" where there are none.
+func (r *Runtime) Group(backendID string) string {
+	if r.pens.base == nil {
+		return ""
+	}
+	return filepath.Join(r.pens.base.Dir(), backendID)
 }
 
 func (p pen) dir() string {

@@ -77,6 +77,9 @@ func New(config Config) (runtime.Runtime, error) {
 // ErrUser says that Config.User is not one, or cannot be used as things are.
 var ErrUser = errors.New("process user")
 
+// ErrCgroup says that Config.Cgroup, which the operator has named, cannot be used.
+var ErrCgroup = errors.New("cgroup")
+
 // makeDirs makes the directory below which backends have theirs.
 func (r *Runtime) makeDirs() error {
 	mode := fs.FileMode(0o700)
