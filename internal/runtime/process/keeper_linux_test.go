@@ -181,3 +181,20 @@ func (k *keeper) watches(prefix string) watched {
 	k.t.Helper()
 	return watch(k.t, strings.TrimSpace(k.says(prefix)))
 }
+
+// throttled is how often the kernel has held a backend back, by its handle.
+func throttled(t *testing.T, handle string) (times int) {
+	t.Helper()
+	unified := strings.SplitN(handle, " ", 6)[5]
+	base, name := filepath.Split(unified)
+	dirs, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/cpu*/jetway", filepath.Base(base), name))
+	for _, dir := range append(dirs, unified) {
+		raw, _ := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+		if _, rest, ok := strings.Cut(string(raw), "nr_throttled "); ok {
+			if _, err := fmt.Sscan(rest, &times); err == nil && times > 0 {
+				return times
+			}
+		}
+	}
+	return times
+}
