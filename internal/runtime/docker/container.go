@@ -93,7 +93,7 @@ func (r *Runtime) environment(spec runtime.Spec, c command) []string {
 		env[string(name)] = string(value)
 	}
 	maps.Copy(env, spec.Env)
-	env["PORT"] = inside.Port()
+	env["HOST"], env["PORT"] = "0.0.0.0", inside.Port()
 	env[runtime.EnvDrone] = r.config.Drone
 	list := make([]string, 0, len(env))
 	for name, value := range env {
