@@ -135,6 +135,33 @@ func TestWithoutControlGroups(t *testing.T) {
 	})
 }
 
+// In a container that has its own part of the hierarchy, and where no unit delegates anything, the
+// agent makes room for its backends' control groups itself.
+func TestControlGroupsInAContainer(t *testing.T) {
+	t.Parallel()
+	needsGroups(t)
+	needsPrograms(t, "unshare", "setsid")
+	k := newKeeper(t, 0)
+	k.delegate(0)
+	helper := k.cmd.Path
+	k.cmd.Path, _ = exec.LookPath("unshare")
+	k.cmd.Args = []string{"unshare", "-m", "-C", "sh", "-c",
+		`m=$(grep ' cgroup2 ' /proc/mounts | head -n1 | cut -d' ' -f2); umount -l "$m" && mount -t cgroup2 cgroup2 "$m" && exec "$@"`, "sh", helper}
+	k.start(`env -i setsid sh -c 'echo clean $$; exec sleep 1000' & exec sleep 1000`, "null")
+	if why := k.says("lacks "); why != "" {
+		t.Fatal(why)
+	}
+	if group := k.says("group "); strings.Contains(group, "/jetway/") || !strings.HasSuffix(group, "/b") {
+		t.Fatalf("its group is %s", group)
+	}
+	child := k.watches("line clean ")
+	k.tell("end")
+	k.says("done ")
+	if !child.endsWithin(0) {
+		t.Error("something of the backend lives")
+	}
+}
+
 // A backend gets no descriptor but its own three, and cannot read what the agent was given,
 // though it is the same user.
 func TestBackendInheritsNothingOfTheAgent(t *testing.T) {

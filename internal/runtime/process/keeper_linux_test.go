@@ -36,6 +36,7 @@ func keep(config, executable string) {
 	}).Lacks()
 	fmt.Println("lacks", why)
 	fmt.Println("limits", limits)
+	fmt.Println("group", rt.(runtime.Grouped).Group("b"))
 	instance, err := rt.Start(context.Background(), runtime.Spec{
 		BackendID: "b", Executable: []byte(executable),
 		Log: func(line runtime.Line) { fmt.Println("line", line.Text) },
