@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -115,6 +116,13 @@ func Run(ctx context.Context, p Process) (code int) {
 			code = int(exit)
 		}
 	}()
+	if isFirst(p.Args) {
+		program, err := os.Executable()
+		if err != nil {
+			return report(p.Stderr, err)
+		}
+		return asFirst(ctx, p.Stderr, p.Kill, program, p.Args...)
+	}
 	var g grammar
 	parser, err := newParser(&g, p)
 	if err != nil {

@@ -16,40 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/jetway-project/jetway/internal/procs"
-	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/cgroup"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
 )
-
-// keep is an agent that starts one backend, as the keeper of a test tells it, says what it
-// prints, and ends it when it is told to.
-func keep(config, executable string) {
-	must(procs.Seal())
-	var c process.Config
-	must(json.Unmarshal([]byte(config), &c))
-	rt, err := process.New(c)
-	must(err)
-	why, limits := rt.(interface {
-		Lacks() (string, map[string]string)
-	}).Lacks()
-	fmt.Println("lacks", why)
-	fmt.Println("limits", limits)
-	fmt.Println("group", rt.(runtime.Grouped).Group("b"))
-	instance, err := rt.Start(context.Background(), runtime.Spec{
-		BackendID: "b", Executable: []byte(executable),
-		Log: func(line runtime.Line) { fmt.Println("line", line.Text) },
-	})
-	must(err)
-	go func() {
-		order, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-		must(instance.Terminate(context.Background(), order == "kill\n"))
-	}()
-	<-instance.Done()
-	fmt.Println("done", instance.Exit())
-	must(rt.Close())
-}
 
 // nobody is a user that owns nothing on this machine.
 const nobody = 54321

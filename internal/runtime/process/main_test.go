@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -134,6 +136,36 @@ func play(part string, args []string) {
 		must(err)
 		select {}
 	}
+}
+
+// keep is an agent that starts one backend, as the keeper of a test tells it, says what it
+// prints, and ends it when it is told to.
+func keep(config, executable string) {
+	must(procs.Seal())
+	var c process.Config
+	must(json.Unmarshal([]byte(config), &c))
+	rt, err := process.New(c)
+	must(err)
+	why, limits := rt.(interface {
+		Lacks() (string, map[string]string)
+	}).Lacks()
+	fmt.Println("lacks", why)
+	fmt.Println("limits", limits)
+	if grouped, ok := rt.(runtime.Grouped); ok {
+		fmt.Println("group", grouped.Group("b"))
+	}
+	instance, err := rt.Start(context.Background(), runtime.Spec{
+		BackendID: "b", Executable: []byte(executable),
+		Log: func(line runtime.Line) { fmt.Println("line", line.Text) },
+	})
+	must(err)
+	go func() {
+		order, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		must(instance.Terminate(context.Background(), order == "kill\n"))
+	}()
+	<-instance.Done()
+	fmt.Println("done", instance.Exit())
+	must(rt.Close())
 }
 
 // talk takes one order per connection, and answers when it is done.
