@@ -274,8 +274,8 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, instance *Insta
 		env[string(name)] = string(value)
 	}
 	maps.Copy(env, spec.Env)
-	if r.config.Drone != "" {
-		env[runtime.EnvDrone] = r.config.Drone
+	if _, named := env[runtime.EnvDrone]; !named || r.config.Drone != "" {
+		env[runtime.EnvDrone] = r.config.Drone // also "": who has none may be anybody's, for a guard
 	}
 	if r.state != "" {
 		env[runtime.EnvState] = r.state
