@@ -24,7 +24,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow torture mutants soak compiler browser lint fuzz bench bench-beside clean
+.PHONY: help build run test test-all test-slow mixed torture mutants soak compiler browser lint fuzz bench bench-beside clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,17 +54,18 @@ RACE = CGO_ENABLED=1 $(GOTEST) -race -vet=off -ldflags=-w
 
 test: browser ## Run the tests, each in the smallest form that shows what it guards
 	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
-	@$(call TESTS,,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...)
+	@$(call TESTS,,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...,running the tests)
 
 test-all: compiler browser ## Run all tests in full size, with the race detector; then measure memory without it
 	@$(call COMPILE_TESTS,CGO_ENABLED=1,-race)
-	@$(call TESTS,JETWAY_TEST_ALL=1,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./... && \
-		$(TEST) -p 1 -timeout $(TIMEOUT) -run Memory $(TESTFLAGS) ./...)
+	@$(call TESTS,JETWAY_TEST_ALL=1,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./...,running the tests with the race detector)
+	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
+	@$(call TESTS,JETWAY_TEST_ALL=1,$(TEST) -p 1 -timeout $(TIMEOUT) -run Memory $(TESTFLAGS) ./...,measuring memory)
 
 test-slow: browser ## Run the tests ROUNDS (3) times with half a processor, beside a load
 	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
 	@$(call TESTS,JETWAY_TEST_PATIENCE=4,internal/testkit/slow.sh $(PERCENT) $(ROUNDS) \
-		env $(TEST) -count=1 -p $(PARALLEL) -timeout 4h $(TESTFLAGS) ./...)
+		env $(TEST) -count=1 -p $(PARALLEL) -timeout 4h $(TESTFLAGS) ./...,running the tests)
 
 # Compiles all that is tested, which go test would do in silence: $(1) is its environment, $(2) its flags.
 define COMPILE_TESTS
@@ -72,9 +73,10 @@ echo "compiling the tests (the first time takes a while)"; \
 { $(1) go list -v -test -deps -export $(2) -f '{{""}}' ./... >/dev/null; echo "exit $$?"; } 2>&1 | $(PROGRESS)
 endef
 
-# Runs tests, $(2), in an environment, $(1), and says at the end what was left out.
+# Runs tests, $(2), in an environment, $(1), after saying so, $(3), and says at the end what was left out. What a
+# package left out stays known where its result is remembered, for runs of the same kind.
 define TESTS
-export $(1) JETWAY_TEST_LEFT_OUT=$(CURDIR)/bin/left-out && mkdir -p "$$JETWAY_TEST_LEFT_OUT" && echo "running the tests" && \
+export $(1) JETWAY_TEST_LEFT_OUT="$(CURDIR)/bin/left-out/$(3)" && mkdir -p "$$JETWAY_TEST_LEFT_OUT" && echo "$(3)" && \
 { $(2); }; code=$$?; \
 cat "$$JETWAY_TEST_LEFT_OUT"/* 2>/dev/null | sort -u | awk \
 	'/^here / {sub("here ", ""); print "left out here: " $$0} /^long / {n++} \
@@ -86,7 +88,7 @@ torture: ## Attack the whole system for DURATION (10m), its faults from SEED
 	@go test ./internal/torture -run '^TestTorture$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.seed $(SEED) -torture.faults "$(FAULTS)" -torture.report $(REPORT)
 
 mutants: ## See that the attack finds deliberate bugs
-	@go test -tags long ./internal/torture -run '^TestMutants$$' -count=1 -v -timeout 0 -torture.seed $(SEED) -torture.report $(REPORT)
+	@go test -tags long ./internal/torture -run '^TestMutants' -count=1 -v -timeout 0 -torture.seed $(SEED) -torture.report $(REPORT)
 
 soak: ## Run at half of what is possible for DURATION, and through 100,000 lives, and see that nothing grows
 	@go test -tags long ./internal/torture -run '^TestSoak$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.report $(REPORT)
@@ -140,16 +142,25 @@ bench: build ## Measure connects, the proxy (ARGS='--duration 1s'), starts (STAR
 	@./bin/jetway bench start --dev --starts $(STARTS)
 	@./bin/jetway bench heartbeat --dev
 
+# Makes $$other a jetway of OTHER for what follows in the same shell.
+define OTHER_JETWAY
+test -n "$(OTHER)" || { echo "OTHER must name a file, another jetway, or a commit of this repository"; exit 2; }; \
+set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; other="$(OTHER)"; \
+if [ -f "$$other" ]; then \
+	cp "$$other" "$$dir/jetway"; \
+else \
+	echo "compiling jetway of $$other"; mkdir "$$dir/src"; \
+	git archive "$$other" >"$$dir/src.tar"; tar -x -C "$$dir/src" -f "$$dir/src.tar"; \
+	(cd "$$dir/src" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$$dir/jetway" ./cmd/jetway); \
+fi; \
+other="$$dir/jetway"
+endef
+
 bench-beside: build ## Measure this build beside OTHER, a jetway or a commit, in turns (ARGS='--turns 30')
-	@test -n "$(OTHER)" || { echo "OTHER must name a file, another jetway, or a commit of this repository"; exit 2; }
-	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; other="$(OTHER)"; \
-	if [ ! -f "$$other" ]; then \
-		echo "compiling jetway of $$other"; mkdir "$$dir/src"; \
-		git archive "$$other" >"$$dir/src.tar"; tar -x -C "$$dir/src" -f "$$dir/src.tar"; \
-		(cd "$$dir/src" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$$dir/jetway" ./cmd/jetway); \
-		other="$$dir/jetway"; \
-	fi; \
-	./bin/jetway bench beside --other "$$other" $(ARGS)
+	@$(OTHER_JETWAY); ./bin/jetway bench beside --other "$$other" $(ARGS)
+
+mixed: ## Upgrade a system of OTHER, a jetway or a commit, to this build, part by part
+	@$(OTHER_JETWAY); JETWAY_TEST_OTHER="$$other" $(TEST) -count=1 -v -run '^TestI1I5I7SystemOfAnotherBuild' ./internal/cli
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin

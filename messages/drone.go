@@ -153,9 +153,6 @@ type Load struct {
 // HeartbeatResponse says until when the session's lease was renewed.
 type HeartbeatResponse struct {
 	Draining bool `json:"draining,omitempty"`
-	// Compare asks the drone to register once more in the same session, for the database
-	// may not know all that it holds.
-	Compare bool `json:"compare,omitempty"`
 	Renewal
 }
 

@@ -22,6 +22,10 @@ var (
 	at      = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	seconds = int64(60)
 	exit    = 3
+	ended   = messages.State{
+		Status: messages.Terminated, LastStatus: messages.Ready, Kind: messages.Soft,
+		Reason: messages.ReasonExternal, Message: "asked", ExitCode: &exit,
+	}
 )
 
 // golden has one example of every payload, all fields set.
@@ -53,15 +57,12 @@ var golden = map[string]any{
 		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500},
 	},
 	"heartbeat_response": &messages.HeartbeatResponse{
-		Draining: true, Compare: true,
-		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
+		Draining: true,
+		Renewal:  messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
 	},
 	"report_request": &messages.ReportRequest{Session: "s1", Reports: []messages.Report{
 		{BackendID: "b", State: messages.State{Status: messages.Waiting, Address: "127.0.0.1:8080"}},
-		{BackendID: "c", State: messages.State{
-			Status: messages.Terminated, LastStatus: messages.Ready, Kind: messages.Soft,
-			Reason: messages.ReasonExternal, Message: "asked", ExitCode: &exit,
-		}},
+		{BackendID: "c", State: ended},
 		{BackendID: "d", Refused: true, State: messages.State{
 			Status: messages.Terminated, Reason: messages.ReasonStartFailed, Message: "the drone is full: 10 backends",
 		}},
@@ -109,6 +110,11 @@ var golden = map[string]any{
 		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at,
 		State: messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"}, Number: 50,
 	},
+	"event_state_ended": new(messages.NewStateEvent("b", at, ended)),
+	"backends_response": &messages.BackendsResponse{Backends: []messages.BackendInfo{{
+		BackendID: "b", Key: messages.Key{Name: "doc-1", Namespace: "team", Tag: "v2"}, Cluster: "localhost:9090", Pool: "gpu", Drone: "dr-a",
+		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at, State: ended, Number: 70,
+	}}, Next: "b"},
 	"backends_request": &messages.BackendsRequest{Drone: "dr-a", All: true, Page: messages.Page{After: "a", Limit: 10}},
 	"drones_request":   &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
 	"drones_response": &messages.DronesResponse{Drones: []messages.DroneInfo{{

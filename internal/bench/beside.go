@@ -28,8 +28,8 @@ type BesideConfig struct {
 	Turns int
 	// Duration of one load in one turn. Default 1 s.
 	Duration time.Duration
-	// Heartbeats says of which drones; its For, 0, leaves them out.
-	Heartbeats HeartbeatConfig
+	// Heartbeats says of which drones; nil leaves them out.
+	Heartbeats *HeartbeatConfig
 	// Progress is told what is being measured.
 	Progress func(what string)
 	Log      *slog.Logger
@@ -52,7 +52,7 @@ func (c *BesideConfig) Validate() error {
 	if _, err := os.Stat(c.Other); err != nil {
 		return fmt.Errorf("the other build: %w", err)
 	}
-	if c.Heartbeats.For == 0 {
+	if c.Heartbeats == nil {
 		return nil
 	}
 	return c.Heartbeats.Validate()
@@ -107,14 +107,11 @@ func MeasureBeside(ctx context.Context, cfg BesideConfig) ([]Beside, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "jetway-bench-beside-")
+	dir, remove, err := stacksDir()
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for the stacks: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
+	defer remove()
 	var all []Beside
 	if cfg.Turns > 0 {
 		figures, err := takeTurns(ctx, &cfg, filepath.Join(dir, "turns"))
@@ -123,7 +120,7 @@ func MeasureBeside(ctx context.Context, cfg BesideConfig) ([]Beside, error) {
 		}
 		all = append(all, figures...)
 	}
-	if cfg.Heartbeats.For > 0 {
+	if cfg.Heartbeats != nil {
 		figures, err := heartbeatsBeside(ctx, &cfg, filepath.Join(dir, "heartbeats"))
 		if err != nil {
 			return nil, err
@@ -131,6 +128,19 @@ func MeasureBeside(ctx context.Context, cfg BesideConfig) ([]Beside, error) {
 		all = append(all, figures...)
 	}
 	return all, ctx.Err()
+}
+
+// stacksDir is a directory for stacks of the bench's own, until remove is called.
+func stacksDir() (dir string, remove func(), err error) {
+	if dir, err = os.MkdirTemp("", "jetway-bench-"); err != nil {
+		return "", nil, fmt.Errorf("make a directory for the stack: %w", err)
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	if err := os.Chmod(dir, 0o755); err != nil { // Postgres has a user of its own
+		remove()
+		return "", nil, err
+	}
+	return dir, remove, nil
 }
 
 // startSides starts both builds.
@@ -182,6 +192,10 @@ func takeTurns(ctx context.Context, cfg *BesideConfig, dir string) ([]Beside, er
 				if load.alone {
 					v = f.P50
 				}
+				// Nobody takes these actions: else they are published again and again, beside what is measured next.
+				if _, err := sides[i].db.Exec(ctx, "truncate outbox"); err != nil {
+					return nil, fmt.Errorf("forget the actions of a turn: %w", err)
+				}
 				figures[l][i], costs[l][i] = append(figures[l][i], v), append(costs[l][i], cost)
 			}
 		}
@@ -231,7 +245,7 @@ func heartbeatsBeside(ctx context.Context, cfg *BesideConfig, dir string) ([]Bes
 	var results [2]*HeartbeatResult
 	errs := make(chan error, len(sides))
 	for i, s := range sides {
-		beats := cfg.Heartbeats
+		beats := *cfg.Heartbeats
 		beats.Progress = func(string) {}
 		if i == 0 {
 			beats.Progress = cfg.Progress
@@ -240,8 +254,8 @@ func heartbeatsBeside(ctx context.Context, cfg *BesideConfig, dir string) ([]Bes
 			var err error
 			results[i], err = heartbeat(ctx, &beats, heartbeatSide{
 				nc: s.nc, dsn: s.postgres.DSN(),
-				drones: func(name, cluster string, _ int) (func(), error) { return s.drone(ctx, name, cluster) },
-				worker: func() time.Duration { return treeUsage(strconv.Itoa(s.worker.cmd.Process.Pid)) },
+				drone:  func(name, cluster string) (func(), error) { return s.drone(ctx, name, cluster) },
+				worker: s.workerUsage,
 			})
 			errs <- err
 		}()
@@ -259,6 +273,9 @@ func heartbeatsBeside(ctx context.Context, cfg *BesideConfig, dir string) ([]Bes
 	add("heartbeat on the bus", "bytes", func(r *HeartbeatResult) float64 { return r.Free.Bytes })
 	add("heartbeat, Postgres", "ms of CPU", func(r *HeartbeatResult) float64 { return r.Free.Postgres })
 	add("heartbeat, worker", "ms of CPU", func(r *HeartbeatResult) float64 { return r.Free.Worker })
+	if cfg.Heartbeats.For == 0 {
+		return all, nil
+	}
 	add("heartbeat, Postgres, snapshot held", "ms of CPU", func(r *HeartbeatResult) float64 { return r.Held.Postgres })
 	add("heartbeat, worker, snapshot held", "ms of CPU", func(r *HeartbeatResult) float64 { return r.Held.Worker })
 	return all, nil
@@ -277,6 +294,7 @@ type side struct {
 	turns, keys int
 	// used is the processor time of worker and Postgres so far; 0 where it cannot be told.
 	used func() time.Duration
+	db   *pgx.Conn // nil until it is prepared
 }
 
 func startSide(ctx context.Context, program, dir, ttl string, log *slog.Logger) (s *side, err error) {
@@ -319,6 +337,9 @@ func (s *side) start(what, role string, args ...string) (*process, error) {
 	return start(what, argv, nil, nil)
 }
 
+// workerUsage is the processor time of the worker so far.
+func (s *side) workerUsage() time.Duration { return s.worker.children() }
+
 func (s *side) await(ctx context.Context, p *process, what string, there func() error) error {
 	for late := time.Now().Add(startTimeout); ; {
 		err := there()
@@ -338,6 +359,9 @@ func (s *side) await(ctx context.Context, p *process, what string, there func() 
 func (s *side) stop() {
 	if s.nc != nil {
 		s.nc.Close()
+	}
+	if s.db != nil {
+		_ = s.db.Close(context.Background())
 	}
 	if s.worker != nil {
 		s.worker.stop()
@@ -375,12 +399,12 @@ func (s *side) prepare(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	postgres, err := postgresUsage(ctx, conn)
+	s.db = conn
+	postgres, _, _, err := postgresUsage(ctx, conn)
 	if err != nil {
 		return err
 	}
-	s.used = func() time.Duration { return postgres() + treeUsage(strconv.Itoa(s.worker.cmd.Process.Pid)) }
+	s.used = func() time.Duration { return postgres() + s.workerUsage() }
 	for n := range s.keys {
 		if err := s.parked.connect(ctx, "join", n); err != nil {
 			return fmt.Errorf("spawn a backend to join: %w", err)

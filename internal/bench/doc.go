@@ -24,7 +24,14 @@
 // container of the same image by `docker run`. The four take turns, and each is ended
 // before the next begins.
 //
+// [Heartbeat] measures what the heartbeats of drones with many backends cost, beside the
+// same stack without them, and while a snapshot of the database is held.
+//
+// [MeasureBeside] measures two builds in alternating turns, each with a stack of its own. It knows
+// of the other build no more than the command line and what connect requests and
+// events look like; drones are its own.
+//
 // The benches bring drones of their own, in clusters of their own, so that no other
-// backend is touched; Connect and Proxy one with the fake runtime, so that spawns
-// measure the control plane. What they spawned they end.
+// backend is touched; all but Start have some with the fake runtime, so that spawns
+// measure the control plane. What they spawned on a running stack they end.
 package bench

@@ -30,7 +30,9 @@ func startDrones(ctx context.Context, dial func(name string) (*nats.Conn, error)
 		}
 		wg.Wait()
 	}
-	all(func(i int) { stops[i], errs[i] = startDrone(ctx, dial, log, fmt.Sprintf("%s-%d", name, i), cluster) })
+	all(func(i int) {
+		stops[i], errs[i] = startDrone(ctx, dial, log, fmt.Sprintf("%s-%d", name, i), cluster, time.Minute)
+	})
 	stop = func() {
 		all(func(i int) {
 			if stops[i] != nil {
@@ -45,8 +47,9 @@ func startDrones(ctx context.Context, dial func(name string) (*nats.Conn, error)
 	return stop, nil
 }
 
-// startDrone brings a drone that runs nothing and waits until it takes backends.
-func startDrone(ctx context.Context, dial func(name string) (*nats.Conn, error), log *slog.Logger, name, cluster string) (stop func(), err error) {
+// startDrone brings a drone that runs nothing and waits until it takes backends. It has so
+// long to report the ends of what it holds.
+func startDrone(ctx context.Context, dial func(name string) (*nats.Conn, error), log *slog.Logger, name, cluster string, ending time.Duration) (stop func(), err error) {
 	nc, err := dial(name)
 	if err != nil {
 		return nil, err
@@ -57,7 +60,7 @@ func startDrone(ctx context.Context, dial func(name string) (*nats.Conn, error),
 	go func() {
 		ended <- drone.Run(droneCtx, drone.Config{
 			Name: name, Cluster: cluster, RuntimeName: "fake", OnExit: drone.End, Log: log,
-			ShutdownTimeout: time.Minute, // there is much to report
+			ShutdownTimeout: ending, // there is much to report
 			OnReady:         func() { close(ready) },
 		}, nc, fake.New())
 	}()

@@ -120,6 +120,14 @@ func (p *process) usage() (usage, error) {
 	return u, nil
 }
 
+// children is the processor time of what the process has started, as far as it can be told.
+func (p *process) children() (used time.Duration) {
+	for _, pid := range childrenOf(strconv.Itoa(p.cmd.Process.Pid)) {
+		used += processUsage(pid)
+	}
+	return used
+}
+
 func (p *process) usageByPS() (usage, error) {
 	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=,rss=").Output()
 	if err != nil {

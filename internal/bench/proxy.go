@@ -187,7 +187,7 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 		return nil, err
 	}
 	defer backend.stop()
-	stopDrone, err := startDrone(ctx, cfg.Dial, cfg.Log, "dr-bench-"+run, host)
+	stopDrone, err := startDrone(ctx, cfg.Dial, cfg.Log, "dr-bench-"+run, host, time.Minute)
 	if err != nil {
 		return nil, err
 	}

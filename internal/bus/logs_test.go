@@ -232,7 +232,7 @@ func TestLinesAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
 	srv := testkit.OwnNATS(t)
 	nc := watchConn(t, srv.URL())
-	js := jetStream(t, nc)
+	js := testkit.JetStream(t, nc)
 	prepareStreams(t, js)
 	w := &writer{t: t, nc: nc, backend: "b1"}
 	reader := watchConn(t, srv.URL())

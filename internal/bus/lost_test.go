@@ -116,7 +116,7 @@ func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 	s := testkit.OwnNATS(t)
 	wire := new(cable)
 	nc, other := watchConn(t, s.URL(), nats.SetCustomDialer(wire)), watchConn(t, s.URL())
-	js := jetStream(t, other)
+	js := testkit.JetStream(t, other)
 	prepareStreams(t, js)
 	var tr truth
 	tr.set(messages.State{Status: messages.Loading})
@@ -162,7 +162,7 @@ func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	nc := watchConn(t, testkit.NATS(t).URL())
-	js := jetStream(t, nc)
+	js := testkit.JetStream(t, nc)
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: messages.StreamActions, Subjects: []string{messages.SubjectAllActions},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, MaxAge: time.Hour,

@@ -29,11 +29,7 @@ func account(t *testing.T, limits string) jetstream.JetStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(testkit.Conn(t, testkit.NATSConfigured(t, opts)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
+	return testkit.JetStream(t, testkit.Conn(t, testkit.NATSConfigured(t, opts)))
 }
 
 func maxBytes(t *testing.T, js jetstream.JetStream, stream string) int64 {

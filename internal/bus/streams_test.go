@@ -20,7 +20,7 @@ import (
 func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Conn(t, testkit.NATS(t).URL())
-	js := jetStream(t, nc)
+	js := testkit.JetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 	if _, err := nc.SubscribeSync("$JS.API.>"); err != nil { // it hears all and says nothing
 		t.Fatal(err)
 	}
-	js := jetStream(t, nc)
+	js := testkit.JetStream(t, nc)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // that nobody has
 	defer cancel()
 	gave := make(chan string)
@@ -83,7 +83,7 @@ func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 func TestI8EveryStreamIsBounded(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Conn(t, testkit.NATS(t).URL())
-	js := jetStream(t, nc)
+	js := testkit.JetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func watchingAll(t *testing.T, nc *nats.Conn) <-chan string {
 		close(seen)
 	}()
 	// It begins some time: until it has seen something, something is published.
-	js := jetStream(t, nc)
+	js := testkit.JetStream(t, nc)
 	for n := 0; ; n++ {
 		select {
 		case <-begun:
@@ -116,7 +116,7 @@ func TestI5WatchAllAcrossRestartsAndLosses(t *testing.T) {
 	s := testkit.OwnNATS(t)
 	nc := watchConn(t, s.URL())
 	other := watchConn(t, s.URL())
-	js := jetStream(t, other)
+	js := testkit.JetStream(t, other)
 	prepareStreams(t, js)
 	seen := watchingAll(t, nc)
 	publishStates(t, js, "b1", messages.Scheduled, messages.Loading)

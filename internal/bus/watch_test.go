@@ -65,21 +65,11 @@ func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	t.Helper()
 	url := testkit.NATS(t).URL()
 	nc := watchConn(t, url)
-	js := jetStream(t, nc)
+	js := testkit.JetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
 	return url, nc, js
-}
-
-// jetStream gives a connection's, which waits for answers as long as tests wait.
-func jetStream(t *testing.T, nc *nats.Conn) jetstream.JetStream {
-	t.Helper()
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(testkit.Patience))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
 }
 
 func eventOf(backend string, status messages.Status) []byte {

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -45,10 +44,7 @@ func newBus(t *testing.T) (url string) {
 
 func makeStreams(t *testing.T, url string) {
 	t.Helper()
-	js, err := jetstream.New(testkit.Conn(t, url))
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := testkit.JetStream(t, testkit.Conn(t, url))
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

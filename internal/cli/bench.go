@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +53,7 @@ func (c *benchConnectCmd) Run(r *run) error {
 	}
 	var done func()
 	var err error
-	if cfg.Dial, cfg.DSN, done, err = r.benchDatabase(&c.natsFlags, c.Postgres, c.Dev, 0); err != nil {
+	if cfg.Dial, cfg.DSN, done, err = r.benchDatabase(&c.natsFlags, c.Postgres, c.Dev); err != nil {
 		return stopped(r, err)
 	}
 	defer done()
@@ -67,9 +66,9 @@ func (c *benchConnectCmd) Run(r *run) error {
 
 // benchDatabase is the stack that is measured by this process, with its database: the running
 // one that the flags name, or with own a new one, until done is called.
-func (r *run) benchDatabase(flags *natsFlags, dsn string, own bool, ttl time.Duration) (dial func(name string) (*nats.Conn, error), postgres string, done func(), err error) {
+func (r *run) benchDatabase(flags *natsFlags, dsn string, own bool) (dial func(name string) (*nats.Conn, error), postgres string, done func(), err error) {
 	if own {
-		stack, remove, err := r.benchStack(ttl)
+		stack, remove, err := r.benchStack()
 		if err != nil {
 			return nil, "", nil, err
 		}
@@ -91,7 +90,7 @@ func (r *run) benchTarget(flags *natsFlags, own bool) (dial func(name string) (*
 	if !own {
 		return func(name string) (*nats.Conn, error) { return flags.connect(r, name, "operator", nil) }, flags.environ(), func() {}, nil
 	}
-	stack, remove, err := r.benchStack(0)
+	stack, remove, err := r.benchStack()
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -99,9 +98,8 @@ func (r *run) benchTarget(flags *natsFlags, own bool) (dial func(name string) (*
 	return func(name string) (*nats.Conn, error) { return stack.Dial(r.ctx, name) }, env, remove, nil
 }
 
-// benchStack runs a stack without a demo on free ports until remove is called. ttl is that of
-// leases; 0: the default.
-func (r *run) benchStack(ttl time.Duration) (stack *dev.Stack, remove func(), err error) {
+// benchStack runs a stack without a demo on free ports until remove is called.
+func (r *run) benchStack() (stack *dev.Stack, remove func(), err error) {
 	data, err := os.MkdirTemp("", "jetway-bench-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a directory for the stack: %w", err)
@@ -110,7 +108,7 @@ func (r *run) benchStack(ttl time.Duration) (stack *dev.Stack, remove func(), er
 		return nil, nil, err
 	}
 	stack, err = dev.Start(r.ctx, dev.Config{
-		Data: filepath.Join(data, "data"), Runtime: dev.RuntimeFake, Version: version(), Log: r.log, Terms: lease.Terms{TTL: cmp.Or(ttl, lease.DefaultTerms.TTL)},
+		Data: filepath.Join(data, "data"), Runtime: dev.RuntimeFake, Version: version(), Log: r.log, Terms: lease.DefaultTerms,
 		Progress: func(line string) { r.notef("%s", line) },
 	})
 	if err != nil {

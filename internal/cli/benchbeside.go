@@ -11,7 +11,7 @@ import (
 // benchHeartbeatCmd is `jetway bench heartbeat`.
 type benchHeartbeatCmd struct {
 	natsFlags `group:"NATS server:"`
-	Postgres  string        `placeholder:"DSN" help:"The stack's Postgres database. What its processes use is seen where they run on this machine."`
+	Postgres  string        `placeholder:"DSN" help:"The stack's Postgres database. What its processes use is seen where they run on this machine; what workers use, with --dev only."`
 	Dev       bool          `help:"Start a stack of its own for the run, with its data in a temporary directory."`
 	LeaseTTL  time.Duration `name:"lease-ttl" default:"60s" help:"Of --dev: the time to live of leases. Drones heartbeat six times in it."`
 	beats
@@ -22,13 +22,14 @@ type benchHeartbeatCmd struct {
 type beats struct {
 	Drones   int           `default:"1" help:"How many drones there are."`
 	Backends int           `default:"${max_backends}" help:"How many backends each of them holds."`
-	For      time.Duration `name:"for" default:"1m" help:"How long a database snapshot is held before heartbeats are measured under it."`
+	Window   time.Duration `default:"1m" help:"How long heartbeats are measured. In 10 minutes each drone has what it holds compared once."`
+	For      time.Duration `name:"for" default:"1m" help:"How long a database snapshot is held before heartbeats are measured under it; 0s: none is."`
 }
 
 // Run measures and prints.
 func (c *benchHeartbeatCmd) Run(r *run) error {
 	cfg := bench.HeartbeatConfig{
-		Drones: c.Drones, Backends: c.Backends, For: c.For, Log: r.log,
+		Drones: c.Drones, Backends: c.Backends, Window: c.Window, For: c.For, LeaseTTL: c.LeaseTTL, Log: r.log,
 		Progress: func(what string) { r.notef("measuring: %s", what) },
 	}
 	if err := cfg.Validate(); err != nil {
@@ -37,12 +38,18 @@ func (c *benchHeartbeatCmd) Run(r *run) error {
 	if c.LeaseTTL < minLeaseTTL || c.LeaseTTL > time.Hour {
 		return usagef("--lease-ttl: must be %s to 1h", minLeaseTTL)
 	}
-	var done func()
 	var err error
-	if cfg.Dial, cfg.DSN, done, err = r.benchDatabase(&c.natsFlags, c.Postgres, c.Dev, c.LeaseTTL); err != nil {
-		return stopped(r, err)
+	if c.Dev {
+		if cfg.Program, err = os.Executable(); err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+	} else {
+		var done func()
+		if cfg.Dial, cfg.DSN, done, err = r.benchDatabase(&c.natsFlags, c.Postgres, false); err != nil {
+			return err
+		}
+		defer done()
 	}
-	defer done()
 	result, err := bench.Heartbeat(r.ctx, cfg)
 	if err != nil {
 		return stopped(r, err)
@@ -52,10 +59,19 @@ func (c *benchHeartbeatCmd) Run(r *run) error {
 		return nil
 	}
 	var rows [][]string
-	for _, f := range []bench.HeartbeatFigures{result.Free, result.Held} {
-		rows = append(rows, []string{f.Name, fmt.Sprint(f.Count), fmt.Sprintf("%.0f", f.Bytes), fmt.Sprintf("%.2f", f.Postgres)})
+	known := func(format string, v float64) string {
+		if v == 0 {
+			return ""
+		}
+		return fmt.Sprintf(format, v)
 	}
-	r.table([]string{"OF EACH", "COUNT", "BYTES", "POSTGRES MS"}, rows)
+	for _, f := range result.All() {
+		rows = append(rows, []string{
+			f.Name, fmt.Sprintf("%.0f", f.Seconds), fmt.Sprint(f.Count), fmt.Sprint(f.Compared),
+			known("%.0f", f.Bytes), known("%.2f", f.Postgres), known("%.2f", f.Worker), known("%.2f", f.Bare), known("%.2f", f.Core),
+		})
+	}
+	r.table([]string{"OF EACH", "SECONDS", "COUNT", "COMPARED", "BYTES", "POSTGRES MS", "WORKER MS", "SELECT 1 MS", "% OF A CORE"}, rows)
 	return nil
 }
 
@@ -77,11 +93,10 @@ func (c *benchBesideCmd) Run(r *run) error {
 	}
 	cfg := bench.BesideConfig{
 		This: program, Other: c.Other, Turns: c.Turns, Duration: c.Duration, Log: r.log,
-		Heartbeats: bench.HeartbeatConfig{Drones: c.Drones, Backends: c.Backends, For: c.For},
-		Progress:   func(what string) { r.notef("measuring: %s", what) },
+		Progress: func(what string) { r.notef("measuring: %s", what) },
 	}
-	if c.NoHeartbeats {
-		cfg.Heartbeats.For = 0
+	if !c.NoHeartbeats {
+		cfg.Heartbeats = &bench.HeartbeatConfig{Drones: c.Drones, Backends: c.Backends, Window: c.Window, For: c.For}
 	}
 	if err := cfg.Validate(); err != nil {
 		return usagef("%v", err)

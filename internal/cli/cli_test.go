@@ -53,6 +53,7 @@ func TestUsage(t *testing.T) {
 		"worker --postgres :: --lease-ttl 14s":                      "--lease-ttl: must be 15s to 1h",
 		"dev --lease-ttl 61m":                                       "--lease-ttl: must be 15s to 1h",
 		"dev --retain 59s":                                          "--retain: must be at least 1m",
+		"worker --postgres :: --start-within 59s":                   "--start-within: must be at least 1m",
 		"drone --cluster a --process-root /nowhere":                 "--process-root: ",
 		"drone --cluster a --name dr-A":                             `--name: must be "dr-"`,
 		"drone --cluster a --runtime fake --max-memory lots":        `--max-memory: must be a number of bytes like 8GiB or 500MB, up to 1PiB, not "lots"`,

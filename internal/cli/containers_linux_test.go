@@ -148,12 +148,16 @@ func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 // key is one of the drone's alone.
 func (s *site) key(name string) *messages.Key { return &messages.Key{Name: name, Namespace: s.drone} }
 
-func (s *site) connect(key string, executable any) *messages.ConnectResponse {
+// connect asks again while there is no drone: one whose heartbeat is late, as on a machine that stood still, is given nothing.
+func (s *site) connect(key string, executable any) (resp *messages.ConnectResponse) {
 	s.t.Helper()
-	resp, err := s.tryConnect(key, executable)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	testkit.Eventually(s.t, "a drone takes a backend", func() bool {
+		var err error
+		if resp, err = s.tryConnect(key, executable); err != nil && messages.KindOf(err) != messages.NoDroneAvailable {
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
 	return resp
 }
 

@@ -57,12 +57,9 @@ type fakeWorker struct {
 // it: a reply is a payload, or an error.
 func newFakeWorker(t *testing.T, replies map[string]func(data []byte) any) *fakeWorker {
 	t.Helper()
-	var err error
 	w := &fakeWorker{t: t, url: testkit.NATS(t).URL()}
 	w.nc = testkit.Conn(t, w.url)
-	if w.js, err = jetstream.New(w.nc); err != nil {
-		t.Fatal(err)
-	}
+	w.js = testkit.JetStream(t, w.nc)
 	if err := bus.EnsureStreams(testkit.Context(t), w.js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

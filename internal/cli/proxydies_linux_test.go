@@ -75,13 +75,24 @@ func (s *site) proxy(name string) (cmd *exec.Cmd, address string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	address = s.freeAddress()
+	return s.proxyAt(address, self, name), address
+}
+
+func (s *site) freeAddress() string {
+	s.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	address = listener.Addr().String()
-	_ = listener.Close()
-	cmd = exec.Command(self, "--log-level=warn", "proxy", "--nats", s.stack.NATSURL, "--name", name, "--listen", address)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// proxyAt is proxy at an address, with a program.
+func (s *site) proxyAt(address, program, name string) *exec.Cmd {
+	s.t.Helper()
+	cmd := exec.Command(program, "--log-level=warn", "proxy", "--nats", s.stack.NATSURL, "--name", name, "--listen", address)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -98,5 +109,5 @@ func (s *site) proxy(name string) (cmd *exec.Cmd, address string) {
 		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	return cmd, address
+	return cmd
 }

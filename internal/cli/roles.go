@@ -20,11 +20,12 @@ const drainTimeout = 3 * time.Second
 // workerCmd is `jetway worker`.
 type workerCmd struct {
 	natsFlags      `group:"NATS server:"`
-	Postgres       string `required:"" placeholder:"DSN" help:"Postgres database, as a URL or as words (host=… dbname=…). Of several hosts (db-a,db-b) the one that takes writes is used. A pooler must keep sessions."`
-	PostgresConns  int    `default:"8" help:"Most connections to Postgres at once, beside one that watches it."`
-	Name           string `default:"${worker_name}" help:"Name of this worker (wo-…)."`
-	DefaultCluster string `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
-	StreamReplicas int    `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
+	Postgres       string        `required:"" placeholder:"DSN" help:"Postgres database, as a URL or as words (host=… dbname=…). Of several hosts (db-a,db-b) the one that takes writes is used. A pooler must keep sessions."`
+	PostgresConns  int           `default:"8" help:"Most connections to Postgres at once, beside one that watches it."`
+	Name           string        `default:"${worker_name}" help:"Name of this worker (wo-…)."`
+	DefaultCluster string        `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
+	StreamReplicas int           `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
+	StartWithin    time.Duration `default:"${start_within}" help:"How long a backend may take from its scheduling until it is ready before the workers end it, should its drone not have done so: more than three times the longest --startup-timeout of a drone. Default: ${default}."`
 	streamFlags
 	metricsFlags
 	traceFlags
@@ -101,6 +102,9 @@ func (c *workerCmd) Run(r *run) error {
 	if c.StreamReplicas < 1 || c.StreamReplicas > 5 {
 		return usagef("--stream-replicas: must be 1 to 5, not %d", c.StreamReplicas)
 	}
+	if c.StartWithin < worker.MinStartWithin {
+		return usagef("--start-within: must be at least %s", worker.MinStartWithin)
+	}
 	streams, err := c.streams(c.StreamReplicas)
 	if err := errors.Join(err, c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
@@ -130,6 +134,7 @@ func (c *workerCmd) Run(r *run) error {
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
 		Retain:         c.Retain,
+		StartWithin:    c.StartWithin,
 		Streams:        streams,
 		Version:        version(),
 		Metrics:        server.Metrics(),

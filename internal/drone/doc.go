@@ -14,8 +14,8 @@
 //   - A heartbeat renews the lease in one small message, however much is held, and waits
 //     for nothing: not for a registration, nor for the consumer of actions. All that is
 //     held is named, and compared with what the workers know, by the registration that
-//     begins a session; it is repeated now and then, and when a heartbeat's answer asks
-//     for it.
+//     begins a session; it is repeated now and then. A database that was restored or failed over
+//     knows no session that began before, so all that is held is compared then.
 //   - An agent has its name, before it looks at anything that another one of the name may have:
 //     see package identity. While the workers say that another machine has it, the agent ends
 //     nothing before its deadlines do, and takes no actions. It acknowledges none that

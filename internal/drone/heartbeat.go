@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -133,7 +134,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	}
 	a.settleLocked(resp.Renewal, nil)
 	a.sureLocked(arrived)
-	if a.session.beats++; resp.Compare || a.session.beats >= compareEvery {
+	if a.session.beats++; a.session.beats >= compareEvery {
 		a.registerAgainLocked()
 	}
 	a.mu.Unlock()
@@ -163,7 +164,7 @@ func (a *agent) settleLocked(r messages.Renewal, named []string) {
 
 // seal has a backend keep the deadlines that it has now.
 func (h *held) seal() {
-	if !h.sealed {
+	if !h.sealed && !mutant.On(mutant.SealedRenewed) {
 		own := *h.lease
 		h.lease, h.sealed = &own, true
 	}

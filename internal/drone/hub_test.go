@@ -46,7 +46,6 @@ type hub struct {
 	refusing                *messages.Error            // what a registration gets instead of an answer
 	unheard                 int                        // registrations that got that
 	machine                 string                     // has the name: others are refused; "": nobody is
-	compare                 bool                       // heartbeats ask for a comparison
 	sealed                  map[string]bool
 	heartbeats              []messages.HeartbeatRequest
 	states                  map[string][]messages.State // as first reported
@@ -65,12 +64,8 @@ type hub struct {
 func newHub(tb testing.TB, url string) *hub {
 	tb.Helper()
 	nc := testkit.Conn(tb, url)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		tb.Fatal(err)
-	}
 	h := &hub{
-		t: tb, drone: droneName, nc: nc, js: js,
+		t: tb, drone: droneName, nc: nc, js: testkit.JetStream(tb, nc),
 		softMS: soft.Milliseconds(), hardMS: hard.Milliseconds(), everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{}, sealed: map[string]bool{},
 		refused: map[string]bool{}, progress: map[string][]string{}, onRegister: func() {},
@@ -144,12 +139,15 @@ func (h *hub) register(data []byte) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
-	if err := bus.EnsureStreams(ctx, h.js, bus.Streams{}); err != nil {
-		return nil, err
-	}
-	consumer, err := bus.EnsureConsumer(ctx, h.js, h.drone)
-	if err != nil {
-		return nil, err
+	// What is there is left as it is: with the short interval of these tests the drone waits for a quarter of a second.
+	consumer := h.drone
+	if _, err := h.js.PushConsumer(ctx, messages.StreamActions, h.drone); err != nil {
+		if err := bus.EnsureStreams(ctx, h.js, bus.Streams{}); err != nil {
+			return nil, err
+		}
+		if consumer, err = bus.EnsureConsumer(ctx, h.js, h.drone); err != nil {
+			return nil, err
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -161,7 +159,6 @@ func (h *hub) register(data []byte) (any, error) {
 	}
 	if last := len(h.registrations) - 1; last >= 0 && h.registrations[last].Session == req.Session {
 		h.comparisons = append(h.comparisons, req)
-		h.compare = false
 	} else {
 		h.registrations = append(h.registrations, req)
 	}
@@ -211,7 +208,7 @@ func (h *hub) heartbeat(data []byte) (any, error) {
 	}
 	h.droneTimeMS = req.DroneTimeMS
 	h.heartbeats = append(h.heartbeats, req)
-	return messages.HeartbeatResponse{Compare: h.compare, Renewal: h.renewal(req.DroneTimeMS)}, nil
+	return messages.HeartbeatResponse{Renewal: h.renewal(req.DroneTimeMS)}, nil
 }
 
 func (h *hub) renewal(droneTimeMS int64) messages.Renewal {

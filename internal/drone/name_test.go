@@ -35,7 +35,8 @@ func TestI1SecondAgentOfANameEndsNothing(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	for _, words := range []string{s.drone, fmt.Sprint(os.Getpid()), s.dir, "another name"} {
-		if !strings.Contains(err.Error(), words) {
+		// Who has the name has a second to say more of itself; see the tests of identity.
+		if late := words == s.dir && strings.Contains(err.Error(), "does not answer"); !late && !strings.Contains(err.Error(), words) {
 			t.Errorf("it does not say %q: %v", words, err)
 		}
 	}

@@ -56,7 +56,8 @@ func TestI1PastTheHardDeadlineNoProcessOutlivesItsAgent(t *testing.T) {
 			t.Parallel()
 			s := newRealSite(t)
 			// So long is waited for, and so late may renewals be: they never take a deadline back.
-			s.set(func() { s.softMS, s.hardMS = 8000, 8000 })
+			ttl := (testkit.Patience / 20).Milliseconds()
+			s.set(func() { s.softMS, s.hardMS = ttl, ttl })
 			agent := s.run("")
 			agent.awaitLine("ready")
 			s.spawn("b-1", plays("deaf"))

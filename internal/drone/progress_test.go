@@ -18,29 +18,68 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// hands is a clock that a test moves on.
-type hands struct{ ahead atomic.Int64 }
+// hands is a clock that a test moves on, and may stop.
+type hands struct{ ahead, stopped atomic.Int64 }
 
-func (h *hands) clock() time.Duration { return boottime.Now() + time.Duration(h.ahead.Load()) }
+func (h *hands) clock() time.Duration {
+	now := boottime.Now()
+	if at := time.Duration(h.stopped.Load()); at > 0 {
+		now = at
+	}
+	return now + time.Duration(h.ahead.Load())
+}
+
+// stop has it go on by move alone.
+func (h *hands) stop() { h.stopped.Store(int64(boottime.Now())) }
 
 // is makes it the drone's.
 func (h *hands) is(c *drone.Config) { c.Clock = h.clock }
 
 func (h *hands) move(d time.Duration) { h.ahead.Add(int64(d)) }
 
+// telling is a runtime that has said all of its progress when told is closed, and goes on preparing.
+type telling struct {
+	*fake.Runtime
+	told chan struct{}
+}
+
+func (r *telling) Prepare(ctx context.Context, spec runtime.Spec) error {
+	if err := r.Runtime.Prepare(ctx, spec); err != nil {
+		return err
+	}
+	close(r.told)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// loading has a drone on such a runtime, whose clock stands still, load a backend that says these texts.
+func loading(t *testing.T, now *hands, texts ...string) (h *hub, told <-chan struct{}, spawn func()) {
+	t.Helper()
+	server := testkit.NATS(t)
+	h = newHub(t, server.URL())
+	rt := &telling{fake.New(), make(chan struct{})}
+	t.Cleanup(func() { _ = rt.Close() })
+	now.stop()
+	start(t, server.URL(), rt, now.is).awaitReady()
+	return h, rt.told, func() { h.spawn("b-1", fake.Script{Progress: texts, Address: "a:1"}.Executable()) }
+}
+
+// saying is what loading is reported to be at so far, each once: a report whose answer is long in coming is made again.
+func (h *hub) saying() (list []string) {
+	h.set(func() { list = slices.Compact(slices.Clone(h.progress["b-1"])) })
+	return list
+}
+
 func TestProgressOfLoadingIsReportedNowAndThen(t *testing.T) {
 	t.Parallel()
-	h, _, _ := rig(t)
-	h.spawn("b-1", fake.Script{
-		Progress: []string{"1 of 3 MB", "2 of 3\x00 MB", "3 of 3 MB"}, PrepareFor: fake.Duration(time.Hour),
-	}.Executable())
-	said := func() (list []string) {
-		h.set(func() { list = slices.Clone(h.progress["b-1"]) })
-		return list
-	}
-	testkit.Eventually(t, "the last is reported", func() bool { return slices.Contains(said(), "3 of 3 MB") })
-	// A report whose answer is long in coming is made again.
-	if got := slices.Compact(said()); !slices.Equal(got, []string{"1 of 3 MB", "3 of 3 MB"}) {
+	var now hands
+	h, told, spawn := loading(t, &now, "1 of 3 MB", "2 of 3\x00 MB", "3 of 3 MB")
+	spawn()
+	testkit.Receive(t, told, "all is said")
+	testkit.Eventually(t, "the first is reported", func() bool { return len(h.saying()) > 0 })
+	now.move(time.Minute)
+	testkit.Eventually(t, "the last is reported", func() bool { return slices.Contains(h.saying(), "3 of 3 MB") })
+	if got := h.saying(); !slices.Equal(got, []string{"1 of 3 MB", "3 of 3 MB"}) {
 		t.Fatalf("reported %q", got)
 	}
 }
@@ -48,19 +87,19 @@ func TestProgressOfLoadingIsReportedNowAndThen(t *testing.T) {
 // However long the workers are away, of one loading there is one state to report.
 func TestI8ProgressDoesNotPileUp(t *testing.T) {
 	t.Parallel()
-	h, _, _ := rig(t)
+	var now hands
+	h, told, spawn := loading(t, &now, "1", "2", "3", "4", "5")
 	h.down()
-	texts := []string{"1", "2", "3", "4", "5"}
-	h.spawn("b-1", fake.Script{Progress: texts, PrepareFor: fake.Duration(time.Hour), Address: "a:1"}.Executable())
+	spawn()
+	testkit.Receive(t, told, "all is said")
 	h.settled()
+	for range 5 {
+		now.move(10 * time.Second) // in all less than a start may take
+	}
 	h.up()
 	h.await("b-1", messages.Loading)
-	var got []string
-	testkit.Eventually(t, "the last is reported", func() bool {
-		h.set(func() { got = slices.Clone(h.progress["b-1"]) })
-		return slices.Contains(got, "5")
-	})
-	if got = slices.Compact(got); len(got) > 2 {
+	testkit.Eventually(t, "the last is reported", func() bool { return slices.Contains(h.saying(), "5") })
+	if got := h.saying(); len(got) > 2 {
 		t.Fatalf("reported %q", got)
 	}
 }

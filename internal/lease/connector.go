@@ -19,8 +19,6 @@ type Config struct {
 	Store Store
 	// DefaultCluster is for requests that name none; "" refuses them.
 	DefaultCluster string
-	// Choices is how many random drones are compared for the least loaded. Default 2.
-	Choices int
 	// OnTakeover is called, if set, for each expired lease that was taken over.
 	OnTakeover func()
 	Log        *slog.Logger
@@ -34,10 +32,7 @@ type Connector struct {
 
 // NewConnector makes a Connector.
 func NewConnector(cfg Config) *Connector {
-	if cfg.Choices == 0 {
-		cfg.Choices = 2
-	}
-	return &Connector{cfg: cfg, drones: drones{store: cfg.Store, choices: cfg.Choices}}
+	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}}
 }
 
 // Request is one request of a batch; it has been validated.
@@ -59,6 +54,9 @@ type Outcome struct {
 
 // Leaving is a backend that holds the key and is about to end.
 type Leaving struct{ Got }
+
+var errRestored = messages.Errorf(messages.Unavailable,
+	"the database was restored or failed over, and may not know who holds the key: ask again when a lease's time (60 s unless set) has passed, in which the drones say what they run")
 
 // rounds bounds how often a race is settled by looking again without success. Each
 // further round follows on a commit of another request for the same key, id or drone.
@@ -278,12 +276,10 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cfg.MaxIdleSeconds != nil {
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
-	spawn.Message = messages.Spawn{
-		Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable,
+	spawn.Body = outbox.SpawnBody{
+		Spawn:         messages.Spawn{Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable},
+		PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
 	}
-	spawn.Body = messages.Encode(&outbox.SpawnBody{
-		Spawn: spawn.Message, PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
-	})
 	return spawn, drone, nil
 }
 
@@ -307,10 +303,16 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 				left = append(left, i)
 			}
 		}
-	case Unsettled:
+	case Unsettled, Unknown:
 		if g.leader < 0 {
 			for _, i := range g.members {
 				b.refuse(i, g.unled[i])
+			}
+			return nil
+		}
+		if got.Result == Unknown {
+			for _, i := range g.members {
+				b.refuse(i, errRestored)
 			}
 			return nil
 		}

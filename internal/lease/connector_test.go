@@ -36,6 +36,9 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(s.Close)
 	r.Store = s
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.Register(t.Context(), "dr-a", &messages.RegisterRequest{Session: "s-1", MachineID: "m", BootID: "b", Cluster: cluster}); err != nil {
 		t.Fatal(err)
 	}

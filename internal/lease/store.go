@@ -12,8 +12,8 @@ import (
 
 // Store is what the algorithm needs of the database.
 type Store interface {
-	// Connect settles a batch, each key in one statement: looks it up and, where
-	// nobody holds it, acquires it or takes it over for the given spawn. It gives
+	// Connect settles a batch: joins who holds a key and, where nobody does, acquires it
+	// or takes it over for the given spawn, all that belongs to a key in one statement. It gives
 	// one Got for every Want, in order, and the rows to publish. Wants are in
 	// the order of their keys, each key once, each backend id once.
 	Connect(ctx context.Context, wants []Want) ([]Got, []outbox.Row, error)
@@ -45,10 +45,9 @@ type Spawn struct {
 	StaticToken     string
 	LifetimeSeconds int64 // 0: no limit
 	MaxIdleSeconds  int64 // 0: no limit
-	// Message is what the drone gets, without fencing token and deadlines; Body
-	// is that as it is stored: an outbox.SpawnBody in JSON.
-	Message     messages.Spawn
-	Body        []byte
+	// Body is what the drone gets, without fencing token and deadlines. It becomes JSON only once
+	// nobody is found to join.
+	Body        outbox.SpawnBody
 	Traceparent string
 }
 
@@ -92,4 +91,7 @@ const (
 	Acquired
 	// IDTaken: nobody holds the key, but the wanted backend id exists.
 	IDTaken
+	// Unknown: nobody is known to hold the key, but the database was restored or failed over a
+	// moment ago, and may have forgotten who does (I1).
+	Unknown
 )

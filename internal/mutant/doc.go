@@ -35,12 +35,24 @@ const (
 	JoinLeaving Name = "join-leaving"
 	// ClockBelieved takes the database's word for what has expired however its clock jumps (I1).
 	ClockBelieved Name = "clock-believed"
+	// CopyBelieved takes the word of a database that was restored or failed over for what nobody holds, as soon as
+	// somebody has seen that it was (I1).
+	CopyBelieved Name = "copy-believed"
+	// OldSession renews sessions that began before the database was restored or failed over (I1).
+	OldSession Name = "old-session"
+	// TokensOfSequence has fencing tokens come from their sequence alone (I2).
+	TokensOfSequence Name = "tokens-of-sequence"
+	// SilenceIsAbsence takes a proxy that is not heard for one with nobody connected.
+	SilenceIsAbsence Name = "silence-is-absence"
+	// SealedRenewed has a drone renew what is sealed with the rest of its session (I1).
+	SealedRenewed Name = "sealed-renewed"
 )
 
 // All are all of them.
 var All = []Name{
 	LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled,
-	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved,
+	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved, CopyBelieved,
+	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed,
 }
 
 // Env names the bug.

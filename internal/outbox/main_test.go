@@ -51,7 +51,7 @@ func want(key, id string) lease.Want {
 	k := messages.Key{Name: key}
 	return lease.Want{Key: k, Spawn: &lease.Spawn{
 		BackendID: id, IDGiven: true, Cluster: "c.test", Drone: "dr-a", Session: session,
-		Body: messages.Encode(messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}),
+		Body: outbox.SpawnBody{Spawn: messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}},
 	}}
 }
 
@@ -88,10 +88,7 @@ func newRig(t *testing.T) *rig {
 	if _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(testkit.Conn(t, r.url))
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := testkit.JetStream(t, testkit.Conn(t, r.url))
 	if err := bus.EnsureStreams(r.each, js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

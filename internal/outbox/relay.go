@@ -293,19 +293,28 @@ func messagesOf(out []outgoing) []*nats.Msg {
 	return msgs
 }
 
+// rest is how long it is until the next look, after one that took so long. While somebody holds a snapshot, such
+// as pg_dump, Postgres keeps all that was deleted since, and a look goes through it: it takes a
+// twentieth of the time at most, or comes once a minute (I8).
+func rest(every, took time.Duration) time.Duration {
+	return max(every, min(19*took, time.Minute))
+}
+
 func (r *Relay) healLoop(ctx context.Context) {
-	ticker := time.NewTicker(r.cfg.HealEvery)
-	defer ticker.Stop()
+	next := time.NewTimer(r.cfg.HealEvery)
+	defer next.Stop()
 	for {
 		all := false
 		select {
-		case <-ticker.C:
+		case <-next.C:
 		case all = <-r.heal:
 		case <-ctx.Done():
 			return
 		}
 		for {
+			began := time.Now()
 			rows, err := r.cfg.Store.ClaimOutbox(ctx, all, claimLimit)
+			next.Reset(rest(r.cfg.HealEvery, time.Since(began)))
 			if err != nil {
 				if ctx.Err() == nil {
 					r.cfg.Log.Warn("cannot look for unpublished rows", "err", err)

@@ -39,7 +39,7 @@ func asks(ctx context.Context, s *store.Store) error {
 // statement until its deadline.
 func TestI8HangingDatabaseIsUnavailableAtOnce(t *testing.T) {
 	t.Parallel()
-	s, link := linked(t, 5) // on a slow machine too it takes less when it is there
+	s, link := linked(t, int(testkit.Patience.Seconds())/18) // on a slow machine too it takes less when it is there
 	var failed atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	var asking sync.WaitGroup

@@ -13,6 +13,10 @@ import (
 // it after a pause, it would decide so of all at once, while their processes run (I1). So
 // each statement that judges is told past which time it must not: [wallClock.trusted].
 //
+// A look takes its time, the longer the farther away the database is, and it read its clock at an unknown moment of
+// that. So what a look says is an interval; where that is long, the database is trusted less far, and after a sixth of a lease's
+// time, in which no drone could renew either, the look says nothing.
+//
 // After a jump nothing counts as expired for as long as a lease lives, in which every
 // drone that is there renews.
 type wallClock struct {
@@ -26,9 +30,14 @@ type wallClock struct {
 
 // look is what both clocks said at one time.
 type look struct {
-	here time.Duration
+	here time.Duration // before the look
+	took time.Duration
 	then time.Time
 }
+
+// least and most are by how much the database's clock is ahead of ours, from an epoch of its own.
+func (l look) least(epoch time.Time) time.Duration { return l.then.Sub(epoch) - l.here - l.took }
+func (l look) most(epoch time.Time) time.Duration  { return l.then.Sub(epoch) - l.here }
 
 func newWallClock(ttl time.Duration) *wallClock { return &wallClock{now: boottime.Now, ttl: ttl} }
 
@@ -41,10 +50,10 @@ func (c *wallClock) margin() time.Duration { return c.ttl / 12 }
 func (c *wallClock) take(before, after time.Duration, then time.Time) (jump time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if after-before > c.margin()/2 {
+	newest := look{before, after - before, then}
+	if newest.took > 2*c.margin() {
 		return 0 // it says too little
 	}
-	newest := look{before, then}
 	for len(c.looks) > 1 && newest.here-c.looks[1].here >= c.ttl {
 		c.looks = c.looks[1:]
 	}
@@ -53,8 +62,14 @@ func (c *wallClock) take(before, after time.Duration, then time.Time) (jump time
 		return 0
 	}
 	oldest := c.looks[0]
-	jump = newest.then.Sub(oldest.then) - (newest.here - oldest.here)
-	if jump.Abs() > c.margin() {
+	// What it has jumped by at least.
+	if forth := newest.least(oldest.then) - oldest.most(oldest.then); forth > c.margin() {
+		jump = forth
+	}
+	if back := newest.most(oldest.then) - oldest.least(oldest.then); back < -c.margin() {
+		jump = back
+	}
+	if jump != 0 {
 		c.looks, c.quiet = []look{newest}, after+c.ttl
 		return jump
 	}
@@ -77,8 +92,11 @@ func (c *wallClock) trusted() time.Time {
 	if len(c.looks) == 0 || now < c.quiet {
 		return time.Time{}
 	}
+	// The clock was read later than before the look, by as much as the way there takes, which a statement takes as
+	// well: that is why it comes in time. Where looks differ, it may be trusted by one that went slowly for one that
+	// goes fast: together with the margin that is never more than a sixth of a lease's time, as drones leave.
 	oldest := c.looks[0]
-	return oldest.then.Add(now - oldest.here + c.margin())
+	return oldest.then.Add(now - oldest.here + c.margin() - max(0, oldest.took-c.margin()))
 }
 
 // looked says whether anybody has looked at the clock.

@@ -10,9 +10,19 @@ import (
 )
 
 // One batch with a key of each kind: each gets what it would get alone, and those that
-// are refused leave nothing behind (I4).
+// are refused leave nothing behind (I4). It is so whether the batch before had the store try to
+// join first, or to spawn.
 func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 	t.Parallel()
+	for _, before := range []string{"joined", "spawned"} {
+		t.Run("after one that "+before, func(t *testing.T) {
+			t.Parallel()
+			batchOfAllKindsOfKeys(t, before == "joined")
+		})
+	}
+}
+
+func batchOfAllKindsOfKeys(t *testing.T, afterJoin bool) {
 	d := newDB(t)
 	d.drone("dr-a")
 	d.drone("dr-b")
@@ -40,6 +50,9 @@ func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 	wants := []lease.Want{
 		asked("expired", "dr-b"), asked("free", "dr-a"), asked("held", "dr-b"), asked("lost-drone", "dr-c"),
 		asked("released", "dr-b"), static, taken, nobody,
+	}
+	if afterJoin {
+		d.connect(lease.Want{Key: messages.Key{Name: "held"}})
 	}
 	got, rows := d.connect(wants...)
 

@@ -21,7 +21,7 @@ import (
 // Found by loops of reports against heartbeats, keepalives and registrations, and of those against Lost.
 func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	backends, turns := testkit.Sized(150, 640), testkit.Sized(12, 60)
 	d.Close() // what is noted of a connection counts once it has ended
 	noted := func() int {

@@ -9,7 +9,8 @@
 // lease has expired is the row of the session under its lock (I1): a renewal needs it
 // unsealed and alive, and who takes a key from a session that has expired seals the session in the same
 // transaction. Nothing moves expires_at back. The database's clock alone decides, as far as it can be
-// trusted: see wallClock.
+// trusted: see wallClock. A database that was restored, or failed over to, may have forgotten who holds a key: it is not
+// believed before the drones have had a lease's time to say what they run: see home.go and the views "here" and "settled".
 //
 // All transactions lock in one order: sessions, keys, backends, and each of these by their
 // names; so two cannot wait for each other. The rows of the outbox come last, and are

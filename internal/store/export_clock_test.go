@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // ClockJumped has the clock of the database have jumped since it was looked at.
@@ -28,4 +31,27 @@ func (s *Store) Seal(ctx context.Context, ids ...string) error {
 		due[i] = Due{BackendID: id, Cause: CauseStuck}
 	}
 	return s.seal(ctx, due)
+}
+
+// HomeWaited is when a lease's time has passed since a store began to wait in its home.
+func (s *Store) HomeWaited() {
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	s.home.since -= s.home.wait
+}
+
+// DiskReplaced has the database's log have had more on disk than it has.
+func (s *Store) DiskReplaced() {
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	s.home.flushed += 1 << 40
+}
+
+// Settled says whether the database is believed: it is neither restored nor failed over, or long enough ago.
+func (s *Store) Settled(ctx context.Context) (settled bool, err error) {
+	err = s.pool.QueryRow(ctx, "select true from settled").Scan(&settled)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = nil
+	}
+	return settled, wrap("ask whether the database is settled", err)
 }

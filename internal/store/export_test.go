@@ -5,13 +5,15 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // What the tests of plans explain.
 var (
 	SweepSQL      = sweepSQL
-	ConnectSQL    = connectSQL
+	JoinSQL       = joinSQL
+	SpawnSQL      = spawnSQL
 	ExpireSQL     = expireSQL
 	LeftBehindSQL = leftBehindSQL
 	SealedSQL     = sealedSQL
@@ -20,7 +22,8 @@ var (
 	DronesSQL     = dronesSQL
 	LiveSQL       = liveSQL
 	LiveOfSQL     = liveOfSQL
-	OrphansSQL    = orphansSQL
+	CompareSQL    = compareSQL
+	AdoptSQL      = adoptSQL
 	HeartbeatSQL  = heartbeatSQL
 )
 
@@ -39,6 +42,12 @@ func WithPool(s *Store, pool *pgxpool.Pool) *Store {
 	other := &Store{pool: pool, clock: s.clock, log: s.log}
 	other.terms.Store(s.terms.Load())
 	return other
+}
+
+// SayWhere has a session made elsewhere say where it is, as those of a store do.
+func SayWhere(ctx context.Context, conn *pgconn.PgConn) error {
+	_, err := conn.Exec(ctx, clusterSQL).ReadAll()
+	return err
 }
 
 // RetainSQL are the statements of retention by the index that each walks along.

@@ -85,3 +85,19 @@ func BenchmarkHeartbeat(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkComparison says what it costs to compare all that a drone holds.
+func BenchmarkComparison(b *testing.B) {
+	for _, n := range []int{1, 1000, messages.MaxNamed} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			d := newDB(b)
+			d.drone("dr-a")
+			ids := d.held("dr-a", n)
+			for b.Loop() {
+				if done, err := d.Register(b.Context(), "dr-a", registration("dr-a", session, ids...)); err != nil || len(done.Lost) > 0 {
+					b.Fatal(len(done.Lost), err)
+				}
+			}
+		})
+	}
+}

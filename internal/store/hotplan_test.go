@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,15 +22,18 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// planned are the tables whose size counts backends, keys or connections. The
-// outbox is short but for hard times, the drones are few: those two may be read whole
-// by what looks for anything due or any drone, which is not said here.
+// planned are the tables whose size counts backends, keys or connections. The drones
+// are few, and not among them.
 var planned = []string{"lease", "backend", "token"}
+
+// anythingDue are the statements that look for what is due in the outbox, which is short but
+// for hard times. All others look up rows of backends, also then.
+var anythingDue = regexp.MustCompile(`due_at (<=|>) now\(\)`)
 
 var manyRows = testkit.Sized(2000, 50_000)
 
 // used makes a database in use: 20 drones; keys with backends, of which a tenth
-// live, and tokens.
+// live, tokens, and what piles up while the bus is away.
 func (d *db) used(rows int) {
 	d.t.Helper()
 	for i := range 20 {
@@ -44,6 +49,9 @@ func (d *db) used(rows int) {
 		from generate_series(1, $1::int) i`, rows)
 	d.exec(`insert into token (hash, backend_id, username, auth, secret, expires_at)
 		select sha256(('t-' || i)::bytea), 'o-' || i, '', '{}', '', now() + interval '1 hour'
+		from generate_series(1, $1::int) i`, rows)
+	d.exec(`insert into outbox (id, kind, backend_id, drone, status, until_status, due_at)
+		select nextval('outbox_id'), 'spawn', 'o-' || i, 'dr-' || i % 20, 10, 20, now() + interval '1 hour'
 		from generate_series(1, $1::int) i`, rows)
 }
 
@@ -128,6 +136,8 @@ func (d *db) hot(s *store.Store, round string) {
 	_, err = s.Heartbeat(ctx, "dr-1", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 5000, Ready: true})
 	check("heartbeat", err)
 	check("keepalive", s.Keepalive(ctx, "px-a", ids, nil))
+	_, err = s.Register(ctx, "dr-1", registration("dr-1", session, ids...))
+	check("register", err)
 	_, _, err = s.Backend(ctx, ids[0])
 	check("status", err)
 	_, _, err = s.Transition(ctx, holder, ended)
@@ -146,15 +156,15 @@ type planNode struct {
 
 // walks says where a plan goes through a whole table: it reads it from end to end,
 // or an index of it without a condition. In the index of sealed keys is nothing else.
-func (p planNode) walks() (bad []string) {
-	for _, table := range planned {
+func (p planNode) walks(tables []string) (bad []string) {
+	for _, table := range tables {
 		onTable := p.Relation == table || strings.HasPrefix(p.Index, table+"_")
 		if onTable && (p.Type == "Seq Scan" || p.Index != "" && p.Index != "lease_sealed" && p.Cond == "") {
 			bad = append(bad, fmt.Sprintf("%s on %s %s", p.Type, table, p.Index))
 		}
 	}
 	for _, child := range p.Plans {
-		bad = append(bad, child.walks()...)
+		bad = append(bad, child.walks(tables)...)
 	}
 	return bad
 }
@@ -175,7 +185,11 @@ func (d *db) checkPlans(plans []string) (seen int) {
 			d.t.Fatalf("a plan cannot be read: %v\n%s", err, body)
 		}
 		seen++
-		if bad := explained.Plan.walks(); len(bad) > 0 {
+		tables := planned
+		if !anythingDue.MatchString(explained.Query) {
+			tables = append(slices.Clip(tables), "outbox")
+		}
+		if bad := explained.Plan.walks(tables); len(bad) > 0 {
 			d.t.Errorf("%s in the plan of\n%s", strings.Join(bad, ", "), explained.Query)
 		}
 	}
@@ -201,7 +215,7 @@ func TestI8NoHotStatementReadsAWholeTable(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			d.drone("dr-1")
 			d.exec(`alter table lease set (autovacuum_enabled = off); alter table backend set (autovacuum_enabled = off); alter table token set (autovacuum_enabled = off)`)
 			said := new(notices)

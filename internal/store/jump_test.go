@@ -93,7 +93,7 @@ func (d *db) wantNothingLost(what string, backends []string) {
 // Found by setting Postgres' clock three minutes ahead: all backends were lost, half of the keys had two processes.
 func TestI1ClockThatJumpsAheadTakesNothingFromAnybody(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	backends := d.crew()
 	d.shift(3 * time.Minute)
 	d.ClockJumped(3 * time.Minute)
@@ -128,7 +128,7 @@ func TestI1ClockThatJumpsAheadTakesNothingFromAnybody(t *testing.T) {
 // from a dump that knows no renewals since.
 func TestI1WorkerThatStartsTakesNothingThatHasExpiredBefore(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	backends := d.crew()
 	d.shift(3 * time.Minute)
 	d.Store = open(t, d.dsn)
@@ -158,7 +158,7 @@ func TestI1WorkerThatStartsTakesNothingThatHasExpiredBefore(t *testing.T) {
 // The clock jumps back: nothing counts as expired for a lease's time, and what is alive goes on.
 func TestI1ClockThatJumpsBackTakesNothingFromAnybody(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	backends := d.crew()
 	d.shift(-3 * time.Minute)
 	d.ClockJumped(-3 * time.Minute)

@@ -138,7 +138,7 @@ func TestI1OnlyAnUnsealedLivingSessionIsRenewed(t *testing.T) {
 		"the holder":            {"dr-a", session, ``, true},
 		"another session":       {"dr-a", "s-0", ``, false},
 		"another drone":         {"dr-none", session, ``, false},
-		"an expired one":        {"dr-a", session, `update session set expires_at = now() - interval '1 ms'`, false},
+		"an expired one":        {"dr-a", session, `update session set expires_at = now() - interval '1 second'`, false},
 		"a sealed one":          {"dr-a", session, `update session set sealed_at = now()`, false},
 		"one that was replaced": {"dr-a", session, `update drone set session = 's-2'`, false},
 	} {
@@ -150,6 +150,7 @@ func TestI1OnlyAnUnsealedLivingSessionIsRenewed(t *testing.T) {
 				d.exec(c.change)
 			}
 			before := one[string](d, `select expires_at::text from session`)
+			d.tick(time.Millisecond)
 			heard, err := d.Heartbeat(t.Context(), c.drone, &messages.HeartbeatRequest{Session: c.session, Ready: true})
 			if err != nil || heard.Known != c.renewed {
 				t.Errorf("%+v, %v", heard, err)

@@ -21,7 +21,7 @@ func (d *db) listed(live, ended int) {
 // What a page of live backends costs depends on its rows, however many have ended.
 func TestI8AListingOfLiveBackendsWalksLiveOnesOnly(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	e := newExplainer(t, d, store.LiveSQL, 2)
 	d.listed(2000, 20_000)
 	d.exec("analyze backend")
@@ -49,7 +49,7 @@ func TestI8AListingOfLiveBackendsWalksLiveOnesOnly(t *testing.T) {
 // Also where nearly all that a page looks at is not wanted, it looks at a bounded number of rows, and says where to go on.
 func TestI8APageOfOneDronesBackendsLooksAtABoundedNumberOfRows(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.listed(100, 25_000)
 	d.exec(`update backend set drone = 'dr-rare' where id = (select max(id) from backend where ended_at is not null)`)
 	for _, c := range []struct {

@@ -175,7 +175,7 @@ func TestTwoWorkersMarkALostDroneOnce(t *testing.T) {
 	const n = 150
 	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends)
 		select 'dr-' || i, 'c', '', 's-1', '', '', 0 from generate_series(1, $1::int) i`, n)
-	d.exec(`insert into session (drone, id, machine_id, boot_id, timeline, drone_time_ms, heard_at, expires_at, due_at)
+	d.exec(`insert into session (drone, id, machine_id, boot_id, home, drone_time_ms, heard_at, expires_at, due_at)
 		select 'dr-' || i, 's-1', 'm', 'b', '', 0, now() - interval '2 minutes', now() - interval '1 minute', now() - interval '1 minute'
 		from generate_series(1, $1::int) i`, n)
 	var mu sync.Mutex

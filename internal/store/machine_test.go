@@ -174,8 +174,8 @@ func TestI1SealThatMeetsAnAdoptionHoldsForTheNewLease(t *testing.T) {
 	// As a registration does it.
 	for _, sql := range []string{
 		`select from session where drone = 'dr-a' for no key update`,
-		`insert into session (drone, id, machine_id, boot_id, expires_at, timeline, drone_time_ms, due_at)
-			select drone, 's-2', machine_id, boot_id, now() + interval '1 minute', timeline, 0, now() + interval '1 minute' from session`,
+		`insert into session (drone, id, machine_id, boot_id, expires_at, home, drone_time_ms, due_at)
+			select drone, 's-2', machine_id, boot_id, now() + interval '1 minute', home, 0, now() + interval '1 minute' from session`,
 		`update session set sealed_at = now() where id = 's-1'`,
 		`update backend set session = 's-2'`,
 	} {

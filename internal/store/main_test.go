@@ -36,14 +36,30 @@ type db struct {
 	raw *pgxpool.Pool
 }
 
+// newDB gives one in which time stands still.
 func newDB(t testing.TB) *db {
 	t.Helper()
-	dsn := testkit.Postgres(t)
+	return newDBOf(t, stillTime(t, testkit.Postgres(t)))
+}
+
+// newRunningDB gives one in which time goes by.
+func newRunningDB(t testing.TB) *db {
+	t.Helper()
+	return newDBOf(t, testkit.Postgres(t))
+}
+
+func newDBOf(t testing.TB, dsn string) *db {
+	t.Helper()
 	d := &db{Store: open(t, dsn), t: t, dsn: dsn}
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	raw, err := pgxpool.New(t.Context(), dsn+" pool_max_conns=3")
+	cfg, err := pgxpool.ParseConfig(dsn + " pool_max_conns=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnConfig.ValidateConnect = store.SayWhere
+	raw, err := pgxpool.NewWithConfig(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +162,7 @@ func want(key, id, drone string) lease.Want {
 		Key: k,
 		Spawn: &lease.Spawn{
 			BackendID: id, IDGiven: true, Cluster: cluster, Drone: drone, Session: session,
-			Body: messages.Encode(messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}),
+			Body: outbox.SpawnBody{Spawn: messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}},
 		},
 		Tokens: []lease.Token{{Hash: lease.HashToken("token-of-" + id), Secret: "secret", User: "u", Auth: []byte(`{"a":"\u0000"}`)}},
 	}

@@ -39,7 +39,8 @@ func (e *NewerDatabaseError) Error() string {
 
 // Migrate brings the database to this binary's version. It takes as long as it takes: ctx should
 // have no deadline. Workers that start together take turns; those that run go on, for a migration
-// waits for a lock no longer than a moment at a time. The log says what it waits for. A newer database
+// waits for a lock no longer than a moment at a time. The log says what it waits for, and how far an index
+// is that it builds. A newer database
 // is refused with *NewerDatabaseError, a pooler that shares sessions with [ErrPooled].
 func (s *Store) Migrate(ctx context.Context) error {
 	err := s.migrate(ctx, migrations.FS)
@@ -101,7 +102,7 @@ func (s *Store) migrate(ctx context.Context, files fs.FS) error {
 		// An error makes the migration's first statement fail.
 		_, _ = conn.Exec(ctx, fmt.Sprintf("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set lock_timeout = %d", wait.Milliseconds()))
 	}
-	defer s.tellWaits(ctx, conn)()
+	defer s.tell(ctx, conn)()
 	again := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(lockWait), backoff.WithMaxInterval(10*lockWait), backoff.WithMaxElapsedTime(0))
 	return backoff.RetryNotify(func() error {
@@ -156,26 +157,44 @@ func (s *Store) takeTurn(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
-// tellWaits logs what conn's statements wait for, each time that it is something else, until the
-// function that it gives is called.
-func (s *Store) tellWaits(ctx context.Context, conn *pgx.Conn) (stop func()) {
+// progressSQL says how far an index is that session $1 builds, in tenths of what its phase has to do.
+const progressSQL = `
+select format('%s on %s', p.index_relid::regclass, p.relid::regclass), p.phase,
+       coalesce(10 * case when p.phase like 'waiting%' then p.lockers_done when p.phase like '%tuples%' then p.tuples_done else p.blocks_done end
+           / nullif(case when p.phase like 'waiting%' then p.lockers_total when p.phase like '%tuples%' then p.tuples_total else p.blocks_total end, 0), 0)
+from pg_stat_progress_create_index p
+where p.pid = $1::text::int`
+
+// tell logs what conn's statements wait for and how far an index is that they build, each time that it is
+// something else, until the function that it gives is called.
+func (s *Store) tell(ctx context.Context, conn *pgx.Conn) (stop func()) {
 	self, err := value(ctx, conn.PgConn(), "select pg_backend_pid()")
 	if err != nil {
 		return func() {}
 	}
+	type progress struct {
+		index, phase string
+		tenths       int64
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var telling sync.WaitGroup
 	telling.Go(func() {
-		var told string
+		var waits string
+		var built progress
 		for {
 			select {
 			case <-time.After(waitsEvery):
 			case <-ctx.Done():
 				return
 			}
+			var p progress
+			if err := s.pool.QueryRow(ctx, progressSQL, self).Scan(&p.index, &p.phase, &p.tenths); err == nil && p != built {
+				built = p
+				s.log.Info("a migration builds an index", "index", p.index, "phase", p.phase, "percent", 10*p.tenths)
+			}
 			blockers := s.sessions(ctx, "select unnest(pg_blocking_pids($1::text::int))", self)
-			if text := strings.Join(blockers, ", "); text != told && text != "" {
-				told = text
+			if text := strings.Join(blockers, ", "); text != waits && text != "" {
+				waits = text
 				s.log.Warn("a migration waits for other sessions", "blockers", blockers)
 			}
 		}

@@ -43,18 +43,11 @@ func (s *said) count(what string) int {
 // with gives all migrations and more.
 func with(t *testing.T, more ...string) fs.FS {
 	t.Helper()
-	files := fstest.MapFS{}
 	names, err := fs.Glob(migrations.FS, "*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		data, err := fs.ReadFile(migrations.FS, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = &fstest.MapFile{Data: data}
-	}
+	files := upTo(t, len(names))
 	for i, sql := range more {
 		files[fmt.Sprintf("%03d_test.sql", len(names)+1+i)] = &fstest.MapFile{Data: []byte(sql)}
 	}
@@ -89,8 +82,8 @@ func reader(t *testing.T, dsn string, tables ...string) (end func()) {
 	return end
 }
 
-// I6 and I7: a migration that wants a table for itself, behind a long read, lets everybody else
-// pass: connects are answered and leases renewed meanwhile.
+// I6 and I7: a migration that wants each table for itself, behind a long read, lets everybody else
+// pass: a worker of the version before answers connects and renews leases meanwhile, and after it.
 func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 	t.Parallel()
 	dsn := testkit.Postgres(t)
@@ -98,13 +91,15 @@ func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 	d.drone("dr-a")
 	end := reader(t, dsn, "lease", "backend", "drone", "token", "outbox")
 	s, log := migrator(t, dsn)
+	var columns []string
+	for _, table := range one[[]string](d, `select array_agg(format('%I', relname)) from pg_class
+		where relnamespace = 'public'::regnamespace and relkind = 'r' and relname <> 'jetway_schema_version'`) {
+		columns = append(columns, "alter table "+table+" add column test int not null default 7")
+	}
 	migrated := make(chan error, 1)
 	go func() {
 		migrated <- s.MigrateWith(t.Context(), with(t,
-			"create table before_it ()",
-			"alter table lease add column test_a int; alter table backend add column test_b int",
-			"---- tern: disable-tx ----\ncreate index concurrently test_index on drone (pool)",
-		))
+			append(columns, "---- tern: disable-tx ----\ncreate index concurrently test_index on drone (pool)")...))
 	}()
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -158,6 +153,11 @@ func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 	if err := testkit.Receive(t, migrated, "the migration"); err != nil {
 		t.Error(err)
 	}
+	// The older worker goes on beside the one that migrated.
+	connects, beats := spawned.Load(), renewed.Load()
+	testkit.Eventually(t, "connects and heartbeats of the older worker pass", func() bool {
+		return spawned.Load() > connects+20 && renewed.Load() > beats+20
+	})
 	stop()
 	load.Wait()
 }
@@ -234,7 +234,7 @@ func TestMigrateOfACurrentDatabaseWaitsForNobody(t *testing.T) {
 // newDBAt is newDB with a database that the test knows.
 func newDBAt(t *testing.T, dsn string) *db {
 	t.Helper()
-	d := &db{Store: open(t, dsn), t: t}
+	d := &db{Store: open(t, dsn), t: t, dsn: dsn}
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func settings(params map[string]string) string {
 		fmt.Fprintf(&sql, ";\nset %s = '%s'", name, strings.ReplaceAll(cmp.Or(params[name], otherwise), "'", "''"))
 		delete(params, name)
 	}
-	return sql.String()
+	return sql.String() + ";" + clusterSQL
 }
 
 // ErrPooled says that a pooler gives statements of one session to several servers' sessions.

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,12 +18,7 @@ import (
 
 // within gives a want's request so long.
 func within(w lease.Want, d time.Duration) lease.Want {
-	var body outbox.SpawnBody
-	if err := json.Unmarshal(w.Spawn.Body, &body); err != nil {
-		panic(err)
-	}
-	body.PlaceWithinMS = d.Milliseconds()
-	w.Spawn.Body = messages.Encode(&body)
+	w.Spawn.Body.PlaceWithinMS = d.Milliseconds()
 	return w
 }
 

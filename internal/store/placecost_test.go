@@ -16,10 +16,10 @@ import (
 // none: nothing is counted. Found at 200,000 of them: a second and worker cost 0.4 s of Postgres.
 func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	placeable := newExplainer(t, d, store.PlaceableSQL, 1)
 	place := newExplainer(t, d, store.PlaceSQL, 5)
-	connect := newExplainer(t, d, store.ConnectSQL, 24)
+	spawn := newExplainer(t, d, store.SpawnSQL, 23)
 	const drones = 20
 	n := 0
 	args := func() []string {
@@ -28,7 +28,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		one := func(s string) string { return "'{" + s + "}'" }
 		return []string{
 			one(`""`), one("key-" + id), one(`""`), one(id), "'{true}'", "'{1}'", one(`""`), one(`""`), "'{0}'", "'{0}'", one("x"), one(`""`),
-			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "3600", "'{dr-1}'", "'{s-1}'", "20", "60", "'infinity'",
+			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "3600", "'{dr-1}'", "'{s-1}'", "20", "60",
 		}
 	}
 	blocks := func(live int) map[string]int {
@@ -45,7 +45,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		for range 2 { // the first fills caches
 			note("placeable", placeable.explain("20"))
 			note("place again", place.explain("'{l-1}'", "'{dr-2}'", "'{s-1}'", "'{x}'", "20"))
-			note("spawn", connect.explain(args()...))
+			note("spawn", spawn.explain(args()...))
 		}
 		return cost
 	}
@@ -62,7 +62,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 // What a worker has placed itself counts until the drone speaks, also over a new look at the drones, and not longer.
 func TestPicksCountUntilTheDroneSpeaks(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.roomy("dr-a", messages.Capacity{MaxBackends: 3})
 	first := func(int) int { return 0 }
 	look := func(before *placement.Snapshot) *placement.Snapshot {

@@ -21,8 +21,9 @@ type plan struct {
 	Rows    float64 `json:"Actual Rows"`
 	Loops   float64 `json:"Actual Loops"`
 	Removed float64 `json:"Rows Removed by Filter"`
-	Hit     int     `json:"Shared Hit Blocks"`
-	Read    int     `json:"Shared Read Blocks"`
+	Filter  string
+	Hit     int `json:"Shared Hit Blocks"`
+	Read    int `json:"Shared Read Blocks"`
 	Plans   []plan
 }
 
@@ -127,7 +128,7 @@ func (d *db) fill(drones, live, ended int) {
 	d.t.Helper()
 	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends)
 		select 'dr-' || i, 'c', '', 's-1', '', '', 0 from generate_series(1, $1::int) i on conflict do nothing`, drones)
-	d.exec(`insert into session (drone, id, machine_id, boot_id, timeline, drone_time_ms, expires_at, due_at)
+	d.exec(`insert into session (drone, id, machine_id, boot_id, home, drone_time_ms, expires_at, due_at)
 		select 'dr-' || i, 's-1', 'm', 'b', '', 0, now() + interval '1 minute', now() + interval '1 minute'
 		from generate_series(1, $1::int) i on conflict do nothing`, drones)
 	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at, due_at)
@@ -142,7 +143,7 @@ func (d *db) fill(drones, live, ended int) {
 // made when there was nothing, and by one made since.
 func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	e := newExplainer(t, d, store.SweepSQL, 7)
 	blocks := func(due string, most float64) int {
 		d.exec(`update backend set due_at = now() where ` + due)
@@ -167,7 +168,7 @@ func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 
 func TestI8LostDronesAreFoundAlongTheIndexHoweverManyThereAre(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	e := newExplainer(t, d, store.ExpireSQL, 3)
 	blocks := func() int {
 		d.exec(`update session set due_at = now() where drone in ('dr-1', 'dr-2', 'dr-3')`)
@@ -198,13 +199,12 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 	}{
 		"placeable": {store.PlaceableSQL, []string{"20"}, float64(4 * manyDrones)},
 		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
-		"orphans":   {store.OrphansSQL, []string{"'dr-1'", "'{}'", "'{s-1}'", "'s-2'", "60"}, 20},
 		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3", "4", "60", "'infinity'"}, 3},
 		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, float64(2 * manyBackends)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			e := newExplainer(t, d, c.sql, len(c.args))
 			d.fill(manyDrones, manyBackends, 0)
 			d.exec(`update session set ready = true`)
@@ -226,7 +226,7 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 // What a drone and its backends do while they live must not cost an index entry each time.
 func TestI8HeartbeatsAndKeepalivesChangeNoIndex(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
 	updates := d.counting()

@@ -46,7 +46,7 @@ func TestI2FencingTokensRiseOverARestoreAndAFailover(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		t.Run(fmt.Sprint("the key is on record: ", known), func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			d.drone("dr-a")
 			n := 0
 			life := func() int64 {
@@ -80,7 +80,7 @@ func TestI2FencingTokensRiseOverARestoreAndAFailover(t *testing.T) {
 // I2: the clock steps back: tokens go on rising, also while the sequence is back where it began.
 func TestI2FencingTokensRiseOverAClockThatStepsBack(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-0", "dr-a")
 	d.transition(reported("b-0", messages.Terminated))
@@ -103,7 +103,7 @@ func TestI2FencingTokensRiseOverAClockThatStepsBack(t *testing.T) {
 // the first off the record leaves the second there.
 func TestI3I5OutboxRowThatGotAnothersNumberStays(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
 	d.exec(`delete from outbox`)

@@ -39,7 +39,7 @@ func TestI8RetentionIsOneWalkAlongAnIndexHoweverMuchThereIs(t *testing.T) {
 	for index, sql := range store.RetainSQL {
 		t.Run(index, func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			args := []string{"500", "3600"}
 			if index == "token_by_expiry" {
 				args = args[:1]

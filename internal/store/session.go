@@ -22,8 +22,7 @@ var (
 	registerSQL     = statement("register")
 	beginSessionSQL = statement("begin_session")
 	adoptSQL        = statement("adopt")
-	heldSQL         = statement("held")
-	orphansSQL      = statement("orphans")
+	compareSQL      = statement("compare")
 )
 
 // oneRegistersSQL has the registrations of one drone take turns: before its first there is
@@ -39,11 +38,17 @@ insert into outbox (id, kind, backend_id, drone, body)
 values (nextval('outbox_id'), 'drone', $1, $1, $2)
 returning id, created_at`
 
-// untakenSQL has what the drone has not taken published again. What somebody has in hand is left to
-// him, and not waited for.
+// untakenSQL has what the drone has not taken published again, of backends that have not ended: of the others it learns
+// from the comparison. What somebody has in hand is left to him, and not waited for. It goes by the backends, for
+// the outbox may be long, with the bus away.
 const untakenSQL = `
 with untaken as materialized (
-    select o.id from outbox o where o.drone = $1 and o.until_status is not null order by o.id for update skip locked
+    select o.id
+    from outbox o
+    where o.backend_id = any(array(select b.id from backend b where b.drone = $1 and b.ended_at is null))
+      and o.drone = $1 and o.until_status is not null
+    order by o.id
+    for update skip locked
 )
 update outbox o set due_at = now() where o.id = any(array(select u.id from untaken u))`
 
@@ -94,22 +99,25 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			}
 			b.Queue(beginSessionSQL, drone, r.Session, r.MachineID, r.BootID, r.DroneTimeMS, terms.TTL.Seconds())
 			b.Queue(sealSessionsSQL, drone, sealed)
-			b.Queue(adoptSQL, drone, r.Session, named, before)
+			if len(before) > 0 { // else there is nothing to take over
+				b.Queue(adoptSQL, drone, r.Session, named, before)
+			}
 			b.Queue(registerSQL, drone, r.Cluster, r.Pool, r.Session, r.Runtime, r.Version, r.MaxBackends,
 				cmp.Or(r.GraceMS, defaultGrace.Milliseconds()), r.MaxMemoryBytes, r.MaxCPUMillis)
-			var held []string
-			b.Queue(heldSQL, drone, r.Session, named).Query(func(rows pgx.Rows) error {
-				err := collectInto(&held, pgx.RowTo[string])(rows)
-				done.Lost = without(named, held)
+			b.Queue(compareSQL, drone, named, same, r.Session, underWay.Seconds()).Query(func(rows pgx.Rows) error {
+				var id, session string
+				var isNamed bool
+				_, err := pgx.ForEachRow(rows, []any{&id, &isNamed, &session}, func() error {
+					if isNamed {
+						done.Lost = append(done.Lost, id)
+					} else {
+						done.Orphans = append(done.Orphans, Change{BackendID: id, Event: lifecycle.Forgotten{}, Of: &Holder{Drone: drone, Session: session}})
+					}
+					return nil
+				})
 				return err
 			})
 			b.Queue(sealedSQL, drone, r.Session).Query(collectInto(&done.Sealed, pgx.RowTo[string]))
-			b.Queue(orphansSQL, drone, named, same, r.Session, underWay.Seconds()).
-				Query(collectInto(&done.Orphans, func(row pgx.CollectableRow) (Change, error) {
-					c := Change{Event: lifecycle.Forgotten{}, Of: &Holder{Drone: drone}}
-					err := row.Scan(&c.BackendID, &c.Of.Session)
-					return c, err
-				}))
 			b.Queue(untakenSQL, drone)
 			b.Queue(droneEventSQL, drone, body).QueryRow(func(row pgx.Row) error { return row.Scan(&done.Event.ID, &done.Event.At) })
 			return nil
@@ -122,11 +130,12 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 type foundSession struct {
 	id, machine, boot      string
 	sealed, expired, heard bool
+	here                   bool    // it began in this home of the database
 	heardAgo, endsIn       float64 // seconds
 }
 
 func scanSession(row pgx.CollectableRow) (f foundSession, err error) {
-	err = row.Scan(&f.id, &f.machine, &f.boot, &f.sealed, &f.expired, &f.heard, &f.heardAgo, &f.endsIn)
+	err = row.Scan(&f.id, &f.machine, &f.boot, &f.sealed, &f.expired, &f.heard, &f.here, &f.heardAgo, &f.endsIn)
 	return f, err
 }
 
@@ -141,7 +150,7 @@ func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSes
 			own = append(own, f.id)
 		}
 		switch {
-		case f.id == r.Session && (f.sealed || f.expired || !same):
+		case f.id == r.Session && (f.sealed || f.expired || !same || !f.here):
 			return nil, nil, nil, messages.Errorf(messages.NotFound, "session %s of drone %s is over; register with a new one", f.id, drone)
 		case f.id == r.Session || f.sealed:
 		case same && !f.expired:
@@ -157,28 +166,11 @@ func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSes
 	return before, own, sealed, nil
 }
 
-// without gives those of all that are not in some.
-func without(all, some []string) (rest []string) {
-	known := make(map[string]bool, len(some))
-	for _, id := range some {
-		known[id] = true
-	}
-	for _, id := range all {
-		if !known[id] {
-			rest = append(rest, id)
-		}
-	}
-	return rest
-}
-
 // Heard is what a heartbeat gives.
 type Heard struct {
 	Draining bool
 	// Known says that the session is the drone's and lives; otherwise nothing was done.
 	Known bool
-	// Compare says that the database is another one than when what the session holds was last
-	// compared, and may not know all of it.
-	Compare bool
 	// Sealed are the session's backends that are not renewed.
 	Sealed []string
 	// Terms are those by which the lease was renewed.
@@ -194,7 +186,7 @@ func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.Heartbe
 		b := &pgx.Batch{} // one transaction
 		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, r.Load.Backends, r.Load.MemoryBytes, r.Load.CPUMillis,
 			terms.TTL.Seconds(), s.clock.trusted()).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&heard.Draining, &heard.Compare)
+			err := row.Scan(&heard.Draining)
 			if errors.Is(err, pgx.ErrNoRows) {
 				heard.Known = false
 				return nil

@@ -12,16 +12,15 @@ import (
 	"github.com/jetway-project/jetway/internal/lease"
 )
 
-// firstSettingSQL sets how long leases live where nothing is set yet.
-const firstSettingSQL = `insert into setting (lease_ttl_ms) values ($1) on conflict do nothing`
-
 // setLeaseTTLSQL changes it. That is safe at any moment: each renewal tells its drone the
 // deadlines of the very time to live that it wrote, and moves no lease's end back.
-const setLeaseTTLSQL = `
-insert into setting (lease_ttl_ms) values ($1)
-on conflict (only_row) do update set lease_ttl_ms = excluded.lease_ttl_ms`
+const setLeaseTTLSQL = `update setting set lease_ttl_ms = $1`
 
-const lookSQL = `select now(), lease_ttl_ms from setting`
+const lookSQL = `
+select now(), t.lease_ttl_ms, current_setting('jetway.cluster'), coalesce((select h.id from home h), ''),
+       exists (select from here), exists (select from settled),
+       (pg_current_wal_flush_lsn() - '0/0')::int8
+from setting t`
 
 // overdueSQL says whether a lease has expired and nobody has seen to it, which workers that
 // were there would have done at once.
@@ -39,14 +38,15 @@ var (
 	ErrNotLetIn = errors.New("there is no such database, or it does not let us in")
 )
 
-// Look reads the settings and the database's clock, which workers do every second. It gives by
+// Look reads the settings, the database's clock and where it is, which workers do every second. It gives by
 // how much that clock has jumped since the last looks, or 0: after a jump nothing is taken over
-// or called lost for as long as a lease lives (I1).
+// or called lost for as long as a lease lives (I1). In a database that was restored or failed over it settles down.
 func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	var now time.Time
 	var ttl int64
+	var where seen
 	before := s.clock.now()
-	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl); err != nil {
+	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl, &where.cluster, &where.id, &where.here, &where.settled, &where.flushed); err != nil {
 		switch c := code(err); {
 		case c == codeUndefinedTable, errors.Is(err, pgx.ErrNoRows):
 			err = fmt.Errorf("%w: %w", ErrNotMigrated, err)
@@ -57,6 +57,10 @@ func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	}
 	after := s.clock.now()
 	terms := lease.Terms{TTL: time.Duration(ttl) * time.Millisecond}
+	// Leases may have been given by what was set before, or is set no more in what was restored.
+	if err := s.lookHome(ctx, where, after, max(terms.TTL, s.Terms().TTL, s.first.TTL)); err != nil {
+		return 0, wrap("settle down in the database", err)
+	}
 	s.terms.Store(&terms)
 	s.clock.set(terms.TTL)
 	if err := s.firstLook(ctx); err != nil {

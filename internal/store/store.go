@@ -40,10 +40,14 @@ type Store struct {
 	pool     *pgxpool.Pool
 	link     *link
 	clock    *wallClock
+	home     home
+	first    lease.Terms // that were set for a new database
 	terms    atomic.Pointer[lease.Terms]
 	log      *slog.Logger
 	stop     context.CancelFunc
 	watching sync.WaitGroup
+	// spawning says that the last batch of connects found nobody to join.
+	spawning atomic.Bool
 }
 
 // Open prepares a pool. It does not connect: a database that is away shows with
@@ -68,7 +72,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	conn.RuntimeParams["application_name"] = "jetway"
 	conn.ValidateConnect = validate(settings(conn.RuntimeParams))
 	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	s := &Store{link: newLink(pc, probe, log), clock: newWallClock(cfg.Terms.TTL), log: log}
+	s := &Store{link: newLink(pc, probe, log), clock: newWallClock(cfg.Terms.TTL), first: cfg.Terms, log: log}
 	s.terms.Store(&cfg.Terms)
 	refuses := conn.OnPgError
 	conn.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {

@@ -405,7 +405,6 @@ func TestI6EveryBackendEndsWhateverItsState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n++
 		id := fmt.Sprintf("b-%d", n)
-		d.exec(`update session set heard_at = now(), expires_at = now() + interval '1 minute'`)
 		d.limited(id, 3600, rapid.SampledFrom([]int64{0, 20}).Draw(t, "idle"))
 		for _, e := range rapid.SliceOfN(anyEvent(), 0, 5).Draw(t, "events") {
 			if _, lost := e.(lifecycle.Lost); lost {

@@ -82,7 +82,6 @@ func TestI5WhatIsWrittenFollowsTheRulesOfLifecycle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n++
 		id, key := fmt.Sprintf("b-%d", n), fmt.Sprintf("k-%d", n)
-		d.exec(`update session set heard_at = now()`)
 		d.spawn(key, id, "dr-a")
 		m := model{Backend: lifecycle.Backend{State: messages.State{Status: messages.Scheduled}}, untaken: []messages.Status{messages.Loading}}
 		var published []messages.Status

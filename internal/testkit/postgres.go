@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -158,4 +159,22 @@ func freeAddr(t testing.TB) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// PgProgram runs one of the programs that come with Postgres, on a database unless dsn is "".
+func PgProgram(t testing.TB, dsn, name string, args ...string) {
+	t.Helper()
+	bin, err := postgres.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dsn != "" {
+		words := slices.DeleteFunc(strings.Fields(dsn), func(word string) bool { // what is said for pgx alone
+			return strings.Contains(word, "_timeout=") && !strings.HasPrefix(word, "connect_")
+		})
+		args = append([]string{"-d", strings.Join(words, " ")}, args...)
+	}
+	if said, err := exec.CommandContext(t.Context(), filepath.Join(bin.Dir, name), args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", name, err, said)
+	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -207,6 +208,16 @@ func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	}
 	t.Cleanup(nc.Close)
 	return nc
+}
+
+// JetStream gives a connection's, which waits for each answer as long as tests wait: by itself it gives up after 5 s.
+func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(Patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
 }
 
 // Eventually waits until cond holds, looking often, and fails the test when it does

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 )
@@ -100,10 +99,7 @@ func TestOwnClusterCanDieAndComeBackBehindAFaultyLink(t *testing.T) {
 
 func TestNATSHasJetStream(t *testing.T) {
 	t.Parallel()
-	js, err := jetstream.New(testkit.Conn(t, testkit.NATS(t).URL()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := testkit.JetStream(t, testkit.Conn(t, testkit.NATS(t).URL()))
 	if _, err := js.AccountInfo(t.Context()); err != nil {
 		t.Fatal(err)
 	}

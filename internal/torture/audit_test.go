@@ -144,10 +144,7 @@ func startAudit(t *testing.T, s *system) *audit {
 	if err := a.exec(auditSQL); err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(testkit.Conn(t, strings.Join(s.nodeURLs, ","), nats.RetryOnFailedConnect(true)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := testkit.JetStream(t, testkit.Conn(t, strings.Join(s.nodeURLs, ","), nats.RetryOnFailedConnect(true)))
 	a.js = js
 	for _, url := range s.nodeURLs {
 		nc := testkit.Conn(t, url, nats.RetryOnFailedConnect(true), nats.DontRandomize(), nats.ReconnectJitter(0, 0))
@@ -200,10 +197,7 @@ func (a *audit) nodesAgree(ctx context.Context) bool {
 // stream reads the states that the stream holds, in its order.
 func (a *audit) stream(t *testing.T, url string) (events []messages.StateEvent) {
 	t.Helper()
-	js, err := jetstream.New(testkit.Conn(t, url, nats.RetryOnFailedConnect(true)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := testkit.JetStream(t, testkit.Conn(t, url, nats.RetryOnFailedConnect(true)))
 	// Without a leader, as a cluster may be for a moment, it says nothing.
 	var reading jetstream.MessagesContext
 	limit := time.Second

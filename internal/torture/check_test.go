@@ -17,14 +17,13 @@ import (
 )
 
 // lostCommits says whether commits were lost with a database. What a granted request did, and what was
-// published, may then be gone, and a key may be free that somebody holds: until what the drones hold is compared.
+// published, may then be gone.
 func lostCommits(done []fault) bool {
-	return slices.ContainsFunc(done, func(f fault) bool { return f.name == "fail over" })
+	return slices.ContainsFunc(done, func(f fault) bool { return f.name == "fail over" || f.name == "restore dump" })
 }
 
 // checkExclusive is I1: no two processes of a key at a time.
-func (s *system) checkExclusive(done []fault) {
-	lost := lostCommits(done)
+func (s *system) checkExclusive() {
 	byKey := map[keyName][]*life{}
 	for _, l := range s.register.lives {
 		if !l.late {
@@ -35,9 +34,6 @@ func (s *system) checkExclusive(done []fault) {
 		slices.SortFunc(lives, func(a, b *life) int { return cmp.Compare(a.From, b.From) })
 		for i, l := range lives {
 			for _, other := range l.overlaps {
-				if lost && min(other.To, l.To)-l.From < leaseTTL {
-					continue
-				}
 				s.failf("I1: two processes of key %s at a time: backend %s (token %d) from %s to %s, backend %s (token %d) from %s to %s",
 					key, other.BackendID, other.Token, other.From, other.To, l.BackendID, l.Token, l.From, l.To)
 			}

@@ -21,9 +21,9 @@
 //
 // Another machine under a drone's name (machine_test.go) is a network, a list of processes
 // and a boot of its own, which takes root. The database's clock (dbclock_test.go) steps where
-// libfaketime is installed. A failover that loses commits is done only where it is named
-// (FAULTS='fail over,kill'): what was granted, published or joined may be gone then, so only the bounds, the
-// fencing tokens and that two processes of a key are found soon are checked.
+// libfaketime is installed. A failover that loses commits, and the restore of a dump, are done only where they are
+// named (FAULTS='fail over,restore dump,kill'): what was granted, published or joined may be gone then, so only that no key
+// has two processes, the fencing tokens, the ends and the bounds are checked.
 //
 // The checks (check_test.go, history_test.go) are about these four records alone.
 //

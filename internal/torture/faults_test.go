@@ -63,6 +63,8 @@ var kinds = []kind{
 	{"list", 3, "list", false, (*faults).list},
 	{"step clock", 2, "clock", false, (*faults).stepClock},
 	{"fail over", 0, "postgres", false, (*faults).failOver},
+	{"restore dump", 0, "postgres", false, (*faults).restoreDump},
+	{"migrate", 2, "postgres", true, (*faults).migrate},
 	{"lose quorum", 2, "node", false, (*faults).loseQuorum},
 }
 

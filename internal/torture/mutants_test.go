@@ -3,6 +3,9 @@
 package torture_test
 
 import (
+	"bytes"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +34,39 @@ var hunts = []hunt{
 	{mutant.LeaseMovedBack, []string{"change ttl"}, []string{"I1: session"}},
 	{mutant.JoinLeaving, []string{"isolate drone"}, []string{"terminate:"}},
 	{mutant.ClockBelieved, []string{"step clock"}, []string{"I1: two processes"}},
+	{mutant.CopyBelieved, []string{"restore dump"}, []string{"I1: two processes"}},
+	{mutant.OldSession, []string{"restore dump"}, []string{"I1: two processes"}},
+	{mutant.TokensOfSequence, []string{"restore dump"}, []string{"I2:"}},
+}
+
+// tested are bugs that need more to come together than faults at random bring about in minutes: a
+// test of a package is to find each.
+var tested = []struct {
+	bug       mutant.Name
+	pkg, test string
+}{
+	{mutant.SilenceIsAbsence, "store", "TestConnectedBackendIsNotIdleWhileItsProxyIsSilent"},
+	{mutant.SealedRenewed, "drone", "TestI1SealedBackendStaysSealed"},
+	{mutant.OldSession, "store", "TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder"},
+	{mutant.CopyBelieved, "store", "TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder"},
+	{mutant.TokensOfSequence, "store", "TestI2FencingTokensRiseOverARestoreAndAFailover"},
+}
+
+// The tests find the deliberate bugs that are theirs to find, and nothing where there is none.
+func TestMutantsOfTests(t *testing.T) {
+	for _, m := range tested {
+		t.Run(string(m.bug), func(t *testing.T) {
+			for _, bug := range []mutant.Name{"", m.bug} {
+				cmd := exec.CommandContext(t.Context(), "go", "test", "-tags", "mutants", "-vet=off", "-count=1", "-run", "^"+m.test+"$",
+					"github.com/jetway-project/jetway/internal/"+m.pkg)
+				cmd.Env = append(os.Environ(), mutant.Env+"="+string(bug))
+				said, err := cmd.CombinedOutput()
+				if found := bytes.Contains(said, []byte("--- FAIL: "+m.test)); found != (bug != "") || err == nil && found {
+					t.Errorf("with the bug %q: %v\n%s", bug, err, said)
+				}
+			}
+		})
+	}
 }
 
 // rounds are how long each bug is hunted, in a system of its own each time, until it is

@@ -116,10 +116,7 @@ func newSoak(t *testing.T) *soak {
 	t.Cleanup(transport.CloseIdleConnections)
 	k.http = &http.Client{Transport: transport, Timeout: testkit.Patience}
 	k.nc = testkit.Conn(t, s.nodeURLs[0], nats.RetryOnFailedConnect(true))
-	var err error
-	if k.js, err = jetstream.New(k.nc); err != nil {
-		t.Fatal(err)
-	}
+	k.js = testkit.JetStream(t, k.nc)
 	testkit.Eventually(t, "the stack answers", func() bool {
 		return k.life(t.Context()) == nil
 	})

@@ -155,7 +155,7 @@ func (s *system) endAll(c *clients) {
 func (s *system) check(c *clients, f *faults, before map[string]int64) {
 	s.t.Helper()
 	streamed := s.audit.stream(s.t, s.nodeURLs[0])
-	s.checkExclusive(f.done)
+	s.checkExclusive()
 	s.checkLeases(f.done)
 	s.checkKept(f.done)
 	s.checkBounds(before)

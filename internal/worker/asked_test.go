@@ -2,7 +2,6 @@ package worker_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -27,9 +26,7 @@ func TestI3ConnectAfterTerminateNeverJoinsWhatIsToEnd(t *testing.T) {
 			t.Fatal(refusal)
 		}
 		waits := w.sendConnect(spawnKey("doc"), testkit.Patience)
-		if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("doc"), 100*time.Millisecond)); refusal == nil || refusal.Kind != messages.KeyHeldUnhealthy {
-			t.Fatalf("round %d: while the drone does not act, who asks for the key gets %v", round, refusal)
-		}
+		w.refusedWhileLeaving("doc")
 		select {
 		case msg := <-waits:
 			t.Fatalf("round %d: answered before the backend had ended: %s", round, msg.Data)

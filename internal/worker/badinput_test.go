@@ -133,6 +133,7 @@ func TestI7BadInputGetsOneBadRequestAndChangesNothing(t *testing.T) {
 	w.connect(r)
 	p.report("held-1", messages.Loading)
 	consumers := streamConsumers(t, w)
+	w.settled(0)
 	before := w.contents()
 
 	for _, c := range append(badEverywhere(), badFields()...) {

@@ -128,9 +128,7 @@ func TestI3LeavingBackendIsWaitedOut(t *testing.T) {
 		replies[i] = w.sendConnect(spawnKey("doc"), testkit.Patience)
 	}
 	// One that does not wait as long is refused, and the others go on waiting.
-	if _, refusal := w.awaitConnect(w.sendConnect(spawnKey("doc"), 200*time.Millisecond)); refusal == nil || refusal.Kind != messages.KeyHeldUnhealthy {
-		t.Fatalf("a key whose backend is leaving was given out: %v", refusal)
-	}
+	w.refusedWhileLeaving("doc")
 	for _, reply := range replies {
 		select {
 		case msg := <-reply:

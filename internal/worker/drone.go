@@ -85,8 +85,8 @@ func (w *worker) heartbeat(ctx context.Context, drone string, data []byte) (any,
 	}
 	// The deadlines count from the time that the drone stated before the lease was written (I1).
 	return messages.HeartbeatResponse{
-		Draining: heard.Draining, Compare: heard.Compare,
-		Renewal: messages.Renewal{Deadlines: heard.Terms.Deadlines(r.DroneTimeMS), Sealed: heard.Sealed},
+		Draining: heard.Draining,
+		Renewal:  messages.Renewal{Deadlines: heard.Terms.Deadlines(r.DroneTimeMS), Sealed: heard.Sealed},
 	}, nil
 }
 

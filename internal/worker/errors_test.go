@@ -25,7 +25,7 @@ func TestI4RefusedConnectLeavesNothingBehind(t *testing.T) {
 	leaving := w.connect(spawnKey("leaving")).BackendID
 	p.report(leaving, messages.Terminating)
 	p.report("held-1", messages.Ready)
-	testkit.Eventually(t, "an empty outbox", func() bool { return w.count("outbox") == 0 })
+	w.settled(0)
 
 	config := func(change func(*messages.SpawnConfig)) messages.ConnectRequest {
 		r := spawnKey("new")
@@ -37,41 +37,39 @@ func TestI4RefusedConnectLeavesNothingBehind(t *testing.T) {
 		name    string
 		subject string
 		payload any
-		timeout string
 		kind    messages.Kind
 		code    int
 	}{
-		{"not JSON", messages.SubjectConnect, "{", "", messages.BadRequest, 400},
-		{"other tag", messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "held", Tag: "red"}}, "", messages.KeyHeld, 409},
-		{"no spawn config", messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "new"}}, "", messages.KeyUnheldNoSpawnConfig, 409},
-		{"neither key nor spawn config", messages.SubjectConnect, "{}", "", messages.KeyUnheldNoSpawnConfig, 409},
-		{"id exists", messages.SubjectConnect, config(func(c *messages.SpawnConfig) { c.ID = "held-1" }), "", messages.BackendExists, 409},
-		{"leaving", messages.SubjectConnect, spawnKey("leaving"), "100ms", messages.KeyHeldUnhealthy, 409},
-		{"unknown cluster", messages.SubjectConnect, config(func(c *messages.SpawnConfig) { c.Cluster = "elsewhere.test" }), "", messages.NoDroneAvailable, 503},
-		{"unknown pool", messages.SubjectConnect, config(func(c *messages.SpawnConfig) { c.Pool = "gpu" }), "", messages.NoDroneAvailable, 503},
-		{"status", messages.SubjectStatus, messages.StatusRequest{BackendID: "nobody"}, "", messages.NotFound, 404},
-		{"terminate", messages.SubjectTerminate, messages.TerminateRequest{BackendID: "nobody"}, "", messages.NotFound, 404},
-		{"revoke", messages.SubjectRevoke, messages.RevokeRequest{BackendID: "nobody", User: new("u")}, "", messages.NotFound, 404},
-		{"drain", messages.SubjectDrain, messages.DrainRequest{Drone: "dr-x"}, "", messages.NotFound, 404},
-		{"undrain", messages.SubjectUndrain, messages.DrainRequest{Drone: "dr-x"}, "", messages.NotFound, 404},
-		{"heartbeat of an old session", messages.HeartbeatSubject("dr-a"), messages.HeartbeatRequest{Session: "old", Ready: true}, "", messages.NotFound, 404},
-		{"heartbeat of an unknown drone", messages.HeartbeatSubject("dr-x"), messages.HeartbeatRequest{Session: "s-dr-a"}, "", messages.NotFound, 404},
-		{"report of an unknown drone", messages.ReportSubject("dr-x"), messages.ReportRequest{Session: "s-dr-a", Reports: []messages.Report{stateOf("held-1", messages.Terminated)}}, "", messages.NotFound, 404},
-		{"report of an old session", messages.ReportSubject("dr-a"), messages.ReportRequest{Session: "old", Reports: []messages.Report{stateOf("held-1", messages.Terminated)}}, "", messages.NotFound, 404},
-		{"unknown token", messages.RouteSubject("px-a"), messages.RouteRequest{Token: "nothing"}, "", messages.NotFound, 404},
-		{"unknown static token", messages.RouteSubject("px-a"), messages.RouteRequest{Token: "s.nothing"}, "", messages.NotFound, 404},
+		{"not JSON", messages.SubjectConnect, "{", messages.BadRequest, 400},
+		{"other tag", messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "held", Tag: "red"}}, messages.KeyHeld, 409},
+		{"no spawn config", messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "new"}}, messages.KeyUnheldNoSpawnConfig, 409},
+		{"neither key nor spawn config", messages.SubjectConnect, "{}", messages.KeyUnheldNoSpawnConfig, 409},
+		{"id exists", messages.SubjectConnect, config(func(c *messages.SpawnConfig) { c.ID = "held-1" }), messages.BackendExists, 409},
+		{"unknown cluster", messages.SubjectConnect, config(func(c *messages.SpawnConfig) { c.Cluster = "elsewhere.test" }), messages.NoDroneAvailable, 503},
+		{"unknown pool", messages.SubjectConnect, config(func(c *messages.SpawnConfig) { c.Pool = "gpu" }), messages.NoDroneAvailable, 503},
+		{"status", messages.SubjectStatus, messages.StatusRequest{BackendID: "nobody"}, messages.NotFound, 404},
+		{"terminate", messages.SubjectTerminate, messages.TerminateRequest{BackendID: "nobody"}, messages.NotFound, 404},
+		{"revoke", messages.SubjectRevoke, messages.RevokeRequest{BackendID: "nobody", User: new("u")}, messages.NotFound, 404},
+		{"drain", messages.SubjectDrain, messages.DrainRequest{Drone: "dr-x"}, messages.NotFound, 404},
+		{"undrain", messages.SubjectUndrain, messages.DrainRequest{Drone: "dr-x"}, messages.NotFound, 404},
+		{"heartbeat of an old session", messages.HeartbeatSubject("dr-a"), messages.HeartbeatRequest{Session: "old", Ready: true}, messages.NotFound, 404},
+		{"heartbeat of an unknown drone", messages.HeartbeatSubject("dr-x"), messages.HeartbeatRequest{Session: "s-dr-a"}, messages.NotFound, 404},
+		{"report of an unknown drone", messages.ReportSubject("dr-x"), messages.ReportRequest{Session: "s-dr-a", Reports: []messages.Report{stateOf("held-1", messages.Terminated)}}, messages.NotFound, 404},
+		{"report of an old session", messages.ReportSubject("dr-a"), messages.ReportRequest{Session: "old", Reports: []messages.Report{stateOf("held-1", messages.Terminated)}}, messages.NotFound, 404},
+		{"unknown token", messages.RouteSubject("px-a"), messages.RouteRequest{Token: "nothing"}, messages.NotFound, 404},
+		{"unknown static token", messages.RouteSubject("px-a"), messages.RouteRequest{Token: "s.nothing"}, messages.NotFound, 404},
 	} {
-		header := nats.Header{}
-		if c.timeout != "" {
-			header.Set("Jetway-Timeout", c.timeout)
-		}
-		_, refusal := w.await(w.send(c.subject, encode(c.payload), header))
+		_, refusal := w.await(w.send(c.subject, encode(c.payload), nats.Header{}))
 		if refusal == nil || refusal.Kind != c.kind || refusal.Kind.Code() != c.code {
 			t.Errorf("%s: %v, want %s (%d)", c.name, refusal, c.kind, c.code)
 		}
 		if after := w.contents(); after != before {
 			t.Fatalf("%s changed\n%s\nto\n%s", c.name, before, after)
 		}
+	}
+	w.refusedWhileLeaving("leaving")
+	if after := w.contents(); after != before {
+		t.Fatalf("a connect for a key whose backend is leaving changed\n%s\nto\n%s", before, after)
 	}
 	p.marker()
 	wantNumbers(t, w, "held-1", messages.Scheduled, messages.Ready)
@@ -179,7 +177,7 @@ func TestI4UnavailableWhileDatabaseIsAwayAndBackAfter(t *testing.T) {
 	p := startPeer(t, w, "dr-a")
 	first := w.connect(spawnKey("doc"))
 	p.report(first.BackendID, messages.Ready)
-	testkit.Eventually(t, "an empty outbox", func() bool { return w.count("outbox") == 0 })
+	w.settled(0)
 
 	link.Cut()
 	before := w.contents()

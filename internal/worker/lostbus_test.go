@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/proxy"
@@ -27,8 +26,10 @@ import (
 var againAfter = testkit.Patience / 90
 
 // persistently asks until it is granted, as a web tier would that is told to try again.
-func persistently(ctx context.Context, t *testing.T, nc *nats.Conn, req messages.ConnectRequest) (messages.ConnectResponse, bool) {
+func persistently(t *testing.T, nc *nats.Conn, req messages.ConnectRequest) (messages.ConnectResponse, bool) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience) // for this one, however many come before
+	defer cancel()
 	for {
 		try, cancel := context.WithTimeout(ctx, againAfter)
 		resp, err := bus.Request[messages.ConnectResponse](try, nc, messages.SubjectConnect, req)
@@ -145,8 +146,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 	wantOrder := listen(t, w)
 	const askers = 16
 	keys := testkit.Sized(120, 400)
-	ctx := testkit.Context(t)
-	asker, err := bus.Connect(ctx, bus.Config{URL: w.url, Name: "web", Log: testkit.Logger(t)})
+	asker, err := bus.Connect(testkit.Context(t), bus.Config{URL: w.url, Name: "web", Log: testkit.Logger(t)})
 	must(t, err)
 	t.Cleanup(asker.Close)
 	granted := make([]messages.ConnectResponse, keys)
@@ -155,7 +155,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 	for a := range askers {
 		asking.Go(func() {
 			for i := a; i < keys; i += askers {
-				resp, ok := persistently(ctx, t, asker, spawnKey(fmt.Sprintf("doc-%d", i)))
+				resp, ok := persistently(t, asker, spawnKey(fmt.Sprintf("doc-%d", i)))
 				if !ok {
 					t.Errorf("doc-%d was not granted", i)
 					return
@@ -183,6 +183,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 	}
 	testkit.Eventually(t, "nothing is left on record", func() bool { return w.count("outbox") == 0 })
 	var watching sync.WaitGroup
+	ctx := testkit.Context(t)
 	for _, g := range granted {
 		watching.Go(func() {
 			for event, err := range bus.Watch(ctx, asker, g.BackendID) {
@@ -212,8 +213,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 
 func deleteStreams(t *testing.T, w *world) {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
-	must(t, err)
+	js := testkit.JetStream(t, w.nc)
 	for _, name := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs} {
 		must(t, js.DeleteStream(t.Context(), name))
 	}
@@ -236,8 +236,7 @@ func TestI3I5MissingStreamsAreMadeAgainWithoutADrone(t *testing.T) {
 	startWorker(t, w, "wo-a", options{})
 	p := startPeer(t, w, "dr-a")
 	p.stopConsuming()
-	js, err := jetstream.New(w.nc)
-	must(t, err)
+	js := testkit.JetStream(t, w.nc)
 
 	must(t, js.DeleteStream(t.Context(), messages.StreamEvents))
 	must(t, js.DeleteStream(t.Context(), messages.StreamActions))

@@ -36,8 +36,9 @@ func TestMain(m *testing.M) {
 const cluster = "jetway.test"
 
 // longTTL is of leases that do not run out, and of drones that count as alive, unless
-// the test lets time go by: see elapse.
-const longTTL = 10 * time.Minute
+// the test lets time go by, see elapse: the longest that there is, for on a slow machine a test
+// takes many minutes in which its drone says nothing.
+const longTTL = time.Hour
 
 // world is a database and a NATS server with an asker. At the end of the test it
 // wants exactly one reply to have come to everything that was asked (I7).
@@ -228,6 +229,19 @@ func (w *world) sendConnect(req messages.ConnectRequest, timeout time.Duration) 
 	return w.send(messages.SubjectConnect, messages.Encode(req), header)
 }
 
+// refusedWhileLeaving wants a connect whose key's backend is leaving to be refused at its deadline. On a slow machine
+// that may be over before the worker or the database has come to the key: then it asks again.
+func (w *world) refusedWhileLeaving(name string) {
+	w.t.Helper()
+	testkit.Eventually(w.t, "KeyHeldUnhealthy", func() bool {
+		got, refusal := w.awaitConnect(w.sendConnect(spawnKey(name), 100*time.Millisecond))
+		if refusal == nil {
+			w.t.Fatalf("the key %s, whose backend is leaving, was given out: %+v", name, got)
+		}
+		return refusal.Kind == messages.KeyHeldUnhealthy
+	})
+}
+
 func (w *world) awaitConnect(reply <-chan *nats.Msg) (messages.ConnectResponse, *messages.Error) {
 	w.t.Helper()
 	data, refusal := w.await(reply)
@@ -274,6 +288,12 @@ func (w *world) count(from string, args ...any) (n int) {
 	w.t.Helper()
 	must(w.t, w.db.QueryRow(w.t.Context(), "select count(*) from "+from, args...).Scan(&n))
 	return n
+}
+
+// settled waits until so many rows of the outbox are left: what is published is taken off the record a moment later.
+func (w *world) settled(rows int) {
+	w.t.Helper()
+	testkit.Eventually(w.t, fmt.Sprintf("%d rows are left in the outbox", rows), func() bool { return w.count("outbox") == rows })
 }
 
 // contents is all that requests may change, except when an outbox row is tried again.

@@ -20,7 +20,6 @@ func TestDrainedDronesAreGivenNoBackends(t *testing.T) {
 	p := startPeer(t, w, "dr-a")
 	kept := w.connect(spawnKey("doc")).BackendID
 	p.report(kept, messages.Ready)
-	events := subscribe(t, w, messages.DroneEventSubject("dr-a"))
 
 	for range 2 { // again is no error, and no event
 		if left := drain(t, w, messages.SubjectDrain); left != 1 {
@@ -48,16 +47,7 @@ func TestDrainedDronesAreGivenNoBackends(t *testing.T) {
 		t.Error("it still drains")
 	}
 	w.connect(spawnKey("other"))
-	for _, want := range []string{messages.TypeDroneDraining, messages.TypeDroneUndrained} {
-		msg, err := events.NextMsg(testkit.Patience)
-		must(t, err)
-		if e := as[messages.DroneEvent](t, msg.Data); e.Type != want || e.Drone != "dr-a" || e.ID != msg.Header.Get(messages.HeaderMessageID) || e.Time.IsZero() {
-			t.Errorf("an event is %+v, want %s", e, want)
-		}
-	}
-	if n, _, _ := events.Pending(); n != 0 {
-		t.Errorf("%d more events of what changed nothing", n)
-	}
+	awaitDroneEvents(t, w, "dr-a", messages.TypeDroneRegistered, messages.TypeDroneDraining, messages.TypeDroneUndrained)
 }
 
 func drain(t *testing.T, w *world, subject string) (left int) {
@@ -112,9 +102,14 @@ func TestRevokedTokensLeadNowhere(t *testing.T) {
 	revoke(messages.RevokeRequest{User: new("")}, 1, false, false, true, false)
 
 	var got []messages.TokenEvent
-	for range 5 {
+	for seen := map[string]bool{}; len(got) < 5; {
 		msg, err := events.NextMsg(testkit.Patience)
 		must(t, err)
+		if id := msg.Header.Get(messages.HeaderMessageID); seen[id] {
+			continue // a copy, as from a worker that was slow to take it off the record
+		} else {
+			seen[id] = true
+		}
 		e, err := messages.Decode[messages.TokenEvent](msg.Data)
 		if err != nil || e.BackendID != id || e.ID != msg.Header.Get(messages.HeaderMessageID) || e.Time.IsZero() || strings.Contains(string(msg.Data), ada1.Token) {
 			t.Errorf("an event is %s: %v", msg.Data, err)

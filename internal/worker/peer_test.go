@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"sync"
@@ -184,25 +185,39 @@ func (p *peer) marker() {
 	p.awaitAction(resp.BackendID, messages.SpawnID(resp.BackendID))
 }
 
-// numbers gives the published states of a backend, copies included, in order.
-func numbers(t *testing.T, w *world, backend string) (published []messages.Status) {
+// events gives what was published on the subject of one backend or drone, in order, each once: a row that
+// a slow worker has in hand for more than 5 s is published by another one too, under the same id. (That
+// each comes once where no time passes is wanted by the tests of the outbox.)
+func events(t *testing.T, w *world, subject string) (published []*jetstream.RawStreamMsg) {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
+	stream, err := testkit.JetStream(t, w.nc).Stream(t.Context(), messages.StreamEvents)
 	must(t, err)
-	stream, err := js.Stream(t.Context(), messages.StreamEvents)
-	must(t, err)
+	seen := make(map[string]bool)
 	for seq := uint64(1); ; {
-		msg, err := stream.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(messages.BackendEventSubject(backend)))
-		if err != nil {
+		msg, err := stream.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return published
 		}
-		event := as[messages.StateEvent](t, msg.Data)
-		if msg.Header.Get("Nats-Msg-Id") != event.ID || event.Type != messages.TypeBackendState || event.Time.IsZero() {
-			t.Errorf("an event is %s with the id %q", msg.Data, msg.Header.Get("Nats-Msg-Id"))
+		must(t, err)
+		if id := msg.Header.Get(messages.HeaderMessageID); !seen[id] {
+			seen[id] = true
+			published = append(published, msg)
 		}
-		published = append(published, event.Status)
 		seq = msg.Sequence + 1
 	}
+}
+
+// numbers gives the published states of a backend.
+func numbers(t *testing.T, w *world, backend string) (published []messages.Status) {
+	t.Helper()
+	for _, msg := range events(t, w, messages.BackendEventSubject(backend)) {
+		event := as[messages.StateEvent](t, msg.Data)
+		if msg.Header.Get(messages.HeaderMessageID) != event.ID || event.Type != messages.TypeBackendState || event.Time.IsZero() {
+			t.Errorf("an event is %s with the id %q", msg.Data, msg.Header.Get(messages.HeaderMessageID))
+		}
+		published = append(published, event.Status)
+	}
+	return published
 }
 
 func wantNumbers(t *testing.T, w *world, backend string, want ...messages.Status) {

@@ -27,6 +27,7 @@ func TestI5ReportedStatesArePublishedOnceInOrder(t *testing.T) {
 	if n := w.count("outbox where backend_id = $1", id); n != 0 {
 		t.Errorf("%d outbox rows are left of a backend whose spawn was taken", n)
 	}
+	w.settled(0)
 	before := w.contents()
 	p.report(id, messages.Waiting)
 	p.report(id, messages.Starting, messages.Loading, messages.Waiting)
@@ -97,6 +98,7 @@ func TestI1ReportForAnothersBackendIsRefusedWhole(t *testing.T) {
 	mine := w.connect(spawnKey("mine")).BackendID
 	p.heartbeat()
 	other := startPeer(t, w, "dr-b")
+	w.settled(1) // the spawn of mine
 	before := w.contents()
 	refusal := other.tryReport(stateOf(mine, messages.Terminated))
 	if refusal == nil || refusal.Kind != messages.NotFound || !slices.Equal(refusal.Backends, []string{mine}) {
@@ -228,6 +230,7 @@ func TestI3TerminateIsSentOnceSoftlyAndOnceHard(t *testing.T) {
 		t.Errorf("%d actions stand on record after they were taken", n)
 	}
 	p.report(id, messages.Terminated)
+	w.settled(2) // the markers' spawns
 	before := w.contents()
 	terminate(false)
 	terminate(true)

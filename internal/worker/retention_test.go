@@ -25,9 +25,8 @@ func forgetful(t *testing.T, w *world, ttl time.Duration) {
 
 func hasConsumer(t *testing.T, w *world, drone string) bool {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
-	must(t, err)
-	_, err = js.PushConsumer(t.Context(), messages.StreamActions, drone)
+	js := testkit.JetStream(t, w.nc)
+	_, err := js.PushConsumer(t.Context(), messages.StreamActions, drone)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		t.Error(err)
 	}
@@ -62,7 +61,8 @@ func TestI8DroneThatIsLostForLongIsForgottenWithItsConsumer(t *testing.T) {
 func TestI3DroneThatWasForgottenRegistersAndIsUsable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	forgetful(t, w, shortTTL) // it finds out with its next renewal
+	// It finds out with its next renewal, some seconds later; with a shorter lease it would wait too shortly for each answer.
+	forgetful(t, w, testkit.Patience/3)
 	d := startDrone(t, w, "dr-a", w.url)
 	_, err := w.db.Exec(t.Context(), `update drone set lost_at = now() - interval '2 hours'`)
 	must(t, err)

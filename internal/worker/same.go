@@ -24,6 +24,7 @@ func (w *worker) metadata() map[string]string {
 		"worker": w.cfg.Name, "version": w.cfg.Version,
 		"default_cluster": w.cfg.DefaultCluster,
 		"retain":          w.cfg.Retain.String(),
+		"start_within":    w.cfg.StartWithin.String(),
 		"stream_replicas": strconv.Itoa(streams.Replicas),
 		"stream_actions":  strconv.FormatInt(streams.Actions, 10),
 		"stream_events":   strconv.FormatInt(streams.Events, 10),

@@ -6,17 +6,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
 
-// shortTTL is a lease that tests can wait for and a busy machine can still renew: 6 s, and more
-// on a machine that is said to be slower.
-var shortTTL = testkit.Patience / 30
+// shortTTL is a lease that tests can wait for and a busy machine can still renew: 20 s, of which a drone waits 1.7 s
+// for each answer, and more on a machine that is said to be slower.
+var shortTTL = testkit.Patience / 9
 
 // elapse lets time go by for a drone and its backends: all that is known of them happened
 // that much earlier.
@@ -80,22 +78,14 @@ func limited(name string, lifetime, idle int64, executable json.RawMessage) mess
 // droneEvents are the types of what was published about a drone, in order.
 func droneEvents(t *testing.T, w *world, drone string) (types []string) {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
-	must(t, err)
-	stream, err := js.Stream(t.Context(), messages.StreamEvents)
-	must(t, err)
-	for seq := uint64(1); ; {
-		msg, err := stream.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(messages.DroneEventSubject(drone)))
-		if err != nil {
-			return types
-		}
+	for _, msg := range events(t, w, messages.DroneEventSubject(drone)) {
 		event := as[messages.DroneEvent](t, msg.Data)
-		if event.Drone != drone || event.Session == "" || event.Cluster != cluster || event.Time.IsZero() || msg.Header.Get("Nats-Msg-Id") != event.ID {
+		if event.Drone != drone || event.Session == "" || event.Cluster != cluster || event.Time.IsZero() || msg.Header.Get(messages.HeaderMessageID) != event.ID {
 			t.Errorf("an event is %s", msg.Data)
 		}
 		types = append(types, event.Type)
-		seq = msg.Sequence + 1
 	}
+	return types
 }
 
 func awaitDroneEvents(t *testing.T, w *world, drone string, want ...string) {
@@ -117,7 +107,10 @@ func TestI6LimitsEndBackendsOnARealDrone(t *testing.T) {
 	d := startDrone(t, w, "dr-a", w.url)
 	old := w.connect(limited("old", 1, 0, fake.Script{}.Executable())).BackendID
 	idle := w.connect(limited("idle", 3600, 1, fake.Script{}.Executable())).BackendID
-	deaf := w.connect(limited("deaf", 1, 0, fake.Script{IgnoreTerm: true}.Executable())).BackendID
+	// Asked to end before it runs, it would not have to be killed.
+	deaf := w.connect(limited("deaf", 3600, 0, fake.Script{IgnoreTerm: true}.Executable())).BackendID
+	awaitStatus(t, w, deaf, messages.Ready)
+	past(t, w, deaf, 2*time.Hour)
 	kept := w.connect(limited("kept", 3600, 3600, fake.Script{}.Executable())).BackendID
 	for id, kind := range map[string]messages.TerminationKind{old: messages.Soft, idle: messages.Soft, deaf: messages.Hard} {
 		if end := awaitEnd(t, w, id); end.Reason != messages.ReasonSwept || end.Kind != kind {
@@ -178,13 +171,22 @@ func TestI6BackendThatDoesNotGoIsAskedOnceSoftlyOnceHardAndEndsWithItsLease(t *t
 func TestI6StartThatNobodyEndsIsEndedByTheWorkers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	startWorker(t, w, "wo-a", eager(longTTL))
+	o := eager(longTTL)
+	sweepsEagerly := o.change
+	o.change = func(c *worker.Config) { sweepsEagerly(c); c.StartWithin = 2 * time.Hour }
+	startWorker(t, w, "wo-a", o)
 	p := startPeer(t, w, "dr-a")
+	inTime := w.connect(spawnKey("in time")).BackendID
+	p.report(inTime, messages.Loading)
+	past(t, w, inTime, 110*time.Minute)
+	testkit.Eventually(t, "a sweep lets it start", func() bool {
+		return w.count("backend where id = $1 and asked = 0 and due_at > now()", inTime) == 1
+	})
 	untaken := w.connect(spawnKey("untaken")).BackendID
 	slow := w.connect(spawnKey("slow")).BackendID
 	p.report(slow, messages.Starting)
 	for _, id := range []string{untaken, slow} {
-		past(t, w, id, 11*time.Minute) // a start may take ten
+		past(t, w, id, 121*time.Minute)
 		p.awaitAction(id, messages.TerminateID(id, true))
 		past(t, w, id, time.Hour)
 	}
@@ -239,8 +241,7 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "nothing on record for the lost drone", func() bool { return w.count("outbox") == 0 })
-	js, err := jetstream.New(w.nc)
-	must(t, err)
+	js := testkit.JetStream(t, w.nc)
 	stream, err := js.Stream(t.Context(), messages.StreamActions)
 	must(t, err)
 	testkit.Eventually(t, "nothing in the stream for the lost drone", func() bool {

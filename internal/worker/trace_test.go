@@ -1,7 +1,6 @@
 package worker_test
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/hex"
@@ -9,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -185,7 +185,8 @@ func TestTraceFollowsASpawnFromTheWebTierToReady(t *testing.T) {
 		t.Errorf("the spans are %v", got)
 	}
 	for name, parent := range want {
-		if got[name] != 1 {
+		// Until its drone has shown that it has taken it, a spawn is published again every 5 s.
+		if again := got[name] > 1 && strings.HasPrefix(name, "jetway-worker/publish "); got[name] != 1 && !again {
 			t.Errorf("%d spans %s, want 1", got[name], name)
 			continue
 		}
@@ -193,12 +194,15 @@ func TestTraceFollowsASpawnFromTheWebTierToReady(t *testing.T) {
 		if id := hex.EncodeToString(span.GetTraceId()); id != traceID {
 			t.Errorf("%s is in the trace %s", name, id)
 		}
-		parentID, _ := hex.DecodeString(asker)
-		if parent != "" && got[parent] == 1 {
-			parentID = r.spans[parent][0].GetSpanId()
+		parents := []string{asker}
+		if parent != "" {
+			parents = nil
+			for _, p := range r.spans[parent] {
+				parents = append(parents, hex.EncodeToString(p.GetSpanId()))
+			}
 		}
-		if !bytes.Equal(span.GetParentSpanId(), parentID) {
-			t.Errorf("the parent of %s is %x, want %x (%s)", name, span.GetParentSpanId(), parentID, parent)
+		if id := hex.EncodeToString(span.GetParentSpanId()); !slices.Contains(parents, id) {
+			t.Errorf("the parent of %s is %s, want one of %s (%s)", name, id, parents, parent)
 		}
 		if span.GetStatus().GetCode() == otlp.Status_STATUS_CODE_ERROR || span.GetEndTimeUnixNano() < span.GetStartTimeUnixNano() {
 			t.Errorf("%s is %v", name, span)

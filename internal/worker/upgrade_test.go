@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -81,26 +82,27 @@ func process(t *testing.T, w *world, name string, cmd *exec.Cmd) (terminate func
 		}
 	})
 	t.Cleanup(terminate)
-	testkit.Eventually(t, name+" answers", func() bool { return versions(t, w)[name] != "" })
+	awaitVersions(t, w, name)
 	return terminate
 }
 
-// versions are those of the workers that answer, by name.
-func versions(t *testing.T, w *world) map[string]string {
+// awaitVersions asks until the workers with these names have answered, and gives the version of each that did.
+func awaitVersions(t *testing.T, w *world, names ...string) map[string]string {
 	t.Helper()
 	inbox, found := w.nc.NewInbox(), map[string]string{}
 	sub, err := w.nc.SubscribeSync(inbox)
 	must(t, err)
 	defer func() { _ = sub.Unsubscribe() }()
-	must(t, w.nc.PublishRequest("$SRV.PING.jetway", inbox, nil))
-	for {
-		msg, err := sub.NextMsg(100 * time.Millisecond)
-		if err != nil {
-			return found
+	testkit.Eventually(t, fmt.Sprint(names, " answer"), func() bool {
+		must(t, w.nc.PublishRequest("$SRV.PING.jetway", inbox, nil))
+		// An answer that comes later is one to the next question.
+		for msg, err := sub.NextMsg(100 * time.Millisecond); err == nil; msg, err = sub.NextMsg(0) {
+			ping := as[micro.Ping](t, msg.Data)
+			found[ping.Metadata["worker"]] = ping.Metadata["version"]
 		}
-		ping := as[micro.Ping](t, msg.Data)
-		found[ping.Metadata["worker"]] = ping.Metadata["version"]
-	}
+		return !slices.ContainsFunc(names, func(name string) bool { return found[name] == "" })
+	})
+	return found
 }
 
 func newWorker(t *testing.T, w *world, name string) (terminate func()) {
@@ -186,10 +188,9 @@ func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
 	}
 	terminateNew := start(t, w, "wo-new")
 	terminateOld := otherWorker(t, w, "wo-old")
-	testkit.Eventually(t, "two versions answer", func() bool {
-		v := versions(t, w)
-		return v["wo-old"] == otherVersion && v["wo-new"] != otherVersion && v["wo-new"] != ""
-	})
+	if v := awaitVersions(t, w, "wo-old", "wo-new"); v["wo-old"] != otherVersion || v["wo-new"] == otherVersion {
+		t.Fatalf("the versions are %v", v)
+	}
 	p := startPeer(t, w, "dr-a")
 	f := startFlood(t, w, "doc", testkit.Sized(100, 300))
 	some := testkit.Sized[int64](200, 600)

@@ -32,6 +32,13 @@ const (
 	MinRetain     = time.Minute
 )
 
+// DefaultStartWithin is more than the drones' default for all parts of a start; MinStartWithin the
+// least that an operator may ask for.
+const (
+	DefaultStartWithin = 20 * time.Minute
+	MinStartWithin     = time.Minute
+)
+
 // Config of a worker. Name, NATS connection, store and log are required.
 type Config struct {
 	// Name is wo-….
@@ -40,21 +47,13 @@ type Config struct {
 	Version string
 	// DefaultCluster is for connects that name none; "" refuses them.
 	DefaultCluster string
-	// Queue is how many requests may wait in each lane. Default 4096.
-	Queue int
-	// Batch is the most connects settled by one statement. Default 64.
-	Batch int
 	// Streams are how large the streams may become and how many servers keep them. Default bus.DefaultStreams.
 	Streams bus.Streams
-	// SweepEvery is about how often it looks for what is due. Default 1 s.
-	SweepEvery time.Duration
 	// StartWithin is how long a backend may take from its scheduling until it is ready
-	// before the worker ends it, should its drone not have done so. Default 10 min.
+	// before the worker ends it, should its drone not have done so. Default 20 min.
 	StartWithin time.Duration
 	// Retain is how long backends that have ended, and drones that are lost, are kept. Default 24 h.
 	Retain time.Duration
-	// RetainEvery is about how often it looks for what is past its time. Default 10 s.
-	RetainEvery time.Duration
 	// OnReady is called once requests are answered.
 	OnReady func()
 	// Metrics, if not nil, counts what the worker does and shows its state.
@@ -62,6 +61,17 @@ type Config struct {
 	// Tracer makes spans of requests; nil: none.
 	Tracer *tracing.Tracer
 	Log    *slog.Logger
+
+	// What follows no flag sets: tests make it small, or let it not come.
+
+	// Queue is how many requests may wait in each lane. Default 4096.
+	Queue int
+	// Batch is the most connects settled by one statement. Default 64.
+	Batch int
+	// SweepEvery is about how often it looks for what is due. Default 1 s.
+	SweepEvery time.Duration
+	// RetainEvery is about how often it looks for what is past its time. Default 10 s.
+	RetainEvery time.Duration
 }
 
 // Validate fills in defaults and refuses what cannot work.
@@ -88,7 +98,7 @@ func (c *Config) Validate() error {
 	}
 	c.Streams = c.Streams.OrDefault()
 	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
-	c.StartWithin = cmp.Or(c.StartWithin, 10*time.Minute)
+	c.StartWithin = cmp.Or(c.StartWithin, DefaultStartWithin)
 	c.Retain = cmp.Or(c.Retain, DefaultRetain)
 	c.RetainEvery = cmp.Or(c.RetainEvery, 10*time.Second)
 	if min(c.SweepEvery, c.StartWithin, c.Retain, c.RetainEvery) < 0 {
@@ -184,7 +194,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
-	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail, w.handBack)
+	w.leaving = newLeaving(nc, w.lanes.connect.retry, w.replies.fail, w.handBack)
 	return w, nil
 }
 

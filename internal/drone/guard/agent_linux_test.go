@@ -17,8 +17,10 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// soon is a lease that is to run out.
+// soon is a lease that is to run out, later one that is to be renewed before it does, and then seen past its end.
 const soon = 300 * time.Millisecond
+
+var later = testkit.Patience / 36
 
 // ownAgent is an agent in a process of its own, with two backends: "b", which has children,
 // and "marker".
@@ -107,8 +109,8 @@ func TestI1BackendOfAStoppedAgentEndsAtItsHardDeadline(t *testing.T) {
 	t.Parallel()
 	a := startAgent(t)
 	// Renewed before its deadline it lives past it: the marker ended at a later one.
-	a.renew("b", 3*time.Second, far)
-	deadline := a.renew("marker", 3*time.Second)
+	a.renew("b", later, far)
+	deadline := a.renew("marker", later)
 	endAt(t, []watched{a.marker}, deadline)
 	for _, process := range a.backend {
 		process.lives()

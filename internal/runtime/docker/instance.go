@@ -171,8 +171,9 @@ func (i *Instance) finish(exit runtime.Exit) {
 }
 
 // oomGrace is how long the word that a container ran out of memory may come after its end:
-// in the kernel's and the engine's reports the two are not ordered.
-const oomGrace = 500 * time.Millisecond
+// in the kernel's and the engine's reports the two are not ordered. It is waited for only where
+// somebody else killed a container with a limit, which is rare but for this.
+const oomGrace = 5 * time.Second
 
 // withOOM adds that word to the exit of a container with a limit that somebody killed.
 func (i *Instance) withOOM(exit runtime.Exit) runtime.Exit {

@@ -1,7 +1,7 @@
 -- Seals the sessions whose leases have expired, at most $2, says which of their drones are lost, and writes the events. $1: past when
 -- nothing counts as expired. It walks along an index as far as the present, and puts the others off until they may expire.
 with due as materialized (
-    select s.drone, s.id, s.expires_at <= now() and now() <= $1 as expired
+    select s.drone, s.id, s.expires_at <= now() and now() <= $1 and exists (select from settled) as expired
     from session s
     where s.sealed_at is null and s.due_at <= now() and s.due_at > '-infinity'
     order by s.due_at

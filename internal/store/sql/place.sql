@@ -11,7 +11,7 @@ placed as (
     from input i
     cross join lateral (select * from drone d where d.name = i.drone and d.session = i.session offset 0) d
     cross join lateral (select * from session s where s.drone = i.drone and s.id = i.session offset 0) s
-    where b.id = any($1::text[]) and b.id = i.id
+    where b.id = any($1::text[]) and b.id = i.id and exists (select from settled)
       and s.sealed_at is null and s.ready and not d.draining and s.heard_at > now() - make_interval(secs => $5)
       and not s.refused
       and (d.max_backends = 0 or s.load_backends < d.max_backends)

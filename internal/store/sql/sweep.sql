@@ -7,7 +7,7 @@ with due as materialized (
     select b.id, b.namespace, b.name, b.drone, b.status, b.asked, b.termination_reason, b.created_at, b.changed_at, b.last_keepalive_at,
            b.lifetime_ends_at, make_interval(secs => b.max_idle_seconds) as max_idle, coalesce(b.asked_at, b.changed_at) as asked_at
     from backend b
-    where b.ended_at is null and b.due_at <= now() and b.due_at > '-infinity' and now() <= $6
+    where b.ended_at is null and b.due_at <= now() and b.due_at > '-infinity' and now() <= $6 and exists (select from settled)
     order by b.due_at
     limit $1
     for no key update skip locked

@@ -1,0 +1,51 @@
+package worker_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// I1, I6: a dump is restored under a worker and a drone that run on. Who asks for a key of which the holder was
+// forgotten is refused and told why, until the drone has ended it; what the dump knows runs on, and what has ended
+// since counts as running no longer than until the drone has said so.
+func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	startWorker(t, w, "wo-a", options{ttl: 30 * time.Second})
+	d := startDrone(t, w, "dr-a", w.url)
+	kept, ended := awaitReady(t, w, "kept"), awaitReady(t, w, "ended")
+	dump := filepath.Join(t.TempDir(), "dump")
+	testkit.PgProgram(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
+	forgotten := awaitReady(t, w, "forgotten")
+	w.ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: ended.BackendID, Hard: true})
+	testkit.Eventually(t, "it has ended", func() bool { return w.status(ended.BackendID).Status == messages.Terminated })
+
+	testkit.PgProgram(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
+	refused := func() bool {
+		resp, refusal := w.awaitConnect(w.sendConnect(spawnKey("forgotten"), testkit.Patience))
+		if refusal == nil {
+			t.Fatalf("who asks for the key of %s, which may run, gets %+v", forgotten.BackendID, resp)
+		}
+		return refusal.Kind == messages.Unavailable && strings.HasPrefix(refusal.Message, "the database was restored")
+	}
+	if !refused() {
+		t.Error("who asks for a key that may be held is not told why he does not get it")
+	}
+	if got := w.connect(spawnKey("kept")); got.BackendID != kept.BackendID || got.Spawned {
+		t.Errorf("who asks for the key of %s gets %+v", kept.BackendID, got)
+	}
+	testkit.Eventually(t, "the drone ends what was forgotten", func() bool {
+		live := d.rt.Live()
+		return len(live) == 1 && live[0].BackendID() == kept.BackendID
+	})
+	testkit.Eventually(t, "what has ended does not count as running", func() bool { return w.status(ended.BackendID).Status == messages.Terminated })
+	testkit.Eventually(t, "a drone is there, and not given what other drones may hold", refused)
+	if n := w.count("backend where status < 70"); n != 1 {
+		t.Errorf("%d backends live", n)
+	}
+}
