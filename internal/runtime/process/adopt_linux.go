@@ -219,8 +219,7 @@ func (r lasting) removeLeft() error {
 	}
 	for _, entry := range entries {
 		if id, _, ok := strings.Cut(entry.Name(), "."); ok && !running[id] && messages.CheckBackendID(id) == nil {
-			r.removeFiles(id)
-			r.homeOf(id).remove()
+			home(filepath.Join(r.config.StateDir, entry.Name())).remove()
 			r.penOf(id, "").remove()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // home is a backend's own directory: its working directory and HOME, and its TMPDIR, tmp
@@ -42,6 +43,16 @@ func (r *Runtime) makeHome(backendID string, user int) (h home, err error) {
 // homeOf is the directory of a backend that may outlive the agent.
 func (r *Runtime) homeOf(backendID string) home {
 	return home(filepath.Join(r.config.Dir, backendID+".dir"))
+}
+
+// setAside gives the directory another name, so that its removal, which may take long, holds
+// nothing up: not the end of the backend, nor the next one of its name.
+func (h home) setAside() home {
+	aside := home(fmt.Sprintf("%s.%d.gone", h, time.Now().UnixNano()))
+	if h == "" || os.Rename(string(h), string(aside)) != nil {
+		return h
+	}
+	return aside
 }
 
 // remove removes the directory and all in it, also what the backend has made read-only,

@@ -157,6 +157,7 @@ func (i *Instance) finish() {
 	i.body.remove()
 	i.owner.ended(i)
 	close(i.done)
+	i.home.remove()
 }
 
 // letGo ends the watch over the process, which runs on.

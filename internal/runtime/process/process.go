@@ -68,6 +68,7 @@ func New(config Config) (runtime.Runtime, error) {
 	}
 	opened, err := r.open()
 	if err != nil {
+		home(r.temporary).remove()
 		return nil, err
 	}
 	r.forker = newForker()
@@ -89,8 +90,7 @@ func (r *Runtime) makeDirs() error {
 	var err error
 	switch {
 	case r.config.StateDir != "":
-		err = os.MkdirAll(r.config.StateDir, mode)
-		if err == nil {
+		if err = os.MkdirAll(r.config.StateDir, mode); err == nil {
 			err = os.Chmod(r.config.StateDir, mode)
 		}
 	case r.config.Dir == "":
@@ -292,7 +292,7 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, instance *Insta
 // ended forgets an instance of which nothing runs any more.
 func (r *Runtime) ended(instance *Instance) {
 	r.removeFiles(instance.backendID)
-	instance.home.remove()
+	instance.home = instance.home.setAside()
 	r.mu.Lock()
 	delete(r.live, instance)
 	r.mu.Unlock()
@@ -339,8 +339,6 @@ func (r *Runtime) Close() error {
 	// Only now: the end of its thread kills processes that do not outlive the agent.
 	r.forker.close()
 	r.closeSystem()
-	if r.temporary != "" {
-		home(r.temporary).remove()
-	}
+	home(r.temporary).remove()
 	return nil
 }
