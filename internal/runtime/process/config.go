@@ -50,7 +50,7 @@ type Config struct {
 	OutputGrace time.Duration
 }
 
-// NoCgroup, as Config.Cgroup, has processes found by their labels alone.
+// NoCgroup as Config.Cgroup has processes found by their labels alone.
 const NoCgroup = "none"
 
 // DefaultPath is the PATH that processes get unless the operator names another.

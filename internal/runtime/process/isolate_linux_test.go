@@ -118,8 +118,10 @@ func TestWithoutControlGroups(t *testing.T) {
 		k := newKeeper(t, 0)
 		helper := k.cmd.Path
 		k.cmd.Path, _ = exec.LookPath("unshare")
-		k.cmd.Args = []string{"unshare", "-m", "sh", "-c",
-			`for m in $(grep -o ' /sys/fs/cgroup[^ ]* ' /proc/mounts); do mount -o remount,bind,ro "$m"; done; exec "$@"`, "sh", helper}
+		k.cmd.Args = []string{
+			"unshare", "-m", "sh", "-c",
+			`for m in $(grep -o ' /sys/fs/cgroup[^ ]* ' /proc/mounts); do mount -o remount,bind,ro "$m"; done; exec "$@"`, "sh", helper,
+		}
 		k.start("exec sleep 1000", "null")
 		if why := k.says("lacks "); !strings.Contains(why, "read-only file system") {
 			t.Fatalf("it says %q", why)
@@ -146,8 +148,10 @@ func TestControlGroupsInAContainer(t *testing.T) {
 	k.delegate(0)
 	helper := k.cmd.Path
 	k.cmd.Path, _ = exec.LookPath("unshare")
-	k.cmd.Args = []string{"unshare", "-m", "-C", "sh", "-c",
-		`m=$(grep ' cgroup2 ' /proc/mounts | head -n1 | cut -d' ' -f2); umount -l "$m" && mount -t cgroup2 cgroup2 "$m" && exec "$@"`, "sh", helper}
+	k.cmd.Args = []string{
+		"unshare", "-m", "-C", "sh", "-c",
+		`m=$(grep ' cgroup2 ' /proc/mounts | head -n1 | cut -d' ' -f2); umount -l "$m" && mount -t cgroup2 cgroup2 "$m" && exec "$@"`, "sh", helper,
+	}
 	k.start(`env -i setsid sh -c 'echo clean $$; exec sleep 1000' & exec sleep 1000`, "null")
 	if why := k.says("lacks "); why != "" {
 		t.Fatal(why)
@@ -204,11 +208,11 @@ func TestBackendsAreUsersOfTheirOwn(t *testing.T) {
 	h := newHeir(t)
 	h.config.User = "60001-60002"
 	for dir := h.config.Root; filepath.Base(dir) != "tmp"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for the other users
+		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chmod(filepath.Dir(h.config.StateDir), 0o755); err != nil { //nolint:gosec // the same
+	if err := os.Chmod(filepath.Dir(h.config.StateDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	h.open(t)

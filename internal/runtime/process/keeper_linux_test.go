@@ -43,7 +43,7 @@ func newKeeper(t *testing.T, user int) *keeper {
 	root, state := newRoot(t), t.TempDir()
 	k := &keeper{t: t, config: process.Config{Root: root, StateDir: state, Drone: fmt.Sprintf("dr-%x", rand.Uint64())}}
 	for _, dir := range []string{filepath.Dir(root), root, state} {
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // for the other user
+		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -17,7 +17,12 @@ func limited(t *testing.T, limits map[string]int64, words ...string) (h *heir, i
 	t.Helper()
 	needsGroups(t)
 	h = newHeir(t)
-	h.open(t)
+	if _, lacks := h.open(t).(interface {
+		Lacks() (string, map[string]string)
+	}).Lacks(); len(lacks) > 0 {
+		t.Log(lacks)
+		testkit.LeaveOut(t, "tests of limits of processes", "run as root, or in a unit with DelegateSubgroup=agent")
+	}
 	h.id = "neighbour"
 	neighbour = h.start(h.specOf())
 	h.line("ready")
