@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -144,6 +145,11 @@ func Run(ctx context.Context, p Process) (code int) {
 	log, err := g.Log.logger(p.Stderr, parsed.Command())
 	if err != nil {
 		return report(p.Stderr, err)
+	}
+	if command := parsed.Command(); command == "drone" || command == "guard" {
+		if err := procs.Seal(); err != nil { // backends may be the same user
+			return report(p.Stderr, err)
+		}
 	}
 	r := &run{ctx: ctx, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now, trial: p.trial}
 	if p.trial.now != nil {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone"
-	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/messages"
@@ -71,9 +70,6 @@ const gcPercent = 100
 
 // Run is a drone until the command is stopped.
 func (c *droneCmd) Run(r *run) (err error) {
-	if err := procs.Seal(); err != nil {
-		return err
-	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

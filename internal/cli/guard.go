@@ -1,9 +1,6 @@
 package cli
 
-import (
-	"github.com/jetway-project/jetway/internal/drone/guard"
-	"github.com/jetway-project/jetway/internal/procs"
-)
+import "github.com/jetway-project/jetway/internal/drone/guard"
 
 // guardCmd is for the drone, which starts it by itself.
 type guardCmd struct {
@@ -11,9 +8,4 @@ type guardCmd struct {
 }
 
 // Run guards until the command is stopped, or nobody needs it any more.
-func (c *guardCmd) Run(r *run) error {
-	if err := procs.Seal(); err != nil { // it has the agent's environment
-		return err
-	}
-	return guard.Run(r.ctx, r.log, c.Dir)
-}
+func (c *guardCmd) Run(r *run) error { return guard.Run(r.ctx, r.log, c.Dir) }
