@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -114,6 +116,13 @@ func Run(ctx context.Context, p Process) (code int) {
 			code = int(exit)
 		}
 	}()
+	if isFirst(p.Args) {
+		program, err := os.Executable()
+		if err != nil {
+			return report(p.Stderr, err)
+		}
+		return asFirst(ctx, p.Stderr, p.Kill, program, p.Args...)
+	}
 	var g grammar
 	parser, err := newParser(&g, p)
 	if err != nil {
@@ -135,6 +144,11 @@ func Run(ctx context.Context, p Process) (code int) {
 	log, err := g.Log.logger(p.Stderr, parsed.Command())
 	if err != nil {
 		return report(p.Stderr, err)
+	}
+	if command := parsed.Command(); command == "drone" || command == "guard" {
+		if err := procs.Seal(); err != nil { // backends may be the same user
+			return report(p.Stderr, err)
+		}
 	}
 	r := &run{ctx: ctx, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now, trial: p.trial}
 	if p.trial.now != nil {

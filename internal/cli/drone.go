@@ -17,7 +17,6 @@ import (
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
-	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -30,14 +29,14 @@ type droneCmd struct {
 	DataDir        string        `type:"path" placeholder:"DIR" help:"Directory for what outlives the agent, of this drone alone. Default: /var/lib/jetway/NAME as root, else $XDG_STATE_HOME/jetway/NAME."`
 	Runtime        string        `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
 	IP             string        `name:"ip" default:"127.0.0.1" help:"Address of this machine on which backends listen, and proxies reach them. Default: ${default}."`
-	ProcessRoot    string        `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
 	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
 	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take for each part of its start: to be fetched, to be started, to answer."`
 	Guard          string        `enum:"self,unit" default:"self" help:"Who starts the guard, which ends backends past their leases while the agent is gone: self (this command) or unit (a service of its own, jetway guard; without one no backends are taken). Default: ${default}."`
 	DrainOnExit    bool          `help:"When told to stop, take no more backends and wait until the last has ended; a second signal ends them. Default: leave them running for the next run of the agent."`
 	DrainTimeout   time.Duration `placeholder:"DURATION" help:"End the backends that are left after this time of --drain-on-exit. Default: wait for ever."`
 	capacityFlags
-	dockerFlags `group:"Docker runtime:"`
+	processFlags `group:"Process runtime:"`
+	dockerFlags  `group:"Docker runtime:"`
 	traceFlags
 }
 
@@ -96,10 +95,11 @@ func (c *droneCmd) Run(r *run) (err error) {
 	}
 	defer tracer.Close()
 	var rt runtime.Runtime = fake.New()
+	about := c.Runtime
 	switch c.Runtime {
 	case "process":
-		if rt, err = process.New(process.Config{Root: c.ProcessRoot, Host: c.IP, StateDir: below(dataDir, "processes"), Drone: c.Name}); err != nil {
-			return badFlag("--process-root", err)
+		if rt, about, err = c.process(r, c, below(dataDir, "processes"), capacity); err != nil {
+			return err
 		}
 	case "docker":
 		if rt, err = c.docker(r, c, below(dataDir, "docker")); err != nil {
@@ -126,7 +126,7 @@ func (c *droneCmd) Run(r *run) (err error) {
 		OnExit:         c.onExit(),
 		DrainTimeout:   c.DrainTimeout,
 		Hurry:          r.kill,
-		RuntimeName:    c.Runtime,
+		RuntimeName:    about,
 		Version:        version(),
 		Tracer:         tracer,
 		Log:            r.log,

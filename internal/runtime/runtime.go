@@ -96,7 +96,7 @@ type Spec struct {
 	// knows its form.
 	Executable json.RawMessage
 	// Env holds the SESSION_BACKEND_* variables, which the drone makes. The
-	// runtime adds PORT, and nothing in Executable can override either.
+	// runtime adds PORT and HOST, and nothing in Executable can override either.
 	Env map[string]string
 	// Log takes the backend's output line by line; nil drops it. It may be called
 	// from several goroutines at once, and must not block for long: the backend's

@@ -2,6 +2,7 @@ package process
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,8 +36,28 @@ func TestPortOfOneAgentIsNoOthers(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
+	try(theirs, port, false, "it rests")
+	ours.close()
 	try(theirs, port, true, "it is free")
 	try(ours, port, false, "it is theirs")
 	theirs.close()
 	try(ours, port, true, "they have gone")
+}
+
+// A port rests for its full time, also when there is no other.
+func TestPortThatRestsIsGivenToNobody(t *testing.T) {
+	t.Parallel()
+	p := newPorts("127.0.0.1", time.Hour)
+	defer p.close()
+	for port := firstPort; port <= lastPort; port++ {
+		p.release(port, true)
+	}
+	if port, err := p.take(); err == nil || !strings.Contains(err.Error(), "or rest for 1h0m0s") {
+		t.Fatalf("got %d, %v", port, err)
+	}
+	one := resting{claim: unclaimed, until: time.Now()}
+	p.resting[firstPort+7] = one
+	if port, err := p.take(); err != nil || port != firstPort+7 {
+		t.Fatalf("got %d, %v", port, err)
+	}
 }
