@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -150,6 +152,21 @@ func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 		return one[int](d, `select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`) == 0
 	})
 	if n := noted() - before; n != 0 {
-		t.Errorf("the database noted %d deadlocks", n)
+		t.Errorf("the database noted %d deadlocks:\n%s", n, d.deadlocks())
 	}
+}
+
+// deadlocks is what the server's log says of them: which statements waited for each other.
+func (d *db) deadlocks() string {
+	log, err := os.ReadFile(one[string](d, `show data_directory`) + ".log")
+	if err != nil {
+		return err.Error()
+	}
+	var said strings.Builder
+	for _, part := range strings.SplitAfter(string(log), "ERROR:  ") {
+		if strings.HasPrefix(part, "deadlock detected") {
+			said.WriteString(part)
+		}
+	}
+	return said.String()
 }
