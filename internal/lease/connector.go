@@ -303,7 +303,9 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 				left = append(left, i)
 			}
 		}
-	case Unsettled, Unknown:
+	case Unsettled:
+		return g.members
+	case Unheld, Unknown:
 		if g.leader < 0 {
 			for _, i := range g.members {
 				b.refuse(i, g.unled[i])
