@@ -51,6 +51,9 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) (got []lease.Go
 	for i := range c.got {
 		if c.got[i].Result == lease.Unsettled && c.unheld[i] {
 			c.got[i].Result = lease.Unheld
+			if c.unbelieved {
+				c.got[i].Result = lease.Unknown
+			}
 		}
 	}
 	// What is settled is: the others are left for another try, which will say what is wrong.
@@ -67,6 +70,8 @@ type connecting struct {
 	expired map[int]string
 	// unheld are the numbers of the wants whose keys nobody held at the last look.
 	unheld map[int]bool
+	// unbelieved: then the database was not settled.
+	unbelieved bool
 }
 
 // unsettled gives the wants that are not settled, with their numbers.
@@ -107,7 +112,7 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 		if err != nil {
 			return err
 		}
-		idle, c.expired = nil, make(map[int]string)
+		idle, c.expired, c.unbelieved = nil, make(map[int]string), false
 		for _, i := range numbers {
 			c.unheld[i] = true
 		}
@@ -118,6 +123,10 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 		_, err = pgx.ForEachRow(result, []any{
 			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Leaving, &isIdle, &alive, &g.Cluster, &g.Subdomain, &g.StaticToken, &expiresIn,
 		}, func() error {
+			if ix == 0 {
+				c.unbelieved = true
+				return nil
+			}
 			i := numbers[ix-1]
 			c.unheld[i] = false
 			if !alive {

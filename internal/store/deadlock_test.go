@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
@@ -25,6 +26,10 @@ func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 	t.Parallel()
 	d := newRunningDB(t)
 	backends, turns := testkit.Sized(150, 640), testkit.Sized(12, 60)
+	// The session lives however long it takes on a slow machine.
+	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
 	d.Close() // what is noted of a connection counts once it has ended
 	noted := func() int {
 		return one[int](d, `select deadlocks from pg_stat_database where datname = current_database()`)
