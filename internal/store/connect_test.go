@@ -23,6 +23,7 @@ func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 }
 
 func batchOfAllKindsOfKeys(t *testing.T, afterJoin bool) {
+	t.Helper()
 	d := newDB(t)
 	d.drone("dr-a")
 	d.drone("dr-b")

@@ -21,6 +21,7 @@ import (
 // around it, at the copy of d's database as it was then, without what was committed between copy and use.
 var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 	"a dump restored in its place, under the workers": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		file := d.pgDump()
 		return func() *db {
 			testkit.PgProgram(t, d.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", file)
@@ -28,6 +29,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		}
 	},
 	"its rows put back into the tables": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		file := d.pgDump()
 		return func() *db {
 			testkit.PgProgram(t, d.dsn, "psql", "-v", "ON_ERROR_STOP=1", "-1",
@@ -37,6 +39,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		}
 	},
 	"a dump restored into a new database": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		file := d.pgDump()
 		return func() *db {
 			dsn := testkit.EmptyPostgres(t)
@@ -45,6 +48,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		}
 	},
 	"a database made from it as a template": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		name := one[string](d, `select current_database()`)
 		d.Close() // nobody may be in a database that is copied
 		d.raw.Close()
