@@ -303,10 +303,16 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 				left = append(left, i)
 			}
 		}
-	case Unsettled, Unknown:
+	case Unsettled:
+		return g.members
+	case Unheld, Unknown:
 		if g.leader < 0 {
 			for _, i := range g.members {
-				b.refuse(i, g.unled[i])
+				err := g.unled[i]
+				if got.Result == Unknown && messages.KindOf(err) == messages.KeyUnheldNoSpawnConfig {
+					err = errRestored
+				}
+				b.refuse(i, err)
 			}
 			return nil
 		}

@@ -83,12 +83,13 @@ type Result int
 
 // The results.
 const (
-	// Unsettled: nobody held the key when the statement began, and it was not
-	// acquired: no Spawn was given, its drone no longer qualifies, or another
-	// acquired it meanwhile.
+	// Unsettled: it was not found out who holds the key, for another try to do.
 	Unsettled Result = iota
 	Held
 	Acquired
+	// Unheld: nobody held the key when it was looked, and it was not acquired: no Spawn was given, its drone
+	// no longer qualifies, or another acquired it meanwhile.
+	Unheld
 	// IDTaken: nobody holds the key, but the wanted backend id exists.
 	IDTaken
 	// Unknown: nobody is known to hold the key, but the database was restored or failed over a

@@ -29,7 +29,7 @@ const tokenLifetime = time.Hour
 // Either statement is right whichever comes first, for each leaves to the other what is not its own.
 // What was all that the batch before needed is tried first; so joins and spawns take one statement each.
 func (s *Store) Connect(ctx context.Context, wants []lease.Want) (got []lease.Got, rows []outbox.Row, err error) {
-	c := &connecting{store: s, wants: wants, got: make([]lease.Got, len(wants))}
+	c := &connecting{store: s, wants: wants, got: make([]lease.Got, len(wants)), unheld: make(map[int]bool)}
 	if s.spawning.Load() {
 		_ = c.spawn(ctx) // what failed is tried again below
 	}
@@ -48,6 +48,14 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) (got []lease.Go
 	if err != nil && len(c.rows) == 0 && !slices.ContainsFunc(c.got, settled) {
 		return nil, nil, err
 	}
+	for i := range c.got {
+		if c.got[i].Result == lease.Unsettled && c.unheld[i] {
+			c.got[i].Result = lease.Unheld
+			if c.unbelieved {
+				c.got[i].Result = lease.Unknown
+			}
+		}
+	}
 	// What is settled is: the others are left for another try, which will say what is wrong.
 	return c.got, c.rows, nil
 }
@@ -60,6 +68,10 @@ type connecting struct {
 	rows  []outbox.Row
 	// expired are the backends that have lost keys, by the numbers of their wants.
 	expired map[int]string
+	// unheld are the numbers of the wants whose keys nobody held at the last look.
+	unheld map[int]bool
+	// unbelieved: then the database was not settled.
+	unbelieved bool
 }
 
 // unsettled gives the wants that are not settled, with their numbers.
@@ -100,7 +112,10 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 		if err != nil {
 			return err
 		}
-		idle, c.expired = nil, make(map[int]string)
+		idle, c.expired, c.unbelieved = nil, make(map[int]string), false
+		for _, i := range numbers {
+			c.unheld[i] = true
+		}
 		var ix int64
 		var isIdle, alive bool
 		var expiresIn float64
@@ -108,7 +123,12 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 		_, err = pgx.ForEachRow(result, []any{
 			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Leaving, &isIdle, &alive, &g.Cluster, &g.Subdomain, &g.StaticToken, &expiresIn,
 		}, func() error {
+			if ix == 0 {
+				c.unbelieved = true
+				return nil
+			}
 			i := numbers[ix-1]
+			c.unheld[i] = false
 			if !alive {
 				c.expired[i] = g.BackendID
 				return nil
@@ -121,6 +141,9 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 			c.got[i] = g
 			return nil
 		})
+		if err != nil {
+			clear(c.unheld) // who was not among the rows so far may have come yet
+		}
 		return err
 	})
 	return idle, wrap(fmt.Sprintf("join %d keys", len(left)), err)

@@ -67,11 +67,11 @@ func batchOfAllKindsOfKeys(t *testing.T, afterJoin bool) {
 		{lease.Acquired, "n-expired", "b-expired", 2},
 		{lease.Acquired, "n-free", "", 2},
 		{lease.Held, "b-held", "", 3},
-		{},
+		{result: lease.Unheld},
 		{lease.Acquired, "n-released", "", 2},
 		{lease.Acquired, "n-static", "", 0},
 		{lease.IDTaken, "", "", 0},
-		{},
+		{result: lease.Unheld},
 	}
 	for i, g := range got {
 		o := outcome{result: g.Result, backend: g.BackendID, tookOver: g.TookOver}

@@ -102,6 +102,11 @@ func (d *db) wantNotBelieved(what string) {
 		got[1].Result != lease.Unknown || len(rows) != 0 {
 		d.t.Errorf("%s: who asks for a key that nobody seems to hold gets %+v", what, got)
 	}
+	unspawned := want("forgotten", "", "")
+	unspawned.Spawn = nil
+	if got, _ := d.connect(unspawned); got[0].Result != lease.Unknown {
+		d.t.Errorf("%s: who only asks who holds a key that may be held gets %+v", what, got[0])
+	}
 	w := want("kept", "b-second", "dr-a")
 	w.Tokens[0].Hash = lease.HashToken(what)
 	if got, _ := d.connect(w); got[0].Result != lease.Held || got[0].BackendID != "b-kept" {

@@ -181,7 +181,7 @@ func (d *db) connect(wants ...lease.Want) ([]lease.Got, []outbox.Row) {
 func (d *db) spawn(key, id, drone string) int64 {
 	d.t.Helper()
 	got, rows := d.connect(want(key, id, drone))
-	if got[0].Result == lease.Unsettled { // on a slow machine the drone has not been heard for a while
+	if got[0].Result == lease.Unheld { // on a slow machine the drone has not been heard for a while
 		d.exec(`update session set heard_at = now() where drone = $1`, drone)
 		got, rows = d.connect(want(key, id, drone))
 	}

@@ -151,7 +151,7 @@ func TestRefusingDroneIsFullUntilItsNextHeartbeat(t *testing.T) {
 	if !d.placeable("dr-a").Full() || d.placeable("dr-b").Full() {
 		t.Error("the snapshot does not know who refused")
 	}
-	if got, _ := d.connect(want("k-2", "b-2", "dr-a")); got[0].Result != lease.Unsettled {
+	if got, _ := d.connect(want("k-2", "b-2", "dr-a")); got[0].Result != lease.Unheld {
 		t.Errorf("the statement gives it another: %+v", got[0])
 	}
 	d.renew("dr-a", session)

@@ -105,7 +105,7 @@ func TestPicksCountUntilTheDroneSpeaks(t *testing.T) {
 	}
 	// A statement does not give more than the drone has said that it takes.
 	d.promise("dr-a", messages.Load{Backends: 3})
-	if got, _ := d.connect(want("k", "b-1", "dr-a")); got[0].Result != lease.Unsettled {
+	if got, _ := d.connect(want("k", "b-1", "dr-a")); got[0].Result != lease.Unheld {
 		t.Errorf("a full drone was given %+v", got[0])
 	}
 }

@@ -35,6 +35,10 @@ func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 		return refusal.Kind == messages.Unavailable && strings.HasPrefix(refusal.Message, "the database was restored")
 	}
 	testkit.Eventually(t, "who asks for a key that may be held is told why he does not get it", refused)
+	if _, refusal := w.awaitConnect(w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "forgotten"}}, testkit.Patience)); refusal == nil ||
+		refusal.Kind != messages.Unavailable {
+		t.Errorf("who asks for it and brings no spawn_config is told %v", refusal)
+	}
 	if got := w.connect(spawnKey("kept")); got.BackendID != kept.BackendID || got.Spawned {
 		t.Errorf("who asks for the key of %s gets %+v", kept.BackendID, got)
 	}

@@ -26,3 +26,7 @@ tokens as (
 select ix, backend_id, tag, status, leaving, idle, alive, cluster, subdomain, static_token,
        least(greatest(extract(epoch from expires_at - now()), 0), 86400)::float8 as expires_in
 from given
+union all
+-- The number 0: the database is not settled, and may not know of a key that somebody holds it.
+select 0, '', '', 0, false, false, false, '', '', '', 0
+where not exists (select from settled)

@@ -39,7 +39,8 @@ acquired as (
     select namespace, name, tag, backend_id,
            greatest(nextval('fencing_token'), (extract(epoch from now()) * 1000)::int8)
     from placed
-    order by namespace, name
+    -- As bytes, as everybody else locks them: arrays compare as the database does otherwise.
+    order by namespace collate "C", name collate "C"
     on conflict (namespace, name) do update set
         tag           = excluded.tag,
         backend_id    = excluded.backend_id,
@@ -64,6 +65,8 @@ born as (
            static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0),
            now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
     from spawned
+    -- Of two statements that want the same ids, one waits for the other.
+    order by backend_id collate "C"
 ),
 tokens as (
     insert into token (hash, backend_id, username, auth, secret, expires_at)
