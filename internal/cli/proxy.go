@@ -18,6 +18,7 @@ type proxyCmd struct {
 	Name         string        `default:"${proxy_name}" help:"Name of this proxy (px-…); no other may have it."`
 	RootRedirect string        `placeholder:"URL" help:"Where / leads. Default: nowhere."`
 	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
+	RouteTrust   time.Duration `default:"${route_trust}" help:"How long a remembered route is used without a worker's word, at most: one in use is asked for twice as often. Without NATS or workers, links answer 503 after that. Well below the minute for which a drone leaves an ended backend's port unused, or a link could lead to another backend: 2s to ${max_route_trust}. Default: ${default}."`
 	DrainDelay   time.Duration `default:"2s" help:"How long, once asked to end, the proxy still takes new requests while /ready says 503. Default: ${default}."`
 	DrainTimeout time.Duration `default:"20s" help:"How long open requests and WebSockets may go on after that before they are cut. Default: ${default}."`
 	AccessLog    bool          `help:"Log every request when it has ended."`
@@ -32,6 +33,9 @@ func (c *proxyCmd) Run(r *run) error {
 	}
 	if c.ReadyTimeout <= 0 {
 		return usagef("--ready-timeout: must be more than 0")
+	}
+	if c.RouteTrust < 2*time.Second || c.RouteTrust > proxy.MaxRouteTrust {
+		return usagef("--route-trust: must be 2s to %s", proxy.MaxRouteTrust)
 	}
 	for flag, d := range map[string]time.Duration{"--drain-delay": c.DrainDelay, "--drain-timeout": c.DrainTimeout} {
 		if d < 0 {
@@ -59,6 +63,7 @@ func (c *proxyCmd) Run(r *run) error {
 		TLS:          keeper.tls(),
 		RootRedirect: c.RootRedirect,
 		ReadyTimeout: c.ReadyTimeout,
+		RouteTrust:   c.RouteTrust,
 		DrainDelay:   c.DrainDelay,
 		DrainTimeout: cmp.Or(c.DrainTimeout, -1), // 0: cut at once
 		AccessLog:    c.AccessLog,

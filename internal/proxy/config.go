@@ -10,8 +10,15 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
+)
+
+// DefaultRouteTrust is a third of the time for which ports rest, and MaxRouteTrust what is still well below it.
+const (
+	DefaultRouteTrust = 20 * time.Second
+	MaxRouteTrust     = 40 * time.Second
 )
 
 // Config says who the proxy is and where it listens. A field left zero gets its default.
@@ -41,6 +48,10 @@ type Config struct {
 	// KeepaliveInterval is how often workers are told who is connected; 10 s. Who comes
 	// between is told at once. Workers that sweep count on 10 s at most.
 	KeepaliveInterval time.Duration
+	// RouteTrust is for how long a remembered route is used without a worker's word, by the clock that also counts
+	// while the machine is suspended; 20 s. It must lie well below the minute for which ports rest: beyond it, the
+	// backend's address may be another's.
+	RouteTrust time.Duration
 	// RouteBytes bounds the remembered routes; 64 MiB, some 100,000 routes
 	// without much auth data.
 	RouteBytes int
@@ -59,7 +70,8 @@ type Config struct {
 	// Log is where refusals are logged; slog.Default().
 	Log *slog.Logger
 
-	waits waits // usualWaits
+	waits waits          // usualWaits
+	clock boottime.Clock // boottime.Now
 }
 
 func (c *Config) setDefaults() {
@@ -68,10 +80,14 @@ func (c *Config) setDefaults() {
 	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
 	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 10*time.Second)
+	c.RouteTrust = cmp.Or(c.RouteTrust, DefaultRouteTrust)
 	c.RouteBytes = cmp.Or(c.RouteBytes, 64<<20)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 8192)
 	c.waits = cmp.Or(c.waits, usualWaits)
 	c.Log = cmp.Or(c.Log, slog.Default())
+	if c.clock == nil {
+		c.clock = boottime.Now
+	}
 	if c.Metrics == nil {
 		c.Metrics = metrics.NewProxy(nil)
 	}
@@ -95,7 +111,7 @@ func (c *Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"ready timeout": c.ReadyTimeout, "lookup timeout": c.LookupTimeout,
-		"dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval, "drain delay": c.DrainDelay,
+		"route trust": c.RouteTrust, "dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval, "drain delay": c.DrainDelay,
 	} {
 		if d < 0 {
 			return fmt.Errorf("proxy: the %s %v is negative", name, d)

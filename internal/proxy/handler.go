@@ -111,6 +111,8 @@ func (p *Proxy) refuseUnfound(v *visit, rt *route, err error) {
 		p.abort(v.r, err)
 	case errors.Is(err, errStranger):
 		why.status, why.reason = http.StatusTooManyRequests, "Too many links from your address lead nowhere. Try again in a moment."
+	case errors.Is(err, errHurry):
+		why.status, why.reason = http.StatusServiceUnavailable, "Too many links at once come from your address. Try again in a moment."
 	case errors.Is(err, errCrowded):
 		why.status, why.reason = http.StatusServiceUnavailable, "Too many sessions are starting. Try again in a moment."
 	case errors.Is(err, errNotReady):
@@ -118,7 +120,7 @@ func (p *Proxy) refuseUnfound(v *visit, rt *route, err error) {
 	case kind == messages.NotFound, kind == messages.BadRequest:
 		why.status, why.reason = gone.status, gone.reason
 	default:
-		why.status, why.reason = http.StatusServiceUnavailable, "Cannot find out where this link leads just now. Try again in a moment."
+		why.status, why.reason = http.StatusServiceUnavailable, unfound
 	}
 	p.refuse(v, why)
 }

@@ -55,8 +55,12 @@ func (p *Proxy) hold(ctx context.Context, r *route) (*route, error) {
 
 // findPatiently is find that outlasts a restart of the workers or of NATS.
 func (p *Proxy) findPatiently(ctx context.Context, token string) (*route, error) {
+	return p.patiently(ctx, func() (*route, error) { return p.find(ctx, token) })
+}
+
+func (p *Proxy) patiently(ctx context.Context, find func() (*route, error)) (*route, error) {
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
-		r, err := p.find(ctx, token)
+		r, err := find()
 		if kind := messages.KindOf(err); kind != messages.Unavailable && kind != messages.Overloaded {
 			return r, err
 		}

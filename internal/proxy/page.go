@@ -20,6 +20,9 @@ type refusal struct {
 	err    error  // for the log only
 }
 
+// unfound is why a route that may be there is not used.
+const unfound = "Cannot find out where this link leads just now. Try again in a moment."
+
 // The refusals that need no more words.
 var (
 	gone = refusal{

@@ -71,7 +71,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg:       cfg,
 		log:       cfg.Log.With("proxy", cfg.Name),
 		metrics:   cfg.Metrics,
-		routes:    newRoutes(cfg.RouteBytes),
+		routes:    newRoutes(cfg.RouteBytes, cfg.RouteTrust, cfg.clock),
 		news:      newNews(),
 		activity:  newActivity(),
 		gate:      newGate(),
@@ -105,7 +105,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	defer stopChores()
 	chores.Go(func() { p.reportKeepalives(choreCtx) })
 	chores.Go(func() { p.keepHouse(choreCtx) })
-	chores.Go(func() { p.confirmAfterGaps(choreCtx) })
+	chores.Go(func() { p.confirmOpen(choreCtx) })
 	p.openLoops()
 	for _, l := range p.loops {
 		chores.Go(l.run)
@@ -133,6 +133,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	serveLoop.Wait()
 	stopChores()
 	chores.Wait()
+	p.asks.Wait() // what chores asked
 	p.sayGoodbye(ctx)
 	return err
 }

@@ -22,6 +22,8 @@ type waits struct {
 	ended time.Duration
 	// flush is for what the last requests left to be sent.
 	flush time.Duration
+	// slide is how often it is looked whether the tokens of what is open are to slide.
+	slide time.Duration
 	// goodbye bounds the last word to the workers.
 	goodbye time.Duration
 }
@@ -34,5 +36,6 @@ var usualWaits = waits{
 	idle:    4 * time.Second,
 	ended:   2 * time.Second,
 	flush:   500 * time.Millisecond,
+	slide:   2 * time.Second,
 	goodbye: 2 * time.Second,
 }
