@@ -132,24 +132,27 @@ func (o *outgoing) appendForwarded(b []byte) []byte {
 	return appendField(b, "X-Forwarded-Proto", proto)
 }
 
-// appendVerified says to the backend what the worker said of the token.
+// appendVerified says to the backend what the worker said of the token. All of it is always said, empty where
+// there is nothing: what is left out, something on the way may take from elsewhere.
 func (o *outgoing) appendVerified(b []byte) []byte {
 	rt := o.route
-	if rt.user != "" {
-		b = appendField(b, headerUsername, headerText(rt.user))
+	b = appendField(b, headerUsername, rt.username)
+	b = appendField(b, headerUserData, rt.userData)
+	b = appendField(b, headerSecret, rt.secret)
+	path := o.target.whole
+	if len(path) > longestPath {
+		path = ""
 	}
-	if rt.userData != "" {
-		b = appendField(b, headerUserData, rt.userData)
-	}
-	if rt.secret != "" {
-		b = appendField(b, headerSecret, rt.secret)
-	}
-	b = appendField(b, headerPath, o.target.whole)
+	b = appendField(b, headerPath, path)
 	return appendField(b, headerBackend, rt.backend)
 }
 
+// longestPath is the longest path that the backend is told twice, as what it is asked for and as what the browser asked
+// for: many servers take 8 KiB of a request's head.
+const longestPath = 2 << 10
+
 // appendField writes one field. What net/http's server let through, of HTTP/1
-// and HTTP/2, holds no end of a line; what a worker sent holds none by headerText.
+// and HTTP/2, holds no end of a line; what a worker sent holds none by messages.HeaderUser and messages.HeaderJSON.
 func appendField(b []byte, name, value string) []byte {
 	b = append(b, name...)
 	b = append(b, ": "...)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"sync"
@@ -19,6 +20,7 @@ type route struct {
 	address   string
 	host      string // the one that requests must name
 	user      string
+	username  string // as a header
 	userData  string // JSON in ASCII
 	secret    string
 	askedMark uint64 // where the news stood when the worker was asked
@@ -48,7 +50,8 @@ func newRoute(token string, askedAt time.Duration, mark uint64, r *messages.Rout
 		address:   r.Address,
 		host:      hostOf(r.Cluster, r.Subdomain),
 		user:      r.User,
-		userData:  asciiJSON(r.Auth),
+		username:  messages.HeaderUser(r.User),
+		userData:  cmp.Or(messages.HeaderJSON(r.Auth), "{}"),
 		secret:    r.SecretToken,
 		askedMark: mark,
 	}
@@ -122,7 +125,7 @@ func (r *route) revokedBy(event *messages.TokenEvent) bool {
 }
 
 func (r *route) size() int {
-	return routeOverhead + len(r.token) + len(r.host) + len(r.user) + len(r.userData) + len(r.secret)
+	return routeOverhead + len(r.token) + len(r.host) + len(r.user) + len(r.username) + len(r.userData) + len(r.secret)
 }
 
 // routes remembers open routes within a bound of bytes (I8); beyond it, any

@@ -15,9 +15,6 @@ import (
 
 var connectSQL = statement("connect")
 
-// tokenLifetime is how long a dynamic token leads anywhere (design, section 3).
-const tokenLifetime = time.Hour
-
 // Connect settles a batch (lease.Store). Who has lost a key that is wanted ends first, by the
 // rule by which every backend is lost; then the key is acquired like any other that nobody holds.
 func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
@@ -177,15 +174,16 @@ func tokensOf(wants []lease.Want) []any {
 		n += len(wants[i].Tokens)
 	}
 	texts := make([]string, 0, 4*n)
-	ixs, hashes := make([]int64, 0, n), make([][]byte, 0, n)
+	ixs, hashes, lives := make([]int64, 0, n), make([][]byte, 0, n), make([]int64, 0, n)
 	tags, users, auths, secrets := texts[:0:n], texts[n:n:2*n], texts[2*n:2*n:3*n], texts[3*n:3*n:4*n]
 	for i := range wants {
 		for _, t := range wants[i].Tokens {
 			ixs, hashes, tags = append(ixs, int64(i)+1), append(hashes, t.Hash), append(tags, t.Tag)
 			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
+			lives = append(lives, t.LifeSeconds)
 		}
 	}
-	return []any{ixs, tags, hashes, users, auths, secrets}
+	return []any{ixs, tags, hashes, users, auths, secrets, lives}
 }
 
 // connectArgs are the parameters of connectSQL.
@@ -215,5 +213,5 @@ func (s *Store) connectArgs(wants []lease.Want) []any {
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), s.clock.trusted())
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), s.clock.trusted())
 }

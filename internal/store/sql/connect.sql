@@ -1,5 +1,5 @@
 -- Settles a batch of connects. Of the arrays, $1 to $12 have an entry for each key, in the order of
--- keys, $13 to $18 one for each token that may be written, $20 and $21 one for each drone.
+-- keys, $13 to $19 one for each token that may be written, $20 and $21 one for each drone.
 --
 -- All of it sees one snapshot, except what the row of a key says once it is locked: "on conflict …
 -- where" decides there, on the row as it is then, so of two statements that race for a key one
@@ -102,10 +102,10 @@ owner as (
     select ix, tag, backend_id, static_token from spawned
 ),
 tokens as (
-    insert into token (hash, backend_id, username, auth, secret, expires_at)
-    select t.hash, o.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => $19)
-    from unnest($13::int8[], $14::text[], $15::bytea[], $16::text[], $17::text[], $18::text[])
-         as t (ix, tag, hash, username, auth, secret)
+    insert into token (hash, backend_id, username, auth, secret, expires_at, lifetime_seconds)
+    select t.hash, o.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => t.life), t.life
+    from unnest($13::int8[], $14::text[], $15::bytea[], $16::text[], $17::text[], $18::text[], $19::int8[])
+         as t (ix, tag, hash, username, auth, secret, life)
     join owner o on o.ix = t.ix and o.tag = t.tag and o.static_token = ''
 ),
 published as (
