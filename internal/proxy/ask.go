@@ -35,7 +35,7 @@ func (p *Proxy) lookup(r *http.Request, token string) (*route, error) {
 		return nil, errUnknown(unknown)
 	}
 	// A token that is remembered has led somewhere: who has it is no stranger.
-	nowhere, client := false, clientOf(r)
+	nowhere, client := false, p.clientOf(r)
 	if rt == nil {
 		if err := p.strangers.enter(client, time.Now()); err != nil {
 			p.metrics.Looked(metrics.LookupRefused)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -20,6 +21,9 @@ const (
 	DefaultRouteTrust = 20 * time.Second
 	MaxRouteTrust     = 40 * time.Second
 )
+
+// DefaultIdleTimeout is how long a client's connection may be idle.
+const DefaultIdleTimeout = 2 * time.Minute
 
 // Config says who the proxy is and where it listens. A field left zero gets its default.
 type Config struct {
@@ -56,6 +60,14 @@ type Config struct {
 	// without much auth data.
 	RouteBytes int
 
+	// TrustedProxies are those whose word is taken on who their client is, and whether it came by https: X-Forwarded-For,
+	// X-Forwarded-Proto and Forwarded, and the PROXY protocol.
+	TrustedProxies []netip.Prefix
+	// MaxClientConnections is the most connections that one client has, trusted proxies excepted; a quarter of the
+	// files that this process may open.
+	MaxClientConnections int
+	// IdleTimeout is how long a client's connection may be idle; 2 min.
+	IdleTimeout time.Duration
 	// MaxHeld is the most requests that wait for backends to get ready; 8192.
 	MaxHeld int
 
@@ -82,6 +94,8 @@ func (c *Config) setDefaults() {
 	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 10*time.Second)
 	c.RouteTrust = cmp.Or(c.RouteTrust, DefaultRouteTrust)
 	c.RouteBytes = cmp.Or(c.RouteBytes, 64<<20)
+	c.MaxClientConnections = cmp.Or(c.MaxClientConnections, max(descriptors()/4, leastConnections))
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, DefaultIdleTimeout)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 8192)
 	c.waits = cmp.Or(c.waits, usualWaits)
 	c.Log = cmp.Or(c.Log, slog.Default())
@@ -111,7 +125,7 @@ func (c *Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"ready timeout": c.ReadyTimeout, "lookup timeout": c.LookupTimeout,
-		"route trust": c.RouteTrust, "dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval, "drain delay": c.DrainDelay,
+		"route trust": c.RouteTrust, "idle timeout": c.IdleTimeout, "dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval, "drain delay": c.DrainDelay,
 	} {
 		if d < 0 {
 			return fmt.Errorf("proxy: the %s %v is negative", name, d)
@@ -119,6 +133,9 @@ func (c *Config) Validate() error {
 	}
 	if c.RouteBytes < 0 {
 		return fmt.Errorf("proxy: %d bytes for routes is negative", c.RouteBytes)
+	}
+	if c.MaxClientConnections < 0 {
+		return fmt.Errorf("proxy: %d connections of a client is negative", c.MaxClientConnections)
 	}
 	if c.MaxHeld < 0 {
 		return fmt.Errorf("proxy: %d requests that wait is negative", c.MaxHeld)

@@ -48,7 +48,7 @@ type exchange struct {
 func (p *Proxy) forward(v *visit, rt *route, t target) {
 	w, r := v.w, v.r
 	v.backend = rt.backend
-	x := &exchange{p: p, v: v, w: w, r: r, out: newOutgoing(r, t, rt)}
+	x := &exchange{p: p, v: v, w: w, r: r, out: newOutgoing(r, t, rt, p.originOf(r))}
 	x.ps = &passage{route: rt, control: http.NewResponseController(w)}
 	p.activity.enter(x.ps)
 	defer func() {
@@ -149,6 +149,7 @@ func (x *exchange) beginUpload() {
 		x.proceed = make(chan struct{})
 		x.up.proceed, x.up.patience = x.proceed, x.p.cfg.waits.proceed
 	}
+	x.v.uploading = true
 	go x.up.run() // waited for by settle and failed
 }
 
@@ -201,7 +202,11 @@ func (x *exchange) failed(err error) {
 		why.status, why.reason = http.StatusServiceUnavailable, unfound
 	}
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
+	switch {
+	case noneLeft(err):
+		x.p.sayFull(err)
+		why.status, why.reason = http.StatusServiceUnavailable, "This proxy has too many connections. Try again in a moment."
+	case errors.As(err, &dial) && dial.Op == "dial":
 		// Perhaps the backend is elsewhere, or gone: the next one asks.
 		x.p.routes.drop(x.out.route)
 		why.reason = "The session's backend cannot be reached."

@@ -57,6 +57,7 @@ func (p *Proxy) serveRoot(v *visit, t target) {
 
 func (p *Proxy) redirect(v *visit, to string, status int) {
 	v.status = status
+	p.endUnread(v)
 	setGeneral(v.w.Header())
 	http.Redirect(v.w, v.r, to, status)
 }
@@ -83,7 +84,7 @@ func (p *Proxy) serveToken(v *visit, t target) {
 	}
 	if !rt.open() {
 		held, since := rt, time.Now()
-		rt, err = p.hold(r.Context(), held)
+		rt, err = p.hold(r, held)
 		v.held = time.Since(since)
 		if err != nil {
 			p.refuseUnfound(v, held, err)
@@ -115,6 +116,8 @@ func (p *Proxy) refuseUnfound(v *visit, rt *route, err error) {
 		why.status, why.reason = http.StatusServiceUnavailable, "Too many links at once come from your address. Try again in a moment."
 	case errors.Is(err, errCrowded):
 		why.status, why.reason = http.StatusServiceUnavailable, "Too many sessions are starting. Try again in a moment."
+	case errors.Is(err, errNotYet):
+		why.status, why.reason = http.StatusServiceUnavailable, "The session is still starting. Try again in a moment."
 	case errors.Is(err, errNotReady):
 		why.status, why.reason = http.StatusGatewayTimeout, "The session is still starting. Try again in a moment."
 	case kind == messages.NotFound, kind == messages.BadRequest:

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,10 +18,7 @@ import (
 	"github.com/jetway-project/jetway/internal/metrics"
 )
 
-const (
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 64 << 10
-)
+const maxHeaderBytes = 64 << 10
 
 // Proxy is one proxy. It is made before its NATS connection, because that
 // connection must know whom to tell of a gap:
@@ -42,7 +40,9 @@ type Proxy struct {
 	upstream  *upstream
 	asks      sync.WaitGroup
 	splices   sync.WaitGroup
-	held      atomic.Int64 // requests that wait for backends
+	held      *waiting // requests that wait for backends
+	door      *door
+	fullSaid  atomic.Int64 // when it was last said that no descriptors are left
 	upgrades  atomic.Int64 // connections that were upgraded
 	loops     []*loop      // that carry them
 	turns     atomic.Uint32
@@ -75,11 +75,13 @@ func New(cfg Config) (*Proxy, error) {
 		news:      newNews(),
 		activity:  newActivity(),
 		gate:      newGate(),
+		held:      newWaiting(cfg.MaxHeld),
 		strangers: newStrangers(),
 		upstream:  newUpstream(cfg.DialTimeout),
 		gapped:    make(chan struct{}, 1),
 		ended:     make(map[string]time.Time),
 	}
+	p.door = &door{Listener: cfg.Listener, p: p, of: make(map[netip.Addr]int)}
 	return p, nil
 }
 
@@ -166,7 +168,7 @@ func (p *Proxy) newServer() *http.Server {
 		Handler:           http.HandlerFunc(p.serve),
 		TLSConfig:         p.cfg.TLS.Clone(),
 		ReadHeaderTimeout: p.cfg.waits.head,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       p.cfg.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         p.countClients,
 		BaseContext:       func(net.Listener) context.Context { return p.serving },
@@ -177,9 +179,9 @@ func (p *Proxy) newServer() *http.Server {
 
 func (p *Proxy) serveOn(server *http.Server) error {
 	if p.cfg.TLS != nil {
-		return server.ServeTLS(p.cfg.Listener, "", "")
+		return server.ServeTLS(p.door, "", "")
 	}
-	return server.Serve(p.cfg.Listener)
+	return server.Serve(p.door)
 }
 
 // lameDuck serves a moment longer, so that who sends browsers here has time to see

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,14 +12,15 @@ type outgoing struct {
 	r        *http.Request
 	target   target
 	route    *route
+	from     origin
 	upgrade  string   // the protocol that the client wants to change to, or ""
 	length   int64    // of the body; -1: unknown, so chunked; 0: none
 	trailers []string // that may follow the body
 	expects  bool     // the client waits for 100 before it sends the body
 }
 
-func newOutgoing(r *http.Request, t target, rt *route) outgoing {
-	o := outgoing{r: r, target: t, route: rt, length: r.ContentLength}
+func newOutgoing(r *http.Request, t target, rt *route, from origin) outgoing {
+	o := outgoing{r: r, target: t, route: rt, from: from, length: r.ContentLength}
 	if r.Body == nil || r.Body == http.NoBody {
 		o.length = 0
 	}
@@ -121,15 +121,9 @@ func wantsLength(r *http.Request) bool {
 }
 
 func (o *outgoing) appendForwarded(b []byte) []byte {
-	if client, _, err := net.SplitHostPort(o.r.RemoteAddr); err == nil {
-		b = appendField(b, "X-Forwarded-For", client)
-	}
+	b = appendField(b, "X-Forwarded-For", o.from.client)
 	b = appendField(b, "X-Forwarded-Host", o.r.Host)
-	proto := "http"
-	if o.r.TLS != nil {
-		proto = "https"
-	}
-	return appendField(b, "X-Forwarded-Proto", proto)
+	return appendField(b, "X-Forwarded-Proto", o.from.proto)
 }
 
 // appendVerified says to the backend what the worker said of the token. All of it is always said, empty where

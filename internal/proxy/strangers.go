@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -48,19 +47,6 @@ type allowance struct {
 
 func newStrangers() *strangers {
 	return &strangers{clients: make(map[netip.Addr]*allowance), others: allowance{left: strangerBurst}}
-}
-
-// clientOf gives the address by which a client is counted: of IPv6 the /64 that one
-// customer has.
-func clientOf(r *http.Request) netip.Addr {
-	at, _ := netip.ParseAddrPort(r.RemoteAddr)
-	addr := at.Addr().Unmap().WithZone("")
-	if addr.Is6() {
-		if net, err := addr.Prefix(64); err == nil {
-			return net.Addr()
-		}
-	}
-	return addr
 }
 
 // enter says why the client may not ask for a token now, or nil; then leave must follow.

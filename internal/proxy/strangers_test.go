@@ -161,7 +161,7 @@ func TestClientsAreCountedByAddress(t *testing.T) {
 		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::",
 		"[fe80::1%eth0]:5": "fe80::", "@": "invalid IP",
 	} {
-		equal(t, remote, clientOf(&http.Request{RemoteAddr: remote}).String(), want)
+		equal(t, remote, new(Proxy).clientOf(&http.Request{RemoteAddr: remote}).String(), want)
 	}
 }
 

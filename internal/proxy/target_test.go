@@ -101,7 +101,7 @@ func FuzzTarget(f *testing.F) {
 		if want := "/" + tg.token; !strings.HasPrefix(tg.whole, want) {
 			t.Fatalf("%q is not at the front of %q", tg.token, tg.whole)
 		}
-		out := newOutgoing(req, tg, &route{backend: "be-a"})
+		out := newOutgoing(req, tg, &route{backend: "be-a"}, origin{})
 		head := string(out.appendHead(nil))
 		line, _, _ := strings.Cut(head, "\r\n")
 		equal(t, "request line", line, "GET "+tg.rest+tg.query+" HTTP/1.1")
