@@ -21,8 +21,9 @@
 //     is asked for in time, which is also how a worker learns that its token is in use.
 //   - A revocation cuts what is open with the token. Who begins meanwhile is either found by
 //     it or sees it: see heardRevoked.
-//   - What is remembered, and who may wait or ask, is bounded; no body is ever held
+//   - What is remembered, and who may wait, ask or connect, is bounded, by client and by backend too; no body is ever held
 //     whole, and what is idle holds no buffer (I8).
+//   - Who a client is, its connection says, and beyond that only proxies that are trusted (origin.go, spoken.go).
 //   - A request for a backend that is not ready waits for the event, without
 //     asking again and again.
 //   - Every goroutine here is waited for by Run.
@@ -39,7 +40,7 @@
 // which to end closes it (splice.go).
 //
 // The way of a request, file by file: handler.go, target.go (the path), host.go,
-// strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
+// door.go, strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
 // forward.go, request.go, upload.go, relay.go, upgrade.go, splice.go, loop_linux.go (there and back),
 // page.go (refusals).
 package proxy

@@ -32,6 +32,10 @@ func told(w http.ResponseWriter, r *http.Request) {
 
 // What a trusted proxy says of its client is believed, and what that client says is not; nobody else is believed.
 func TestOriginIsWhatTrustedProxiesSay(t *testing.T) {
+	worlds := map[bool]*world{true: newWorld(t, trusting), false: newWorld(t)}
+	for _, w := range worlds {
+		w.leads(token("a"), "be-a", told)
+	}
 	for name, c := range map[string]struct {
 		header []string
 		want   string
@@ -48,14 +52,8 @@ func TestOriginIsWhatTrustedProxiesSay(t *testing.T) {
 		"Forwarded version 6": {[]string{"Forwarded", `for="[2001:db8::1]:4711"`}, "2001:db8::1 http"},
 	} {
 		for trusted, want := range map[bool]string{true: c.want, false: "127.0.0.1 http"} {
-			w := newWorld(t, func(c *Config) {
-				if trusted {
-					trusting(c)
-				}
-			})
-			w.leads(token("a"), "be-a", told)
-			equal(t, name, w.get("/"+token("a")+"/", c.header...).body, want)
-			w.stop()
+			w := worlds[trusted]
+			equal(t, fmt.Sprint(name, ", trusted ", trusted), w.get("/"+token("a")+"/", c.header...).body, want)
 		}
 	}
 }
@@ -77,6 +75,10 @@ func spoken2(command, family byte, rest []byte) string {
 func TestPROXYProtocolOfTrustedProxies(t *testing.T) {
 	v4 := []byte{192, 0, 2, 1, 10, 0, 0, 1, 0x10, 0, 1, 0xbb}
 	v6 := append(append(netip.MustParseAddr("2001:db8::1").AsSlice(), make([]byte, 16)...), 0x10, 0, 1, 0xbb)
+	worlds := map[bool]*world{true: newWorld(t, trusting), false: newWorld(t)}
+	for _, w := range worlds {
+		w.leads(token("a"), "be-a", told)
+	}
 	for name, c := range map[string]struct{ head, want string }{
 		"none":              {"", "127.0.0.1"},
 		"version 1":         {"PROXY TCP4 192.0.2.1 10.0.0.1 56324 443\r\n", "192.0.2.1"},
@@ -94,13 +96,9 @@ func TestPROXYProtocolOfTrustedProxies(t *testing.T) {
 		"cut short":         {spoken2(1, 0x11, v4[:8]), ""},
 	} {
 		for trusted, want := range map[bool]string{true: c.want, false: ""} {
-			w := newWorld(t, func(c *Config) {
-				if trusted {
-					trusting(c)
-				}
-			})
-			w.leads(token("a"), "be-a", told)
+			w := worlds[trusted]
 			conn := w.dial(c.head + "GET /" + token("a") + "/ HTTP/1.1\r\nHost: " + cluster + "\r\nConnection: close\r\n\r\n")
+			_ = conn.(*net.TCPConn).CloseWrite()
 			got := ""
 			if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
 				if body, _ := io.ReadAll(resp.Body); resp.StatusCode == http.StatusOK {
@@ -112,7 +110,7 @@ func TestPROXYProtocolOfTrustedProxies(t *testing.T) {
 				want = c.want
 			}
 			equal(t, fmt.Sprint(name, ", trusted ", trusted), got, want)
-			w.stop()
+			_ = conn.Close()
 		}
 	}
 }
