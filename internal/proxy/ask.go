@@ -113,7 +113,7 @@ func (p *Proxy) join(token string, anew bool) (*question, *route) {
 	q := &question{answered: make(chan struct{})}
 	s.asking[token] = q
 	// Not with the context of the request that happens to be the first: others
-	// want the answer as well. Requests are waited for by Run, and each question
+	// want the answer as well. Requests and chores are waited for by Run, and each question
 	// is begun within one, so the count cannot rise once they have ended.
 	p.asks.Go(func() {
 		defer close(q.answered)

@@ -135,7 +135,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	serveLoop.Wait()
 	stopChores()
 	chores.Wait()
-	p.asks.Wait() // what chores asked
+	p.asks.Wait() // nobody asks any more
 	p.sayGoodbye(ctx)
 	return err
 }
@@ -228,7 +228,6 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 	_ = server.Close()
 	<-p.gate.empty
 	p.splices.Wait()
-	p.asks.Wait()
 	p.upstream.close()
 }
 
