@@ -35,9 +35,13 @@ var golden = map[string]any{
 		SpawnConfig: &messages.SpawnConfig{
 			ID: "my-backend", Cluster: "localhost:9090", Pool: "gpu",
 			Executable:           json.RawMessage(`{"command":["room"],"env":{"K":"V"}}`),
-			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, UseStaticToken: true, Subdomain: "doc",
+			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: "doc",
 		},
-		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`),
+		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), TokenLifetimeSeconds: &seconds,
+	},
+	"connect_request_static": &messages.ConnectRequest{
+		Key:         &messages.Key{Name: "doc-1"},
+		SpawnConfig: &messages.SpawnConfig{Executable: json.RawMessage(`{"command":["room"]}`), UseStaticToken: true},
 	},
 	"connect_response": &messages.ConnectResponse{
 		BackendID: "my-backend", Spawned: true, Status: messages.Scheduled, Token: "T",

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/jetway-project/jetway/internal/procs"
+	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -169,6 +170,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
 	)
 }

@@ -58,6 +58,8 @@ type Token struct {
 	Secret string
 	User   string
 	Auth   []byte
+	// LifeSeconds is for how long it lives after each use.
+	LifeSeconds int64
 }
 
 // Got is what became of a Want.

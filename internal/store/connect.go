@@ -20,9 +20,6 @@ var (
 	spawnSQL = statement("spawn")
 )
 
-// tokenLifetime is how long a dynamic token leads anywhere (design, section 3).
-const tokenLifetime = time.Hour
-
 // Connect settles a batch (lease.Store). Who holds a key is joined. Who has lost one that is wanted ends, by the
 // rule by which every backend is lost; then such keys are acquired like any other that nobody holds.
 //
@@ -106,7 +103,7 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 	if len(left) == 0 {
 		return nil, nil
 	}
-	args := append(append(keysOf(left)[:2], tokensOf(left)...), tokenLifetime.Seconds(), c.store.clock.trusted())
+	args := append(append(keysOf(left)[:2], tokensOf(left)...), c.store.clock.trusted())
 	err = again(ctx, func() error {
 		result, err := c.store.pool.Query(ctx, joinSQL, args...)
 		if err != nil {
@@ -254,15 +251,16 @@ func tokensOf(wants []lease.Want) []any {
 		n += len(wants[i].Tokens)
 	}
 	texts := make([]string, 0, 4*n)
-	ixs, hashes := make([]int64, 0, n), make([][]byte, 0, n)
+	ixs, hashes, lives := make([]int64, 0, n), make([][]byte, 0, n), make([]int64, 0, n)
 	tags, users, auths, secrets := texts[:0:n], texts[n:n:2*n], texts[2*n:2*n:3*n], texts[3*n:3*n:4*n]
 	for i := range wants {
 		for _, t := range wants[i].Tokens {
 			ixs, hashes, tags = append(ixs, int64(i)+1), append(hashes, t.Hash), append(tags, t.Tag)
 			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
+			lives = append(lives, t.LifeSeconds)
 		}
 	}
-	return []any{ixs, tags, hashes, users, auths, secrets}
+	return []any{ixs, tags, hashes, users, auths, secrets, lives}
 }
 
 // spawnArgs are the parameters of spawnSQL.
@@ -289,5 +287,5 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds())
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds())
 }

@@ -38,7 +38,7 @@ func batchOfAllKindsOfKeys(t *testing.T, afterJoin bool) {
 		w.Tokens[0].Tag = ""
 		// Two more ask for the same: one of them under another tag, which is not the key's.
 		for n, tag := range []string{"", "other"} {
-			w.Tokens = append(w.Tokens, lease.Token{Tag: tag, Hash: lease.HashToken(key + string(rune('0'+n))), Auth: []byte("{}")})
+			w.Tokens = append(w.Tokens, lease.Token{Tag: tag, Hash: lease.HashToken(key + string(rune('0'+n))), Auth: []byte("{}"), LifeSeconds: 3600})
 		}
 		return w
 	}

@@ -336,7 +336,7 @@ func spawnArgs(key string) []string {
 	return []string{
 		`'{""}'`, `'{` + key + `}'`, `'{""}'`,
 		`'{b-new}'`, `'{t}'`, `'{1}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`,
-		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `3600`,
+		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `'{3600}'`,
 		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`,
 	}
 }
@@ -345,6 +345,6 @@ func spawnArgs(key string) []string {
 func joinArgs(key string) []string {
 	return []string{
 		`'{""}'`, `'{` + key + `}'`,
-		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `3600`, `'infinity'`,
+		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `'{3600}'`, `'infinity'`,
 	}
 }

@@ -164,7 +164,7 @@ func want(key, id, drone string) lease.Want {
 			BackendID: id, IDGiven: true, Cluster: cluster, Drone: drone, Session: session,
 			Body: outbox.SpawnBody{Spawn: messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}},
 		},
-		Tokens: []lease.Token{{Hash: lease.HashToken("token-of-" + id), Secret: "secret", User: "u", Auth: []byte(`{"a":"\u0000"}`)}},
+		Tokens: []lease.Token{{Hash: lease.HashToken("token-of-" + id), Secret: "secret", User: "u", Auth: []byte(`{"a":"\u0000"}`), LifeSeconds: 3600}},
 	}
 }
 

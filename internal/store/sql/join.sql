@@ -1,5 +1,5 @@
--- Joins who holds keys, unless it has been idle, which is to be written first (visit.sql): of the arrays, $1 and $2 have an entry for each key, in the order of keys, $3 to $8 one for each
--- token that may be written, which is valid for $9 seconds. The database's clock says whether who was given a key, and has not
+-- Joins who holds keys, unless it has been idle, which is to be written first (visit.sql): of the arrays, $1 and $2 have an entry for each key, in the order of keys, $3 to $9 one for each
+-- token that may be written. The database's clock says whether who was given a key, and has not
 -- released it, still holds it, unless it cannot be trusted now: past $10, and while the database is not settled, nothing counts as expired.
 with given as materialized (
     select w.ix, l.tag, l.backend_id, b.status, b.cluster, b.subdomain, b.static_token,
@@ -16,10 +16,10 @@ with given as materialized (
     where l.released_at is null
 ),
 tokens as (
-    insert into token (hash, backend_id, username, auth, secret, expires_at)
-    select t.hash, g.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => $9)
-    from unnest($3::int8[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[])
-         as t (ix, tag, hash, username, auth, secret)
+    insert into token (hash, backend_id, username, auth, secret, expires_at, lifetime_seconds)
+    select t.hash, g.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => t.life), t.life
+    from unnest($3::int8[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::int8[])
+         as t (ix, tag, hash, username, auth, secret, life)
     join given g on g.ix = t.ix and g.tag = t.tag
     where g.alive and not g.leaving and not g.idle and g.static_token = ''
 )

@@ -1,5 +1,5 @@
 -- Acquires keys that nobody holds, for backends that it makes. Of the arrays, $1 to $12 have an entry for each key, in the order of
--- keys, $13 to $18 one for each token that may be written, which is valid for $19 seconds, $20 and $21 one for each drone; $22: how many
+-- keys, $13 to $19 one for each token that may be written, $20 and $21 one for each drone; $22: how many
 -- seconds ago one was heard that is heard, $23: how many seconds a lease lives.
 --
 -- All of it sees one snapshot, except what the row of a key says once it is locked: "on conflict …
@@ -69,10 +69,10 @@ born as (
     order by backend_id collate "C"
 ),
 tokens as (
-    insert into token (hash, backend_id, username, auth, secret, expires_at)
-    select t.hash, s.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => $19)
-    from unnest($13::int8[], $14::text[], $15::bytea[], $16::text[], $17::text[], $18::text[])
-         as t (ix, tag, hash, username, auth, secret)
+    insert into token (hash, backend_id, username, auth, secret, expires_at, lifetime_seconds)
+    select t.hash, s.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => t.life), t.life
+    from unnest($13::int8[], $14::text[], $15::bytea[], $16::text[], $17::text[], $18::text[], $19::int8[])
+         as t (ix, tag, hash, username, auth, secret, life)
     join spawned s on s.ix = t.ix and s.tag = t.tag and s.static_token = ''
 ),
 published as (
