@@ -98,16 +98,20 @@ func play(part string, args []string) {
 			held = append(held, bytes.Repeat([]byte{1}, 1<<20))
 		}
 		fmt.Println("eaten", len(held))
-	case "fork": // starts as many children as it is told, and says how many it got
+	case "fork": // starts as many children as it can, and says how many it has from the second number on; it may die of having no room for a thread
 		count, err := strconv.Atoi(args[0])
+		must(err)
+		from, err := strconv.Atoi(args[1])
 		must(err)
 		got := 0
 		for range count {
-			if exec.Command("/bin/sleep", "1000").Start() == nil {
-				got++
+			if exec.Command("/bin/sleep", "1000").Start() != nil {
+				continue
+			}
+			if got++; got >= from {
+				fmt.Println("forked", got)
 			}
 		}
-		fmt.Println("forked", got)
 		select {}
 	case "talker": // does what it is told over its port
 		talk()
