@@ -78,8 +78,13 @@ func TestUserDataThatServersRefuseIsRefused(t *testing.T) {
 		auth json.RawMessage
 		fits bool
 	}{
-		{nil, true}, {text("x", 600), true}, {text("x", messages.MaxUserData-8), true}, {text("x", messages.MaxUserData-7), false},
-		{text("ж", 600), true}, {text("ж", 700), false}, {text("🐻", 400), false},
+		{nil, true},
+		{text("x", 600), true},
+		{text("x", messages.MaxUserData-8), true},
+		{text("x", messages.MaxUserData-7), false},
+		{text("ж", 600), true},
+		{text("ж", 700), false},
+		{text("🐻", 400), false},
 	} {
 		err := messages.CheckUserData(c.auth, messages.MaxUserData)
 		if (err == nil) != c.fits || err != nil && !strings.Contains(err.Error(), "--max-user-data") {

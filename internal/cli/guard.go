@@ -15,7 +15,7 @@ type guardCmd struct {
 	Runtime    string `enum:"process,docker,fake" default:"process" help:"The drone's runtime: ${enum}."`
 	DockerHost string `placeholder:"URL" help:"Where the Docker engine answers, such as unix:///var/run/docker.sock. Default: DOCKER_HOST, or the usual socket."`
 	// Child says that the drone has started it, whose end it sees by its standard input.
-	Child bool `hidden:""`
+	Child bool `hidden:"" help:"The drone has started this guard, which sees its end by its standard input."`
 }
 
 // Run guards until the command is stopped, or as the drone's child, until nobody needs it any more.

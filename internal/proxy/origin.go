@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -45,8 +46,8 @@ func (p *Proxy) originOf(r *http.Request) origin {
 	if proto == "http" || proto == "https" {
 		o.proto = proto
 	}
-	for i := len(hops) - 1; i >= 0; i-- {
-		addr, ok := hopAddr(hops[i])
+	for _, hop := range slices.Backward(hops) {
+		addr, ok := hopAddr(hop)
 		if !ok {
 			break
 		}

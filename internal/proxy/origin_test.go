@@ -68,7 +68,7 @@ func TestStrangersBehindATrustedProxyAreCountedEach(t *testing.T) {
 }
 
 func spoken2(command, family byte, rest []byte) string {
-	head := append([]byte(signature2), 0x20|command, family)
+	head := append(append([]byte{}, signature2...), 0x20|command, family)
 	return string(append(binary.BigEndian.AppendUint16(head, uint16(len(rest))), rest...))
 }
 
