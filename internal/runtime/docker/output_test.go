@@ -1,8 +1,8 @@
 package docker_test
 
 import (
-	"net"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
