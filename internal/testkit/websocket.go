@@ -13,7 +13,7 @@ func WebSocket(tb testing.TB, url string, options *websocket.DialOptions) (conn 
 	tb.Helper()
 	Eventually(tb, "the handshake is answered", func() bool {
 		var resp *http.Response
-		conn, resp, err = websocket.Dial(Context(tb), url, options)
+		conn, resp, err = websocket.Dial(Context(tb), url, options) //nolint:bodyclose // the library says that nobody has to
 		return resp == nil || resp.StatusCode != http.StatusServiceUnavailable
 	})
 	if err == nil {
