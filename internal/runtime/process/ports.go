@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	goruntime "runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -80,10 +81,7 @@ func (p *ports) reserve(port int) (ok bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("reserve the port %d on %s: %w", port, p.host, err)
 	}
-	listener, err := net.Listen("tcp", p.address(port))
-	if err == nil {
-		err = listener.Close()
-	}
+	err = tryListen(p.address(port))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EACCES):
 		claimed.release()
@@ -94,6 +92,20 @@ func (p *ports) reserve(port int) (ok bool, err error) {
 	}
 	p.inUse[port] = claimed
 	return true, nil
+}
+
+// tryListen says why nobody can listen on an address now. No process may be forked meanwhile: until its exec it would
+// hold the socket, and so keep the port from the backend that it is for. (Only Linux lets a listener be made under this lock.)
+func tryListen(address string) error {
+	if goruntime.GOOS == "linux" {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return listener.Close()
 }
 
 // use notes that an instance has the port already, and listens there or soon will.
