@@ -57,6 +57,7 @@ func (p *Proxy) serveRoot(v *visit, t target) {
 
 func (p *Proxy) redirect(v *visit, to string, status int) {
 	v.status = status
+	p.endUnread(v)
 	setGeneral(v.w.Header())
 	http.Redirect(v.w, v.r, to, status)
 }
@@ -83,7 +84,7 @@ func (p *Proxy) serveToken(v *visit, t target) {
 	}
 	if !rt.open() {
 		held, since := rt, time.Now()
-		rt, err = p.hold(r.Context(), held)
+		rt, err = p.hold(r, held)
 		v.held = time.Since(since)
 		if err != nil {
 			p.refuseUnfound(v, held, err)
@@ -111,14 +112,18 @@ func (p *Proxy) refuseUnfound(v *visit, rt *route, err error) {
 		p.abort(v.r, err)
 	case errors.Is(err, errStranger):
 		why.status, why.reason = http.StatusTooManyRequests, "Too many links from your address lead nowhere. Try again in a moment."
+	case errors.Is(err, errHurry):
+		why.status, why.reason = http.StatusServiceUnavailable, "Too many links at once come from your address. Try again in a moment."
 	case errors.Is(err, errCrowded):
 		why.status, why.reason = http.StatusServiceUnavailable, "Too many sessions are starting. Try again in a moment."
+	case errors.Is(err, errNotYet):
+		why.status, why.reason = http.StatusServiceUnavailable, "The session is still starting. Try again in a moment."
 	case errors.Is(err, errNotReady):
 		why.status, why.reason = http.StatusGatewayTimeout, "The session is still starting. Try again in a moment."
 	case kind == messages.NotFound, kind == messages.BadRequest:
 		why.status, why.reason = gone.status, gone.reason
 	default:
-		why.status, why.reason = http.StatusServiceUnavailable, "Cannot find out where this link leads just now. Try again in a moment."
+		why.status, why.reason = http.StatusServiceUnavailable, unfound
 	}
 	p.refuse(v, why)
 }

@@ -228,6 +228,7 @@ func TestEndsElsewhereAreSeenOnceTheEngineAnswers(t *testing.T) {
 	t.Parallel()
 	s, l := newLossyStage(t)
 	instance := s.start(s.spec("quiet"))
+	s.line("ready")
 	for n := range 3 {
 		testkit.Eventually(t, "more waits", func() bool { return l.breakWaits() > n })
 		lives(t, instance)

@@ -75,7 +75,7 @@ func TestWhatTheProgramSees(t *testing.T) {
 		caps = "CapEff:\t00000000800405fb" // fewer
 	}
 	for _, want := range []string{
-		"env AS=show", "env GREETING=hello = x", "env FROM_IMAGE=yes", "env PORT=8080", "env SESSION_BACKEND_ID=" + spec.BackendID,
+		"env AS=show", "env GREETING=hello = x", "env FROM_IMAGE=yes", "env HOST=0.0.0.0", "env PORT=8080", "env SESSION_BACKEND_ID=" + spec.BackendID,
 		"env SESSION_BACKEND_FENCING_TOKEN=7", "env JETWAY_DRONE=" + s.config.Drone, "NoNewPrivs:\t1", caps,
 	} {
 		if !strings.Contains(text, "\n"+want+"\n") {
