@@ -60,10 +60,8 @@ func (r *Runtime) past(spec runtime.Spec, handle string, exit runtime.Exit) *Ins
 	i := r.newInstance(handle, spec)
 	i.exit = exit
 	i.unfollow()
-	i.once.Do(func() {
-		close(i.ended)
-		close(i.done)
-	})
+	close(i.ended)
+	close(i.done)
 	return i
 }
 

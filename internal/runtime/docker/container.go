@@ -53,7 +53,7 @@ func (r *Runtime) describe(spec runtime.Spec, c command, folder string) client.C
 		host.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: folder, Target: mountTarget}}
 	}
 	limit(host, c.ResourceLimits)
-	if r.podman {
+	if r.podman.Load() {
 		host.Ulimits = append(host.Ulimits, ownLimits()...)
 	}
 	return client.ContainerCreateOptions{

@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
@@ -25,8 +26,6 @@ const (
 	killTimeout = 3 * time.Second
 	// greetTimeout bounds the first request.
 	greetTimeout = 5 * time.Second
-	// aboutTimeout bounds what it is asked about itself, for which Podman looks at its whole store.
-	aboutTimeout = time.Minute
 )
 
 // Runtime runs containers. Make it with New.
@@ -37,12 +36,11 @@ type Runtime struct {
 	// local says that the engine is on this machine, as far as its address tells.
 	local bool
 	// podman says that the engine is Podman, which differs here and there.
-	podman bool
+	podman atomic.Bool
 	// boundless says that it cannot bound what containers use.
 	boundless bool
 	pulls     pulls
 	images    *images
-	rest      *remover
 
 	// ctx ends with Close, and with it all goroutines, which wg counts.
 	ctx  context.Context
@@ -51,7 +49,7 @@ type Runtime struct {
 
 	mu     sync.Mutex
 	closed bool
-	// live are the containers that are looked after, by their ids.
+	// live are the containers that are looked after, by their ids, until they are removed.
 	live map[string]*Instance
 }
 
@@ -67,7 +65,6 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 	r := &Runtime{
 		config: config,
 		host:   netip.MustParseAddr(config.Host),
-		local:  strings.HasPrefix(config.Engine, "unix:"),
 		live:   map[string]*Instance{},
 	}
 	if err := r.greet(ctx); err != nil {
@@ -75,49 +72,51 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 	}
 	var err error
 	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.pulls.r, r.rest = r, newRemover(r)
+	r.pulls.r = r
 	if r.images, err = openImages(r); err != nil {
 		r.stop()
 		_ = r.engine.Close()
 		return nil, err
 	}
 	r.wg.Go(r.watch)
-	r.wg.Go(r.rest.run)
 	r.wg.Go(r.images.run)
 	return r, nil
 }
 
-// greet connects, agrees on a version of the API and asks which engine it is.
-func (r *Runtime) greet(ctx context.Context) error {
-	host := r.config.Engine
-	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv())
+// connect makes a client of the engine at a URL, and does not ask it anything yet. It tells
+// podman if that is what answers: the engine's word about itself takes Podman up to a minute.
+func connect(host string, podman *atomic.Bool) (*client.Client, error) {
+	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv(),
+		client.WithHTTPResponseHook(func(answer *http.Response) {
+			if answer.Header.Get("Libpod-Api-Version") != "" {
+				podman.Store(true)
+			}
+		}))
 	if err != nil {
-		return fmt.Errorf("docker host %s: %w", host, err)
+		return nil, fmt.Errorf("docker host %s: %w", host, err)
 	}
-	greeting, cancel := context.WithTimeout(ctx, greetTimeout)
+	return engine, nil
+}
+
+// greet connects and agrees on a version of the API.
+func (r *Runtime) greet(ctx context.Context) (err error) {
+	host := r.config.Engine
+	if r.engine, err = connect(host, &r.podman); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
-	_, err = engine.Ping(greeting, client.PingOptions{NegotiateAPIVersion: true})
-	ctx, cancel = context.WithTimeout(ctx, aboutTimeout)
-	defer cancel()
-	var version client.ServerVersionResult
-	if err == nil {
-		version, err = engine.ServerVersion(ctx, client.ServerVersionOptions{})
-	}
-	var about client.SystemInfoResult
-	if err == nil {
-		about, err = engine.Info(ctx, client.InfoOptions{})
-	}
-	if kind := about.Info.OSType; err == nil && kind != "" && kind != "linux" {
+	answer, err := r.engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	if kind := answer.OSType; err == nil && kind != "" && kind != "linux" {
 		err = fmt.Errorf("it runs %s containers, Linux containers are needed", kind)
 	}
 	if err != nil {
-		_ = engine.Close()
+		_ = r.engine.Close()
 		return fmt.Errorf("docker host %s: %w", host, plain(err))
 	}
-	r.engine = engine
-	r.podman = slices.ContainsFunc(version.Components, func(c system.ComponentVersion) bool { return strings.Contains(c.Name, "Podman") })
-	rootless := slices.ContainsFunc(about.Info.SecurityOptions, func(o string) bool { return strings.Contains(o, "rootless") })
-	r.boundless = rootless && about.Info.CgroupVersion == "1"
+	if socket, local := strings.CutPrefix(host, "unix://"); local {
+		r.local, r.boundless = true, boundless(socket)
+	}
 	return nil
 }
 
@@ -185,10 +184,9 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	}
 	found, err := r.launch(ctx, i)
 	if err != nil {
-		r.drop(i)
 		i.unfollow()
-		close(i.followed)
 		r.discard(i)
+		r.drop(id)
 		i.letGo()
 		return nil, c.explain(err)
 	}
@@ -211,7 +209,7 @@ func (r *Runtime) create(ctx context.Context, spec runtime.Spec, c command, fold
 		return created.ID, nil
 	case unsure(err):
 		// It may be there. As it was never started, nothing of it runs.
-		r.rest.add(options.Name)
+		r.removeLater(options.Name)
 	}
 	return "", c.explain(fmt.Errorf("create the container: %w", plain(err)))
 }
@@ -241,26 +239,11 @@ func (c command) explain(err error) error {
 
 // discard removes a container of which may run what nobody asked for any more, and
 // returns when it is gone, or the runtime is closed (then the next agent finds it).
-// Until the engine answers, its processes are killed without it (I1).
+// Until then its backend has its lease, and past that the guard ends it (I1).
 func (r *Runtime) discard(i *Instance) {
-	wait := time.NewTimer(0)
-	defer wait.Stop()
-	for {
-		select {
-		case <-wait.C:
-		case <-r.ctx.Done():
-			return
-		}
-		err := r.remove(i.id)
-		if err == nil {
-			return
-		}
+	_ = backoff.RetryNotify(func() error { return r.remove(i.id) }, backoff.WithContext(retries(), r.ctx), func(err error, _ time.Duration) {
 		r.config.Log.Warn("cannot remove a container whose start failed, trying again", "backend_id", i.backendID, "err", err)
-		if r.local {
-			_ = r.killMembers(i) // if there is anything to kill
-		}
-		wait.Reset(time.Second)
-	}
+	})
 }
 
 // Close ends what the runtime does and leaves the containers. It may be called twice.
@@ -292,10 +275,10 @@ func (r *Runtime) add(i *Instance) bool {
 	return !r.closed
 }
 
-func (r *Runtime) drop(i *Instance) {
+func (r *Runtime) drop(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.live, i.id)
+	delete(r.live, id)
 }
 
 // goOn runs f in a goroutine that Close waits for, unless it is closed already.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -19,11 +20,8 @@ type Ender struct {
 // NewEnder makes one for the engine at a URL, as in [Config]. It does not ask it anything yet.
 func NewEnder(host string) (*Ender, error) {
 	host = Config{Engine: host}.withDefaults().Engine
-	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv())
-	if err != nil {
-		return nil, fmt.Errorf("docker host %s: %w", host, err)
-	}
-	return &Ender{host: host, engine: engine}, nil
+	engine, err := connect(host, new(atomic.Bool))
+	return &Ender{host: host, engine: engine}, err
 }
 
 // Close lets go of the connection.

@@ -32,15 +32,11 @@ type Instance struct {
 	stopSignal string
 	memLimit   uint64
 
-	cgroup cgroup
-
 	// ended is closed when the container has ended, done when its output is read too.
 	ended, done chan struct{}
-	// following ends the reading of output, followed is closed when it has ended.
+	// following ends the reading of output, as unfollow does.
 	following context.Context
 	unfollow  context.CancelFunc
-	followed  chan struct{}
-	once      sync.Once
 	exit      runtime.Exit // written before done is closed
 	// oom is closed when an event says that the container ran out of memory; killed says
 	// that it was ended hard from here.
@@ -54,8 +50,7 @@ var _ runtime.Instance = (*Instance)(nil)
 func (r *Runtime) newInstance(id string, spec runtime.Spec) *Instance {
 	i := &Instance{
 		r: r, id: id, backendID: spec.BackendID, log: spec.Log,
-		ended: make(chan struct{}), done: make(chan struct{}), followed: make(chan struct{}),
-		oom: make(chan struct{}),
+		ended: make(chan struct{}), done: make(chan struct{}), oom: make(chan struct{}),
 	}
 	i.following, i.unfollow = context.WithCancel(r.ctx)
 	return i
@@ -116,15 +111,36 @@ func (i *Instance) learn(found container.InspectResponse) error {
 
 // begin has the output followed from where f says, and the end awaited, or taken from found.
 func (i *Instance) begin(f *follower, found container.InspectResponse) {
-	i.r.goOn(func() {
-		defer close(i.followed)
-		f.run(i)
-	})
-	if !running(found) {
-		i.finish(exitOf(found))
-	} else if !i.r.goOn(func() { i.r.await(i) }) {
+	if !i.r.goOn(func() { i.live(f, found) }) {
 		i.letGo()
 	}
+}
+
+// live returns when the container has ended, or at Close.
+func (i *Instance) live(f *follower, found container.InspectResponse) {
+	defer i.letGo()
+	followed := make(chan struct{})
+	i.r.wg.Go(func() {
+		defer close(followed)
+		f.run(i)
+	})
+	exit := exitOf(found)
+	if running(found) {
+		exit = i.r.await(i)
+	}
+	if i.r.ctx.Err() != nil {
+		return
+	}
+	close(i.ended)
+	grace := time.AfterFunc(i.r.config.OutputGrace, i.unfollow)
+	defer grace.Stop()
+	<-followed
+	if exit = i.withOOM(exit); i.r.ctx.Err() != nil {
+		return
+	}
+	i.exit = exit
+	close(i.done)
+	i.r.removeLater(i.id)
 }
 
 // letGo closes what an instance holds that nobody awaits.
@@ -170,26 +186,6 @@ func (i *Instance) signal(ctx context.Context, signal string) error {
 		_, _ = i.r.engine.ContainerUnpause(ctx, i.id, client.ContainerUnpauseOptions{}) // refused unless it is paused
 	}
 	return err
-}
-
-// finish ends the instance once.
-func (i *Instance) finish(exit runtime.Exit) {
-	i.once.Do(func() {
-		close(i.ended)
-		i.r.goOn(func() {
-			grace := time.AfterFunc(i.r.config.OutputGrace, i.unfollow)
-			defer grace.Stop()
-			select {
-			case <-i.followed:
-			case <-i.r.ctx.Done():
-				return
-			}
-			i.exit = i.withOOM(exit)
-			i.r.drop(i)
-			i.r.rest.add(i.id)
-			close(i.done)
-		})
-	})
 }
 
 // oomGrace is how long the word that a container ran out of memory may come after its end:

@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -32,26 +33,27 @@ type process interface {
 	Signal(signal syscall.Signal) error
 	// exit says how it ended, after Wait.
 	exit() runtime.Exit
+	// Usage is what its control group uses, if it is known.
+	Usage() (usage runtime.Usage, known bool)
+	// OutOfMemory says whether the kernel has killed one of the group for want of memory.
+	OutOfMemory() bool
 	Close()
 }
 
 func retries() backoff.BackOff {
 	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+		backoff.WithInitialInterval(10*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
 }
 
-// await ends an instance when its container has ended. Where its first process is on this
-// machine the kernel tells of that, also while the engine is away. Of others the engine does.
-func (r *Runtime) await(i *Instance) {
+// await returns how a container has ended, when it has, or at Close. Where its first process is
+// on this machine the kernel tells of that, also while the engine is away. Of others the engine does.
+func (r *Runtime) await(i *Instance) runtime.Exit {
 	ctx, known := r.ctx, runtime.Exit{}
 	if i.process != nil {
-		defer i.process.Close()
 		defer context.AfterFunc(r.ctx, i.process.Close)()
-		i.cgroup.of(i)
-		if i.process.Wait() != nil {
-			return
-		}
-		if i.cgroup.killed() { // at once, before the engine removes the group
+	}
+	if i.process != nil && i.process.Wait() == nil {
+		if i.process.OutOfMemory() { // asked at once, before the engine removes the group
 			i.ranOutOfMemory()
 		}
 		known = i.process.exit()
@@ -59,87 +61,66 @@ func (r *Runtime) await(i *Instance) {
 		defer cancel()
 		ctx = bounded
 	}
-	pause := retries()
-	for {
-		exit, err := r.end(ctx, i)
-		if err == nil {
-			i.finish(exit)
-			return
-		}
-		select {
-		case <-time.After(pause.NextBackOff()):
-		case <-ctx.Done():
-			if r.ctx.Err() == nil {
-				i.finish(known)
-			}
-			return
-		}
+	exit, err := backoff.RetryWithData(func() (runtime.Exit, error) { return r.end(ctx, i) }, backoff.WithContext(retries(), ctx))
+	if err != nil {
+		return known
 	}
+	return exit
 }
 
-// end waits until the engine says that a container has ended, and returns how. One that somebody
-// started again behind the drone's back is removed: its lease is given away with its end (I1).
+// end says how a container has ended. Somebody else's first process in it is one that was started
+// behind the drone's back, and removed: its lease is given away with its end (I1).
 func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
-	atMost := waitAtMost
-	if i.process != nil { // it has ended, which the engine is about to notice
-		atMost = time.Second
-	}
-	for range 2 {
-		found, err := r.inspect(ctx, i.id)
-		switch {
-		case errdefs.IsNotFound(err):
-			i.unfollow() // Podman keeps a reader of its log waiting
-			return runtime.Exit{Code: -1, Message: "its container was removed"}, nil
-		case err != nil:
-			return runtime.Exit{}, err
-		case !running(found):
-			return exitOf(found), nil
-		case found.State.Pid != i.first:
-			if err := r.remove(i.id); err != nil {
-				r.config.Log.Warn("cannot remove a container that was started again, trying again", "backend_id", i.backendID, "err", err)
-				return runtime.Exit{}, err
-			}
-			i.unfollow()
-			return runtime.Exit{Code: -1, Message: "it was started again behind the drone's back, and removed"}, nil
-		}
-		bounded, cancel := context.WithTimeout(ctx, atMost)
+	if i.process == nil {
+		bounded, cancel := context.WithTimeout(ctx, waitAtMost)
+		defer cancel()
 		wait := r.engine.ContainerWait(bounded, i.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 		select {
 		case <-wait.Result:
-		case err = <-wait.Error:
-		}
-		cancel()
-		if err != nil && !errdefs.IsNotFound(err) {
-			return runtime.Exit{}, err
+		case err := <-wait.Error:
+			if err != nil && !errdefs.IsNotFound(err) {
+				return runtime.Exit{}, err
+			}
 		}
 	}
-	return runtime.Exit{}, errors.New("the engine says that it runs")
+	found, err := r.inspect(ctx, i.id)
+	switch {
+	case errdefs.IsNotFound(err):
+		i.unfollow() // Podman keeps a reader of its log waiting
+		return runtime.Exit{Code: -1, Message: "its container was removed"}, nil
+	case err != nil:
+		return runtime.Exit{}, err
+	case !running(found):
+		return exitOf(found), nil
+	case found.State.Pid == i.first:
+		return runtime.Exit{}, errors.New("the engine says that it runs")
+	}
+	if err := r.remove(i.id); err != nil {
+		r.config.Log.Warn("cannot remove a container that was started again, trying again", "backend_id", i.backendID, "err", err)
+		return runtime.Exit{}, err
+	}
+	i.unfollow()
+	return runtime.Exit{Code: -1, Message: "it was started again behind the drone's back, and removed"}, nil
 }
 
 // watch keeps one stream of events until Close. No end depends on it: it tells at once what
 // else is worth knowing of containers, and whether the engine is there.
 func (r *Runtime) watch() {
 	pause, away := retries(), false
-	for r.ctx.Err() == nil {
-		err := r.listen(func() {
+	_ = backoff.RetryNotify(func() error {
+		return r.listen(func() {
 			pause.Reset()
 			if away {
 				r.config.Log.Info("docker is back")
 			}
 			away = false
 		})
-		if r.ctx.Err() != nil {
-			return
-		}
-		if !away {
+	}, backoff.WithContext(pause, r.ctx), func(err error, _ time.Duration) {
+		if !away && r.ctx.Err() == nil {
 			r.config.Log.Warn("docker is away: no backend is started until it is back", "err", plain(err))
 		}
 		away = true
-		select {
-		case <-time.After(pause.NextBackOff()):
-		case <-r.ctx.Done():
-		}
-	}
+	})
 }
 
 // listen takes events until their stream breaks. hears is called once the engine answers.
@@ -157,7 +138,7 @@ func (r *Runtime) listen(hears func()) error {
 		case event := <-stream.Messages:
 			r.heard(event)
 		case err := <-stream.Err:
-			return err
+			return fmt.Errorf("its events end: %w", err)
 		}
 	}
 }
@@ -169,24 +150,23 @@ func (r *Runtime) heard(event events.Message) {
 	i := r.live[event.Actor.ID]
 	r.mu.Unlock()
 	switch {
-	case event.Action == events.ActionStart && (i == nil && r.rest.has(event.Actor.ID) || i != nil && i.hasEnded()):
-		r.goOn(func() { r.again(event.Actor.ID, i) })
-	case i != nil && event.Action == events.ActionOOM:
+	case i == nil:
+	case event.Action == events.ActionOOM:
 		i.ranOutOfMemory()
+	case event.Action == events.ActionStart && i.hasEnded():
+		r.goOn(func() { r.again(i) })
 	}
 }
 
 // again removes a container that has ended, if it runs: the event of its first start may be late.
-func (r *Runtime) again(id string, i *Instance) {
-	found, err := r.inspect(r.ctx, id)
+func (r *Runtime) again(i *Instance) {
+	found, err := r.inspect(r.ctx, i.id)
 	if err != nil || !running(found) {
 		return
 	}
-	if i != nil {
-		i.unfollow() // or its output has no end
-	}
-	if err := r.remove(id); err != nil {
-		r.config.Log.Warn("cannot remove a container that was started again, trying again when it is due", "container", id, "err", err)
+	i.unfollow() // or its output has no end
+	if err := r.remove(i.id); err != nil {
+		r.config.Log.Warn("cannot remove a container that was started again, trying again when it is due", "backend_id", i.backendID, "err", err)
 	}
 }
 

@@ -89,10 +89,10 @@ func main() {
 		signal.Notify(term, syscall.SIGTERM)
 		fmt.Println("ready")
 		<-term
-	case "eat": // takes memory without end
+	case "eat": // takes memory, more than a limit leaves it, and less than the machine has
 		fmt.Println("eating")
 		var eaten [][]byte
-		for {
+		for len(eaten) < 256 {
 			bite := make([]byte, 1<<20)
 			for n := range bite {
 				bite[n] = byte(n)
