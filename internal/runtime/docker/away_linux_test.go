@@ -3,6 +3,7 @@ package docker_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -37,7 +38,21 @@ func hardTerminationNeedsNoEngine(t *testing.T, e *ownEngine) {
 	s.line("ready")
 	s.line("ready")
 
+	hungry := s.start(s.spec("eat later", e.fields(limited("memory_limit_bytes", 32<<20)...)...))
+	s.line("ready")
+
 	e.Signal(syscall.SIGSTOP)
+	// The kernel's word is enough for a lack of memory, too.
+	testkit.Eventually(t, "it hears that it is to eat", func() bool {
+		conn, err := net.Dial("tcp", hungry.Address())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	if exit := s.exit(hungry); exit.Message != "out of memory: the limit is 33554432 bytes" {
+		t.Errorf("ended with %v", exit)
+	}
 	if err := hung.Terminate(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
 
 // Bounds of one request to the engine that nobody else bounds.
@@ -134,8 +135,8 @@ func (r *Runtime) Prepare(ctx context.Context, spec runtime.Spec) error {
 
 // check says whether this machine can run it, and makes the folder that it gets, or "".
 func (r *Runtime) check(spec runtime.Spec, c command) (folder string, err error) {
-	if l := c.ResourceLimits; r.boundless && l != nil && (l.MemoryLimitBytes != nil || l.CPUPeriodPercent != nil) {
-		return "", errors.New("executable: resource_limits: the drone's engine is rootless on a machine with cgroup v1, where it can limit neither memory nor processors; leave memory_limit_bytes and cpu_period_percent out, or move the machine to cgroup v2")
+	if l := c.ResourceLimits; r.boundless && l != nil && *l != (executable.Limits{}) { // Podman leaves them all away, and says nothing
+		return "", errors.New("executable: resource_limits: the drone's engine is rootless on a machine with cgroup v1, where it can limit nothing; leave them out, or move the machine to cgroup v2")
 	}
 	return r.mountSource(spec, c)
 }
@@ -219,7 +220,15 @@ func (r *Runtime) launch(ctx context.Context, i *Instance) (found container.Insp
 	if _, err := r.engine.ContainerStart(ctx, i.id, client.ContainerStartOptions{}); err != nil {
 		return found, fmt.Errorf("start the container: %w", plain(err))
 	}
-	if found, err = r.inspect(ctx, i.id); err != nil {
+	// Podman cannot tell of one that ends at that moment.
+	found, err = backoff.RetryWithData(func() (container.InspectResponse, error) {
+		found, err := r.inspect(ctx, i.id)
+		if err != nil && !errdefs.IsInternal(err) {
+			err = backoff.Permanent(err)
+		}
+		return found, err
+	}, backoff.WithContext(backoff.WithMaxRetries(retries(), 5), ctx))
+	if err != nil {
 		return found, fmt.Errorf("look at the started container: %w", plain(err))
 	}
 	return found, i.learn(found)

@@ -88,7 +88,7 @@ func (f *follower) follow(ctx context.Context) {
 	for {
 		ending := f.i.hasEnded()
 		before := f.seen
-		err := f.read(ctx)
+		err := f.read(ctx, !ending)
 		switch {
 		case ctx.Err() != nil, errdefs.IsNotFound(err):
 			return
@@ -111,9 +111,10 @@ func (f *follower) follow(ctx context.Context) {
 	}
 }
 
-// read reads the log once, until the container has ended or the connection has.
-func (f *follower) read(ctx context.Context) error {
-	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: true}
+// read reads the log once: to its end, or if it is to go on, until the container has ended or the
+// connection has. Podman may leave out the end when it is asked to follow what has ended.
+func (f *follower) read(ctx context.Context, goOn bool) error {
+	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: goOn}
 	// The streams are written to the log in the order of their times, nearly.
 	if since := max(f.seen[0], f.seen[1]) - overlap.Nanoseconds(); since > 0 {
 		options.Since = fmt.Sprintf("%d.%09d", since/1e9, since%1e9)

@@ -124,9 +124,11 @@ func (i *Instance) live(f *follower, found container.InspectResponse) {
 		defer close(followed)
 		f.run(i)
 	})
-	exit := exitOf(found)
+	exit := runtime.Exit{}
 	if running(found) {
 		exit = i.r.await(i)
+	} else {
+		exit = i.exitOf(found)
 	}
 	if i.r.ctx.Err() != nil {
 		return
@@ -188,35 +190,40 @@ func (i *Instance) signal(ctx context.Context, signal string) error {
 	return err
 }
 
-// oomGrace is how long the word that a container ran out of memory may come after its end:
+// oomGrace is how long Docker's word that a container ran out of memory may come after its end:
 // in the kernel's and the engine's reports the two are not ordered. It is waited for only where
 // somebody else killed a container with a limit, which is rare but for this.
 const oomGrace = 5 * time.Second
 
-// withOOM adds that word to the exit of a container with a limit that somebody killed.
+// withOOM adds that word to an exit, or where nobody gives it, that it may be so: Podman does not.
 func (i *Instance) withOOM(exit runtime.Exit) runtime.Exit {
-	if exit.Code != 137 || exit.Message != "" || i.memLimit == 0 || i.killed.Load() {
-		return exit
+	maybe := exit.Code == 137 && i.memLimit > 0 && !i.killed.Load()
+	if maybe && exit.Message == "" && !i.r.podman.Load() {
+		select {
+		case <-i.oom:
+		case <-time.After(oomGrace):
+		case <-i.r.ctx.Done():
+		}
 	}
-	timer := time.NewTimer(oomGrace)
-	defer timer.Stop()
+	why := ""
 	select {
 	case <-i.oom:
-		exit.Message = outOfMemory(i.memLimit)
-	case <-timer.C:
-	case <-i.r.ctx.Done():
+		why = "out of memory"
+	default:
+		if maybe {
+			why = "killed, maybe for want of memory"
+		}
+	}
+	if why != "" && i.memLimit > 0 {
+		why += fmt.Sprintf(": the limit is %d bytes", i.memLimit)
+	}
+	if why != "" {
+		exit.Message = why
 	}
 	return exit
 }
 
 func (i *Instance) ranOutOfMemory() { i.oomOnce.Do(func() { close(i.oom) }) }
-
-func outOfMemory(limit uint64) string {
-	if limit == 0 {
-		return "out of memory"
-	}
-	return fmt.Sprintf("out of memory: the limit is %d bytes", limit)
-}
 
 func (i *Instance) hasEnded() bool {
 	select {
@@ -232,18 +239,12 @@ func running(found container.InspectResponse) bool {
 }
 
 // exitOf says how a container that does not run ended.
-func exitOf(found container.InspectResponse) runtime.Exit {
-	state := found.State
-	if state == nil {
+func (i *Instance) exitOf(found container.InspectResponse) runtime.Exit {
+	if found.State == nil {
 		return runtime.Exit{Code: -1, Message: "Docker does not say how it ended"}
 	}
-	exit := runtime.Exit{Code: state.ExitCode, Message: state.Error}
-	if state.OOMKilled {
-		limit := uint64(0)
-		if found.HostConfig != nil && found.HostConfig.Memory > 0 {
-			limit = uint64(found.HostConfig.Memory)
-		}
-		exit.Message = outOfMemory(limit)
+	if found.State.OOMKilled {
+		i.ranOutOfMemory()
 	}
-	return exit
+	return runtime.Exit{Code: found.State.ExitCode, Message: found.State.Error}
 }

@@ -1,17 +1,7 @@
 package docker_test
 
 import (
-	"errors"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"testing"
-
-	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 )
@@ -28,109 +18,11 @@ func TestPodmanRootful(t *testing.T) { passOn(t, "root") }
 
 func TestPodmanRootless(t *testing.T) { passOn(t, "nobody") }
 
-// passOn runs the tests on the Podman of a user.
 func passOn(t *testing.T, as string) {
 	t.Helper()
 	testkit.Long(t)
-	if _, err := exec.LookPath("podman"); err != nil || os.Geteuid() != 0 {
-		testkit.LeaveOut(t, "tests of Podman take root and podman", "install podman, slirp4netns and uidmap, and run make as root")
-	}
 	if _, err := program("odd"); err != nil { // it is built once, and found by the environment
 		t.Fatal(err)
 	}
-	if !testkit.OwnNetwork(t) {
-		return
-	}
-	who, err := user.Lookup(as)
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(who.Uid)
-	gid, _ := strconv.Atoi(who.Gid)
-	dir, err := os.MkdirTemp("", "jetway-podman") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := "unix://" + filepath.Join(dir, "socket")
-	env := append(os.Environ(), "HOME="+dir, "XDG_RUNTIME_DIR="+dir, "TMPDIR="+dir, "DOCKER_HOST="+socket, "CONTAINERS_REGISTRIES_CONF="+filepath.Join(dir, "registries"))
-	start := func(name string, args ...string) *exec.Cmd {
-		cmd := exec.Command(name, args...)
-		cmd.Dir, cmd.Env = dir, env
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-		return cmd
-	}
-	if err := errors.Join(os.Chown(dir, uid, gid), os.WriteFile(filepath.Join(dir, "registries"), []byte("[[registry]]\nprefix = \"127.0.0.1\"\nlocation = \"127.0.0.1\"\ninsecure = true\n"), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	if uid != 0 {
-		grantIDs(t, as)
-		openTUN(t)
-	}
-	storage := []string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"), "--cgroup-manager", "cgroupfs"}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	service := start("podman", append(storage, "system", "service", "--time", "0", socket)...)
-	service.Stdout, service.Stderr = log, log
-	if err := service.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = service.Process.Signal(syscall.SIGTERM)
-		_ = service.Wait()
-		if said, err := start("podman", append(storage, "system", "reset", "--force")...).CombinedOutput(); err != nil {
-			t.Logf("podman system reset: %v: %s", err, said)
-		}
-		if said, err := os.ReadFile(log.Name()); t.Failed() && err == nil {
-			t.Logf("Podman said:\n%s", said[max(0, len(said)-5000):])
-		}
-		_ = os.RemoveAll(dir)
-	})
-	engine, err := client.New(client.WithHost(socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer engine.Close()
-	testkit.Eventually(t, "Podman answers", func() bool {
-		_, err := engine.Ping(t.Context(), client.PingOptions{})
-		return err == nil
-	})
-	said, err := start("/proc/self/exe", "-test.run="+onPodman, "-test.v", "-test.parallel=3", "-test.count=1", "-test.timeout=0").CombinedOutput()
-	if t.Logf("on Podman of %s:\n%s", as, said); err != nil {
-		t.Error(err)
-	}
-}
-
-// grantIDs has a user own subordinate ids, where the machine has not given it any.
-func grantIDs(t *testing.T, name string) {
-	t.Helper()
-	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
-		had, err := os.ReadFile(file)
-		if err != nil {
-			testkit.LeaveOut(t, "tests of rootless Podman take subordinate ids: "+err.Error(), "install uidmap")
-		}
-		if strings.Contains("\n"+string(had), "\n"+name+":") {
-			continue
-		}
-		t.Cleanup(func() { _ = os.WriteFile(file, had, 0o644) })
-		if err := os.WriteFile(file, append(had, name+":524288:65536\n"...), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// openTUN lets every user make a network device in a network of its own, as machines with udev do.
-func openTUN(t *testing.T) {
-	t.Helper()
-	const tun = "/dev/net/tun"
-	was, err := os.Stat(tun)
-	if err == nil && was.Mode().Perm() != 0o666 {
-		t.Cleanup(func() { _ = os.Chmod(tun, was.Mode().Perm()) })
-		err = os.Chmod(tun, 0o666)
-	}
-	if err != nil {
-		testkit.LeaveOut(t, "tests of rootless Podman take "+tun+": "+err.Error(), "modprobe tun")
-	}
+	testkit.OnPodman(t, as, onPodman)
 }

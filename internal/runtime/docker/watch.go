@@ -91,7 +91,7 @@ func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
 	case err != nil:
 		return runtime.Exit{}, err
 	case !running(found):
-		return exitOf(found), nil
+		return i.exitOf(found), nil
 	case found.State.Pid == i.first:
 		return runtime.Exit{}, errors.New("the engine says that it runs")
 	}

@@ -4,6 +4,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -90,6 +91,16 @@ func main() {
 		fmt.Println("ready")
 		<-term
 	case "eat": // takes memory, more than a limit leaves it, and less than the machine has
+		if argument == "later" { // once somebody connects
+			fmt.Println("ready")
+			listener, err := net.Listen("tcp", ":"+os.Getenv("PORT"))
+			if err == nil {
+				_, err = listener.Accept()
+			}
+			if err != nil {
+				panic(err)
+			}
+		}
 		fmt.Println("eating")
 		var eaten [][]byte
 		for len(eaten) < 256 {
