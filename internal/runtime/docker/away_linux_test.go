@@ -3,7 +3,6 @@ package docker_test
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -43,13 +42,7 @@ func hardTerminationNeedsNoEngine(t *testing.T, e *ownEngine) {
 
 	e.Signal(syscall.SIGSTOP)
 	// The kernel's word is enough for a lack of memory, too.
-	testkit.Eventually(t, "it hears that it is to eat", func() bool {
-		conn, err := net.Dial("tcp", hungry.Address())
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
+	visit(t, hungry)
 	if exit := s.exit(hungry); exit.Message != "out of memory: the limit is 33554432 bytes" {
 		t.Errorf("ended with %v", exit)
 	}

@@ -48,8 +48,7 @@ type Runtime struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
+	mu sync.Mutex
 	// live are the containers that are looked after, by their ids, until they are removed.
 	live map[string]*Instance
 }
@@ -148,7 +147,7 @@ func (r *Runtime) prepare(ctx context.Context, spec runtime.Spec, c command) err
 	if c.policy() != always {
 		image, err := r.engine.ImageInspect(ctx, c.ref.String())
 		if err == nil {
-			r.images.used(image.ID)
+			r.images.used(image.ID, "")
 			return nil
 		}
 		if !errdefs.IsNotFound(err) {
@@ -258,9 +257,8 @@ func (r *Runtime) discard(i *Instance) {
 // Close ends what the runtime does and leaves the containers. It may be called twice.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
 	r.stop()
+	r.mu.Unlock()
 	r.wg.Wait()
 	if err := r.engine.Close(); err != nil {
 		return fmt.Errorf("close the connection to Docker: %w", err)
@@ -268,20 +266,15 @@ func (r *Runtime) Close() error {
 	return nil
 }
 
-func (r *Runtime) isClosed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.closed
-}
+// isClosed says whether Close was called; who holds mu is told for good.
+func (r *Runtime) isClosed() bool { return r.ctx.Err() != nil }
 
 // add looks after an instance from now on, unless the runtime is closed.
 func (r *Runtime) add(i *Instance) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed {
-		r.live[i.id] = i
-	}
-	return !r.closed
+	r.live[i.id] = i
+	return !r.isClosed()
 }
 
 func (r *Runtime) drop(id string) {
@@ -294,10 +287,11 @@ func (r *Runtime) drop(id string) {
 func (r *Runtime) goOn(f func()) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed {
-		r.wg.Go(f)
+	if r.isClosed() {
+		return false
 	}
-	return !r.closed
+	r.wg.Go(f)
+	return true
 }
 
 // unsure says of an error that the engine may have done what it was asked for: it is

@@ -11,7 +11,7 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// Ender ends containers for who guards a drone, beside its agent: by label and by name.
+// Ender ends containers for who guards a drone, beside its agent: by their labels.
 type Ender struct {
 	host   string
 	engine *client.Client
@@ -50,7 +50,7 @@ func (e *Ender) End(ctx context.Context, drone string, backendIDs []string) (lef
 	var errs []error
 	for _, c := range list.Items { // those that run, or are paused
 		id := c.Labels[labelBackend]
-		if !slices.Contains(backendIDs, id) && !slices.ContainsFunc(backendIDs, func(id string) bool { return slices.Contains(c.Names, "/"+containerName(id)) }) {
+		if !slices.Contains(backendIDs, id) {
 			continue
 		}
 		left = append(left, id)

@@ -28,35 +28,33 @@ const overlap = 2 * time.Second
 // it was when the engine was away, or another agent read before it.
 type follower struct {
 	i *Instance
-	// seen is up to when each stream was passed on, by the engine's clock, in ns.
-	// same is how many entries of that moment were: Podman's moments are seconds.
-	seen, same [2]int64
+	place
 	// again says of a stream that what comes first may have been passed on before.
 	again [2]bool
 	skip  [2]int64 // so many entries of the moment seen, then
-	noted [4]int64
-	notes *os.File // nil: seen is not noted
+	noted place
+	notes *os.File // nil: the place is not noted
 
 	mu     sync.Mutex // guards lines
 	lines  [2]*output.Lines
 	notice *time.Timer
 }
 
+// place is where a follower is.
+type place struct {
+	// Seen is up to when each stream was passed on, by the engine's clock, in ns.
+	// Same is how many entries of that moment were: Podman's moments are seconds.
+	Seen, Same [2]int64
+}
+
 // resume is where an earlier agent was with the output of a container. If that is not
 // known, what was written until now is left out rather than passed on twice.
 func resume(i *Instance) *follower {
 	f := &follower{}
-	raw, err := os.ReadFile(i.r.seenFile(i.id))
-	if err == nil && len(raw) == 32 {
-		for n := range f.seen {
-			f.seen[n] = int64(binary.LittleEndian.Uint64(raw[8*n:]))
-			f.same[n] = int64(binary.LittleEndian.Uint64(raw[16+8*n:]))
-		}
-		return f
-	}
-	if i.r.config.StateDir == "" {
+	raw, _ := os.ReadFile(i.r.seenFile(i.id))
+	if _, err := binary.Decode(raw, binary.LittleEndian, &f.place); err != nil && i.r.config.StateDir == "" {
 		now := time.Now().UnixNano()
-		f.seen = [2]int64{now, now}
+		f.Seen = [2]int64{now, now}
 	}
 	return f
 }
@@ -87,7 +85,7 @@ func (f *follower) follow(ctx context.Context) {
 		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
 	for {
 		ending := f.i.hasEnded()
-		before := f.seen
+		before := f.Seen
 		err := f.read(ctx, !ending)
 		switch {
 		case ctx.Err() != nil, errdefs.IsNotFound(err):
@@ -98,7 +96,7 @@ func (f *follower) follow(ctx context.Context) {
 		case err == nil && ending:
 			return // it was read to its end
 		}
-		if f.seen != before {
+		if f.Seen != before {
 			pause.Reset()
 		}
 		wait := time.NewTimer(pause.NextBackOff())
@@ -116,11 +114,11 @@ func (f *follower) follow(ctx context.Context) {
 func (f *follower) read(ctx context.Context, goOn bool) error {
 	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: goOn}
 	// The streams are written to the log in the order of their times, nearly.
-	if since := max(f.seen[0], f.seen[1]) - overlap.Nanoseconds(); since > 0 {
+	if since := max(f.Seen[0], f.Seen[1]) - overlap.Nanoseconds(); since > 0 {
 		options.Since = fmt.Sprintf("%d.%09d", since/1e9, since%1e9)
 	}
-	for n, at := range f.seen {
-		f.again[n], f.skip[n] = at > 0, f.same[n]
+	for n, at := range f.Seen {
+		f.again[n], f.skip[n] = at > 0, f.Same[n]
 	}
 	log, err := f.i.r.engine.ContainerLogs(ctx, f.i.id, options)
 	if err != nil {
@@ -146,19 +144,19 @@ func (s stream) Write(entry []byte) (int, error) {
 		return 0, fmt.Errorf("an entry of the log begins with %.40q", entry)
 	}
 	moment := at.UnixNano()
-	if f.again[s.n] && moment < f.seen[s.n] {
+	if f.again[s.n] && moment < f.Seen[s.n] {
 		return len(entry), nil
 	}
-	if f.again[s.n] && moment == f.seen[s.n] && f.skip[s.n] > 0 {
+	if f.again[s.n] && moment == f.Seen[s.n] && f.skip[s.n] > 0 {
 		f.skip[s.n]--
 		return len(entry), nil
 	}
 	// Only what comes first can be old: clocks are set back, too.
 	f.again[s.n] = false
-	if moment != f.seen[s.n] {
-		f.seen[s.n], f.same[s.n] = moment, 0
+	if moment != f.Seen[s.n] {
+		f.Seen[s.n], f.Same[s.n] = moment, 0
 	}
-	f.same[s.n]++
+	f.Same[s.n]++
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, _ = f.lines[s.n].Write(text)
@@ -193,17 +191,13 @@ func (f *follower) openNotes() {
 }
 
 func (f *follower) note() {
-	now := [4]int64{f.seen[0], f.seen[1], f.same[0], f.same[1]}
-	if f.notes == nil || now == f.noted {
+	if f.notes == nil || f.place == f.noted {
 		return
 	}
-	raw := make([]byte, 0, 32)
-	for _, n := range now {
-		raw = binary.LittleEndian.AppendUint64(raw, uint64(n))
-	}
 	// A full disk costs lines passed on twice, after an agent that was killed.
+	raw, _ := binary.Append(nil, binary.LittleEndian, f.place)
 	_, _ = f.notes.WriteAt(raw, 0)
-	f.noted = now
+	f.noted = f.place
 }
 
 // tell passes on that lines were dropped, also while the container is silent.
