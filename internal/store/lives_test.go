@@ -104,7 +104,10 @@ func least(name string, rounds []vitals) int {
 func newNation(t *testing.T, lives int) *nation {
 	t.Helper()
 	d := newRunningDB(t)
-	d.Store = openWith(t, d.raw.Config().ConnString(), lease.Terms{TTL: time.Hour}) // no lease is to expire
+	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: time.Hour}); err != nil { // no lease is to expire
+		t.Fatal(err)
+	}
+	d.Store = openWith(t, d.raw.Config().ConnString(), lease.Terms{TTL: time.Hour})
 	server := testkit.NATS(t)
 	n := &nation{db: d, nc: testkit.Conn(t, server.URL()), clock: 1000}
 	n.js = testkit.JetStream(t, n.nc)
