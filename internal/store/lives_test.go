@@ -48,7 +48,7 @@ type nation struct {
 // vitals are what must stay flat, by name.
 type vitals map[string]int
 
-var livesFlag = flag.Int("lives", testkit.Sized(1000, 20_000), "how many backends live and end in TestI8ManyLivesLeaveNothingBehind")
+var livesFlag = flag.Int("lives", testkit.Sized(500, 20_000), "how many backends live and end in TestI8ManyLivesLeaveNothingBehind")
 
 // Backends live and end, and everything is as it was after half of them, by when tables have
 // been as full of dead rows as they ever are: tables and their indexes, streams, the workers'
