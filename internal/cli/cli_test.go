@@ -55,6 +55,8 @@ func TestUsage(t *testing.T) {
 		"dev --retain 59s":                                          "--retain: must be at least 1m",
 		"worker --postgres :: --start-within 59s":                   "--start-within: must be at least 1m",
 		"drone --cluster a --process-root /nowhere":                 "--process-root: ",
+		"drone --cluster a --process-root / --ip 192.0.2.1":         "--ip: ",
+		"drone --cluster a --process-root / --data-dir /proc/x":     "--data-dir: ",
 		"drone --cluster a --name dr-A":                             `--name: must be "dr-"`,
 		"drone --cluster a --runtime fake --max-memory lots":        `--max-memory: must be a number of bytes like 8GiB or 500MB, up to 1PiB, not "lots"`,
 		"drone --cluster a --runtime fake --max-memory 0":           "--max-memory: must be a number of bytes",
