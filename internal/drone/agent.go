@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +20,7 @@ type agent struct {
 	log     *slog.Logger
 	nc      *nats.Conn
 	rt      runtime.Runtime
-	probes  *http.Client
+	probes  *probes
 	reports *reporter
 	output  *publisher
 	memory  memory
@@ -100,7 +99,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 		if closeErr := a.memory.journal.Close(); err == nil {
 			err = closeErr
 		}
-		a.probes.CloseIdleConnections()
+		a.probes.close()
 	}()
 	a.wg.Go(func() { a.keep(work) })
 	a.wg.Go(func() { a.output.run(work) })

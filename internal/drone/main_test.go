@@ -62,6 +62,12 @@ func playBackend(role string) {
 		case "/exit":
 			code, _ := strconv.Atoi(r.URL.RawQuery)
 			os.Exit(code)
+		case "/panic":
+			for n := range 3000 {
+				fmt.Fprintln(os.Stderr, "line", n)
+			}
+			fmt.Fprintln(os.Stderr, "panic: no room left")
+			os.Exit(2)
 		case "/echo":
 			echo(w, r)
 			return

@@ -85,8 +85,6 @@ func (a *agent) restore(work context.Context, before journal.Contents) []restore
 		switch {
 		case h.status == messages.Terminating:
 			h.graceAtMS = now + a.graceMS
-		case h.status == messages.Ready:
-			h.lines.keepNone()
 		case h.status < messages.Ready:
 			h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
 		}
