@@ -20,7 +20,6 @@ type agent struct {
 	log     *slog.Logger
 	nc      *nats.Conn
 	rt      runtime.Runtime
-	probes  *probes
 	reports *reporter
 	output  *publisher
 	memory  memory
@@ -99,7 +98,6 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 		if closeErr := a.memory.journal.Close(); err == nil {
 			err = closeErr
 		}
-		a.probes.close()
 	}()
 	a.wg.Go(func() { a.keep(work) })
 	a.wg.Go(func() { a.output.run(work) })
@@ -125,7 +123,6 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runtime) *agent {
 	a := &agent{
 		cfg: cfg, who: who, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
-		probes:     newProbes(),
 		output:     newPublisher(nc),
 		wake:       make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -52,6 +53,13 @@ func playBackend(role string) {
 		os.Exit(3)
 	case "mute":
 		select {}
+	case "begets": // a child of which nothing tells whose it is
+		child := exec.Command("/bin/sleep", "1000")
+		child.Env, child.SysProcAttr = []string{}, &syscall.SysProcAttr{Setsid: true}
+		if err := child.Start(); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Println("child", child.Process.Pid)
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 	}

@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,8 @@ import (
 )
 
 // Times of the probe: one that is up soon is found soon, one that takes long is not
-// bothered much. Each wait is a quarter longer than the one before, so that what the
-// probe adds to a start is a part of it.
+// bothered much. Each wait is an eighth longer than the one before, so that what the
+// probe adds to a start is a small part of it.
 const (
 	probeFirst   = time.Millisecond
 	probeMost    = 250 * time.Millisecond
@@ -26,6 +27,8 @@ const (
 	// explainEvery: most programs answer before.
 	explainFrom  = 100 * time.Millisecond
 	explainEvery = time.Second
+	// maxAnswer bounds what is read of an answer.
+	maxAnswer = 64 << 10
 	// maxMet bounds the text about it.
 	maxMet = 512
 )
@@ -36,7 +39,7 @@ func (a *agent) probe(ctx context.Context, h *held, instance runtime.Instance) b
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	explained := time.Time{}
-	for wait := probeFirst; ; wait = min(wait*5/4, probeMost) {
+	for wait := probeFirst; ; wait = min(wait*9/8, probeMost) {
 		select {
 		case <-ctx.Done():
 			return false
@@ -44,12 +47,12 @@ func (a *agent) probe(ctx context.Context, h *held, instance runtime.Instance) b
 			return false
 		case <-timer.C:
 		}
-		err := a.probes.ask(ctx, instance.Address())
+		err := ask(ctx, instance.Address())
 		if err == nil {
 			return true
 		}
 		if wait >= explainFrom && time.Since(explained) >= explainEvery && ctx.Err() == nil {
-			met := clean(a.explain(ctx, h, instance, err), maxMet)
+			met := clean(explain(ctx, h.group, instance, err), maxMet)
 			a.mu.Lock()
 			h.met = met
 			a.mu.Unlock()
@@ -59,60 +62,59 @@ func (a *agent) probe(ctx context.Context, h *held, instance runtime.Instance) b
 	}
 }
 
-// probes are the clients that ask.
-type probes struct{ http1, http2 http.Client }
-
-// newProbes makes clients that take any answer for one, and keep no connection.
-func newProbes() *probes {
-	client := func(choose func(*http.Protocols)) http.Client {
-		speaks := new(http.Protocols)
-		choose(speaks)
-		return http.Client{
-			Transport: &http.Transport{
-				DisableKeepAlives:      true,
-				DialContext:            (&net.Dialer{Timeout: probeTimeout}).DialContext,
-				MaxResponseHeaderBytes: 64 << 10,
-				Protocols:              speaks,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-	}
-	return &probes{
-		http1: client(func(p *http.Protocols) { p.SetHTTP1(true) }),
-		http2: client(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }),
-	}
-}
-
-// ask is nil when the address answers HTTP.
-func (p *probes) ask(ctx context.Context, address string) error { return head(ctx, &p.http1, address) }
-
-func head(ctx context.Context, client *http.Client, address string) error {
+// ask is nil when the address answers HTTP/1.1, whatever it answers. It is asked often while nobody
+// listens yet, so it costs no more than the call that is refused then.
+func ask(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+address+"/", http.NoBody)
 	if err != nil {
 		return err
 	}
-	resp, err := client.Do(req)
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), req)
 	if err != nil {
 		return err
 	}
 	return resp.Body.Close()
 }
 
-func (p *probes) close() {
-	p.http1.CloseIdleConnections()
-	p.http2.CloseIdleConnections()
+// answersHTTP2 says whether the address answers HTTP/2 without TLS.
+func answersHTTP2(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "http://"+address+"/", http.NoBody)
+	if err != nil {
+		return false
+	}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return true
 }
 
 // explain says in words for the author of a program why it does not answer.
-func (a *agent) explain(ctx context.Context, h *held, instance runtime.Instance, err error) string {
+func explain(ctx context.Context, group string, instance runtime.Instance, err error) string {
 	wanted, where := instance.Address(), "HOST and PORT of its environment"
 	if inside, ok := instance.(interface{ ListensAt() string }); ok { // elsewhere than it is reached at
 		wanted = inside.ListensAt()
 		where = fmt.Sprintf("%s, which is %s", wanted, where)
 	}
-	if elsewhere := listensElsewhere(wanted, listening(instance.PID(), h.group)); elsewhere != "" {
+	if elsewhere := listensElsewhere(wanted, listening(instance.PID(), group)); elsewhere != "" {
 		return fmt.Sprintf("%s; it listens on %s only, and must listen at %s", refusalOf(err), elsewhere, where)
 	}
 	switch text := refusalOf(err); {
@@ -120,7 +122,7 @@ func (a *agent) explain(ctx context.Context, h *held, instance runtime.Instance,
 		return fmt.Sprintf("%s: it must listen at %s", text, where)
 	case isTLS(text):
 		return "it speaks TLS: it must serve plain HTTP/1.1, browsers get TLS from the proxy"
-	case !isTimeout(err) && head(ctx, &a.probes.http2, instance.Address()) == nil:
+	case !isTimeout(err) && answersHTTP2(ctx, instance.Address()):
 		return "it speaks HTTP/2 only: it must serve HTTP/1.1"
 	default:
 		return text

@@ -91,8 +91,7 @@ func TestStartThatNeverAnswersSaysWhatTheProbeMet(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := &agent{probes: newProbes(), cfg: Config{StartupTimeout: time.Minute}}
-			defer a.probes.close()
+			a := &agent{cfg: Config{StartupTimeout: time.Minute}}
 			h := &held{address: c.instance.Address(), backend: backend{status: messages.Waiting}, lines: new(lines)}
 			h.lines.keepLatest("starting up")
 			probing := make(chan struct{})

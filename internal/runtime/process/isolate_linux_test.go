@@ -129,6 +129,30 @@ func TestWithoutControlGroups(t *testing.T) {
 		k.tell("end")
 		k.says("done ")
 	})
+	t.Run("without controllers", func(t *testing.T) {
+		t.Parallel()
+		needsGroups(t)
+		needsPrograms(t, "unshare")
+		k := newKeeper(t, 0)
+		helper := k.cmd.Path
+		k.cmd.Path, _ = exec.LookPath("unshare")
+		k.cmd.Args = []string{
+			"unshare", "-m", "sh", "-c",
+			`for m in $(grep ' cgroup ' /proc/mounts | cut -d' ' -f2); do umount -l "$m"; done; exec "$@"`, "sh", helper,
+		}
+		k.start("exec sleep 1000", "null")
+		if why := k.says("lacks "); why != "" {
+			t.Fatalf("it does without: %q", why)
+		}
+		// Those of the machine that are on the unified hierarchy are there.
+		if limits := k.says("limits "); !strings.Contains(limits, "memory:") || !strings.Contains(limits, "has no such controller") {
+			testkit.LeaveOut(t, "tests of controllers that are missing", "run where they are on hierarchies of v1")
+		}
+		k.tell("kill")
+		if exit := k.says("done "); exit != "ended by SIGKILL" {
+			t.Errorf("it says %q", exit)
+		}
+	})
 	t.Run("named", func(t *testing.T) {
 		t.Parallel()
 		_, err := process.New(process.Config{Root: newRoot(t), Cgroup: t.TempDir()})
