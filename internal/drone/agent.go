@@ -94,6 +94,8 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	}
 	defer func() {
 		stop()
+		a.mu.Lock()   // who tells of an end has done so, or hears that it is the next run's
+		a.mu.Unlock() //nolint:staticcheck // that was all
 		a.wg.Wait()
 		if closeErr := a.memory.journal.Close(); err == nil {
 			err = closeErr

@@ -44,19 +44,32 @@ func (a *agent) runBackend(ctx, start context.Context, h *held, spec runtime.Spe
 	if instance == nil {
 		return
 	}
-	// A goroutine of its own: the stack that starting took is not kept for as
-	// long as the backend runs.
-	a.wg.Go(func() { a.awaitEnd(ctx, h, instance) })
+	a.onEnd(ctx, h, instance)
 }
 
-// awaitEnd waits for a backend's end.
-func (a *agent) awaitEnd(ctx context.Context, h *held, instance runtime.Instance) {
-	select {
-	case <-instance.Done():
+// onEnd has the end of a backend seen, until ctx ends.
+func (a *agent) onEnd(ctx context.Context, h *held, instance runtime.Instance) {
+	ended := func() {
 		h.lines.close()
-		a.apply(ctx, h, exited{exit: instance.Exit(), lastWords: h.lines.lastWords()})
-	case <-ctx.Done():
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if ctx.Err() == nil { // else it is the next run's
+			a.applyLocked(ctx, h, exited{exit: instance.Exit(), lastWords: h.lines.lastWords()})
+		}
 	}
+	if teller, ok := instance.(runtime.Teller); ok {
+		teller.OnDone(ended)
+		return
+	}
+	// A goroutine of its own: the stack that starting took is not kept for as
+	// long as the backend runs.
+	a.wg.Go(func() {
+		select {
+		case <-instance.Done():
+			ended()
+		case <-ctx.Done():
+		}
+	})
 }
 
 var (

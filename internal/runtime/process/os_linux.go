@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -92,9 +93,18 @@ type body struct {
 	child bool
 }
 
-// wait returns nil when the process has ended, and leaves it unreaped; an error when the
-// body was closed before.
-func (b body) wait() error { return b.ref.Wait() }
+// onEnd calls when the process has ended, and leaves it unreaped, unless the body is closed before.
+func (r *Runtime) onEnd(b body, ended func()) (err error) {
+	return errors.Join(b.ref.Control(func(fd uintptr) {
+		_, err = r.poller.add(int(fd), true, func(bool) (again bool, _ time.Time) {
+			if b.ref.Ended() {
+				ended()
+				return false, time.Time{}
+			}
+			return true, time.Time{}
+		})
+	}), err)
+}
 
 // signal goes to the process group.
 func (b body) signal(signal syscall.Signal) error {
