@@ -49,6 +49,9 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 	if !r.outlives() {
 		return r, nil
 	}
+	if r.config.Landlock {
+		r.landlock = findLandlock()
+	}
 	adopter := lasting{r}
 	if err := adopter.removeLeft(); err != nil {
 		return nil, fmt.Errorf("process state directory: %w", err)

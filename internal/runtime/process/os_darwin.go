@@ -25,6 +25,8 @@ func (r *Runtime) closeSystem() {}
 
 func (r *Runtime) outlives() bool { return false }
 
+func onMainThread() bool { return false } // which makes no difference here
+
 func prepareThread() error { return nil }
 
 // pen is none: what leaves the process group is out of reach here.
@@ -55,6 +57,14 @@ func (r *Runtime) canLimit(l *executable.Limits) error {
 func (r *Runtime) Lacks() (cgroups string, limits map[string]string) {
 	const why = "macOS has no cgroups"
 	return why, map[string]string{"memory": why, "cpu": why, "pids": why}
+}
+
+// Unconfined says why backends are not held by Landlock, if they should be; "" else.
+func (r *Runtime) Unconfined() string {
+	if r.config.Landlock {
+		return "macOS has no Landlock"
+	}
+	return ""
 }
 
 // About is what drones show of the runtime: what it lacks.

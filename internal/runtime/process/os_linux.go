@@ -22,10 +22,14 @@ type system struct {
 	census census
 	pens   pens
 	boot   string
+	// landlock is none, without a reason, where nobody has asked for it.
+	landlock landlock
 }
 
 // outlives says whether the processes outlive the agent.
 func (r *Runtime) outlives() bool { return r.config.StateDir != "" }
+
+func onMainThread() bool { return unix.Gettid() == unix.Getpid() }
 
 // prepareThread denies the processes of this thread all gain of privileges: one that
 // has them could not be killed by an agent that has not (I1), and a setuid program
@@ -53,6 +57,14 @@ func (r *Runtime) fork(instance *Instance, pen pen, p program) error {
 		defer group.Close()
 		sys.UseCgroupFD, sys.CgroupFD = true, int(group.Fd())
 		p.enter = pen.group.Enter
+	}
+	if r.landlock.version > 0 {
+		ruleset, err := r.ruleset(instance.backendID, instance.home)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(ruleset)
+		p.confine = func() error { return confine(ruleset) }
 	}
 	pid, err := r.forker.start(p, sys)
 	if err != nil {
@@ -185,16 +197,22 @@ func (r *Runtime) Lacks() (cgroups string, limits map[string]string) {
 	return "", r.pens.base.Lacks()
 }
 
+// Unconfined says why backends are not held by Landlock, if they should be; "" else.
+func (r *Runtime) Unconfined() string { return r.landlock.why }
+
 // About is what drones show of the runtime: what it lacks.
 func (r *Runtime) About() string {
-	cgroups, limits := r.Lacks()
-	switch {
+	about := "process"
+	switch cgroups, limits := r.Lacks(); {
 	case cgroups != "":
-		return "process, no cgroups"
+		about += ", no cgroups"
 	case len(limits) > 0:
-		return "process, no limits of " + strings.Join(slices.Sorted(maps.Keys(limits)), ", ")
+		about += ", no limits of " + strings.Join(slices.Sorted(maps.Keys(limits)), ", ")
 	}
-	return "process"
+	if r.Unconfined() != "" {
+		about += ", no Landlock"
+	}
+	return about
 }
 
 // claim is how an agent keeps others of this machine off a port that it has given out:
