@@ -84,10 +84,8 @@ func (p *poller) run() {
 			}
 			p.call(event.Fd, true)
 		}
-		for id, at := range p.due {
-			if !time.Now().Before(at) {
-				p.call(id, false)
-			}
+		for _, id := range p.late() {
+			p.call(id, false)
 		}
 	}
 }
@@ -110,6 +108,18 @@ func (p *poller) call(id int32, something bool) {
 	} else {
 		delete(p.due, id)
 	}
+}
+
+// late are those whose time has come.
+func (p *poller) late() (ids []int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, at := range p.due {
+		if !time.Now().Before(at) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // timeout is how long to wait, in ms.
