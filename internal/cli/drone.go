@@ -64,10 +64,10 @@ func (c *capacityFlags) capacity() (capacity messages.Capacity, err error) {
 	return messages.Capacity{MaxBackends: c.MaxBackends, MaxMemoryBytes: int64(bytes), MaxCPUMillis: int64(millis)}, nil
 }
 
-// gcPercent is Go's own default, less than that of the other roles: little passes
+// gcPercent is half of Go's own default, and less than that of the other roles: little passes
 // through a drone, and what it holds grows with its backends, whose memory it competes
 // with.
-const gcPercent = 100
+const gcPercent = 50
 
 // Run is a drone until the command is stopped.
 func (c *droneCmd) Run(r *run) (err error) {

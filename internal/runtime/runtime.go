@@ -132,6 +132,15 @@ type Instance interface {
 	Exit() Exit
 }
 
+// Teller is an Instance that tells of its end: where there are thousands, one goroutine each that
+// waits for Done takes more memory than all else of them.
+type Teller interface {
+	Instance
+	// OnDone has f called when Done is closed, at once if it is. It is asked for once; f may wait
+	// a little.
+	OnDone(f func())
+}
+
 // Usage is what an instance uses, memory in bytes; 0 where the runtime cannot tell.
 type Usage struct {
 	// CPU is the processor time used since the instance started.
