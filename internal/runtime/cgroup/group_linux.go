@@ -178,19 +178,17 @@ func (g *Group) Processes() (pids []int, err error) {
 func (g *Group) Usage() (u runtime.Usage, counted bool) {
 	u.CPU = time.Duration(keyed(g.dir, "cpu.stat")["usage_usec"]) * time.Microsecond
 	dir, v1 := g.v1(memory)
-	used, limit, prefix := "memory.current", "memory.max", ""
+	used, limit := "memory.current", "memory.max"
 	if v1 {
-		used, limit, prefix = "memory.usage_in_bytes", "memory.limit_in_bytes", "total_"
+		used, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
 	}
 	total, ok := number(dir, used)
 	if !ok {
 		return u, false
 	}
-	stat := keyed(dir, "memory.stat")
-	u.MemUsed = total - min(stat[prefix+"inactive_file"], total)
-	u.MemActive = stat[prefix+"active_anon"] + stat[prefix+"active_file"]
-	u.MemInactive = stat[prefix+"inactive_anon"] + stat[prefix+"inactive_file"]
-	u.MemUnevictable = stat[prefix+"unevictable"]
+	cpu := u.CPU
+	u = Memory(total, keyed(dir, "memory.stat"))
+	u.CPU = cpu
 	if most, ok := number(dir, limit); ok && most < 1<<60 { // v1 says a huge number for none
 		u.MemLimit = most
 	}
