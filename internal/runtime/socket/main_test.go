@@ -18,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	testkit.ManyAtOnce() // most wait more than they work
 	silence, forgetAfter = time.Second, 10*time.Millisecond
 	testkit.Main(m)
 }
