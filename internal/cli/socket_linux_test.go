@@ -165,7 +165,7 @@ func TestI1I5ARuntimeOfOnesOwn(t *testing.T) {
 	}
 	three := s.connect("three", json.RawMessage(`{"command":["room"]}`))
 	s.awaitStatus(three.BackendID, messages.Ready)
-	_ = syscall.Kill(s.pid(three.URL), syscall.SIGSEGV) //nolint:errcheck // Go's own handler ends it
+	_ = syscall.Kill(s.pid(three.URL), syscall.SIGSEGV)
 	if got := s.awaitStatus(three.BackendID, messages.Terminated); got.Kind != "" || got.ExitCode == nil && !strings.Contains(got.Message, "SIG") {
 		t.Errorf("by a signal it ended as %+v", got)
 	}
@@ -222,7 +222,7 @@ func TestI1TheGuardEndsWhatARuntimeOfOnesOwnRuns(t *testing.T) {
 	t.Parallel()
 	s, o := newSite(t, "socket"), newOwnRuntime(t, `"pid": self.pid`, `"pid": 0`)
 	hidden := "#!/bin/sh\nexec env -i PORT=$PORT HOST=$HOST " + filepath.Join(o.root, "room") + " -ignore-term\n"
-	if err := os.WriteFile(filepath.Join(o.root, "hidden"), []byte(hidden), 0o700); err != nil { //nolint:gosec // it is to be run
+	if err := os.WriteFile(filepath.Join(o.root, "hidden"), []byte(hidden), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	agent, _ := s.agent(t.TempDir(), "", "--runtime-socket", o.socket)

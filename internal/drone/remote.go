@@ -12,7 +12,7 @@ func (a *agent) cannot() string {
 		return why
 	}
 	if remote, ok := a.rt.(runtime.Remote); ok {
-		if away, _ := remote.Away(); away != nil {
+		if _, away := remote.Away(); away != nil {
 			return away.Error()
 		}
 	}
@@ -23,7 +23,7 @@ func (a *agent) cannot() string {
 func (a *agent) attend(ctx context.Context) {
 	remote, ok := a.rt.(runtime.Remote)
 	for ok {
-		_, changed := remote.Away()
+		changed, _ := remote.Away()
 		nudge(a.kick) // only now: what changes from here on is seen
 		select {
 		case <-changed:

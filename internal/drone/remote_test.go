@@ -24,10 +24,10 @@ type remote struct {
 
 var _ runtime.Remote = (*remote)(nil)
 
-func (r *remote) Away() (error, <-chan struct{}) { //nolint:revive // as in runtime.Remote
+func (r *remote) Away() (<-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.why, r.changed
+	return r.changed, r.why
 }
 
 func (r *remote) set(why error) {

@@ -84,7 +84,7 @@ type Remote interface {
 	Runtime
 	// Away says why nothing can be started now, nil if it can, and gives what is closed when
 	// that changes. It does not wait.
-	Away() (why error, changed <-chan struct{})
+	Away() (changed <-chan struct{}, why error)
 }
 
 // Demands is what a backend promises itself of the machine; 0: not said.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -132,7 +133,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request, _ request) {
 	s.mu.Unlock()
 	alive := time.NewTicker(20 * time.Millisecond)
 	defer alive.Stop()
-	for _, line := range append(lists[:len(lists):len(lists)], `{"listed":true}`) {
+	for _, line := range append(slices.Clip(lists), `{"listed":true}`) {
 		_, _ = fmt.Fprintln(w, line)
 	}
 	for {
@@ -194,7 +195,7 @@ func (s *server) fresh(state string) *Runtime {
 func awaitAway(t *testing.T, r *Runtime, reason string) {
 	t.Helper()
 	for {
-		why, changed := r.Away()
+		changed, why := r.Away()
 		if reason == "" && why == nil || reason != "" && why != nil && strings.Contains(why.Error(), reason) {
 			return
 		}

@@ -93,10 +93,10 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 }
 
 // Away says why nothing can be started, and gives what is closed when that changes.
-func (r *Runtime) Away() (why error, changed <-chan struct{}) {
+func (r *Runtime) Away() (changed <-chan struct{}, why error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.away, r.changed
+	return r.changed, r.away
 }
 
 // one is what the server is told of a backend.
@@ -139,7 +139,7 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if away, _ := r.Away(); away != nil {
+	if _, away := r.Away(); away != nil {
 		return nil, away
 	}
 	i := r.newInstance(spec)
