@@ -113,6 +113,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	a.wg.Go(func() { a.keepLease(work) })
 	a.wg.Go(func() { a.consume(work) })
 	a.wg.Go(func() { a.measure(work) })
+	a.wg.Go(func() { a.attend(work) })
 
 	select {
 	case <-ctx.Done():

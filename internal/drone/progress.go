@@ -51,7 +51,7 @@ func (a *agent) tardyText(h *held) string {
 	limit := a.cfg.StartupTimeout
 	switch h.status {
 	case messages.Loading:
-		if why := a.memory.unable(); why != "" {
+		if why := a.cannot(); why != "" {
 			return fmt.Sprintf("it was not started within %s: %s", limit, why)
 		}
 		return withLast(fmt.Sprintf("it was still loading after %s", limit), "the last that it said", h.said.text)

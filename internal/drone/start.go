@@ -117,7 +117,7 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 func (a *agent) failed(ctx context.Context, h *held, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.leaving {
+	if !a.leaving && !errors.Is(err, errLeft) {
 		a.applyLocked(ctx, h, failed{message: failureText(err)})
 	}
 }
@@ -169,5 +169,21 @@ func (a *agent) begin(ctx, start context.Context, h *held, spec runtime.Spec) (r
 	if err != nil || start.Err() != nil { // it was ended meanwhile; nothing runs yet
 		return nil, errEnded
 	}
-	return a.rt.Start(start, spec)
+	// A runtime that is not sure whether it has started something tries to end it until it is closed,
+	// which is after this agent: the next run goes on with it.
+	type outcome struct {
+		instance runtime.Instance
+		err      error
+	}
+	started := make(chan outcome, 1)
+	go func() {
+		instance, err := a.rt.Start(start, spec)
+		started <- outcome{instance, err}
+	}()
+	select {
+	case o := <-started:
+		return o.instance, o.err
+	case <-ctx.Done():
+		return nil, errLeft
+	}
 }

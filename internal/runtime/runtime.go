@@ -1,6 +1,7 @@
 // Package runtime declares what the drone asks of the thing that runs its
 // backends: the small interface that the packages below it implement, `process`
-// for executables of the machine, `docker` for containers and `fake` for tests.
+// for executables of the machine, `docker` for containers, `socket` for a server of the
+// operator's own, and `fake` for tests.
 //
 // What holds for every implementation:
 //
@@ -76,6 +77,14 @@ type Grouped interface {
 	// Group is the directory of the cgroup (of version 2) that a backend is started in, also before
 	// it is, for the guard: it ends all that is in there. "" where there is none.
 	Group(backendID string) string
+}
+
+// Remote is a Runtime whose backends somebody else runs, who may be away.
+type Remote interface {
+	Runtime
+	// Away says why nothing can be started now, nil if it can, and gives what is closed when
+	// that changes. It does not wait.
+	Away() (changed <-chan struct{}, why error)
 }
 
 // Demands is what a backend promises itself of the machine; 0: not said.

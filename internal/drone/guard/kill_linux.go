@@ -115,6 +115,9 @@ func (g *guardian) able(ctx context.Context) error {
 		if engine = g.Engine.Able(asked); engine == nil {
 			return nil
 		}
+		if g.Afar {
+			return fmt.Errorf("the guard could not end backends: %w", engine)
+		}
 		if !mayKillAll() {
 			return fmt.Errorf("the guard could not end containers: the engine does not answer it (%w), and it may not kill processes of other users: "+
 				"see that the engine runs, or give the guard CAP_KILL (as the unit jetway-guard@ does) in the PID namespace of the machine", engine)
