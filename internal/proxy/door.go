@@ -33,7 +33,7 @@ func descriptors() int {
 	return int(min(limit.Cur, 1<<20))
 }
 
-// Accept gives the next connection.
+// Accept gives the next connection that no loop takes.
 func (d *door) Accept() (net.Conn, error) {
 	for {
 		conn, err := d.Listener.Accept()
@@ -45,10 +45,13 @@ func (d *door) Accept() (net.Conn, error) {
 		if d.p.trusts(peer) {
 			return &spoken{Conn: conn, patience: d.p.cfg.waits.head}, nil
 		}
-		if d.enter(group(peer)) {
+		if !d.enter(group(peer)) {
+			_ = conn.Close()
+			continue
+		}
+		if !d.p.admit(conn, peer) {
 			return conn, nil
 		}
-		_ = conn.Close()
 	}
 }
 
@@ -73,7 +76,11 @@ func (d *door) leave(conn net.Conn) {
 	if _, ok := conn.(*spoken); ok {
 		return
 	}
-	client := group(addrOf(conn.RemoteAddr()))
+	d.gone(group(addrOf(conn.RemoteAddr())))
+}
+
+// gone is leave for who knows whose connection it was.
+func (d *door) gone(client netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.of[client]--; d.of[client] <= 0 {

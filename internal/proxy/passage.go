@@ -26,6 +26,7 @@ type passage struct {
 	dialing context.CancelFunc // of the connection to come
 	client  net.Conn           // once upgraded
 	carried *splice            // once a loop has both connections
+	errand  *errand            // of a loop's; nil: it was never one
 
 	next, prev *passage // in activity, by its lock
 }
@@ -103,6 +104,9 @@ func (ps *passage) end() {
 
 // abort cuts the passage: whoever reads or writes for it fails at once.
 func (ps *passage) abort() {
+	if ps.errand != nil && ps.errand.abort() {
+		return
+	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.cut || ps.over {

@@ -47,9 +47,7 @@ func (x *exchange) switchProtocols() error {
 // side has already said in the new one.
 func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) error {
 	h := make(http.Header, len(x.resp.Header)+8)
-	copyFields(h, x.resp.Header)
-	setGeneral(h)
-	h.Set(headerBackendID, x.out.route.backend)
+	x.out.answerFields(h, x.resp.Header)
 	h.Set("Connection", "Upgrade")
 	h["Upgrade"] = x.resp.Header["Upgrade"]
 
