@@ -71,12 +71,16 @@ func (d *door) enter(client netip.Addr) bool {
 }
 
 // leave takes in that a connection is closed.
-func (d *door) leave(conn net.Conn) {
+func (d *door) leave(conn net.Conn) { d.leaver(conn)() }
+
+// leaver is leave for later, once. It holds nothing of the connection: what is idle is to cost little.
+func (d *door) leaver(conn net.Conn) func() {
 	conn = underTLS(conn)
 	if _, ok := conn.(*spoken); ok {
-		return
+		return func() {}
 	}
-	d.gone(group(addrOf(conn.RemoteAddr())))
+	client := group(addrOf(conn.RemoteAddr()))
+	return sync.OnceFunc(func() { d.gone(client) })
 }
 
 // gone is leave for who knows whose connection it was.

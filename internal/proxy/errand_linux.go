@@ -133,14 +133,15 @@ func (l *loop) begin(c *caller, said []byte) bool {
 	if len(said) > longestPlain {
 		return false
 	}
-	e := &errand{l: l, caller: c, raw: string(said), start: time.Now()}
-	if !l.in.readPlain(e.raw, &e.r) {
+	start, raw := time.Now(), string(said)
+	if !l.in.readPlain(raw, &l.request) {
 		return false
 	}
-	rt, t, ok := l.p.plainRoute(&e.r)
+	rt, t, ok := l.p.plainRoute(&l.request)
 	if !ok || !l.p.gate.enter() {
 		return false
 	}
+	e := &errand{l: l, caller: c, raw: raw, start: start, r: l.request}
 	e.out = newOutgoing(&e.r, t, rt, c.from)
 	e.ps.route, e.ps.errand = rt, e
 	l.p.activity.enter(&e.ps)

@@ -44,6 +44,7 @@ type loop struct {
 
 	// What is used for one event at a time.
 	in       fields
+	request  http.Request
 	answers  http.Header
 	said     []byte
 	dated    int64

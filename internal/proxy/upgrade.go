@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"net"
 	"net/http"
-	"sync"
 )
 
 // switchProtocols lets the upgraded connection go on by itself: from here on bytes
@@ -16,7 +15,7 @@ func (x *exchange) switchProtocols() error {
 	if err != nil {
 		return err
 	}
-	leave := sync.OnceFunc(func() { x.p.door.leave(client) })
+	leave := x.p.door.leaver(client)
 	defer func() {
 		if !x.v.handedOn {
 			leave()
