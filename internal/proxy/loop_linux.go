@@ -147,6 +147,9 @@ func (l *loop) passOn(w *way, events uint32, buffer []byte) {
 		}
 		written := writeSome(int(w.seat.to), buffer[:n])
 		w.passed.Add(int64(written))
+		if w.frames != nil {
+			w.frames.pass(buffer[:written])
+		}
 		if written < n {
 			l.leave(w, buffer[written:n], nil)
 			return
@@ -267,18 +270,13 @@ func (s *splice) land() {
 	client, err := s.up.source()
 	backend, backendErr := s.down.source()
 	err = errors.Join(err, backendErr)
-	switch {
-	case err == nil && s.ps.landed(client, backend):
-		s.between(client, backend)
-		s.carryOn()
-		return
-	case err == nil:
-		err = net.ErrClosed // it was cut
-	}
-	for _, conn := range []net.Conn{client, backend} {
-		if conn != nil {
-			_ = conn.Close()
+	s.between(client, backend)
+	if err == nil {
+		if s.ps.landed(client, backend) {
+			s.carryOn()
+			return
 		}
+		err = net.ErrClosed // it was cut
 	}
 	s.up.ended(err)
 	s.down.ended(err)
