@@ -47,6 +47,8 @@ type ProxyConfig struct {
 	Procs int
 	// Duration of each load through each of the three. Default 5 s.
 	Duration time.Duration
+	// wrk makes the requests; "": the bench itself does.
+	wrk string
 	// Progress is told what is being measured.
 	Progress func(what string)
 	Log      *slog.Logger
@@ -159,6 +161,8 @@ type ProxyResult struct {
 	Revocations *Revocations `json:"revocations,omitempty"`
 	// Without says why there is no nginx in it; "" when there is.
 	Without string `json:"without,omitempty"`
+	// WithoutWrk says why requests are made by the bench itself; "" when wrk makes them.
+	WithoutWrk string `json:"without_wrk,omitempty"`
 }
 
 // Proxy measures the data path of a running stack, with a proxy of its own.
@@ -194,6 +198,7 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 	defer stopDrone()
 
 	r := new(ProxyResult)
+	cfg.wrk, r.WithoutWrk = findWrk(cfg.Duration / rounds)
 	ways := []target{direct}
 	nginx, through, err := startNginx(ctx, dir, cfg.Procs, direct.address, host)
 	switch {
@@ -292,11 +297,20 @@ func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name strin
 
 // measure takes one load on all ways, in turns.
 func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) ([]ProxyFigures, error) {
-	samples := make([]sample, len(ways))
+	samples, wrks := make([]sample, len(ways)), make([][]wrkRound, len(ways))
 	cpus := make([]time.Duration, len(ways))
 	for range rounds {
 		for i := range ways {
 			t := &ways[i]
+			if cfg.wrk != "" && l.path != "" {
+				one, cpu, err := l.wrkRound(ctx, cfg, t)
+				if err != nil {
+					return nil, err
+				}
+				wrks[i] = append(wrks[i], one)
+				cpus[i] += cpu
+				continue
+			}
 			took, cpu, err := l.round(ctx, cfg, t)
 			if err != nil {
 				return nil, err
@@ -308,6 +322,12 @@ func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) 
 	all := make([]ProxyFigures, len(ways))
 	for i, s := range samples {
 		f := figures("", s.took, s.elapsed, 1)
+		if len(wrks[i]) > 0 {
+			var trouble string
+			if f, s.failed, trouble = wrkFigures(wrks[i]); trouble != "" {
+				s.err = errors.New(trouble)
+			}
+		}
 		all[i] = ProxyFigures{
 			Load: l.name, Title: l.title, Via: ways[i].name, Connections: l.connections(cfg), Unit: l.unit,
 			Rate: f.Rate, P50: f.P50, P99: f.P99, AddedP50: f.P50 - all[0].P50, AddedP99: f.P99 - all[0].P99,
@@ -352,6 +372,19 @@ func (l *proxyLoad) round(ctx context.Context, cfg *ProxyConfig, t *target) (too
 		}
 	}
 	return took, after - before, err
+}
+
+// wrkRound is round, by wrk.
+func (l *proxyLoad) wrkRound(ctx context.Context, cfg *ProxyConfig, t *target) (one wrkRound, cpu time.Duration, err error) {
+	before, err := t.cpu()
+	if err != nil {
+		return one, 0, err
+	}
+	if one, err = runWrk(ctx, cfg.wrk, t, l.path, l.connections(cfg), cfg.Duration/rounds); err != nil {
+		return one, 0, err
+	}
+	after, err := t.cpu()
+	return one, after - before, err
 }
 
 // cpu is what the proxy has used so far.

@@ -65,6 +65,9 @@ func (r *run) printProxyBench(result *bench.ProxyResult, asJSON bool) error {
 	if result.Without != "" {
 		r.notef("%s", result.Without)
 	}
+	if result.WithoutWrk != "" {
+		r.notef("%s", result.WithoutWrk)
+	}
 	var failed error
 	var rows [][]string
 	for _, f := range result.Loads {
