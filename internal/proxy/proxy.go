@@ -103,6 +103,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	}
 	defer deaf()
 
+	p.openLoops()
 	var chores sync.WaitGroup
 	defer chores.Wait()
 	choreCtx, stopChores := context.WithCancel(serving)
@@ -110,7 +111,6 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	chores.Go(func() { p.reportKeepalives(choreCtx) })
 	chores.Go(func() { p.keepHouse(choreCtx) })
 	chores.Go(func() { p.confirmOpen(choreCtx) })
-	p.openLoops()
 	for _, l := range p.loops {
 		chores.Go(l.run)
 	}
