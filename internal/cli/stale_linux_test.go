@@ -94,12 +94,17 @@ func (w *staleWorld) send(link *messages.ConnectResponse) net.Conn {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = conn.Close() })
+	w.sendOn(conn, link)
+	return conn
+}
+
+func (w *staleWorld) sendOn(conn net.Conn, link *messages.ConnectResponse) {
+	w.t.Helper()
 	_ = conn.SetDeadline(time.Now().Add(testkit.Patience))
-	_, err = fmt.Fprintf(conn, "GET /%s/ HTTP/1.1\r\nHost: %s\r\n\r\n", link.Token, w.stack.Cluster)
+	_, err := fmt.Fprintf(conn, "GET /%s/ HTTP/1.1\r\nHost: %s\r\n\r\n", link.Token, w.stack.Cluster)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return conn
 }
 
 func (w *staleWorld) answer(conn net.Conn) (status int, body string) {
@@ -113,7 +118,6 @@ func (w *staleWorld) answer(conn net.Conn) (status int, body string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	_ = conn.Close()
 	return resp.StatusCode, string(all)
 }
 
@@ -165,14 +169,20 @@ func TestProxyThatWasStoppedLeadsNoLinkToWhoGotThePort(t *testing.T) {
 	a := w.link(w.site, "a")
 	testkit.Eventually(t, "a's link leads to a", func() bool { status, body := w.ask(a); return status == http.StatusOK && body == "a" })
 
+	// On connections that are there already, requests are waiting for the proxy the moment that it goes on.
+	var sent []net.Conn
+	for range 50 {
+		conn := w.send(a)
+		w.answer(conn)
+		sent = append(sent, conn)
+	}
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	rested := time.After(staleTrust + staleTrust/10)
 	b := w.passes(a)
-	var sent []net.Conn
-	for range 50 {
-		sent = append(sent, w.send(a))
+	for _, conn := range sent {
+		w.sendOn(conn, a)
 	}
 	testkit.Receive(t, rested, "the time for which routes are trusted")
 	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
