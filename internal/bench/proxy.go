@@ -23,6 +23,7 @@ const (
 	ViaDirect = "direct"
 	ViaNginx  = "nginx"
 	ViaJetway = "jetway"
+	ViaSecure = "jetway, https"
 )
 
 // ProxyConfig says what to measure. Dial, the commands and the log are required.
@@ -33,7 +34,7 @@ type ProxyConfig struct {
 	// it listens. ProxyCommand gives one that runs a proxy. Both end when their
 	// standard input does.
 	BackendCommand []string
-	ProxyCommand   func(name, listen string) []string
+	ProxyCommand   func(name, listen string, flags ...string) []string
 	// Env is added to the environment of both.
 	Env []string
 	// Loads are names of [ProxyLoads]. Default all.
@@ -226,6 +227,11 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 			}
 			r.Memory = append(r.Memory, m)
 		}
+		m, err := secureMemory(ctx, &cfg, nc, dir, "px-bench-tls-"+run, direct)
+		if err != nil {
+			return nil, err
+		}
+		r.Memory = append(r.Memory, m)
 	}
 	if slices.Contains(cfg.Loads, revokeLoad) {
 		cfg.Progress("revocations")
@@ -271,7 +277,7 @@ func startBackend(ctx context.Context, cfg *ProxyConfig, host string) (*process,
 }
 
 // startProxy runs a proxy and makes the backend known to it, under a token.
-func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name string, direct target) (*process, target, error) {
+func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name string, direct target, flags ...string) (*process, target, error) {
 	var none target
 	resp, err := bus.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
 		SpawnConfig: &messages.SpawnConfig{Cluster: direct.host, Executable: fake.Script{Address: direct.address}.Executable()},
@@ -283,11 +289,14 @@ func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name strin
 	if err != nil {
 		return nil, none, err
 	}
-	p, err := start("the proxy", cfg.ProxyCommand(name, listen), cfg.Env, nil)
+	p, err := start("the proxy", cfg.ProxyCommand(name, listen, flags...), cfg.Env, nil)
 	if err != nil {
 		return nil, none, err
 	}
-	t := target{name: ViaJetway, address: listen, host: direct.host, prefix: "/" + resp.Token, process: p}
+	t := target{name: ViaJetway, address: listen, host: direct.host, prefix: "/" + resp.Token, secure: len(flags) > 0, process: p}
+	if t.secure {
+		t.name = ViaSecure
+	}
 	if err := p.answers(ctx, t); err != nil {
 		p.stop()
 		return nil, none, err
@@ -422,42 +431,4 @@ func (l *proxyLoad) prepare(ctx context.Context, cfg *ProxyConfig, t *target) (c
 		}
 	}
 	return func(ctx context.Context, n int) error { return conns[n%count].do(ctx) }, done, nil
-}
-
-// settle is how long a proxy may take to have dealt with what was before, in a measurement that is
-// not shorter itself.
-const settle = time.Second
-
-// socketMemory opens WebSockets, uses each once, and looks by how much the process grew.
-func socketMemory(ctx context.Context, t *target, n int, settle time.Duration) (SocketMemory, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// So that what is there once, whatever comes, is there.
-	warm, err := openSockets(ctx, t, 16, ioTimeout)
-	if err != nil {
-		return SocketMemory{}, err
-	}
-	warm.close()
-	rest(ctx, settle)
-	before, err := t.process.usage()
-	if err != nil {
-		return SocketMemory{}, err
-	}
-	s, err := openSockets(ctx, t, n, ioTimeout)
-	if err != nil {
-		return SocketMemory{}, err
-	}
-	defer s.close()
-	rest(ctx, settle)
-	after, err := t.process.usage()
-	return SocketMemory{Via: t.name, Sockets: n, Bytes: (after.resident - before.resident) / int64(n)}, err
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

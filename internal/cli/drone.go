@@ -64,9 +64,9 @@ func (c *capacityFlags) capacity() (capacity messages.Capacity, err error) {
 	return messages.Capacity{MaxBackends: c.MaxBackends, MaxMemoryBytes: int64(bytes), MaxCPUMillis: int64(millis)}, nil
 }
 
-// gcPercent is Go's own default, less than that of the other roles: little passes
+// gcPercent is Go's own default, less than that of workers: little passes
 // through a drone, and what it holds grows with its backends, whose memory it competes
-// with.
+// with. Of a proxy, what it holds grows with idle connections, and loops leave little to collect.
 const gcPercent = 100
 
 // Run is a drone until the command is stopped.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -35,6 +37,9 @@ type proxyCmd struct {
 
 // Run is a proxy until the command is stopped.
 func (c *proxyCmd) Run(r *run) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if err := messages.CheckProxyName(c.Name); err != nil {
 		return badFlag("--name", err)
 	}
