@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -33,8 +35,15 @@ type proxyCmd struct {
 	certFlags `group:"https:"`
 }
 
+// proxyGCPercent is Go's own default, less than that of workers: what a proxy holds grows with idle connections, and
+// its loops leave little to collect.
+const proxyGCPercent = 100
+
 // Run is a proxy until the command is stopped.
 func (c *proxyCmd) Run(r *run) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(proxyGCPercent)
+	}
 	if err := messages.CheckProxyName(c.Name); err != nil {
 		return badFlag("--name", err)
 	}

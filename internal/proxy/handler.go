@@ -11,14 +11,19 @@ import (
 
 // serve answers one request.
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
-	v := &visit{w: w, r: r, start: time.Now()}
-	if !p.gate.enter() {
+	v := &visit{w: w, r: r, start: time.Now(), begun: takeBegun(r)}
+	if v.begun != nil {
+		v.start = v.begun.start
+	} else if !p.gate.enter() {
 		w.Header().Set("Connection", "close")
 		p.refuse(v, stopping)
 		p.visitEnded(v)
 		return
 	}
 	defer func() {
+		if v.begun != nil {
+			v.begun.close(p)
+		}
 		if !v.handedOn {
 			p.visitEnded(v)
 		}

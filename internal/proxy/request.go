@@ -141,6 +141,13 @@ func (o *outgoing) appendVerified(b []byte) []byte {
 	return appendField(b, headerBackend, rt.backend)
 }
 
+// answerFields gives the client what the backend said, and what every response carries.
+func (o *outgoing) answerFields(h, said http.Header) {
+	copyFields(h, said)
+	setGeneral(h)
+	h.Set(headerBackendID, o.route.backend)
+}
+
 // longestPath is the longest path that the backend is told twice, as what it is asked for and as what the browser asked
 // for: many servers take 8 KiB of a request's head.
 const longestPath = 2 << 10

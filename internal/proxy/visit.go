@@ -13,6 +13,7 @@ type visit struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	start time.Time
+	begun *begun // by a loop; nil: nothing was, or it has been taken over
 	// held is for how long it waited for its backend.
 	held time.Duration
 
