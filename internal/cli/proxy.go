@@ -17,6 +17,8 @@ type proxyCmd struct {
 	Listen       string        `default:":9090" placeholder:"[HOST]:PORT" help:"Where browsers connect. Default: ${default}."`
 	Name         string        `default:"${proxy_name}" help:"Name of this proxy (px-…); no other may have it."`
 	RootRedirect string        `placeholder:"URL" help:"Where / leads. Default: nowhere."`
+	Embedded     bool          `help:"Let sessions that have hosts of their own stand in frames of other sites' pages: their cookie is then SameSite=None and Partitioned, and needs https, or localhost. Otherwise it is SameSite=Lax."`
+	PlainPaths   bool          `help:"Where the token is in the path, pass on what backends say of their own root (Location, paths of cookies) as it is, as Plane does. Otherwise it is put below the token."`
 	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
 	DrainDelay   time.Duration `default:"2s" help:"How long, once asked to end, the proxy still takes new requests while /ready says 503. Default: ${default}."`
 	DrainTimeout time.Duration `default:"20s" help:"How long open requests and WebSockets may go on after that before they are cut. Default: ${default}."`
@@ -58,6 +60,8 @@ func (c *proxyCmd) Run(r *run) error {
 		Listener:     listener,
 		TLS:          keeper.tls(),
 		RootRedirect: c.RootRedirect,
+		Embedded:     c.Embedded,
+		PlainPaths:   c.PlainPaths,
 		ReadyTimeout: c.ReadyTimeout,
 		DrainDelay:   c.DrainDelay,
 		DrainTimeout: cmp.Or(c.DrainTimeout, -1), // 0: cut at once

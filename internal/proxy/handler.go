@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/jetway-project/jetway/messages"
@@ -32,12 +33,27 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !ok:
 		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "This is not a request for a path."})
+	case strings.HasPrefix(t.whole, messages.EnterPath):
+		p.enter(v, t)
+	default:
+		if by, ok := shownBy(r); ok && p.serveShown(v, t, by) {
+			return
+		}
+		p.servePath(v, t)
+	}
+}
+
+// servePath serves a request that shows its token in its path, if it shows one.
+func (p *Proxy) servePath(v *visit, t target) {
+	r := v.r
+	if p.cfg.PlainPaths {
+		t.mode = modePlain
+	}
+	switch {
 	case t.whole == "/ready":
 		p.serveReady(v)
-	case t.token == "":
-		p.serveRoot(v, t)
 	case !tokenShaped(t.token):
-		p.refuse(v, gone)
+		p.serveNobody(v, t)
 	case t.bare && !isStatic(t.token) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && upgradeOf(r) == "":
 		// Relative links on the page need the slash. Those who do not follow
 		// redirects (WebSockets, POST) are served as if it were there.
@@ -45,14 +61,6 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		p.serveToken(v, t)
 	}
-}
-
-func (p *Proxy) serveRoot(v *visit, t target) {
-	if t.whole != "/" || p.cfg.RootRedirect == "" {
-		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "There is nothing here: the link to a session has its token in the path."})
-		return
-	}
-	p.redirect(v, p.cfg.RootRedirect, http.StatusMovedPermanently)
 }
 
 func (p *Proxy) redirect(v *visit, to string, status int) {
@@ -64,8 +72,13 @@ func (p *Proxy) redirect(v *visit, to string, status int) {
 // serveToken finds out where the token leads, waits there if it must, and passes
 // the request on.
 func (p *Proxy) serveToken(v *visit, t target) {
+	rt, err := p.lookup(v.r, t.token)
+	p.serveFound(v, t, rt, err)
+}
+
+// serveFound goes on when it is known where the token leads, or why not.
+func (p *Proxy) serveFound(v *visit, t target, rt *route, err error) {
 	r := v.r
-	rt, err := p.lookup(r, t.token)
 	switch {
 	case err != nil:
 		p.refuseUnfound(v, nil, err)
@@ -74,11 +87,7 @@ func (p *Proxy) serveToken(v *visit, t target) {
 		p.refuse(v, goneAt(rt))
 		return
 	case !sameHost(r.Host, rt.host):
-		p.refuse(v, refusal{
-			status: http.StatusForbidden,
-			reason: fmt.Sprintf("This session is reached through %s only, not through %.100q.", rt.host, r.Host),
-			route:  rt,
-		})
+		p.refuseHost(v, rt)
 		return
 	}
 	if !rt.open() {
@@ -95,6 +104,14 @@ func (p *Proxy) serveToken(v *visit, t target) {
 		}
 	}
 	p.forward(v, rt, t)
+}
+
+func (p *Proxy) refuseHost(v *visit, rt *route) {
+	p.refuse(v, refusal{
+		status: http.StatusForbidden,
+		reason: fmt.Sprintf("This session is reached through %s only, not through %.100q.", rt.host, v.r.Host),
+		route:  rt,
+	})
 }
 
 func goneAt(rt *route) refusal {

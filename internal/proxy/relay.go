@@ -46,6 +46,7 @@ func (x *exchange) relay() error {
 func (x *exchange) relayHead() {
 	h := x.w.Header()
 	copyFields(h, x.resp.Header)
+	x.out.adapt(h)
 	setGeneral(h)
 	h.Set(headerBackendID, x.out.route.backend)
 	if h["Content-Type"] == nil {

@@ -81,6 +81,8 @@ func (o *outgoing) appendHead(b []byte) []byte {
 		switch name {
 		case "Content-Length", "Expect":
 			continue
+		case "Cookie", "Authorization", "Referer":
+			values = o.ownFields(name, values)
 		}
 		for _, v := range values {
 			b = appendField(b, name, v)
@@ -128,6 +130,9 @@ func (o *outgoing) appendForwarded(b []byte) []byte {
 	proto := "http"
 	if o.r.TLS != nil {
 		proto = "https"
+	}
+	if prefix := o.target.prefix(); prefix != "" && o.target.rest != o.target.whole {
+		b = appendField(b, "X-Forwarded-Prefix", prefix)
 	}
 	return appendField(b, "X-Forwarded-Proto", proto)
 }

@@ -17,6 +17,8 @@ type route struct {
 	status    messages.Status
 	address   string
 	host      string // the one that requests must name
+	own       bool   // the host is this backend's alone: cookies and the whole of the paths may be
+	secure    bool   // browsers reach it by https
 	user      string
 	userData  string // JSON in ASCII
 	secret    string
@@ -37,6 +39,8 @@ func newRoute(token string, askedAt time.Time, mark uint64, r *messages.RouteRes
 		status:    r.Status,
 		address:   r.Address,
 		host:      hostOf(r.Cluster, r.Subdomain),
+		own:       r.Subdomain != "",
+		secure:    messages.Secure(r.Cluster),
 		user:      r.User,
 		userData:  asciiJSON(r.Auth),
 		secret:    r.SecretToken,

@@ -40,6 +40,7 @@ func (x *exchange) switchProtocols() error {
 func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) error {
 	h := make(http.Header, len(x.resp.Header)+8)
 	copyFields(h, x.resp.Header)
+	x.out.adapt(h)
 	setGeneral(h)
 	h.Set(headerBackendID, x.out.route.backend)
 	h.Set("Connection", "Upgrade")

@@ -23,6 +23,7 @@ type visit struct {
 	received, sent int64
 	forwarded      bool // the backend answered
 	added          time.Duration
+	origin         bool // no token is in its path
 	handedOn       bool // it goes on as an upgraded connection, which ends it
 }
 
@@ -46,6 +47,7 @@ func (v *visit) line() []slog.Attr {
 	path := "/"
 	if t, ok := targetOf(r); ok {
 		switch path = t.whole; {
+		case v.origin:
 		case tokenShaped(t.token):
 			path = "/" + strings.TrimPrefix(path[1+len(t.token):], "/")
 		case t.token != "" && t.whole != "/ready":

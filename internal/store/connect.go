@@ -101,6 +101,7 @@ type connectRow struct {
 	status                          messages.Status
 	leaving                         bool
 	cluster, subdomain, staticToken string
+	origin                          bool
 	fencingToken                    int64
 	expiresIn                       float64
 	droneTimeMS                     int64
@@ -109,7 +110,7 @@ type connectRow struct {
 
 func (r *connectRow) fields() []any {
 	return []any{
-		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.leaving, &r.cluster, &r.subdomain, &r.staticToken,
+		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.leaving, &r.cluster, &r.subdomain, &r.origin, &r.staticToken,
 		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at,
 	}
 }
@@ -135,7 +136,7 @@ func (a *connectAnswer) add() error {
 		a.got[r.ix-1] = lease.Got{
 			Result: result, BackendID: r.backendID, Tag: r.tag, Status: r.status, Cluster: r.cluster,
 			Leaving:   r.leaving,
-			Subdomain: r.subdomain, StaticToken: r.staticToken,
+			Subdomain: r.subdomain, Origin: r.origin, StaticToken: r.staticToken,
 			ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)),
 		}
 	case rowExpired:
@@ -196,7 +197,7 @@ func (s *Store) connectArgs(wants []lease.Want) []any {
 	n := len(wants)
 	texts := make([]string, 5*n)
 	ids, subdomains, statics, bodies, traces := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:]
-	given := make([]bool, n)
+	given, origins := make([]bool, n), make([]bool, n)
 	numbers := make([]int64, 3*n)
 	hosts, lifetimes, idles := numbers[:n], numbers[n:2*n], numbers[2*n:]
 	drones, sessions := []string{}, []string{}
@@ -212,11 +213,11 @@ func (s *Store) connectArgs(wants []lease.Want) []any {
 			numberOf[host] = int64(len(drones))
 		}
 		ids[i], given[i], hosts[i] = spawn.BackendID, spawn.IDGiven, numberOf[host]
-		subdomains[i], statics[i] = spawn.Subdomain, spawn.StaticToken
+		subdomains[i], origins[i], statics[i] = spawn.Subdomain, spawn.Origin, spawn.StaticToken
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
 		bodies[i], traces[i] = string(spawn.Body), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), s.clock.trusted())
+	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), s.clock.trusted(), origins)
 }

@@ -47,6 +47,8 @@ type Config struct {
 	Version string
 	// DefaultCluster is for connects that name none; "" refuses them.
 	DefaultCluster string
+	// Origins gives backends hosts of their own, below their clusters, where connects do not say.
+	Origins bool
 	// Streams are how large the streams may become and how many servers keep them. Default bus.DefaultStreams.
 	Streams bus.Streams
 	// StartWithin is how long a backend may take from its scheduling until it is ready
@@ -170,7 +172,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 	w := &worker{
 		cfg: cfg, nc: nc, js: js, store: st, missing: missing, metrics: counts, log: log,
 		connector: lease.NewConnector(lease.Config{
-			Store: st, DefaultCluster: cfg.DefaultCluster, OnTakeover: counts.TookOver, Log: log,
+			Store: st, DefaultCluster: cfg.DefaultCluster, Origins: cfg.Origins, OnTakeover: counts.TookOver, Log: log,
 		}),
 		relay: outbox.NewRelay(outbox.Config{
 			Store: st, Publisher: mending{publisher, missing}, Deadlines: func(ms int64) messages.Deadlines { return st.Terms().Deadlines(ms) }, Counter: counts, Tracer: cfg.Tracer, Log: log,

@@ -1,4 +1,4 @@
--- Settles a batch of connects. Of the arrays, $1 to $12 have an entry for each key, in the order of
+-- Settles a batch of connects. Of the arrays, $1 to $12 and $25 have an entry for each key, in the order of
 -- keys, $13 to $18 one for each token that may be written, $20 and $21 one for each drone.
 --
 -- All of it sees one snapshot, except what the row of a key says once it is locked: "on conflict …
@@ -8,14 +8,14 @@
 with want as materialized (
     select *
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::int8[], $7::text[], $8::text[],
-                $9::int8[], $10::int8[], $11::text[], $12::text[])
+                $9::int8[], $10::int8[], $11::text[], $12::text[], $25::bool[])
          with ordinality as w (namespace, name, tag, backend_id, id_given, host, subdomain, static_token,
-                               lifetime_seconds, max_idle_seconds, body, traceparent, ix)
+                               lifetime_seconds, max_idle_seconds, body, traceparent, origin, ix)
 ),
 -- Who was given a key and has not released it. The database's clock says whether it still holds it,
 -- unless it cannot be trusted now: past $24 nothing counts as expired.
 given as materialized (
-    select w.ix, l.tag, l.backend_id, l.fencing_token, b.status, b.asked, b.cluster, b.subdomain, b.static_token,
+    select w.ix, l.tag, l.backend_id, l.fencing_token, b.status, b.asked, b.cluster, b.subdomain, b.origin, b.static_token,
            -- A join writes that somebody is there at most once in a quarter of the idle limit.
            coalesce(b.last_keepalive_at < now() - make_interval(secs => b.max_idle_seconds) / 4, false) as idle,
            coalesce(l.sealed_until, s.expires_at, '-infinity') as expires_at
@@ -71,9 +71,9 @@ spawned as materialized (
     where coalesce(a.fencing_token, 0) > 0
 ),
 born as (
-    insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain,
+    insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
                          static_token, status, lifetime_ends_at, max_idle_seconds, due_at)
-    select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain,
+    select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
            static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0),
            now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
     from spawned
@@ -117,19 +117,19 @@ published as (
 -- The results: 1 held, 2 spawned, 3 held by one whose lease has expired, 4 the wanted id is taken,
 -- 5 nobody is known to hold it, in a database that is not settled.
 select case when alive then 1 else 3 end as result,
-       ix, backend_id, tag, status, leaving, cluster, subdomain, static_token, fencing_token,
+       ix, backend_id, tag, status, leaving, cluster, subdomain, origin, static_token, fencing_token,
        least(greatest(extract(epoch from expires_at - now()), 0), 86400)::float8 as expires_in, 0::int8 as drone_time_ms, now() as at
 from held
 union all
-select 2, ix, backend_id, tag, 10, false, cluster, subdomain, static_token, fencing_token, 0, drone_time_ms, now()
+select 2, ix, backend_id, tag, 10, false, cluster, subdomain, origin, static_token, fencing_token, 0, drone_time_ms, now()
 from spawned
 union all
-select 4, w.ix, w.backend_id, '', 0, false, '', '', '', 0, 0, 0, now()
+select 4, w.ix, w.backend_id, '', 0, false, '', '', false, '', 0, 0, 0, now()
 from want w
 where w.id_given
   and exists (select from backend b where b.id = w.backend_id offset 0)
   and not exists (select from given g where g.ix = w.ix)
 union all
-select 5, w.ix, '', '', 0, false, '', '', '', 0, 0, 0, now()
+select 5, w.ix, '', '', 0, false, '', '', false, '', 0, 0, 0, now()
 from want w
 where not exists (select from settled) and not exists (select from given g where g.ix = w.ix)
