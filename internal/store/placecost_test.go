@@ -28,7 +28,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		one := func(s string) string { return "'{" + s + "}'" }
 		return []string{
 			one(`""`), one("key-" + id), one(`""`), one(id), "'{true}'", "'{1}'", one(`""`), one(`""`), "'{0}'", "'{0}'", one("x"), one(`""`),
-			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "3600", "'{dr-1}'", "'{s-1}'", "20", "60", "'infinity'",
+			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "3600", "'{dr-1}'", "'{s-1}'", "20", "60", "'infinity'", "'{}'",
 		}
 	}
 	blocks := func(live int) map[string]int {
