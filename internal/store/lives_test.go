@@ -126,7 +126,7 @@ create function expire_earlier() returns trigger language plpgsql as $$
 begin new.expires_at := now() + interval '200 ms'; return new; end $$;
 create trigger earlier before insert on token for each row
     when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
-	n.spawn = newExplainer(t, d, store.ConnectSQL, 24)
+	n.spawn = newExplainer(t, d, store.ConnectSQL, 25)
 	for _, name := range []string{"wo-a", "wo-b"} {
 		n.work(name, server.URL())
 	}
