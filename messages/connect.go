@@ -20,10 +20,26 @@ type ConnectRequest struct {
 	// Key may be left out: then a backend is spawned under a random key.
 	Key         *Key         `json:"key,omitempty"`
 	SpawnConfig *SpawnConfig `json:"spawn_config,omitempty"`
-	// User is passed on to the backend as x-verified-username.
+	// User is passed on to the backend as x-verified-username; see [HeaderUser].
 	User string `json:"user,omitempty"`
-	// Auth is any JSON object; passed on as x-verified-user-data.
+	// Auth is any JSON object; passed on as x-verified-user-data; see [HeaderJSON].
 	Auth json.RawMessage `json:"auth,omitempty"`
+	// TokenLifetimeSeconds is how long the token lives after its last use; nil: as long as the worker says.
+	TokenLifetimeSeconds *int64 `json:"token_lifetime_seconds,omitempty"`
+}
+
+// OfOneToken gives the name of a field that only a token of one's own can carry, "" where the request
+// has none. All who are given a static token share it.
+func (r *ConnectRequest) OfOneToken() string {
+	switch {
+	case r.User != "":
+		return "user"
+	case len(r.Auth) > 0 && string(r.Auth) != "null" && HeaderJSON(r.Auth) != "{}":
+		return "auth"
+	case r.TokenLifetimeSeconds != nil:
+		return "token_lifetime_seconds"
+	}
+	return ""
 }
 
 // SpawnConfig says what to run when the key is not held.
@@ -75,6 +91,15 @@ func (r *ConnectRequest) validate() *Error {
 		}
 	}
 	if err := checkText("user", r.User, MaxName); err != nil {
+		return err
+	}
+	if strings.Trim(r.User, " ") != r.User {
+		return badField("user", "must not begin or end with a blank: HTTP servers cut it off, and it would be another user's name")
+	}
+	if field := r.OfOneToken(); field != "" && r.SpawnConfig != nil && r.SpawnConfig.UseStaticToken {
+		return badField(field, "cannot go with spawn_config.use_static_token: all who connect share that token. Leave out one of them")
+	}
+	if err := checkSeconds("token_lifetime_seconds", r.TokenLifetimeSeconds); err != nil {
 		return err
 	}
 	return checkObject("auth", r.Auth, MaxAuth)

@@ -90,13 +90,15 @@ type DronesResponse struct {
 
 // DroneInfo is what Postgres knows of a drone.
 type DroneInfo struct {
-	Drone    string `json:"drone"`
-	Cluster  string `json:"cluster"`
-	Pool     string `json:"pool,omitempty"`
-	Session  string `json:"session"`
-	Runtime  string `json:"runtime,omitempty"`
-	Version  string `json:"version,omitempty"`
-	Ready    bool   `json:"ready"`
+	Drone   string `json:"drone"`
+	Cluster string `json:"cluster"`
+	Pool    string `json:"pool,omitempty"`
+	Session string `json:"session"`
+	Runtime string `json:"runtime,omitempty"`
+	Version string `json:"version,omitempty"`
+	Ready   bool   `json:"ready"`
+	// NotReady is why the drone says that it is not, if it does.
+	NotReady string `json:"not_ready,omitempty"`
 	Draining bool   `json:"draining"`
 	Capacity
 	// Load counts the backends that have not ended, and what the drone said of the rest.

@@ -137,9 +137,11 @@ type RegisterResponse struct {
 type HeartbeatRequest struct {
 	Session     string `json:"session"`
 	DroneTimeMS int64  `json:"drone_time_ms"`
-	// Ready says that the drone takes spawns.
-	Ready bool `json:"ready"`
-	Load  Load `json:"load"`
+	// Ready says that the drone takes spawns, NotReady why it does not, for people, where that
+	// is for them to mend: at most MaxNotReady bytes.
+	Ready    bool   `json:"ready"`
+	NotReady string `json:"not_ready,omitempty"`
+	Load     Load   `json:"load"`
 }
 
 // Load is how busy a drone is: its backends, and what was promised to them.
@@ -223,6 +225,9 @@ func (r *HeartbeatRequest) validate() *Error {
 		return err
 	}
 	if err := checkDroneTime(r.DroneTimeMS); err != nil {
+		return err
+	}
+	if err := checkText("not_ready", r.NotReady, MaxNotReady); err != nil {
 		return err
 	}
 	return r.Load.validate()

@@ -36,9 +36,13 @@ var golden = map[string]any{
 		SpawnConfig: &messages.SpawnConfig{
 			ID: "my-backend", Cluster: "localhost:9090", Pool: "gpu",
 			Executable:           json.RawMessage(`{"command":["room"],"env":{"K":"V"}}`),
-			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, UseStaticToken: true, Subdomain: "doc", Origin: &origin,
+			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: "doc", Origin: &origin,
 		},
-		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`),
+		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), TokenLifetimeSeconds: &seconds,
+	},
+	"connect_request_static": &messages.ConnectRequest{
+		Key:         &messages.Key{Name: "doc-1"},
+		SpawnConfig: &messages.SpawnConfig{Executable: json.RawMessage(`{"command":["room"]}`), UseStaticToken: true},
 	},
 	"connect_response": &messages.ConnectResponse{
 		BackendID: "my-backend", Spawned: true, Status: messages.Scheduled, Token: "T",
@@ -55,7 +59,7 @@ var golden = map[string]any{
 		Renewal: messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
 	},
 	"heartbeat_request": &messages.HeartbeatRequest{
-		Session: "s1", DroneTimeMS: 5000, Ready: true, Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500},
+		Session: "s1", DroneTimeMS: 5000, Ready: true, NotReady: "no guard stands", Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500},
 	},
 	"heartbeat_response": &messages.HeartbeatResponse{
 		Draining: true,
@@ -120,7 +124,7 @@ var golden = map[string]any{
 	"drones_request":   &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
 	"drones_response": &messages.DronesResponse{Drones: []messages.DroneInfo{{
 		Drone: "dr-a", Cluster: "localhost:9090", Pool: "gpu", Session: "s1", Runtime: "process", Version: "1.2.3",
-		Ready: true, Draining: true, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000},
+		Ready: true, NotReady: "no guard stands", Draining: true, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000},
 		Load: messages.Load{Backends: 1, MemoryBytes: 1 << 30, CPUMillis: 500}, HeardMSAgo: 5, Lost: true,
 	}}, Next: "dr-a"},
 }

@@ -16,6 +16,7 @@ const (
 	MaxName       = 255 // key names, namespaces, tags, users
 	MaxBackendID  = 45
 	MaxText       = 4 << 10  // a message for people
+	MaxNotReady   = 512      // why a drone is not ready
 	MaxLine       = 64 << 10 // a line of output
 	MaxSeconds    = 10 * 365 * 24 * 3600
 	MaxNamed      = 8000 // backends that one message names

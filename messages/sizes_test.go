@@ -21,7 +21,7 @@ func TestI7EveryMessageAtItsLargestIsRead(t *testing.T) {
 	key := Key{Name: name, Namespace: name, Tag: name}
 	seconds := int64(MaxSeconds)
 	register := RegisterRequest{Session: id, MachineID: id, BootID: id, Cluster: cluster, Pool: name, Version: name, Runtime: name, Capacity: large, DroneTimeMS: 1 << 40, Backends: held}
-	heartbeat := HeartbeatRequest{Session: id, DroneTimeMS: 1 << 40, Load: Load{1e9, maxPromise, maxPromise}}
+	heartbeat := HeartbeatRequest{Session: id, DroneTimeMS: 1 << 40, NotReady: strings.Repeat("x", MaxNotReady), Load: Load{1e9, maxPromise, maxPromise}}
 	connect := ConnectRequest{Key: &key, User: name, Auth: auth, SpawnConfig: &SpawnConfig{
 		ID: id, Cluster: cluster, Pool: name, Executable: executable, LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: strings.Repeat("a", 63),
 	}}

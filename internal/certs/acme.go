@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"github.com/mholt/acmez/v3"
+	mholt "github.com/mholt/acmez/v3/acme"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 )
@@ -210,6 +211,9 @@ func (a *authority) put(store *storage, solver *dnsSolver) *magic {
 		DisableHTTPChallenge:    acme.Challenge != HTTP01,
 		DisableTLSALPNChallenge: acme.Challenge != TLSALPN01,
 		Logger:                  log,
+	}
+	if acme.EABKid != "" {
+		template.ExternalAccount = &mholt.EAB{KeyID: acme.EABKid, MACKey: strings.TrimRight(acme.EABKey, "=")}
 	}
 	// certmagic listens by itself where nobody does. There is somebody, if it knows where.
 	tcp := a.cfg.TLSAddr

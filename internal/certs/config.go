@@ -3,11 +3,13 @@ package certs
 import (
 	"cmp"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -65,6 +67,9 @@ type ACME struct {
 	Directory string
 	// Roots are whom to trust as the authority; nil: whom the system trusts.
 	Roots *x509.CertPool
+	// EABKid and EABKey are the external account that the authority's is bound to, where it asks for one: an identifier, and
+	// a key in base64url. Both or none.
+	EABKid, EABKey string
 	// Challenge is TLSALPN01 by default.
 	Challenge Challenge
 }
@@ -100,6 +105,12 @@ func (c *Config) Validate() error {
 	}
 	if u, err := url.Parse(c.ACME.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
 		return fmt.Errorf("the authority's directory %q must be an https:// URL", c.ACME.Directory)
+	}
+	if (c.ACME.EABKid == "") != (c.ACME.EABKey == "") {
+		return errors.New("an external account needs its key identifier and its key")
+	}
+	if _, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(c.ACME.EABKey, "=")); err != nil {
+		return errors.New("the key of the external account must be base64url, as the authority gives it")
 	}
 	switch c.ACME.Challenge {
 	case TLSALPN01, DNS01:

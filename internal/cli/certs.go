@@ -24,6 +24,8 @@ type certFlags struct {
 	ACMEEmail     string   `name:"acme-email" placeholder:"ADDRESS" help:"Where the authority reaches you. Default: nowhere."`
 	ACMECA        string   `name:"acme-ca" placeholder:"URL" help:"Directory of the authority. Default: that of Let's Encrypt."`
 	ACMECARoot    string   `name:"acme-ca-root" type:"path" placeholder:"FILE" help:"Whom to trust as the authority, instead of whom the system trusts (PEM)."`
+	ACMEEABKid    string   `name:"acme-eab-kid" placeholder:"ID" help:"Key identifier of the account that you have with the authority (External Account Binding), for those that ask for one."`
+	ACMEEABKey    string   `name:"acme-eab-key" placeholder:"KEY" help:"Its key (HMAC), base64url as the authority gives it."`
 	HTTPListen    string   `name:"http-listen" placeholder:"[HOST]:PORT" help:"Where plain HTTP is answered, with the way to https. Default: nowhere."`
 }
 
@@ -42,7 +44,9 @@ func (f *certFlags) keeper(r *run, listener net.Listener) (*keeper, error) {
 		return nil, usagef("--cert-file and --key-file: give both or none")
 	case files && len(f.ACMEDomain) > 0:
 		return nil, usagef("--cert-file and --acme-domain: give one of them")
-	case len(f.ACMEDomain) == 0 && (f.ACMEEmail != "" || f.ACMECA != "" || f.ACMECARoot != ""):
+	case (f.ACMEEABKid == "") != (f.ACMEEABKey == ""):
+		return nil, usagef("--acme-eab-kid and --acme-eab-key: give both or none")
+	case len(f.ACMEDomain) == 0 && (f.ACMEEmail != "" || f.ACMECA != "" || f.ACMECARoot != "" || f.ACMEEABKid != ""):
 		return nil, usagef("--acme-domain: name the domains to get certificates for")
 	case !files && len(f.ACMEDomain) == 0 && f.HTTPListen != "":
 		return nil, usagef("--http-listen: leads to https, which needs --cert-file or --acme-domain")
@@ -56,6 +60,7 @@ func (f *certFlags) keeper(r *run, listener net.Listener) (*keeper, error) {
 	if !files {
 		flag = "--acme-domain"
 		cfg.ACME = &certs.ACME{Domains: f.ACMEDomain, Email: f.ACMEEmail, Directory: f.ACMECA, Challenge: certs.Challenge(f.ACMEChallenge)}
+		cfg.ACME.EABKid, cfg.ACME.EABKey = f.ACMEEABKid, f.ACMEEABKey
 		if f.ACMECARoot != "" {
 			pem, err := os.ReadFile(f.ACMECARoot)
 			if err != nil {

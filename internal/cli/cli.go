@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/jetway-project/jetway/internal/procs"
+	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -65,8 +68,7 @@ type grammar struct {
 
 	LeaseTTL leaseTTLCmd `cmd:"" name:"lease-ttl" help:"Show or change how long leases live."`
 
-	// Started by drones only.
-	Guard guardCmd `cmd:"" hidden:"" help:"End the backends of a drone past their leases, also while its agent is gone."`
+	Guard guardCmd `cmd:"" help:"Run a drone's guard, which ends backends past their leases, also while the agent is gone."`
 
 	Bench   benchCmd   `cmd:"" help:"Measure a stack."`
 	Version versionCmd `cmd:"" help:"Show the version."`
@@ -115,6 +117,13 @@ func Run(ctx context.Context, p Process) (code int) {
 			code = int(exit)
 		}
 	}()
+	if isFirst(p.Args) {
+		program, err := os.Executable()
+		if err != nil {
+			return report(p.Stderr, err)
+		}
+		return asFirst(ctx, p.Stderr, p.Kill, program, p.Args...)
+	}
 	var g grammar
 	parser, err := newParser(&g, p)
 	if err != nil {
@@ -137,6 +146,11 @@ func Run(ctx context.Context, p Process) (code int) {
 	if err != nil {
 		return report(p.Stderr, err)
 	}
+	if command := parsed.Command(); command == "drone" || command == "guard" {
+		if err := procs.Seal(); err != nil { // backends may be the same user
+			return report(p.Stderr, err)
+		}
+	}
 	r := &run{ctx: ctx, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now, trial: p.trial}
 	if p.trial.now != nil {
 		r.now = p.trial.now
@@ -156,6 +170,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
 	)
 }

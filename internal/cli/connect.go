@@ -28,13 +28,14 @@ type connectCmd struct {
 	Pool        string        `placeholder:"NAME" help:"Pool of drones for a new backend."`
 	MaxIdle     time.Duration `placeholder:"DURATION" help:"End a new backend this long after its last connection. Default: never."`
 	Lifetime    time.Duration `placeholder:"DURATION" help:"End a new backend this long after its start. Default: never."`
-	StaticToken bool          `help:"Give a new backend one token for its whole life."`
+	StaticToken bool          `help:"Give a new backend one token for its whole life, which all share: not with --user, --auth and --token-lifetime."`
 	Subdomain   string        `placeholder:"LABEL" help:"Reach a new backend through this subdomain of its cluster only."`
 	Origin      *bool         `negatable:"" help:"Give a new backend a host of its own: the subdomain, or a random one. All paths there are its own, and the URL leads there by a cookie. Default: as the worker says."`
 
-	User   string `placeholder:"NAME" help:"User, told to the backend as x-verified-username."`
-	Auth   string `placeholder:"JSON" help:"JSON object, told to the backend as x-verified-user-data."`
-	NoWait bool   `help:"Do not wait until the backend is ready."`
+	User          string        `placeholder:"NAME" help:"User, told to the backend as x-verified-username."`
+	Auth          string        `placeholder:"JSON" help:"JSON object, told to the backend as x-verified-user-data."`
+	TokenLifetime time.Duration `placeholder:"DURATION" help:"How long the token lives after its last use. Default: as the worker says (1h)."`
+	NoWait        bool          `help:"Do not wait until the backend is ready."`
 }
 
 // Run asks, then shows the backend's states until it is ready, then its URL.
@@ -150,6 +151,9 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 			return req, err
 		}
 		req.SpawnConfig = spawn
+	}
+	if req.TokenLifetimeSeconds, err = seconds("--token-lifetime", c.TokenLifetime); err != nil {
+		return req, err
 	}
 	if req.Key == nil && req.SpawnConfig == nil {
 		return req, usagef("--key: give a key to join, or --command to start something, or both")

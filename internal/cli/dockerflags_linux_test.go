@@ -53,7 +53,7 @@ func TestContainerThatNeverListensIsEnded(t *testing.T) {
 	for limit := time.Second; ; limit *= 2 {
 		s := newSite(t, "docker")
 		s.agent(t.TempDir(), "", "--startup-timeout", limit.String())
-		resp := s.connect("doc", map[string]any{"image": s.image("/room"), "pull_policy": "Never", "env": map[string]string{"HOST": "127.0.0.1"}})
+		resp := s.connect("doc", map[string]any{"image": s.image("/room", "-no-listen"), "pull_policy": "Never"})
 		got := s.awaitStatus(resp.BackendID, messages.Terminated)
 		if got.Reason != messages.ReasonStartupTimeout || !strings.Contains(got.Message, limit.String()) {
 			t.Fatalf("ended as %+v", got)

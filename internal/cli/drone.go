@@ -17,7 +17,6 @@ import (
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
-	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -30,13 +29,14 @@ type droneCmd struct {
 	DataDir        string        `type:"path" placeholder:"DIR" help:"Directory for what outlives the agent, of this drone alone. Default: /var/lib/jetway/NAME as root, else $XDG_STATE_HOME/jetway/NAME."`
 	Runtime        string        `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
 	IP             string        `name:"ip" default:"127.0.0.1" help:"Address of this machine on which backends listen, and proxies reach them. Default: ${default}."`
-	ProcessRoot    string        `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
 	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
 	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take for each part of its start: to be fetched, to be started, to answer."`
+	Guard          string        `enum:"self,unit" default:"self" help:"Who starts the guard, which ends backends past their leases while the agent is gone: self (this command) or unit (a service of its own, jetway guard; without one no backends are taken). Default: ${default}."`
 	DrainOnExit    bool          `help:"When told to stop, take no more backends and wait until the last has ended; a second signal ends them. Default: leave them running for the next run of the agent."`
 	DrainTimeout   time.Duration `placeholder:"DURATION" help:"End the backends that are left after this time of --drain-on-exit. Default: wait for ever."`
 	capacityFlags
-	dockerFlags `group:"Docker runtime:"`
+	processFlags `group:"Process runtime:"`
+	dockerFlags  `group:"Docker runtime:"`
 	traceFlags
 }
 
@@ -85,7 +85,7 @@ func (c *droneCmd) Run(r *run) (err error) {
 	if err != nil {
 		return err
 	}
-	guard, err := guardCommand(dataDir)
+	guard, err := c.guardCommand(dataDir)
 	if err != nil {
 		return err
 	}
@@ -95,10 +95,11 @@ func (c *droneCmd) Run(r *run) (err error) {
 	}
 	defer tracer.Close()
 	var rt runtime.Runtime = fake.New()
+	about := c.Runtime
 	switch c.Runtime {
 	case "process":
-		if rt, err = process.New(process.Config{Root: c.ProcessRoot, Host: c.IP, StateDir: below(dataDir, "processes"), Drone: c.Name}); err != nil {
-			return badFlag("--process-root", err)
+		if rt, about, err = c.process(r, c, below(dataDir, "processes"), capacity); err != nil {
+			return err
 		}
 	case "docker":
 		if rt, err = c.docker(r, c, below(dataDir, "docker")); err != nil {
@@ -117,13 +118,15 @@ func (c *droneCmd) Run(r *run) (err error) {
 		Pool:           c.Pool,
 		DataDir:        dataDir,
 		Guard:          guard,
+		Guarded:        c.Guard == "unit",
+		Alive:          newSupervisor().alive,
 		Capacity:       capacity,
 		Grace:          c.Grace,
 		StartupTimeout: c.StartupTimeout,
 		OnExit:         c.onExit(),
 		DrainTimeout:   c.DrainTimeout,
 		Hurry:          r.kill,
-		RuntimeName:    c.Runtime,
+		RuntimeName:    about,
 		Version:        version(),
 		Tracer:         tracer,
 		Log:            r.log,
@@ -137,16 +140,24 @@ func (c *droneCmd) onExit() drone.OnExit {
 	return drone.Leave
 }
 
-// guardCommand is what ends backends whose lease runs out while no agent can.
-func guardCommand(dataDir string) ([]string, error) {
-	if dataDir == "" || goruntime.GOOS != "linux" {
+// guardCommand is what ends backends whose lease runs out while no agent can, where that is
+// for this command to start.
+func (c *droneCmd) guardCommand(dataDir string) ([]string, error) {
+	if dataDir == "" || c.Guard == "unit" || goruntime.GOOS != "linux" {
 		return nil, nil
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program, to start its guard: %w", err)
 	}
-	return []string{self, "guard"}, nil
+	if dataDir, err = filepath.Abs(dataDir); err != nil {
+		return nil, err
+	}
+	command := []string{self, "guard", "--child", "--data-dir", dataDir, "--runtime", c.Runtime}
+	if c.DockerHost != "" {
+		command = append(command, "--docker-host", c.DockerHost)
+	}
+	return command, nil
 }
 
 // dataDir is where this drone keeps what outlives its agent. Of what the fake runtime
@@ -193,6 +204,10 @@ func (c *droneCmd) validate() error {
 	switch {
 	case c.Runtime == "process" && c.ProcessRoot == "":
 		return usagef("--process-root: name the directory of the executables")
+	case c.Guard == "unit" && goruntime.GOOS != "linux":
+		return usagef("--guard unit: there is no guard on this system, only on Linux")
+	case c.Guard == "unit" && c.Runtime == "fake" && c.DataDir == "":
+		return usagef("--guard unit: goes with --data-dir, where the runtime is fake")
 	case c.DrainTimeout < 0:
 		return usagef("--drain-timeout: must not be negative")
 	case c.DrainTimeout > 0 && !c.DrainOnExit:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,10 +39,17 @@ func (c *dronesCmd) Run(r *run) error {
 		rows = append(rows, []string{
 			d.Drone, droneState(d), backends,
 			promised(d.MemoryBytes, d.MaxMemoryBytes, bytesText), promised(d.CPUMillis, d.MaxCPUMillis, cpusText), d.Cluster, d.Pool, d.Runtime,
-			age(time.Duration(d.HeardMSAgo)*time.Millisecond) + " ago", d.Version,
+			age(time.Duration(d.HeardMSAgo)*time.Millisecond) + " ago", d.Version, whyNotReady(d),
 		})
 	}
-	r.table([]string{"DRONE", "STATE", "BACKENDS", "MEMORY", "CPUS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION"}, rows)
+	header := []string{"DRONE", "STATE", "BACKENDS", "MEMORY", "CPUS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION", "NOT READY BECAUSE"}
+	if n := len(header) - 1; !slices.ContainsFunc(rows, func(row []string) bool { return row[n] != "" }) {
+		header = header[:n]
+		for i := range rows {
+			rows[i] = rows[i][:n]
+		}
+	}
+	r.table(header, rows)
 	return nil
 }
 
@@ -58,6 +66,14 @@ func promised(used, most int64, text func(int64) string) string {
 
 // cpusText is thousandths of processors as processors.
 func cpusText(millis int64) string { return strconv.FormatFloat(float64(millis)/1000, 'f', -1, 64) }
+
+// whyNotReady is what the drone says of that.
+func whyNotReady(d *messages.DroneInfo) string {
+	if d.Lost || d.Ready {
+		return ""
+	}
+	return d.NotReady
+}
 
 func droneState(d *messages.DroneInfo) string {
 	switch {

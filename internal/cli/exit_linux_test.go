@@ -5,8 +5,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/coder/websocket"
-
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -23,11 +21,10 @@ func TestToldToStopAnAgentLeavesOrDrains(t *testing.T) {
 	agent, session := s.agent(data, "", "--drain-on-exit=false", "--drain-timeout", "0s")
 	room := map[string]any{"command": []string{"room"}}
 	resp := s.connect("doc", room)
-	ws, _, err := websocket.Dial(testkit.Context(t), resp.URL+"ws", nil)
+	ws, err := testkit.WebSocket(t, resp.URL+"ws", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ws.CloseNow() }()
 	s.count(ws, 1)
 	stop := func() {
 		t.Helper()

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/coder/websocket"
-
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -58,11 +56,10 @@ func TestI1I5I7SystemOfAnotherBuildIsUpgradedPartByPart(t *testing.T) {
 	oldAgent, session := agent(other, data, "")
 	room := json.RawMessage(`{"command":["room"]}`)
 	resp := s.connect("doc", room)
-	ws, _, err := websocket.Dial(testkit.Context(t), resp.URL+"ws", nil)
+	ws, err := testkit.WebSocket(t, resp.URL+"ws", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ws.CloseNow() }()
 	s.count(ws, 1)
 
 	// From here on somebody asks all the time: for the key that is held, and now and then for another one.

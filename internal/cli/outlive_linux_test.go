@@ -127,12 +127,10 @@ func (s *site) outlives(executable string, end func(id string, pid int)) {
 	data := s.t.TempDir()
 	agent, session := s.agent(data, "")
 	resp := s.connect("doc", json.RawMessage(executable))
-	// Held by the proxy until it is ready.
-	ws, _, err := websocket.Dial(ctx, resp.URL+"ws", nil)
+	ws, err := testkit.WebSocket(s.t, resp.URL+"ws", nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	defer func() { _ = ws.CloseNow() }()
 	s.count(ws, 1)
 	_, text := get(s.t, resp.URL+"info")
 	var room struct{ PID int }

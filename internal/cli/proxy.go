@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/bus"
@@ -20,9 +22,15 @@ type proxyCmd struct {
 	Embedded     bool          `help:"Let sessions that have hosts of their own stand in frames of other sites' pages: their cookie is then SameSite=None and Partitioned, and needs https, or localhost. Otherwise it is SameSite=Lax."`
 	PlainPaths   bool          `help:"Where the token is in the path, pass on what backends say of their own root (Location, paths of cookies) as it is, as Plane does. Otherwise it is put below the token."`
 	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
+	RouteTrust   time.Duration `default:"${route_trust}" help:"How long a remembered route is used without a worker's word, at most: one in use is asked for twice as often. Without NATS or workers, links answer 503 after that. Well below the minute for which a drone leaves an ended backend's port unused, or a link could lead to another backend: 2s to ${max_route_trust}. Default: ${default}."`
 	DrainDelay   time.Duration `default:"2s" help:"How long, once asked to end, the proxy still takes new requests while /ready says 503. Default: ${default}."`
 	DrainTimeout time.Duration `default:"20s" help:"How long open requests and WebSockets may go on after that before they are cut. Default: ${default}."`
-	AccessLog    bool          `help:"Log every request when it has ended."`
+	IdleTimeout  time.Duration `default:"${idle_timeout}" help:"How long a client's connection may be idle. Behind a load balancer, longer than that keeps its own. Default: ${default}."`
+
+	TrustedProxies       []string `placeholder:"CIDR" help:"Load balancers and proxies in front, as addresses or networks: their word is taken on who their client is and whether it came by https (X-Forwarded-For, X-Forwarded-Proto, Forwarded, and the PROXY protocol, version 1 and 2). Default: nobody's."`
+	MaxClientConnections int      `placeholder:"N" help:"Most connections of one client (of IPv6: a /64), those of trusted proxies excepted. Default: a quarter of the files that the process may open."`
+
+	AccessLog bool `help:"Log every request when it has ended."`
 	metricsFlags
 	certFlags `group:"https:"`
 }
@@ -34,6 +42,19 @@ func (c *proxyCmd) Run(r *run) error {
 	}
 	if c.ReadyTimeout <= 0 {
 		return usagef("--ready-timeout: must be more than 0")
+	}
+	if c.RouteTrust < 2*time.Second || c.RouteTrust > proxy.MaxRouteTrust {
+		return usagef("--route-trust: must be 2s to %s", proxy.MaxRouteTrust)
+	}
+	if c.IdleTimeout < time.Second {
+		return usagef("--idle-timeout: must be at least 1s")
+	}
+	if c.MaxClientConnections < 0 {
+		return usagef("--max-client-connections: must not be negative")
+	}
+	trusted, err := networks(c.TrustedProxies)
+	if err != nil {
+		return err
 	}
 	for flag, d := range map[string]time.Duration{"--drain-delay": c.DrainDelay, "--drain-timeout": c.DrainTimeout} {
 		if d < 0 {
@@ -63,7 +84,11 @@ func (c *proxyCmd) Run(r *run) error {
 		Embedded:     c.Embedded,
 		PlainPaths:   c.PlainPaths,
 		ReadyTimeout: c.ReadyTimeout,
+		RouteTrust:   c.RouteTrust,
 		DrainDelay:   c.DrainDelay,
+		IdleTimeout:  c.IdleTimeout,
+
+		TrustedProxies: trusted, MaxClientConnections: c.MaxClientConnections,
 		DrainTimeout: cmp.Or(c.DrainTimeout, -1), // 0: cut at once
 		AccessLog:    c.AccessLog,
 		Version:      version(),
@@ -83,4 +108,21 @@ func (c *proxyCmd) Run(r *run) error {
 	defer bus.Drain(nc, drainTimeout)
 	defer keeper.start(r.ctx, nc)()
 	return stopped(r, px.Run(r.ctx, nc))
+}
+
+// networks reads addresses and networks.
+func networks(texts []string) (list []netip.Prefix, err error) {
+	for _, text := range texts {
+		text = strings.TrimSpace(text)
+		if addr, err := netip.ParseAddr(text); err == nil {
+			list = append(list, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+			continue
+		}
+		net, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, usagef("--trusted-proxies: must be addresses or networks like 10.0.0.0/8, separated by commas, not %q", text)
+		}
+		list = append(list, net.Masked())
+	}
+	return list, nil
 }

@@ -45,14 +45,13 @@ func TestBackendOfADeadProxyEndsAsIdle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ws, _, err := websocket.Dial(testkit.Context(t), "ws://"+address+"/"+resp.Token+"/", &websocket.DialOptions{Host: s.stack.Cluster})
+			_, err = testkit.WebSocket(t, "ws://"+address+"/"+resp.Token+"/", &websocket.DialOptions{Host: s.stack.Cluster})
 			if err != nil && s.status(resp.BackendID).Reason == messages.ReasonSwept {
 				continue
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { _ = ws.CloseNow() })
 			return visited{resp.BackendID, proxy}
 		}
 	}

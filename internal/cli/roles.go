@@ -25,6 +25,8 @@ type workerCmd struct {
 	Name           string        `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string        `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
 	Origin         bool          `help:"Give sessions hosts of their own below their cluster (origin mode), where a connect does not say. It takes *.CLUSTER in the DNS, and a certificate for it."`
+	TokenLifetime  time.Duration `default:"${token_lifetime}" help:"How long a connection token lives after its last use, where a connect does not say. Default: ${default}."`
+	MaxUserData    string        `placeholder:"BYTES" default:"4KiB" help:"Most bytes that a connect's auth may take as the header x-verified-user-data, up to 64KiB. Many servers refuse requests with more than 8 KiB of headers in all (gunicorn, aiohttp) or 16 (Node.js). Default: ${default}."`
 	StreamReplicas int           `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
 	StartWithin    time.Duration `default:"${start_within}" help:"How long a backend may take from its scheduling until it is ready before the workers end it, should its drone not have done so: more than three times the longest --startup-timeout of a drone. Default: ${default}."`
 	streamFlags
@@ -109,6 +111,13 @@ func (c *workerCmd) Run(r *run) error {
 	if c.StartWithin < worker.MinStartWithin {
 		return usagef("--start-within: must be at least %s", worker.MinStartWithin)
 	}
+	if c.TokenLifetime < time.Second || c.TokenLifetime > messages.MaxSeconds*time.Second {
+		return usagef("--token-lifetime: must be 1s to %s", messages.MaxSeconds*time.Second)
+	}
+	userData, err := humanize.ParseBytes(c.MaxUserData)
+	if err != nil || userData < 1 || userData > messages.MaxAuth {
+		return usagef("--max-user-data: must be a number of bytes like 4KiB, up to 64KiB, not %q", c.MaxUserData)
+	}
 	streams, err := c.streams(c.StreamReplicas)
 	if err := errors.Join(err, c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
@@ -138,6 +147,8 @@ func (c *workerCmd) Run(r *run) error {
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
 		Origins:        c.Origin,
+		TokenLifetime:  c.TokenLifetime,
+		MaxUserData:    int(userData),
 		Retain:         c.Retain,
 		StartWithin:    c.StartWithin,
 		Streams:        streams,

@@ -166,11 +166,10 @@ type visitor struct {
 
 func visit(t *testing.T, url string) visitor {
 	t.Helper()
-	conn, _, err := websocket.Dial(testkit.Context(t), url+"ws", nil)
+	conn, err := testkit.WebSocket(t, url+"ws", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.CloseNow() })
 	return visitor{conn, t}
 }
 

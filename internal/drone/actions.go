@@ -3,6 +3,7 @@ package drone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,40 +16,39 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// maxAcks bounds the actions that wait to be acknowledged (I8): those that may be
-// under way, and as many that came again.
-const maxAcks = 2 * bus.MaxUnacknowledged
+// maxUnsure bounds the actions that may be a later session's (I8): those that may be under way,
+// and as many that came again.
+const maxUnsure = 2 * bus.MaxUnacknowledged
 
-// ack is an action to be acknowledged when all up to mark is journalled.
-type ack struct {
-	msg  *nats.Msg
-	mark journal.Mark
-}
-
-// onAction takes one delivery of an action in, to be acknowledged once that is
-// journalled (I3). What is not an action will never be one, so it is acknowledged, too.
+// onAction takes one delivery of an action in, and acknowledges it if it is journalled (I3); else
+// it comes again. What is not an action will never be one, so it is acknowledged, too.
 func (a *agent) onAction(ctx context.Context, msg *nats.Msg) {
 	action, err := messages.Decode[messages.Action](msg.Data)
 	if err != nil {
 		a.log.ErrorContext(ctx, "refused a malformed action", "subject", msg.Subject, "err", err)
 	}
+	if a.takes(ctx, msg, &action, err == nil) {
+		a.acknowledge(ctx, msg)
+	}
+}
+
+// takes says whether an action is to be acknowledged.
+func (a *agent) takes(ctx context.Context, msg *nats.Msg, action *messages.Action, isOne bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.leaving || !a.known.Load() {
-		return // it is for the next run of the agent, or for the next session, if not for another agent
+		return false // it is for the next run of the agent, or for the next session, if not for another agent
 	}
-	next, mine := ack{msg: msg}, false
-	if err == nil {
-		mine = a.concernsLocked(&action)
-		next.mark = a.takeLocked(ctx, &action, msg.Header.Get(messages.HeaderTraceparent))
+	mine, done := false, true
+	if isOne {
+		mine = a.concernsLocked(action)
+		done = a.takeLocked(ctx, action, msg.Header.Get(messages.HeaderTraceparent))
 	}
-	switch {
-	case mine:
-		a.ackLocked(next)
-	case len(a.session.unsure) < maxAcks: // else it will come again
-		a.session.unsure = append(a.session.unsure, next)
+	if done && !mine && len(a.session.unsure) < maxUnsure { // else it will come again
+		a.session.unsure = append(a.session.unsure, msg)
 		nudge(a.changed) // a heartbeat makes sure
 	}
+	return done && mine
 }
 
 // concernsLocked says that an action is this session's to acknowledge. Who has the drone's
@@ -57,43 +57,26 @@ func (a *agent) concernsLocked(action *messages.Action) bool {
 	return a.backends[action.BackendID] != nil || action.Spawn != nil && action.Spawn.Session == a.session.id
 }
 
-// sureLocked acknowledges the first n actions that might have been a later session's: a
+// sureLocked gives the first n actions that might have been a later session's, to be acknowledged: a
 // worker has heard this one since they came, so none had begun then. What was done about
 // them before was to refuse them, which is not believed of a session that is over.
-func (a *agent) sureLocked(n int) {
-	for _, next := range a.session.unsure[:n] {
-		a.ackLocked(next)
-	}
+func (a *agent) sureLocked(n int) []*nats.Msg {
+	sure := slices.Clone(a.session.unsure[:n])
 	a.session.unsure = slices.Delete(a.session.unsure, 0, n)
+	return sure
 }
 
-func (a *agent) ackLocked(next ack) {
-	select {
-	case a.acks <- next:
-	default: // it will come again, and change nothing then
-	}
-}
-
-// acknowledge acknowledges what is journalled, until ctx ends.
-func (a *agent) acknowledge(ctx context.Context) {
-	for {
-		select {
-		case next := <-a.acks:
-			if a.journalled(ctx, next.mark) != nil {
-				return // it will come again
-			}
-			if err := next.msg.Ack(); err != nil {
-				a.log.DebugContext(ctx, "cannot acknowledge an action", "err", err)
-			}
-		case <-ctx.Done():
-			return
+func (a *agent) acknowledge(ctx context.Context, actions ...*nats.Msg) {
+	for _, msg := range actions {
+		if err := msg.Ack(); err != nil { // it will come again
+			a.log.DebugContext(ctx, "cannot acknowledge an action", "err", err)
 		}
 	}
 }
 
-// takeLocked does what an action asks for, unless it was done before (I3). Once all up to
-// the mark is journalled, it need not be delivered again.
-func (a *agent) takeLocked(ctx context.Context, action *messages.Action, traceparent string) journal.Mark {
+// takeLocked does what an action asks for, unless it was done before, and says whether that is
+// journalled: then it need not be delivered again (I3).
+func (a *agent) takeLocked(ctx context.Context, action *messages.Action, traceparent string) bool {
 	h := a.backends[action.BackendID]
 	switch {
 	case action.Spawn != nil && action.Type == messages.TypeSpawn:
@@ -101,7 +84,8 @@ func (a *agent) takeLocked(ctx context.Context, action *messages.Action, tracepa
 			span := a.cfg.Tracer.Start(traceparent, "spawn", tracing.Consumer, time.Now())
 			span.Set("jetway.backend_id", action.BackendID)
 			span.Set("jetway.drone", a.cfg.Name)
-			return a.spawnLocked(ctx, action.BackendID, action.Spawn, span)
+			a.spawnLocked(ctx, action.BackendID, action.Spawn, span)
+			return true
 		}
 	case h != nil:
 		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})
@@ -116,35 +100,53 @@ func (a *agent) takeLocked(ctx context.Context, action *messages.Action, tracepa
 		if state.Kind = messages.Soft; action.Terminate.Hard {
 			state.Kind = messages.Hard
 		}
-		return a.refuseLocked(messages.Report{BackendID: action.BackendID, State: state})
+		a.refuseLocked(messages.Report{BackendID: action.BackendID, State: state})
+		return true
 	}
-	return a.memory.journal.Last() // what came of it before is in there
+	return a.memory.journal.Failing() == nil // what came of it, now or before, is in there
 }
 
-// spawnLocked takes a backend on, or says why not.
-func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn, span tracing.Span) journal.Mark {
+// spawnLocked takes a backend on, or says why not. It is journalled, or not taken on (I3).
+func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn, span tracing.Span) {
 	now := a.nowMS()
 	demands := a.demandsOf(spawn.Executable)
 	if report := a.refusalLocked(spawn, demands, now); report.Message != "" {
-		report.BackendID = id
-		span.End(errors.New(report.Message))
-		return a.refuseLocked(report)
+		a.refuseSpawnLocked(id, report, span)
+		return
 	}
 	start, abort := context.WithCancel(ctx)
 	h := &held{
 		id: id, abort: abort, lines: a.output.lines(id), span: span, demands: demands,
 		lease: a.session.lease,
 	}
-	a.holdLocked(h)
 	var fx effects
 	h.backend, fx = step(h.backend, spawned{})
+	report := messages.Report{BackendID: id, State: fx.report}
+	safe, secret := a.withoutSecrets(spawn)
+	mark, err := a.memory.journal.Take(journal.Change{BackendID: id, Spawn: safe, Secret: secret, State: h.record(), Report: &report})
+	if err != nil {
+		abort()
+		h.lines.close()
+		a.refuseSpawnLocked(id, unjournalled(err), span)
+		return
+	}
+	a.reports.add(report, mark)
+	a.holdLocked(h)
 	h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
 	a.dueLocked(min(h.lease.dueMS(), h.readyByMS))
-	safe, secret := a.withoutSecrets(spawn)
-	a.noteLocked(h, journal.Change{BackendID: id, Spawn: safe, Secret: secret, State: h.record()}, fx.report)
 	spec := a.specOf(ctx, h, spawn)
 	a.wg.Go(func() { a.runBackend(ctx, start, h, spec, a.launch) })
-	return h.mark
+}
+
+// unjournalled says that a spawn was refused for want of a journal.
+func unjournalled(err error) messages.Report {
+	return messages.Report{Refused: true, State: refusal(messages.ReasonStartFailed, fmt.Sprintf("the drone's journal cannot be written: %v", err))}
+}
+
+func (a *agent) refuseSpawnLocked(id string, report messages.Report, span tracing.Span) {
+	report.BackendID = id
+	span.End(errors.New(report.Message))
+	a.refuseLocked(report)
 }
 
 // holdLocked begins to look after a backend.
@@ -167,7 +169,7 @@ func (a *agent) refusalLocked(spawn *messages.Spawn, demands runtime.Demands, no
 		why = "the drone is shutting down"
 	}
 	if why == "" {
-		why = a.memory.cannotRemember()
+		why = a.memory.unable()
 	}
 	return messages.Report{Refused: true, State: refusal(messages.ReasonStartFailed, why)}
 }
@@ -178,12 +180,11 @@ func refusal(reason messages.TerminationReason, message string) messages.State {
 
 // refuseLocked states that a backend ends without having begun. That is journalled,
 // too, unless nothing can be: nothing runs, and a later run refuses it again.
-func (a *agent) refuseLocked(report messages.Report) journal.Mark {
+func (a *agent) refuseLocked(report messages.Report) {
 	a.rememberLocked(report.BackendID)
 	var mark journal.Mark
-	if !a.memory.failing() {
+	if a.memory.journal.Failing() == nil {
 		mark = a.memory.journal.Note(journal.Change{BackendID: report.BackendID, Report: &report})
 	}
 	a.reports.add(report, mark)
-	return mark
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -18,7 +19,14 @@ func TestI6EndIsSaidAgainToWhoAsksForIt(t *testing.T) {
 	h.end("b-1")
 	h.settled()
 	h.set(func() { delete(h.states, "b-1") })
-	h.terminate("b-1", true)
+	// Workers order it until they are told: the drone may not have had the answer to its first report yet, and passes
+	// over an order that comes before.
+	testkit.Eventually(t, "the drone says again that it has ended", func() bool {
+		h.terminate("b-1", true)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.states["b-1"]) > 0
+	})
 	h.end("b-1")
 	if n := len(rt.Live()); n != 0 {
 		t.Fatalf("%d run after the end", n)

@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/drone/identity"
-	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
@@ -26,24 +25,21 @@ type agent struct {
 	reports *reporter
 	output  *publisher
 	memory  memory
-	// memoryFailed is what the workers were last told of the journal.
-	memoryFailed atomic.Bool
 	// known says that a worker has answered a registration of the present session. It is
 	// written under the lock.
 	known atomic.Bool
-	// acks has the actions that are to be acknowledged once they are journalled.
-	acks chan ack
 	// wake tells the keeper that something is due earlier than it thinks.
 	wake chan struct{}
 	// kick has the session's lease renewed at once, for there is something to say; changed
 	// has it renewed soon.
 	kick, changed chan struct{}
-	// beating has room for the one heartbeat that is under way.
-	beating chan struct{}
+	// beating has room for the one heartbeat that is under way; said, of the one before, is why
+	// no spawns were taken.
+	beating    chan struct{}
+	said       string
+	complained bool
 	// enroll tells that a registration is due.
 	enroll chan struct{}
-	// renewing is held while the guard is told of renewed leases; before mu.
-	renewing sync.Mutex
 	// registered has the newest registration for the consumer.
 	registered chan registration
 	// fatal has what ends the agent from inside.
@@ -64,6 +60,8 @@ type agent struct {
 	// promised is what the backends demand of the machine.
 	promised runtime.Demands
 	full     bool
+	// unsealed says that leases that are not renewed may not be in the journal yet.
+	unsealed bool
 	// stated is how many backends the workers were told of last.
 	stated int
 	// nextDueMS is when the keeper looks next.
@@ -99,14 +97,13 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	defer func() {
 		stop()
 		a.wg.Wait()
-		if closeErr := a.memory.close(); err == nil {
+		if closeErr := a.memory.journal.Close(); err == nil {
 			err = closeErr
 		}
 		a.probes.CloseIdleConnections()
 	}()
 	a.wg.Go(func() { a.keep(work) })
 	a.wg.Go(func() { a.output.run(work) })
-	a.wg.Go(func() { a.acknowledge(work) })
 	if a.takeOver(ctx, work, before) != nil {
 		return nil // asked to stop before there was anything to exit from
 	}
@@ -131,7 +128,6 @@ func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runt
 		cfg: cfg, who: who, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
 		probes:     newProbes(),
 		output:     newPublisher(nc),
-		acks:       make(chan ack, maxAcks),
 		wake:       make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),
 		changed:    make(chan struct{}, 1),
@@ -152,22 +148,12 @@ func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runt
 // nowMS is the drone's time.
 func (a *agent) nowMS() int64 { return a.cfg.Clock().Milliseconds() }
 
-// able says whether the drone takes spawns, as far as it is not for the bus to say.
-func (a *agent) able() bool {
-	return !a.memory.failing() && a.memory.guarded()
-}
-
 // nudge puts a signal in a channel that holds one.
 func nudge(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
-}
-
-// journalled waits until all that is noted of a backend is on the disk.
-func (a *agent) journalled(ctx context.Context, mark journal.Mark) error {
-	return a.memory.journal.Wait(ctx, mark)
 }
 
 // holds says how many backends there are.

@@ -30,14 +30,14 @@ type realAgent struct {
 	GCPercent int
 }
 
-// fullAt is the size at which files are full: the ledger of leases has all its room.
-const fullAt = 160 << 10
+// fullAt is the size at which files are full.
+const fullAt = 64 << 10
 
 // playGuard is what this binary does when an agent starts it as its guard.
 func playGuard(args []string) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if err := guard.Run(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil)), args[1]); err != nil {
+	if err := guard.Run(ctx, guard.Config{Dir: args[0], Agent: os.Stdin, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -69,7 +69,7 @@ func playAgent(config string) {
 	self, err := os.Executable()
 	fail(err)
 	fail(drone.Run(ctx, drone.Config{
-		Name: c.Name, Cluster: c.Cluster, Pool: c.Pool, DataDir: c.Dir, Guard: []string{self, "guard"},
+		Name: c.Name, Cluster: c.Cluster, Pool: c.Pool, DataDir: c.Dir, Guard: []string{self, "guard", c.Dir},
 		Grace: grace, StatsEvery: time.Second, Log: log, OnReady: func() { fmt.Println("ready") },
 	}, nc, crashing{rt.(runtime.Adopter), c.Crash}))
 	nc.Close()

@@ -26,9 +26,11 @@ type Config struct {
 	// DataDir is where it keeps what is to outlive a run of the agent: a journal and
 	// the deadlines of leases. "": nothing does.
 	DataDir string
-	// Guard is the command (jetway guard) that is started to end backends whose lease
+	// Guard is the command (jetway guard …) that is started to end backends whose lease
 	// runs out while no agent can; empty: none is. It needs a data directory.
 	Guard []string
+	// Guarded says that a guard stands that somebody else starts: without it nothing is taken.
+	Guarded bool
 	// OnExit says what becomes of the backends when Run's context ends; Leave.
 	OnExit OnExit
 	// DrainTimeout bounds Drain, after which the backends are ended; 0: nothing does.
@@ -54,6 +56,9 @@ type Config struct {
 	// consumed and a worker has heard that it takes spawns. Once; it must not wait
 	// for anything: the heartbeats wait for it.
 	OnReady func()
+	// Alive is called, if set, about once a second while the agent keeps its deadlines. It must
+	// not wait.
+	Alive func()
 	// Tracer makes spans of starts that continue the trace of their action; nil: none.
 	Tracer *tracing.Tracer
 	// Log is silent by default.
@@ -83,6 +88,9 @@ func (c Config) withDefaults() Config {
 	if c.OnReady == nil {
 		c.OnReady = func() {}
 	}
+	if c.Alive == nil {
+		c.Alive = func() {}
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -107,7 +115,7 @@ func (c Config) Validate() error {
 	switch {
 	case c.Capacity.MaxBackends > messages.MaxNamed:
 		return fmt.Errorf("drone's capacity: it takes %d backends at most: as many as it can name when it registers", messages.MaxNamed)
-	case len(c.Guard) > 0 && c.DataDir == "":
+	case (len(c.Guard) > 0 || c.Guarded) && c.DataDir == "":
 		return errors.New("drone's guard: needs a data directory")
 	case c.OnExit != Leave && c.OnExit != Drain && c.OnExit != End:
 		return fmt.Errorf("drone's exit: must be %s, %s or %s, not %q", Leave, Drain, End, c.OnExit)

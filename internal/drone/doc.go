@@ -6,11 +6,11 @@
 //   - I1 exclusive: a process is dead before its key can go to another. All that a
 //     session holds shares the session's [lease]; what is sealed (renewed no more) keeps
 //     the deadlines that it had. The keeper compares deadlines with the time since boot at
-//     least once a second while anything is held, and nothing that may hang (the bus, the
-//     runtime, the disk) is ever waited for under the agent's lock. What a registration's
+//     least once a second, and nothing that may hang (the bus, the runtime) is ever waited for
+//     under the agent's lock; the journal is written to the kernel's memory. What a registration's
 //     answer calls lost is killed at once. `terminated`, which releases a key, is reported
 //     after the end of everything the backend was. While the agent is dead or stopped the guard
-//     keeps the deadlines: a backend is in its ledger before it is started.
+//     keeps the deadlines: a backend is in the journal, which the guard reads, before it is started.
 //   - A heartbeat renews the lease in one small message, however much is held, and waits
 //     for nothing: not for a registration, nor for the consumer of actions. All that is
 //     held is named, and compared with what the workers know, by the registration that
@@ -21,15 +21,14 @@
 //     nothing before its deadlines do, and takes no actions. It acknowledges none that
 //     may be a later session's: only its own, and what came before a worker has heard it
 //     once more.
-//   - I3 actions: an action is acknowledged after it has been journalled, and a backend is
-//     spawned once however often and in whatever order its actions come: those that
-//     ended, or were to end before they were spawned, are remembered for longer than
-//     their spawn can be valid. That a start may have begun is journalled before it
+//   - I3 actions: an action is acknowledged after it has been journalled, which is to be in the
+//     kernel's memory (see package journal), and a backend is spawned once however often and in
+//     whatever order its actions come: those that ended, or were to end before they were spawned,
+//     are remembered for longer than their spawn can be valid. That a start may have begun is journalled before it
 //     does, so a later run of the agent looks for what it may have left, and starts only
 //     what was not begun.
 //   - I5 monotonic: a backend's states come from one pure function ([step]) and only go
-//     up. They are queued in that order under the agent's lock, journalled before they
-//     are sent, and kept until a worker has answered for them, however long that takes
+//     up. They are journalled and queued in that order under the agent's lock, and kept until a worker has answered for them, however long that takes
 //     and however often the agent is started anew.
 //   - I8 bounded: what is held is bounded by the backends that were placed here, which the
 //     drone's capacity bounds; output lines, ended backends, open probes and measurements
@@ -42,16 +41,15 @@
 // what it does not name (I1). What an earlier run was killed in the middle of goes
 // on: see takeOver. Without either, the backends are ended with the agent.
 //
-// While the journal cannot be written (a full disk) what runs goes on and is renewed,
-// spawns are refused for others to take, the workers are told that the drone is not
-// ready, and states wait to be journalled before they are reported.
+// While the journal cannot be written (a full disk), or no guard stands that could end what is
+// started, what runs goes on and is renewed, spawns are refused for others to take, and the workers
+// are told that the drone is not ready, and why.
 //
 // One mutex guards all that is known of the backends; what happens to one goes
 // through agent.apply, which is a pure step and then its effects. Around it stand
 // these goroutines, all waited for by [Run]: the keeper (deadlines), one that registers and
-// one that heartbeats, the consumer (actions), the acknowledger, the reporter
-// (states), the publishers of output lines and of what backends use, and one per backend
-// that starts it and waits for its end; and the journal's committer.
+// one that heartbeats, the consumer (actions), the reporter (states), the publishers of output
+// lines and of what backends use, and one per backend that starts it and waits for its end; and those that watch over the guard.
 //
 // Who closes what: whoever calls Run owns the connection and the runtime, and
 // closes them after it. Run leaves nothing behind of what it started itself, but the

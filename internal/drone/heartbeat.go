@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -101,7 +102,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	}
-	able := a.able()
+	why := a.unable(ctx)
 	a.mu.Lock()
 	if !a.known.Load() {
 		a.mu.Unlock()
@@ -109,7 +110,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	}
 	id, load := a.session.id, a.loadLocked()
 	a.stated = load.Backends
-	ready = a.session.consuming && !a.stopping && able
+	ready = a.session.consuming && !a.stopping && why == ""
 	arrived := len(a.session.unsure)
 	a.mu.Unlock()
 
@@ -118,7 +119,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	// The drone's time is read before it is sent, so that what the workers count from it
 	// comes too early rather than too late (I1).
 	resp, err := bus.Request[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
-		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, Load: load,
+		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, NotReady: oneLine(why, messages.MaxNotReady), Load: load,
 	})
 	if messages.KindOf(err) == messages.NotFound {
 		a.needSession(id)
@@ -132,24 +133,40 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 		a.mu.Unlock()
 		return false, nil
 	}
-	a.settleLocked(resp.Renewal, nil)
-	a.sureLocked(arrived)
+	err = a.settleLocked(resp.Renewal, nil)
+	sure := a.sureLocked(arrived)
 	if a.session.beats++; a.session.beats >= compareEvery {
 		a.registerAgainLocked()
 	}
 	a.mu.Unlock()
-	a.renewLeases(ctx)
+	a.acknowledge(ctx, sure...)
+	a.logUntold(ctx, err)
 	return ready, nil
+}
+
+// unable says why no spawns are taken, and logs it where it lasts. One heartbeat asks at a time.
+func (a *agent) unable(ctx context.Context) string {
+	why := a.memory.unable()
+	switch {
+	case why != "" && a.said != "" && !a.complained:
+		a.log.WarnContext(ctx, "no backends are taken; what runs goes on", "err", why)
+		a.complained = true
+	case why == "" && a.complained:
+		a.log.InfoContext(ctx, "backends are taken again")
+		a.complained = false
+	}
+	a.said = why
+	return why
 }
 
 // settleLocked does what a renewal says. Its deadlines count from the time stated in the
 // very request that it answers, and are those of all that the session holds: of what it
 // held before, and of what a registration of it has just named. What is sealed keeps the
 // deadlines that it had, and is not started any more if it was not.
-func (a *agent) settleLocked(r messages.Renewal, named []string) {
+func (a *agent) settleLocked(r messages.Renewal, named []string) error {
 	for _, id := range r.Sealed {
 		if h := a.backends[id]; h != nil {
-			h.seal()
+			a.sealLocked(h)
 		} else {
 			a.rememberLocked(id)
 		}
@@ -160,12 +177,23 @@ func (a *agent) settleLocked(r messages.Renewal, named []string) {
 			h.lease = a.session.lease
 		}
 	}
+	return a.renewLocked()
 }
 
-// seal has a backend keep the deadlines that it has now.
-func (h *held) seal() {
-	if !h.sealed && !mutant.On(mutant.SealedRenewed) {
-		own := *h.lease
-		h.lease, h.sealed = &own, true
+// logUntold says that the guard could not be told of a renewal.
+func (a *agent) logUntold(ctx context.Context, err error) {
+	if err != nil {
+		a.log.ErrorContext(ctx, "cannot write the renewed lease down: the guard goes by the one before", "err", err)
 	}
+}
+
+// sealLocked has a backend keep the deadlines that it has now, also for the guard.
+func (a *agent) sealLocked(h *held) {
+	if h.sealed || mutant.On(mutant.SealedRenewed) {
+		return
+	}
+	own := *h.lease
+	h.lease, h.sealed = &own, true
+	a.unsealed = true
+	a.memory.journal.Note(journal.Change{BackendID: h.id, State: h.record()})
 }

@@ -27,11 +27,13 @@ type held struct {
 	// begun says that the runtime may have started it.
 	begun    bool
 	instance runtime.Instance
-	// handle and address are the instance's; the address is host:port, or "".
+	// handle and address are the instance's; the address is host:port, or "". pid and startedAt
+	// are its process, and group its cgroup, for the guard.
 	handle, address string
+	pid             int
+	startedAt       uint64
+	group           string
 	demands         runtime.Demands
-	// mark is where the latest that was noted of it stands in the journal.
-	mark journal.Mark
 	// abort ends the start and the probing.
 	abort context.CancelFunc
 	lines *lines
@@ -42,10 +44,14 @@ type held struct {
 
 // record is what the journal keeps of h.
 func (h *held) record() *journal.State {
-	return &journal.State{
+	state := &journal.State{
 		Status: h.status, Reason: h.reason, Message: h.message,
-		Begun: h.begun, Handle: h.handle, Address: h.address,
+		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group,
 	}
+	if h.sealed {
+		state.Own = &journal.Lease{SoftAtMS: h.lease.softAtMS, HardAtMS: h.lease.hardAtMS}
+	}
+	return state
 }
 
 // apply lets an event happen to a backend.
@@ -93,7 +99,7 @@ func (a *agent) applyLocked(ctx context.Context, h *held, e event) {
 // noteLocked journals what has become of a backend, and queues the state to report.
 func (a *agent) noteLocked(h *held, c journal.Change, state messages.State) {
 	if state.Status == 0 || h.disowned {
-		h.mark = a.memory.journal.Note(c)
+		a.memory.journal.Note(c)
 		return
 	}
 	if h.status == messages.Waiting || h.status == messages.Ready {
@@ -101,8 +107,7 @@ func (a *agent) noteLocked(h *held, c journal.Change, state messages.State) {
 	}
 	state.Message = clean(state.Message, messages.MaxText)
 	c.Report = &messages.Report{BackendID: h.id, State: state}
-	h.mark = a.memory.journal.Note(c)
-	a.reports.add(*c.Report, h.mark)
+	a.reports.add(*c.Report, a.memory.journal.Note(c))
 }
 
 // forgetLocked stops looking after a backend that has ended.
@@ -164,5 +169,6 @@ func (a *agent) disown(ctx context.Context, ids []string) {
 // loseLocked kills a backend whose lease is not the drone's any more.
 func (a *agent) loseLocked(ctx context.Context, h *held) {
 	h.lost = true
+	a.sealLocked(h)
 	a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonLost, message: "the lease is no longer the drone's"})
 }

@@ -18,8 +18,7 @@ const (
 )
 
 // keep ends what is past a deadline, until ctx ends. It looks at the clock at least
-// once a second while anything is held: timers stand still in a suspend, the
-// clock does not (I1).
+// once a second: timers stand still in a suspend, the clock does not (I1).
 func (a *agent) keep(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -31,11 +30,11 @@ func (a *agent) keep(ctx context.Context) {
 		case <-timer.C:
 		}
 		next := a.endDue(ctx)
-		if next == never {
-			timer.Stop()
-			continue
+		a.cfg.Alive()
+		nap := boottime.MaxNap
+		if next != never {
+			nap = a.cfg.Clock.Nap(time.Duration(next) * time.Millisecond)
 		}
-		nap := a.cfg.Clock.Nap(time.Duration(next) * time.Millisecond)
 		timer.Reset(max(nap, keeperRest))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/boottime"
-	"github.com/jetway-project/jetway/internal/drone/guard"
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -62,10 +62,11 @@ func TestI1PastTheHardDeadlineNoProcessOutlivesItsAgent(t *testing.T) {
 			agent.awaitLine("ready")
 			s.spawn("b-1", plays("deaf"))
 			s.await("b-1", messages.Ready)
-			var held guard.Lease
-			testkit.Eventually(t, "its lease is written down", func() bool {
-				held = s.lease("b-1")
-				return held.PID != 0
+			var held journal.Lease
+			testkit.Eventually(t, "its process is noted", func() bool {
+				var state journal.State
+				state, held = s.noted("b-1")
+				return state.PID != 0
 			})
 			agent.signal(down.signal)
 			s.awaitNone()

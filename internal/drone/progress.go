@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -42,7 +41,9 @@ func (a *agent) progressLocked(h *held, now int64) {
 		return
 	}
 	h.said.unsent, h.said.atMS = false, now
-	a.noteLocked(h, journal.Change{BackendID: h.id}, messages.State{Status: messages.Loading, Message: h.said.text})
+	if !h.disowned { // not journalled: the next run has something new to say
+		a.reports.add(messages.Report{BackendID: h.id, State: messages.State{Status: messages.Loading, Message: h.said.text}}, 0)
+	}
 }
 
 // tardyText says what a backend that was not ready in time was at.
@@ -50,7 +51,7 @@ func (a *agent) tardyText(h *held) string {
 	limit := a.cfg.StartupTimeout
 	switch h.status {
 	case messages.Loading:
-		if why := a.memory.cannotRemember(); why != "" {
+		if why := a.memory.unable(); why != "" {
 			return fmt.Sprintf("it was not started within %s: %s", limit, why)
 		}
 		return fmt.Sprintf("it was still loading after %s%s", limit, lastSaid(h.said.text))

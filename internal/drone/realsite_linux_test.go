@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"syscall"
@@ -19,7 +18,8 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/jetway-project/jetway/internal/drone/guard"
+	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -58,17 +58,17 @@ func (s *realSite) clear() {
 	for _, pid := range s.running() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	ledger, err := guard.Open(s.config.Dir, s.drone)
+	boot, err := boottime.BootID()
 	if err != nil {
 		s.t.Error(err)
 		return
 	}
-	defer ledger.Close()
-	for _, lease := range ledger.Found() {
-		if err := ledger.Remove(lease.BackendID); err != nil {
-			s.t.Error(err)
-		}
+	j, _, err := journal.Open(journal.Config{Dir: s.config.Dir, Drone: s.drone, Machine: "another", Boot: boot}) // begins anew
+	if err != nil {
+		s.t.Error(err)
+		return
 	}
+	_ = j.Close()
 }
 
 // process is an agent, or another process.
@@ -264,27 +264,18 @@ func exit(t *testing.T, address string, code int) {
 	}
 }
 
-// lease is what is written down of a backend's lease.
-func (s *realSite) lease(id string) (lease guard.Lease) {
+// noted is what the journal says of a backend, and until when it may live.
+func (s *realSite) noted(id string) (state journal.State, lease journal.Lease) {
 	s.t.Helper()
-	// A copy, since the agent holds the ledger; while it is written to, a slot may be torn in it.
-	raw, err := os.ReadFile(filepath.Join(s.config.Dir, "leases"))
-	dir := s.t.TempDir()
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "leases"), raw, 0o600)
-	}
+	boot, err := boottime.BootID()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ledger, err := guard.Open(dir, s.drone)
-	if err != nil {
+	reader := journal.NewReader(s.config.Dir, boot)
+	defer reader.Close()
+	if err := reader.Read(); err != nil {
 		s.t.Fatal(err)
 	}
-	defer ledger.Close()
-	for _, found := range ledger.Found() {
-		if found.BackendID == id {
-			lease = found
-		}
-	}
-	return lease
+	state = reader.Backends[id]
+	return state, reader.Until(state)
 }

@@ -24,8 +24,8 @@ const (
 )
 
 // reporter tells the workers the states of backends, in order, one message at a time:
-// what comes up meanwhile goes into the next. Nothing is sent before it is journalled,
-// and nothing leaves it before a worker has answered for it (I5).
+// what comes up meanwhile goes into the next. Nothing leaves it before a worker has answered for
+// it (I5).
 type reporter struct {
 	agent *agent
 	// wake tells run that there is something to send.
@@ -44,19 +44,13 @@ type reporter struct {
 
 func newReporter(a *agent) *reporter { return &reporter{agent: a, wake: make(chan struct{}, 1)} }
 
-// add queues a state, to be sent once all up to mark is journalled. It does not wait.
+// add queues a state, which the journal has under a mark. It does not wait.
 func (r *reporter) add(report messages.Report, mark journal.Mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := journal.Unreported{Mark: mark, Report: report}
-	if mark == 0 && len(r.queue) > r.underWay && r.agent.memory.journal != nil {
-		// It is not journalled, and does not wait for what is to be. It is all that
-		// there is of its backend.
-		r.queue = slices.Insert(r.queue, r.underWay, entry)
-	} else {
-		r.dropProgress(entry)
-		r.queue = append(r.queue, entry)
-	}
+	r.dropProgress(entry)
+	r.queue = append(r.queue, entry)
 	if urgent(&entry) || len(r.queue) == 1 {
 		nudge(r.wake)
 	}
@@ -179,14 +173,7 @@ func (r *reporter) windowLocked() []journal.Unreported {
 	if !r.agent.known.Load() {
 		return nil
 	}
-	committed := r.agent.memory.journal.Committed()
-	window := r.queue[:min(len(r.queue), messages.MaxReports)]
-	for i := range window {
-		if window[i].Mark > committed {
-			return window[:i]
-		}
-	}
-	return window
+	return r.queue[:min(len(r.queue), messages.MaxReports)]
 }
 
 // next takes the next message from the front of the queue. A backend without an
@@ -298,9 +285,6 @@ func (r *reporter) answered(n int) {
 
 // answeredLocked has the journal forget entries.
 func (r *reporter) answeredLocked(entries []journal.Unreported) {
-	if r.agent.memory.journal == nil {
-		return
-	}
 	marks := make([]journal.Mark, 0, len(entries))
 	for i := range entries {
 		marks = append(marks, entries[i].Mark)

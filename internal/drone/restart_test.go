@@ -140,7 +140,7 @@ func TestI1PastItsHardDeadlineABackendIsEndedByTheNextRun(t *testing.T) {
 			c.Clock = boottime.Clock(boottime.Now).Offset(hard)
 			return nil
 		},
-		"it is of another boot": func(s *site, _ *drone.Config) error { return os.Remove(filepath.Join(s.dir, "leases")) },
+		"it is of another boot": func(s *site, _ *drone.Config) error { return os.Remove(filepath.Join(s.dir, "lease")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -217,7 +217,7 @@ func TestI3SpawnThatWasNotBegunGoesOnAfterARestart(t *testing.T) {
 	s.settled()
 	s.end("b-2")
 	left(t, first)
-	if file, err := os.ReadFile(filepath.Join(s.dir, "journal.db")); err != nil || strings.Contains(string(file), "hush") || !strings.Contains(string(file), "exit_code") {
+	if file, err := os.ReadFile(filepath.Join(s.dir, "journal")); err != nil || strings.Contains(string(file), "hush") || !strings.Contains(string(file), "exit_code") {
 		t.Fatalf("the journal has the secret, or not the rest: %v", err)
 	}
 	if !s.holds("hush") {
@@ -262,7 +262,7 @@ func TestI1WhatNoJournalKnowsIsEndedBeforeRegistering(t *testing.T) {
 	s.spawn("b-1", fake.Script{IgnoreTerm: true}.Executable())
 	s.await("b-1", messages.Ready)
 	left(t, first)
-	path := filepath.Join(s.dir, "journal.db")
+	path := filepath.Join(s.dir, "journal")
 	if err := os.WriteFile(path, []byte("what is this"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestI1WhatNoJournalKnowsIsEndedBeforeRegistering(t *testing.T) {
 			t.Errorf("%d ran at the registration of %v", running, s.registrations[1].Backends)
 		}
 	})
-	if aside, _ := filepath.Glob(path + ".corrupt-*"); len(aside) != 1 {
+	if aside, _ := filepath.Glob(path + ".damaged-*"); len(aside) != 1 {
 		t.Fatalf("set aside: %v", aside)
 	}
 	s.spawn("b-2", fake.Script{}.Executable())

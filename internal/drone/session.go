@@ -31,7 +31,7 @@ type session struct {
 	// consuming says that the session's actions arrive.
 	consuming bool
 	// unsure has actions that may be a later session's to acknowledge.
-	unsure []ack
+	unsure []*nats.Msg
 }
 
 // registration is where a session finds its actions; the zero value: nowhere.
@@ -155,13 +155,13 @@ func (a *agent) register(ctx context.Context) error {
 	if resp.HeartbeatIntervalMS > 0 {
 		a.session.interval = time.Duration(resp.HeartbeatIntervalMS) * time.Millisecond
 	}
-	a.settleLocked(resp.Renewal, running)
-	killed := a.loseAllLocked(ctx, resp.Lost)
+	killed := a.loseAllLocked(ctx, resp.Lost) // before it could be renewed
+	err = a.settleLocked(resp.Renewal, running)
 	a.consumeLocked(registration{session: id, stream: resp.Stream, consumer: resp.Consumer})
 	a.mu.Unlock()
 	nudge(a.reports.wake)
 	nudge(a.kick)
-	a.renewLeases(ctx)
+	a.logUntold(ctx, err)
 	if begins {
 		a.log.InfoContext(ctx, "registered", "session", id, "backends", len(listed), "sealed", len(resp.Sealed), "lost", len(resp.Lost))
 	}

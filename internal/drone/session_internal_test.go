@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -19,13 +20,15 @@ func TestI1NothingIsTakenBeforeASessionIsRegistered(t *testing.T) {
 	a := newAgent(Config{Name: "dr-a", Cluster: "a"}.withDefaults(), &identity.Identity{}, nil, rt)
 	never := messages.Deadlines{SoftTerminateAtMS: never, HardTerminateAtMS: never}
 	for _, session := range []string{a.session.id, "another"} {
-		a.onAction(t.Context(), &nats.Msg{Data: messages.Encode(messages.Action{
+		if a.takes(t.Context(), &nats.Msg{}, &messages.Action{
 			Type: messages.TypeSpawn, ID: "b.spawn", BackendID: "b",
 			Spawn: &messages.Spawn{Session: session, Key: messages.Key{Name: "k"}, FencingToken: 1, Deadlines: never, Executable: []byte("{}")},
-		})})
+		}, true) {
+			t.Error("it is acknowledged")
+		}
 	}
-	if a.holds() != 0 || a.ended.has("b") || a.reports.unanswered() != 0 || len(a.acks) != 0 || len(a.session.unsure) != 0 {
-		t.Fatalf("%d held, %d to report, %d to acknowledge", a.holds(), a.reports.unanswered(), len(a.acks)+len(a.session.unsure))
+	if a.holds() != 0 || a.ended.has("b") || a.reports.unanswered() != 0 || len(a.session.unsure) != 0 {
+		t.Fatalf("%d held, %d to report, %d to acknowledge", a.holds(), a.reports.unanswered(), len(a.session.unsure))
 	}
 }
 
@@ -51,8 +54,12 @@ func TestI1SessionBeginsWithoutALease(t *testing.T) {
 	// The answer to a registration renews what it named.
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.settleLocked(messages.Renewal{Deadlines: messages.Deadlines{SoftTerminateAtMS: 30, HardTerminateAtMS: 40}}, []string{"b"})
-	a.settleLocked(messages.Renewal{Deadlines: messages.Deadlines{SoftTerminateAtMS: 29, HardTerminateAtMS: 39}}, nil) // an answer that came late
+	err := errors.Join(
+		a.settleLocked(messages.Renewal{Deadlines: messages.Deadlines{SoftTerminateAtMS: 30, HardTerminateAtMS: 40}}, []string{"b"}),
+		a.settleLocked(messages.Renewal{Deadlines: messages.Deadlines{SoftTerminateAtMS: 29, HardTerminateAtMS: 39}}, nil)) // an answer that came late
+	if err != nil {
+		t.Fatal(err)
+	}
 	if *h.lease != (lease{30, 40}) {
 		t.Fatalf("the backend has %+v", h.lease)
 	}

@@ -3,11 +3,13 @@ package drone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -64,7 +66,6 @@ func (a *agent) awaitEnd(ctx context.Context, h *held, instance runtime.Instance
 	case <-instance.Done():
 		h.lines.close()
 		a.apply(ctx, h, exited{exit: instance.Exit(), lastWords: h.lines.lastWords()})
-		a.dropLease(ctx, h.id)
 	case <-ctx.Done():
 	}
 }
@@ -85,10 +86,15 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 		h.span.End(err)
 		return nil
 	}
-	address := instance.Address()
+	address, pid := instance.Address(), instance.PID()
+	startedAt := startOf(pid)
 	a.mu.Lock()
-	h.instance, h.address, h.handle = instance, address, instance.Handle()
+	h.instance, h.address, h.handle, h.pid, h.startedAt = instance, address, instance.Handle(), pid, startedAt
+	before := h.status
 	a.applyLocked(ctx, h, started{address: address})
+	if h.status == before { // for the guard
+		a.noteLocked(h, journal.Change{BackendID: h.id, State: h.record()}, messages.State{})
+	}
 	isReady := h.status >= messages.Ready
 	a.mu.Unlock()
 	waiting := h.span.Child("ready", time.Now())
@@ -108,13 +114,9 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 // the agent is leaving, for then it has not failed.
 func (a *agent) failed(ctx context.Context, h *held, err error) {
 	a.mu.Lock()
-	left := a.leaving
-	if !left {
+	defer a.mu.Unlock()
+	if !a.leaving {
 		a.applyLocked(ctx, h, failed{message: failureText(err)})
-	}
-	a.mu.Unlock()
-	if !left {
-		a.dropLease(ctx, h.id)
 	}
 }
 
@@ -127,13 +129,8 @@ func failureText(err error) string {
 	return err.Error()
 }
 
-// launch prepares and starts what is to run. Preparing does not wait for the
-// journal, starting does: a spawn of which the next run would not know must not run (I3).
+// launch prepares and starts what is to run.
 func (a *agent) launch(ctx, start context.Context, h *held, spec runtime.Spec) (runtime.Instance, error) {
-	// From here on it ends with its lease whatever becomes of this agent (I1).
-	if err := a.putLease(h, 0); err != nil {
-		return nil, err
-	}
 	preparing := h.span.Child("prepare", time.Now())
 	err := a.rt.Prepare(start, spec)
 	preparing.End(err)
@@ -143,15 +140,7 @@ func (a *agent) launch(ctx, start context.Context, h *held, spec runtime.Spec) (
 	starting := h.span.Child("start", time.Now())
 	instance, err := a.begin(ctx, start, h, spec)
 	starting.End(err)
-	if err != nil {
-		return nil, err
-	}
-	if pid := instance.PID(); pid != 0 {
-		if err := a.putLease(h, pid); err != nil {
-			a.log.WarnContext(ctx, "cannot write a backend's process down: the guard has to search for it", "backend_id", h.id, "err", err)
-		}
-	}
-	return instance, nil
+	return instance, err
 }
 
 // begin starts what is prepared, once it is journalled that it may run.
@@ -162,15 +151,19 @@ func (a *agent) begin(ctx, start context.Context, h *held, spec runtime.Spec) (r
 		return nil, errLeft
 	}
 	h.begun = true
+	if grouped, ok := a.rt.(runtime.Grouped); ok {
+		h.group = grouped.Group(h.id)
+	}
 	a.applyLocked(ctx, h, prepared{})
-	mark := h.mark
+	err := a.memory.journal.Failing()
 	a.launching.Add(1)
 	defer a.launching.Done()
 	a.mu.Unlock()
-	err := a.journalled(start, mark)
-	if err == nil {
-		err = a.memory.awaitGuard(start)
+	if err != nil { // it must not run without the next run knowing
+		return nil, fmt.Errorf("the drone's journal cannot be written: %w", err)
 	}
+	// From here on it ends with its lease whatever becomes of this agent (I1).
+	err = a.memory.awaitGuard(start)
 	if err != nil || start.Err() != nil { // it was ended meanwhile; nothing runs yet
 		return nil, errEnded
 	}

@@ -27,7 +27,7 @@ type restored struct {
 // registration releases the leases of what it does not name, so nothing else may run
 // by then (I1). A runtime that is away is waited for, until ctx ends. What work's end
 // ends is the looking after the backends.
-func (a *agent) takeOver(ctx, work context.Context, before past) error {
+func (a *agent) takeOver(ctx, work context.Context, before journal.Contents) error {
 	a.restoreReports(before.Reports)
 	backends := a.restore(work, before)
 	adopter, _ := a.rt.(runtime.Adopter)
@@ -65,25 +65,22 @@ func (a *agent) restoreReports(reports []journal.Unreported) {
 
 // restore looks after the backends of the run before. Where nothing of this boot tells
 // the deadlines of a lease, they are past.
-func (a *agent) restore(work context.Context, before past) []restored {
+func (a *agent) restore(work context.Context, before journal.Contents) []restored {
 	list := make([]restored, 0, len(before.Backends))
-	var over []string
-	defer func() {
-		for _, id := range over {
-			a.dropLease(work, id)
-		}
-	}()
+	shared := &lease{softAtMS: before.Lease.SoftAtMS, hardAtMS: before.Lease.HardAtMS}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.nowMS()
 	for id, b := range before.Backends {
 		start, abort := context.WithCancel(work)
-		written := before.leases[id]
 		h := &held{
 			id: id, abort: abort, lines: a.output.lines(id), demands: a.demandsOf(b.Spawn.Executable),
 			backend: backend{status: b.Status, reason: b.Reason, message: b.Message},
-			lease:   &lease{softAtMS: written.SoftAtMS, hardAtMS: written.HardAtMS},
-			begun:   b.Begun, handle: b.Handle, address: b.Address,
+			lease:   shared,
+			begun:   b.Begun, handle: b.Handle, address: b.Address, pid: b.PID, startedAt: b.Start, group: b.Group,
+		}
+		if b.Own != nil {
+			h.lease, h.sealed = &lease{softAtMS: b.Own.SoftAtMS, hardAtMS: b.Own.HardAtMS}, true
 		}
 		switch {
 		case h.status == messages.Terminating:
@@ -95,7 +92,6 @@ func (a *agent) restore(work context.Context, before past) []restored {
 		}
 		a.holdLocked(h)
 		if e, ok := notToBegin(h, now); ok {
-			over = append(over, id)
 			a.applyLocked(work, h, e)
 			continue
 		}
@@ -134,11 +130,6 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 	if err != nil {
 		return err
 	}
-	if pid := instance.PID(); pid != 0 {
-		if err := a.putLease(b.held, pid); err != nil {
-			a.log.WarnContext(work, "cannot write a backend's process down: the guard has to search for it", "backend_id", b.id, "err", err)
-		}
-	}
 	if instance.Handle() == "" || hasEnded(instance) { // nothing is left of it, or never was
 		b.abort()
 		a.wg.Go(func() { a.awaitEnd(work, b.held, instance) })
@@ -165,7 +156,6 @@ func hasEnded(instance runtime.Instance) bool {
 func (a *agent) giveUp(work context.Context, h *held, why string) {
 	h.abort()
 	a.apply(work, h, failed{reason: messages.ReasonLost, message: why})
-	a.dropLease(work, h.id)
 }
 
 // adopt asks for an instance until the runtime can tell.
@@ -197,7 +187,7 @@ func (a *agent) persist(ctx context.Context, complaint, id string, try func() er
 
 // endUnknown ends what runs of this drone and is in no journal, as after one that
 // was damaged, and awaits its end.
-func (a *agent) endUnknown(ctx context.Context, adopter runtime.Adopter, before past) error {
+func (a *agent) endUnknown(ctx context.Context, adopter runtime.Adopter, before journal.Contents) error {
 	var found []string
 	err := a.persist(ctx, "cannot look for what an earlier run left, trying again: the runtime does not answer", "", func() (err error) {
 		found, err = adopter.Find(ctx)
@@ -213,15 +203,7 @@ func (a *agent) endUnknown(ctx context.Context, adopter runtime.Adopter, before 
 			group.Go(func() error { return a.endOne(ending, adopter, id) })
 		}
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for id := range before.leases {
-		if _, known := before.Backends[id]; !known {
-			a.dropLease(ctx, id)
-		}
-	}
-	return nil
+	return group.Wait()
 }
 
 func (a *agent) endOne(ctx context.Context, adopter runtime.Adopter, id string) error {

@@ -25,3 +25,13 @@ func clean(text string, limit int) string {
 	}
 	return text[:end] + cut
 }
+
+// oneLine is clean, in one line.
+func oneLine(text string, limit int) string {
+	return clean(strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text), limit)
+}

@@ -21,10 +21,15 @@ type Config struct {
 	DefaultCluster string
 	// Origins gives backends hosts of their own where requests do not say, in clusters that have names.
 	Origins bool
+	// TokenLifetime is how long a token lives after its last use, where the request does not say. Default [DefaultTokenLifetime].
+	TokenLifetime time.Duration
 	// OnTakeover is called, if set, for each expired lease that was taken over.
 	OnTakeover func()
 	Log        *slog.Logger
 }
+
+// DefaultTokenLifetime is how long a token lives after its last use.
+const DefaultTokenLifetime = time.Hour
 
 // Connector settles batches of connect requests. Safe for use by several goroutines.
 type Connector struct {
@@ -34,6 +39,9 @@ type Connector struct {
 
 // NewConnector makes a Connector.
 func NewConnector(cfg Config) *Connector {
+	if cfg.TokenLifetime == 0 {
+		cfg.TokenLifetime = DefaultTokenLifetime
+	}
 	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}}
 }
 
@@ -283,12 +291,10 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cfg.MaxIdleSeconds != nil {
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
-	spawn.Message = messages.Spawn{
-		Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable,
+	spawn.Body = outbox.SpawnBody{
+		Spawn:         messages.Spawn{Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable},
+		PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
 	}
-	spawn.Body = messages.Encode(&outbox.SpawnBody{
-		Spawn: spawn.Message, PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
-	})
 	return spawn, drone, nil
 }
 
@@ -312,10 +318,16 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 				left = append(left, i)
 			}
 		}
-	case Unsettled, Unknown:
+	case Unsettled:
+		return g.members
+	case Unheld, Unknown:
 		if g.leader < 0 {
 			for _, i := range g.members {
-				b.refuse(i, g.unled[i])
+				err := g.unled[i]
+				if got.Result == Unknown && messages.KindOf(err) == messages.KeyUnheldNoSpawnConfig {
+					err = errRestored
+				}
+				b.refuse(i, err)
 			}
 			return nil
 		}
@@ -339,6 +351,8 @@ func (b *batch) join(i int, g *group, got Got) {
 		b.refuse(i, messages.Errorf(messages.KeyHeld, "the key is held with the tag %q, not %q", got.Tag, key.Tag))
 	case got.Leaving:
 		b.outcomes[i].Leaving = &Leaving{got}
+	case got.StaticToken != "" && b.reqs[i].OfOneToken() != "":
+		b.refuse(i, messages.Errorf(messages.BadRequest, "%s: the key's backend %q has a static token, which all who connect share: nothing can be told of one of them. Leave it out", b.reqs[i].OfOneToken(), got.BackendID))
 	default:
 		resp := &messages.ConnectResponse{
 			BackendID: got.BackendID, Spawned: spawned, Status: got.Status,

@@ -7,7 +7,8 @@
 // process is dead before its lease can go to another (I1), and no time of one
 // machine is ever compared with another's.
 //
-// A batch becomes one statement. What the statement settles: the look-up, the
+// A batch becomes one statement that joins or one that spawns, or both where its keys are of
+// both kinds. What they settle: the look-up, the
 // takeover or acquisition in one locked row per key, and the rows that belong to
 // it, all or nothing (I4). What is left to settle here: requests for one key are
 // folded into one, and what a race left unsettled goes into the next round, which

@@ -12,8 +12,8 @@ import (
 
 // Store is what the algorithm needs of the database.
 type Store interface {
-	// Connect settles a batch, each key in one statement: looks it up and, where
-	// nobody holds it, acquires it or takes it over for the given spawn. It gives
+	// Connect settles a batch: joins who holds a key and, where nobody does, acquires it
+	// or takes it over for the given spawn, all that belongs to a key in one statement. It gives
 	// one Got for every Want, in order, and the rows to publish. Wants are in
 	// the order of their keys, each key once, each backend id once.
 	Connect(ctx context.Context, wants []Want) ([]Got, []outbox.Row, error)
@@ -46,10 +46,9 @@ type Spawn struct {
 	StaticToken     string
 	LifetimeSeconds int64 // 0: no limit
 	MaxIdleSeconds  int64 // 0: no limit
-	// Message is what the drone gets, without fencing token and deadlines; Body
-	// is that as it is stored: an outbox.SpawnBody in JSON.
-	Message     messages.Spawn
-	Body        []byte
+	// Body is what the drone gets, without fencing token and deadlines. It becomes JSON only once
+	// nobody is found to join.
+	Body        outbox.SpawnBody
 	Traceparent string
 }
 
@@ -60,6 +59,8 @@ type Token struct {
 	Secret string
 	User   string
 	Auth   []byte
+	// LifeSeconds is for how long it lives after each use.
+	LifeSeconds int64
 }
 
 // Got is what became of a Want.
@@ -86,12 +87,13 @@ type Result int
 
 // The results.
 const (
-	// Unsettled: nobody held the key when the statement began, and it was not
-	// acquired: no Spawn was given, its drone no longer qualifies, or another
-	// acquired it meanwhile.
+	// Unsettled: it was not found out who holds the key, for another try to do.
 	Unsettled Result = iota
 	Held
 	Acquired
+	// Unheld: nobody held the key when it was looked, and it was not acquired: no Spawn was given, its drone
+	// no longer qualifies, or another acquired it meanwhile.
+	Unheld
 	// IDTaken: nobody holds the key, but the wanted backend id exists.
 	IDTaken
 	// Unknown: nobody is known to hold the key, but the database was restored or failed over a

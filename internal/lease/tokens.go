@@ -45,10 +45,17 @@ func (b *batch) tokenRows(g *group) []Token {
 		}
 		tokens[n] = Token{
 			Tag: spawnTag(r.Key), Hash: HashToken(b.tokens[i].token),
-			Secret: b.tokens[i].secret, User: r.User, Auth: auth,
+			Secret: b.tokens[i].secret, User: r.User, Auth: auth, LifeSeconds: b.cfg.tokenSeconds(r),
 		}
 	}
 	return tokens
+}
+
+func (c *Config) tokenSeconds(r *Request) int64 {
+	if r.TokenLifetimeSeconds != nil {
+		return *r.TokenLifetimeSeconds
+	}
+	return int64(c.TokenLifetime / time.Second)
 }
 
 const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"

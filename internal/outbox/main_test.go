@@ -51,7 +51,7 @@ func want(key, id string) lease.Want {
 	k := messages.Key{Name: key}
 	return lease.Want{Key: k, Spawn: &lease.Spawn{
 		BackendID: id, IDGiven: true, Cluster: "c.test", Drone: "dr-a", Session: session,
-		Body: messages.Encode(messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}),
+		Body: outbox.SpawnBody{Spawn: messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}},
 	}}
 }
 

@@ -40,43 +40,30 @@ func (e Env) Has(name, value string) bool {
 // Each calls visit for every process that runs and whose environment satisfies match,
 // as far as this process may read it. The Env is valid during the call only.
 func Each(match func(Env) bool, visit func(ID, Env)) error {
-	var buffer []byte
-	return eachPID(func(pid int) {
-		if buffer = environ(buffer, pid); len(buffer) == 0 || !match(buffer) {
-			return
-		}
-		// The environment once more, after the ID: so that it is not that of another
-		// process which had the number before.
-		id, err := Identify(pid)
-		if err != nil {
-			return
-		}
-		if buffer = environ(buffer, pid); len(buffer) > 0 && match(buffer) {
-			visit(id, buffer)
-		}
-	})
-}
-
-// EachStat calls visit for every process of the machine that this one can see.
-func EachStat(visit func(Stat)) error {
-	return eachPID(func(pid int) {
-		if stat, err := Read(pid); err == nil {
-			visit(stat)
-		}
-	})
-}
-
-func eachPID(visit func(pid int)) error {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return fmt.Errorf("list processes: %w", err)
 	}
 	defer dir.Close()
+	var buffer []byte
 	for {
 		names, err := dir.Readdirnames(256)
 		for _, name := range names {
-			if pid, err := strconv.Atoi(name); err == nil {
-				visit(pid)
+			pid, err := strconv.Atoi(name)
+			if err != nil {
+				continue
+			}
+			if buffer = environ(buffer, pid); len(buffer) == 0 || !match(buffer) {
+				continue
+			}
+			// The environment once more, after the ID: so that it is not that of another
+			// process which had the number before.
+			id, err := Identify(pid)
+			if err != nil {
+				continue
+			}
+			if buffer = environ(buffer, pid); len(buffer) > 0 && match(buffer) {
+				visit(id, buffer)
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -24,8 +24,6 @@ type ID struct {
 // Stat is what /proc tells of a process at one moment.
 type Stat struct {
 	ID
-	// Group and Session are the numbers of its process group and of its session.
-	Group, Session int
 	// Zombie says that it has ended and is not reaped yet.
 	Zombie bool
 	// CPUTicks is its processor time and that of the children that it has reaped, in
@@ -62,8 +60,6 @@ func Read(pid int) (Stat, error) {
 // numbers in proc(5).
 const (
 	fieldState  = 0
-	fieldGroup  = 2
-	fieldSess   = 3
 	fieldUTime  = 11
 	fieldCSTime = 14
 	fieldStart  = 19
@@ -87,8 +83,6 @@ func parse(raw []byte) (stat Stat, ok bool) {
 		return n
 	}
 	stat.PID = int(get(number))
-	stat.Group = int(get(fields[fieldGroup]))
-	stat.Session = int(get(fields[fieldSess]))
 	stat.Start = uint64(get(fields[fieldStart]))
 	stat.RSSPages = uint64(get(fields[fieldRSS]))
 	for _, field := range fields[fieldUTime : fieldCSTime+1] {

@@ -63,7 +63,7 @@ func TestStatOfAnyName(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.StringN(0, 15, 15).Draw(t, "name")
 		stat, ok := parse([]byte("42 (" + name + ")" + rest))
-		want := Stat{ID: ID{42, 987654321}, Group: 7, Session: 6, CPUTicks: 110, RSSPages: 25}
+		want := Stat{ID: ID{42, 987654321}, CPUTicks: 110, RSSPages: 25}
 		if !ok || stat != want {
 			t.Fatalf("%q: %+v, %v", name, stat, ok)
 		}
@@ -156,7 +156,7 @@ func knows(t *testing.T) bool {
 func TestSignalGroupReachesMembersOnly(t *testing.T) {
 	t.Parallel()
 	for name, signal := range map[string]func(*Ref, syscall.Signal) error{
-		"kernel": (*Ref).SignalGroup, "one by one": (*Ref).signalMembers,
+		"kernel": (*Ref).SignalGroup, "led": (*Ref).signalLed,
 	} {
 		for _, leaderEnded := range []bool{false, true} {
 			pids := filepath.Join(t.TempDir(), "pids")
@@ -172,7 +172,7 @@ func TestSignalGroupReachesMembersOnly(t *testing.T) {
 			first, _ := strconv.Atoi(words[0])
 			second, _ := strconv.Atoi(words[1])
 			member, escaped := open(t, first), open(t, second)
-			testkit.Eventually(t, "it is in a session of its own", func() bool { stat, err := Read(second); return err == nil && stat.Session == second })
+			testkit.Eventually(t, "it is in a session of its own", func() bool { sid, err := unix.Getsid(second); return err == nil && sid == second })
 			if leaderEnded { // and is a zombie
 				if err := leader.Signal(unix.SIGKILL); err != nil {
 					t.Fatal(err)
@@ -246,14 +246,6 @@ func TestCloseEndsWait(t *testing.T) {
 func BenchmarkEach(b *testing.B) {
 	for b.Loop() {
 		if err := Each(func(Env) bool { return false }, func(ID, Env) {}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkEachStat(b *testing.B) {
-	for b.Loop() {
-		if err := EachStat(func(Stat) {}); err != nil {
 			b.Fatal(err)
 		}
 	}

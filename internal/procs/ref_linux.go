@@ -67,13 +67,25 @@ func (r *Ref) Close() { _ = r.file.Close() }
 func (r *Ref) Signal(signal syscall.Signal) error { return r.send(signal, 0) }
 
 // SignalGroup signals what there is of the process group that the process led, or
-// still leads, also after its own end.
+// still leads, also after its own end. Before Linux 6.9, only while the process has not
+// been reaped: then the group's number is its own.
 func (r *Ref) SignalGroup(signal syscall.Signal) error {
 	err := r.send(signal, unix.PIDFD_SIGNAL_PROCESS_GROUP)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.9
-		return r.signalMembers(signal)
+	if !errors.Is(err, unix.EINVAL) {
+		return err
 	}
-	return err
+	return r.signalLed(signal)
+}
+
+func (r *Ref) signalLed(signal syscall.Signal) error {
+	if now, err := Identify(r.PID); err != nil || now != r.ID {
+		return nil //nolint:nilerr // it is gone
+	}
+	err := unix.Kill(-r.PID, signal)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("send %s to process group %d: %w", unix.SignalName(signal), r.PID, err)
+	}
+	return nil
 }
 
 func (r *Ref) send(signal syscall.Signal, flags int) error {
@@ -88,30 +100,6 @@ func (r *Ref) send(signal syscall.Signal, flags int) error {
 		return fmt.Errorf("send %s to process %d: %w", unix.SignalName(signal), r.PID, err)
 	}
 	return nil
-}
-
-// signalMembers signals the processes of the group one by one. While the leader is
-// there, if only as a zombie, the group's number is its own, and who is in it belongs
-// to it. Without the leader nothing can be told from the number.
-func (r *Ref) signalMembers(signal syscall.Signal) error {
-	var errs []error
-	err := EachStat(func(stat Stat) {
-		if stat.Group != r.PID || stat.Zombie {
-			return
-		}
-		member, err := Open(stat.ID)
-		if err == nil {
-			var leader ID
-			if leader, err = Identify(r.PID); err == nil && leader == r.ID {
-				err = member.Signal(signal)
-			}
-			member.Close()
-		}
-		if err != nil && !errors.Is(err, ErrGone) {
-			errs = append(errs, err)
-		}
-	})
-	return errors.Join(append(errs, err)...)
 }
 
 // Ended says whether the process has ended, reaped or not.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -13,39 +14,44 @@ import (
 // question is one request to the workers, shared by all who want its answer.
 type question struct {
 	answered chan struct{}
+	asked    time.Duration // since boot
 	route    *route
 	err      error
 }
 
 // lookup is find for a request whose client has yet to show that it knows a token.
-// The error is errStranger when the client has tried too many others.
+// The error is errStranger when the client has tried too many others, errHurry when it tries too many at once.
 func (p *Proxy) lookup(r *http.Request, token string) (*route, error) {
-	rt, unknown := p.routes.get(token)
+	rt, trusted, unknown := p.routes.get(token)
 	switch {
-	case rt != nil:
+	case trusted:
 		p.metrics.Looked(metrics.LookupRemembered)
+		if rt.due(p.routes.clock(), p.routes.trust) {
+			p.join(token, true) // nobody waits for it
+		}
 		return rt, nil
 	case unknown:
 		p.metrics.Looked(metrics.LookupRefused)
 		return nil, errUnknown(unknown)
 	}
-	client := clientOf(r)
-	if !p.strangers.admit(client, time.Now()) {
-		p.metrics.Looked(metrics.LookupRefused)
-		return nil, errStranger
+	// A token that is remembered has led somewhere: who has it is no stranger.
+	nowhere, client := false, p.clientOf(r)
+	if rt == nil {
+		if err := p.strangers.enter(client, time.Now()); err != nil {
+			p.metrics.Looked(metrics.LookupRefused)
+			return nil, err
+		}
+		defer func() { p.strangers.leave(client, time.Now(), nowhere) }()
 	}
 	rt, err := p.find(r.Context(), token)
 	switch kind := messages.KindOf(err); {
 	case err == nil:
 		p.metrics.Looked(metrics.LookupFound)
-		p.strangers.giveBack(client, time.Now())
 	case kind == messages.NotFound, kind == messages.BadRequest:
 		p.metrics.Looked(metrics.LookupNowhere)
+		nowhere = true
 	default:
 		p.metrics.Looked(metrics.LookupFailed)
-		if kind == messages.Unavailable || kind == messages.Overloaded {
-			p.strangers.giveBack(client, time.Now())
-		}
 	}
 	return rt, err
 }
@@ -57,15 +63,20 @@ func errUnknown(unknown bool) error {
 	return nil
 }
 
-// find gives the route of token: the remembered one, else a worker's answer. Of
+// find gives the route of token: the remembered one, if it is trusted, else a worker's answer. Of
 // the requests for one token that come while the worker is asked, all get that
 // answer. The error is a *messages.Error (NotFound: the token leads nowhere), or
 // that of ctx.
 func (p *Proxy) find(ctx context.Context, token string) (*route, error) {
-	if r, unknown := p.routes.get(token); r != nil || unknown {
+	if r, trusted, unknown := p.routes.get(token); trusted || unknown {
 		return r, errUnknown(unknown)
 	}
-	q, r := p.join(token)
+	return p.await(ctx, token, false)
+}
+
+// await gives a worker's answer. anew: also where a route is trusted.
+func (p *Proxy) await(ctx context.Context, token string, anew bool) (*route, error) {
+	q, r := p.join(token, anew)
 	switch {
 	case r != nil:
 		return r, nil
@@ -84,12 +95,13 @@ func (p *Proxy) find(ctx context.Context, token string) (*route, error) {
 const questions = 4096
 
 // join gives the question about token that is under way, beginning it if there
-// is none; or the route, should the answer have just come; or neither where too many are.
-func (p *Proxy) join(token string) (*question, *route) {
+// is none; or the route, should the answer have just come, unless it is to be asked for anew; or
+// neither where too many are.
+func (p *Proxy) join(token string, anew bool) (*question, *route) {
 	s := p.routes
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := s.known[token]; r != nil && !r.expired(time.Now()) {
+	if r := s.known[token]; r != nil && !anew && !r.expired(s.clock()) && s.trusts(r, s.clock()) {
 		return nil, r
 	}
 	if q := s.asking[token]; q != nil {
@@ -101,12 +113,13 @@ func (p *Proxy) join(token string) (*question, *route) {
 	q := &question{answered: make(chan struct{})}
 	s.asking[token] = q
 	// Not with the context of the request that happens to be the first: others
-	// want the answer as well. Requests are waited for by Run, and each question
+	// want the answer as well. Requests and chores are waited for by Run, and each question
 	// is begun within one, so the count cannot rise once they have ended.
 	p.asks.Go(func() {
 		defer close(q.answered)
 		for try := 1; ; try++ {
-			q.route, q.err = p.ask(token)
+			q.asked = s.clock()
+			q.route, q.err = p.ask(token, q.asked)
 			if p.answered(token, q, try == asksAcrossGaps) {
 				return
 			}
@@ -119,16 +132,16 @@ func (p *Proxy) join(token string) (*question, *route) {
 // while it was answered: the answer may be from before a revocation.
 const asksAcrossGaps = 3
 
-func (p *Proxy) ask(token string) (*route, error) {
+func (p *Proxy) ask(token string, asked time.Duration) (*route, error) {
 	ctx, cancel := context.WithTimeout(p.serving, p.cfg.LookupTimeout)
 	defer cancel()
-	mark, askedAt := p.news.mark(), time.Now()
+	mark, began := p.news.mark(), time.Now()
 	resp, err := bus.Request[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token})
-	p.metrics.Asked(time.Since(askedAt))
+	p.metrics.Asked(time.Since(began))
 	if err != nil {
 		return nil, err
 	}
-	return newRoute(token, askedAt, mark, &resp), nil
+	return newRoute(token, asked, mark, &resp), nil
 }
 
 // answered ends a question and remembers what may be remembered. It says false
@@ -140,11 +153,26 @@ func (p *Proxy) answered(token string, q *question, last bool) bool {
 	if q.err == nil && !p.settledLocked(q, last) {
 		return false
 	}
-	if messages.KindOf(q.err) == messages.NotFound {
+	known := s.known[token]
+	switch {
+	case messages.KindOf(q.err) == messages.NotFound:
 		s.unknown.add(token, time.Now())
+		if known != nil {
+			s.dropLocked(known)
+		}
+	case known != nil && answersWithout(q.err) && s.trusts(known, s.clock()) && !known.expired(s.clock()):
+		// Workers are heard, and so are events: what is trusted still goes on while Postgres is away.
+		known.vouched(q.asked)
+		q.route, q.err = known, nil
 	}
 	delete(s.asking, token)
 	return true
+}
+
+// answersWithout says that a worker has answered that it cannot tell now.
+func answersWithout(err error) bool {
+	var refused *messages.Error
+	return errors.As(err, &refused) && refused.ID != "" && (refused.Kind == messages.Unavailable || refused.Kind == messages.Overloaded)
 }
 
 // settledLocked compares an answer with what was heard meanwhile. It is under the
@@ -152,6 +180,7 @@ func (p *Proxy) answered(token string, q *question, last bool) bool {
 // drops it; one noted before is seen here.
 func (p *Proxy) settledLocked(q *question, last bool) bool {
 	status, revoked, complete := p.news.since(q.route)
+	known := p.routes.known[q.route.token]
 	switch {
 	case !complete && !last:
 		return false
@@ -161,9 +190,18 @@ func (p *Proxy) settledLocked(q *question, last bool) bool {
 		q.route, q.err = nil, messages.Errorf(messages.NotFound, "the token was just revoked")
 	case status == messages.Terminated:
 		q.route.status = status
-	case q.route.open() && !q.route.expired(time.Now()):
-		q.route.kept = true
-		p.routes.putLocked(q.route)
+	case q.route.open() && !q.route.expired(p.routes.clock()):
+		if known != nil && known.same(q.route) {
+			known.word.Store(q.route.word.Load())
+			q.route = known
+		} else {
+			q.route.kept = true
+			p.routes.putLocked(q.route)
+		}
+		return true
+	}
+	if known != nil {
+		p.routes.dropLocked(known)
 	}
 	return true
 }

@@ -7,12 +7,23 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
 )
+
+// DefaultRouteTrust is a third of the time for which ports rest, and MaxRouteTrust what is still well below it.
+const (
+	DefaultRouteTrust = 20 * time.Second
+	MaxRouteTrust     = 40 * time.Second
+)
+
+// DefaultIdleTimeout is how long a client's connection may be idle.
+const DefaultIdleTimeout = 2 * time.Minute
 
 // Config says who the proxy is and where it listens. A field left zero gets its default.
 type Config struct {
@@ -45,10 +56,22 @@ type Config struct {
 	// KeepaliveInterval is how often workers are told who is connected; 10 s. Who comes
 	// between is told at once. Workers that sweep count on 10 s at most.
 	KeepaliveInterval time.Duration
+	// RouteTrust is for how long a remembered route is used without a worker's word, by the clock that also counts
+	// while the machine is suspended; 20 s. It must lie well below the minute for which ports rest: beyond it, the
+	// backend's address may be another's.
+	RouteTrust time.Duration
 	// RouteBytes bounds the remembered routes; 64 MiB, some 100,000 routes
 	// without much auth data.
 	RouteBytes int
 
+	// TrustedProxies are those whose word is taken on who their client is, and whether it came by https: X-Forwarded-For,
+	// X-Forwarded-Proto and Forwarded, and the PROXY protocol.
+	TrustedProxies []netip.Prefix
+	// MaxClientConnections is the most connections that one client has, trusted proxies excepted; a quarter of the
+	// files that this process may open.
+	MaxClientConnections int
+	// IdleTimeout is how long a client's connection may be idle; 2 min.
+	IdleTimeout time.Duration
 	// MaxHeld is the most requests that wait for backends to get ready; 8192.
 	MaxHeld int
 
@@ -63,7 +86,8 @@ type Config struct {
 	// Log is where refusals are logged; slog.Default().
 	Log *slog.Logger
 
-	waits waits // usualWaits
+	waits waits          // usualWaits
+	clock boottime.Clock // boottime.Now
 }
 
 func (c *Config) setDefaults() {
@@ -72,10 +96,16 @@ func (c *Config) setDefaults() {
 	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
 	c.KeepaliveInterval = cmp.Or(c.KeepaliveInterval, 10*time.Second)
+	c.RouteTrust = cmp.Or(c.RouteTrust, DefaultRouteTrust)
 	c.RouteBytes = cmp.Or(c.RouteBytes, 64<<20)
+	c.MaxClientConnections = cmp.Or(c.MaxClientConnections, max(descriptors()/4, leastConnections))
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, DefaultIdleTimeout)
 	c.MaxHeld = cmp.Or(c.MaxHeld, 8192)
 	c.waits = cmp.Or(c.waits, usualWaits)
 	c.Log = cmp.Or(c.Log, slog.Default())
+	if c.clock == nil {
+		c.clock = boottime.Now
+	}
 	if c.Metrics == nil {
 		c.Metrics = metrics.NewProxy(nil)
 	}
@@ -99,7 +129,7 @@ func (c *Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"ready timeout": c.ReadyTimeout, "lookup timeout": c.LookupTimeout,
-		"dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval, "drain delay": c.DrainDelay,
+		"route trust": c.RouteTrust, "idle timeout": c.IdleTimeout, "dial timeout": c.DialTimeout, "keepalive interval": c.KeepaliveInterval, "drain delay": c.DrainDelay,
 	} {
 		if d < 0 {
 			return fmt.Errorf("proxy: the %s %v is negative", name, d)
@@ -107,6 +137,9 @@ func (c *Config) Validate() error {
 	}
 	if c.RouteBytes < 0 {
 		return fmt.Errorf("proxy: %d bytes for routes is negative", c.RouteBytes)
+	}
+	if c.MaxClientConnections < 0 {
+		return fmt.Errorf("proxy: %d connections of a client is negative", c.MaxClientConnections)
 	}
 	if c.MaxHeld < 0 {
 		return fmt.Errorf("proxy: %d requests that wait is negative", c.MaxHeld)

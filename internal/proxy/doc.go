@@ -18,13 +18,16 @@
 //     host, as far as a proxy can see to it (prefix.go).
 //   - The backend gets each request in one framing only, said anew by the proxy. Where a
 //     client's body was not read to its end, its connection ends with the response.
-//   - A remembered route is dropped when its token runs out or is revoked, or its backend
-//     ends; an answer that crosses such an event on the bus is not used.
-//     When events may have been missed ([Proxy.BusGap]) all routes are dropped.
+//   - No link leads to another's backend. A remembered route is dropped when its token runs out or is revoked,
+//     or its backend ends; an answer that crosses such an event on the bus is not used. It does not hang on hearing
+//     that: a route is used only for a bound from when a worker was asked for it ([Config.RouteTrust]), less than for what
+//     ports rest, and when events may have been missed ([Proxy.BusGap]) only once it was asked for anew. One in use
+//     is asked for in time, which is also how a worker learns that its token is in use.
 //   - A revocation cuts what is open with the token. Who begins meanwhile is either found by
 //     it or sees it: see heardRevoked.
-//   - What is remembered, and who may wait or ask, is bounded; no body is ever held
+//   - What is remembered, and who may wait, ask or connect, is bounded, by client and by backend too; no body is ever held
 //     whole, and what is idle holds no buffer (I8).
+//   - Who a client is, its connection says, and beyond that only proxies that are trusted (origin.go, spoken.go).
 //   - A request for a backend that is not ready waits for the event, without
 //     asking again and again.
 //   - Every goroutine here is waited for by Run.
@@ -40,8 +43,8 @@
 // (passage.go). An upgraded connection, both ends of it, belongs to its two ways, the last of
 // which to end closes it (splice.go).
 //
-// The way of a request, file by file: handler.go, target.go (the path), origin.go (the cookie), host.go,
-// strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
+// The way of a request, file by file: handler.go, target.go (the path), cookie.go (origin mode), host.go,
+// door.go, strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
 // forward.go, request.go, upload.go, relay.go, upgrade.go, splice.go, loop_linux.go (there and back),
 // page.go (refusals).
 package proxy

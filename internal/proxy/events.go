@@ -42,7 +42,7 @@ func (p *Proxy) heard(msg *nats.Msg) {
 		// More came than could be taken in. What was thrown away came before what
 		// was still queued then, so some event after it gets here.
 		p.dropped = dropped
-		p.log.Warn("events of backends were lost, all routes are forgotten", "dropped", dropped)
+		p.log.Warn("events of backends were lost, all routes are asked for anew", "dropped", dropped)
 		p.BusGap()
 	}
 	if status, ok := messages.StatusOfEvent(msg.Header.Get(messages.HeaderMessageID)); ok && status < messages.Ready {
@@ -66,7 +66,7 @@ func (p *Proxy) heard(msg *nats.Msg) {
 func (p *Proxy) heardRevoked(msg *nats.Msg) {
 	if dropped, err := msg.Sub.Dropped(); err == nil && dropped != p.droppedRevoked {
 		p.droppedRevoked = dropped
-		p.log.Warn("revocations were lost, all routes are forgotten", "dropped", dropped)
+		p.log.Warn("revocations were lost, all routes are asked for anew", "dropped", dropped)
 		p.BusGap()
 	}
 	event, err := messages.Decode[messages.TokenEvent](msg.Data)
@@ -83,53 +83,50 @@ func (p *Proxy) heardRevoked(msg *nats.Msg) {
 	p.log.Info("tokens revoked", "backend_id", event.BackendID, "cut", len(open))
 }
 
-// BusGap says that events may have been missed: all routes are forgotten, who
-// waits for a backend asks again, and the tokens of what is open are looked up
+// BusGap says that events may have been missed: no route is trusted before a worker
+// was asked for it, who waits for a backend asks again, and the tokens of what is open are looked up
 // once more. For bus.Config.OnReconnect.
 func (p *Proxy) BusGap() {
 	p.news.gap()
-	p.routes.clear()
+	p.routes.distrust()
 	select {
 	case p.gapped <- struct{}{}:
 	default:
 	}
 }
 
-// confirmers is how many tokens are looked up at once after a gap.
+// confirmers is how many tokens are looked up at once.
 const confirmers = 32
 
-// confirmAfterGaps cuts what is open with a token that was revoked, or to a backend that
-// ended, while nobody here heard it. It returns when ctx ends.
-func (p *Proxy) confirmAfterGaps(ctx context.Context) {
+// confirmOpen asks the workers for the tokens of what is open: after a gap for all of them, to cut what
+// is open with a token that was revoked, or to a backend that ended, while nobody here heard it; and now and then
+// for those that have used up a quarter of their life, for what is open is use, by which a token slides. It returns when
+// ctx ends.
+func (p *Proxy) confirmOpen(ctx context.Context) {
+	tick := time.NewTicker(p.cfg.waits.slide)
+	defer tick.Stop()
 	for {
 		select {
 		case <-p.gapped:
-			p.confirm(ctx)
+			// A token that has run out since leads nowhere for that reason, and what was
+			// opened with it may stay.
+			p.confirm(ctx, func(rt *route, now time.Duration) bool { return !rt.expired(now) })
+		case <-tick.C:
+			p.confirm(ctx, func(rt *route, now time.Duration) bool { return rt.slides(now) && !rt.expired(now) })
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (p *Proxy) confirm(ctx context.Context) {
-	// A token that has run out since leads nowhere for that reason, and what was
-	// opened with it may stay.
-	open := make(map[string][]*passage)
-	for _, ps := range p.activity.allPassages() {
-		if !ps.route.expired(time.Now()) {
-			open[ps.route.token] = append(open[ps.route.token], ps)
-		}
-	}
+func (p *Proxy) confirm(ctx context.Context, which func(*route, time.Duration) bool) {
+	open := p.activity.passagesBy(which, p.routes.clock())
 	tokens := make(chan string)
 	var all sync.WaitGroup
 	for range min(confirmers, len(open)) {
 		all.Go(func() {
 			for token := range tokens {
-				if _, err := p.findPatiently(ctx, token); messages.KindOf(err) == messages.NotFound {
-					if list := open[token]; !list[0].route.expired(time.Now()) {
-						p.cut(metrics.CutRevoked, list)
-					}
-				}
+				p.confirmToken(ctx, token, open[token])
 			}
 		})
 	}
@@ -141,6 +138,21 @@ func (p *Proxy) confirm(ctx context.Context) {
 	}
 	close(tokens)
 	all.Wait()
+}
+
+// confirmToken asks for one token, with which list is open.
+func (p *Proxy) confirmToken(ctx context.Context, token string, list []*passage) {
+	rt, err := p.patiently(ctx, func() (*route, error) { return p.await(ctx, token, true) })
+	switch {
+	case err == nil:
+		for _, ps := range list {
+			if ps.route.same(rt) { // it may have been forgotten and remembered anew
+				ps.route.word.Store(rt.word.Load())
+			}
+		}
+	case messages.KindOf(err) == messages.NotFound && !list[0].route.expired(p.routes.clock()):
+		p.cut(metrics.CutRevoked, list)
+	}
 }
 
 // backendEnded notes that what is open to a backend is to end by itself, as it does

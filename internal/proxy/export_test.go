@@ -12,6 +12,7 @@ const StrangerBurst, StrangerRate = strangerBurst, strangerRate
 // BePatient makes what bounds the proxy's waiting so long that only a hang meets it.
 func (c *Config) BePatient() {
 	c.LookupTimeout, c.DialTimeout, c.ReadyTimeout = testkit.Patience, testkit.Patience, testkit.Patience
+	c.RouteTrust = 24 * time.Hour
 	c.waits = usualWaits
 	c.waits.head, c.waits.goodbye = testkit.Patience, testkit.Patience
 }

@@ -16,7 +16,9 @@ const interims = 256
 var (
 	errInterims  = errors.New("too many interim responses")
 	errSwitching = errors.New("the backend changed to a protocol that the client did not ask for")
-	errStatus    = errors.New("not a status that a response may have")
+	// errDistrusted says that the route got too old while the request was on its way.
+	errDistrusted = errors.New("no worker has vouched for the route for too long")
+	errStatus     = errors.New("not a status that a response may have")
 )
 
 // exchange is one request and its response. All of it happens in the goroutine of
@@ -46,7 +48,7 @@ type exchange struct {
 func (p *Proxy) forward(v *visit, rt *route, t target) {
 	w, r := v.w, v.r
 	v.backend = rt.backend
-	x := &exchange{p: p, v: v, w: w, r: r, out: newOutgoing(r, t, rt)}
+	x := &exchange{p: p, v: v, w: w, r: r, out: newOutgoing(r, t, rt, p.originOf(r))}
 	x.ps = &passage{route: rt, control: http.NewResponseController(w)}
 	p.activity.enter(x.ps)
 	defer func() {
@@ -114,8 +116,8 @@ func (x *exchange) ask() error {
 // connect gives an idle connection to the backend, else a new one. The error of a failed
 // dial is a *net.OpError.
 func (x *exchange) connect() (*backendConn, error) {
-	address := x.out.route.address
-	if conn := x.p.upstream.get(address); conn != nil {
+	to := x.out.route.place()
+	if conn := x.p.upstream.get(to); conn != nil {
 		return conn, nil
 	}
 	ctx, cancel := context.WithCancel(x.r.Context())
@@ -123,7 +125,14 @@ func (x *exchange) connect() (*backendConn, error) {
 	if !x.ps.dials(cancel) {
 		return nil, net.ErrClosed
 	}
-	return x.p.upstream.dial(ctx, address)
+	conn, err := x.p.upstream.dial(ctx, to)
+	// Now, for who is at the other end was there when the connection was made: had the proxy been stopped
+	// before, the address might be another's by then.
+	if err == nil && !x.p.routes.trusts(x.out.route, x.p.routes.clock()) {
+		_ = conn.Close()
+		return nil, errDistrusted
+	}
+	return conn, err
 }
 
 func (x *exchange) beginUpload() {
@@ -140,6 +149,7 @@ func (x *exchange) beginUpload() {
 		x.proceed = make(chan struct{})
 		x.up.proceed, x.up.patience = x.proceed, x.p.cfg.waits.proceed
 	}
+	x.v.uploading = true
 	go x.up.run() // waited for by settle and failed
 }
 
@@ -188,8 +198,15 @@ func (x *exchange) failed(err error) {
 		x.p.abort(x.r, err)
 	}
 	why := refusal{status: http.StatusBadGateway, reason: "The session's backend gave no proper answer.", route: x.out.route, err: err}
+	if errors.Is(err, errDistrusted) {
+		why.status, why.reason = http.StatusServiceUnavailable, unfound
+	}
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
+	switch {
+	case noneLeft(err):
+		x.p.sayFull(err)
+		why.status, why.reason = http.StatusServiceUnavailable, "This proxy has too many connections. Try again in a moment."
+	case errors.As(err, &dial) && dial.Op == "dial":
 		// Perhaps the backend is elsewhere, or gone: the next one asks.
 		x.p.routes.drop(x.out.route)
 		why.reason = "The session's backend cannot be reached."

@@ -76,7 +76,7 @@ func TestVerifiedHeaders(t *testing.T) {
 	}
 	equal(t, "number of verified headers", verified, 5)
 	for name, want := range map[string]string{
-		"X-Verified-Username": "Zoë", "X-Verified-User-Data": `{"role":"owner","name":"Zo\u00eb"}`,
+		"X-Verified-Username": "Zo%C3%AB", "X-Verified-User-Data": `{"role":"owner","name":"Zo\u00eb"}`,
 		"X-Verified-Path": "/" + tok + "/a%20b", "X-Verified-Backend": "be-a", "X-Verified-Secret": "hush",
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": cluster, "X-Forwarded-Proto": "http", "Forwarded": "", "X-Mine": "1",
 	} {
@@ -85,13 +85,16 @@ func TestVerifiedHeaders(t *testing.T) {
 	equal(t, "trailers", fmt.Sprint(r.Trailer), "map[X-Sum:[42]]")
 }
 
-func TestNothingVerifiedWithoutUser(t *testing.T) {
+// What a token has nothing of is said to be empty, never left to the client or to whatever is in between.
+func TestWhatATokenHasNothingOfIsEmpty(t *testing.T) {
 	w := newWorld(t)
 	tok := token("a")
 	w.leads(tok, "be-a", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = fmt.Fprint(w, len(r.Header["X-Verified-Username"]), len(r.Header["X-Verified-User-Data"]), len(r.Header["X-Verified-Secret"]))
+		_, _ = fmt.Fprintf(w, "%q %q %q %d", r.Header["X-Verified-Username"], r.Header["X-Verified-User-Data"], r.Header["X-Verified-Secret"], len(r.Header["X-Verified-Path"][0]))
 	})
-	equal(t, "headers", w.get("/"+tok+"/", "x-verified-username", "root", "X-verified-USER-data", "{}").body, "0 0 0")
+	equal(t, "headers", w.get("/"+tok+"/", "x-verified-username", "root", "X-verified-USER-data", "{}", "X.Verified.Secret", "guess").body, `[""] ["{}"] [""] 45`)
+	long := "/" + tok + "/" + strings.Repeat("a", 9<<10)
+	equal(t, "headers, and a path that is not said twice", w.get(long).body, `[""] ["{}"] [""] 0`)
 }
 
 func TestHostMustMatch(t *testing.T) {
@@ -128,7 +131,7 @@ func TestHostMustMatch(t *testing.T) {
 func TestPagesOfTheProxy(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.RootRedirect = "https://example.com/" })
 	root := w.get("/")
-	equal(t, "root", root.status, http.StatusMovedPermanently)
+	equal(t, "root", root.status, http.StatusFound)
 	equal(t, "root's location", root.header.Get("Location"), "https://example.com/")
 	equal(t, "//", w.get("//").status, http.StatusUnauthorized)
 	equal(t, "OPTIONS *", w.raw("OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").status, http.StatusOK) // net/http's own answer

@@ -137,6 +137,9 @@ func requestsIn(sent string) (list []said) {
 		s := said{method: r.Method, body: string(body), whole: err == nil}
 		if t, ok := targetOf(r); ok {
 			s.uri, s.path = t.rest+t.query, t.whole
+			if len(s.path) > longestPath {
+				s.path = "" // not said twice
+			}
 		}
 		list = append(list, s)
 		if method = r.Method; err != nil {
@@ -363,7 +366,7 @@ func lawful(head string) (problems []string) {
 			problems = append(problems, fmt.Sprintf("an odd field %q", line))
 			continue
 		}
-		name := strings.ToLower(strings.ReplaceAll(m[1], "_", "-"))
+		name := asCGI(m[1])
 		if name == strings.ToLower(m[1]) {
 			count[name]++
 		}
@@ -380,7 +383,7 @@ func lawful(head string) (problems []string) {
 	if count["host"] != 1 || count["content-length"]+count["transfer-encoding"] > 1 {
 		problems = append(problems, "no Host, or two lengths")
 	}
-	if len(verified) != 3 || verified[headerUsername] != fuzzUser || verified[headerBackend] != "be-a" {
+	if len(verified) != 5 || verified[headerUsername] != fuzzUser || verified[headerBackend] != "be-a" {
 		problems = append(problems, fmt.Sprintf("verified fields that the worker did not give: %q", verified))
 	}
 	for name, n := range count {
@@ -389,4 +392,14 @@ func lawful(head string) (problems []string) {
 		}
 	}
 	return problems
+}
+
+// asCGI folds a field's name as the most careless backend does.
+func asCGI(name string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return '-'
+	}, strings.ToLower(name))
 }

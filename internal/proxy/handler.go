@@ -35,48 +35,62 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "This is not a request for a path."})
 	case strings.HasPrefix(t.whole, messages.EnterPath):
 		p.enter(v, t)
+	case p.serveCookie(v, t):
 	default:
-		if by, ok := shownBy(r); ok && p.serveShown(v, t, by) {
-			return
-		}
 		p.servePath(v, t)
 	}
 }
 
-// servePath serves a request that shows its token in its path, if it shows one.
+// servePath serves a request that shows its token in its path or as a bearer, if it shows one. The path comes first: an
+// application's own bearers may look like tokens.
 func (p *Proxy) servePath(v *visit, t target) {
 	r := v.r
 	if p.cfg.PlainPaths {
 		t.mode = modePlain
 	}
+	borne := bearerOf(r)
 	switch {
+	case !tokenShaped(t.token) && borne != "":
+		p.serveBearer(v, t, borne)
 	case t.whole == "/ready":
 		p.serveReady(v)
 	case !tokenShaped(t.token):
 		p.serveNobody(v, t)
+	case borne != "":
+		rt, err := p.lookup(r, t.token)
+		if nowhere(err) {
+			p.serveBearer(v, t, borne)
+			return
+		}
+		p.serveFound(v, t, rt, err)
 	case t.bare && !isStatic(t.token) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && upgradeOf(r) == "":
 		// Relative links on the page need the slash. Those who do not follow
 		// redirects (WebSockets, POST) are served as if it were there.
 		p.redirect(v, t.whole+"/"+t.query, http.StatusTemporaryRedirect)
 	default:
-		p.serveToken(v, t)
+		rt, err := p.lookup(r, t.token)
+		p.serveFound(v, t, rt, err)
 	}
 }
 
 func (p *Proxy) redirect(v *visit, to string, status int) {
 	v.status = status
-	setGeneral(v.w.Header())
-	http.Redirect(v.w, v.r, to, status)
+	p.endUnread(v)
+	h := v.w.Header()
+	setGeneral(h)
+	h.Set("Location", to) // as it is: http.Redirect would fold its slashes
+	h.Set("Content-Length", "0")
+	v.w.WriteHeader(status)
 }
 
-// serveToken finds out where the token leads, waits there if it must, and passes
+// nowhere says that a token leads nowhere, or that its client has tried too many such.
+func nowhere(err error) bool {
+	kind := messages.KindOf(err)
+	return kind == messages.NotFound || kind == messages.BadRequest || errors.Is(err, errStranger)
+}
+
+// serveFound goes on when it is known where the token leads, or why not: it waits there if it must, and passes
 // the request on.
-func (p *Proxy) serveToken(v *visit, t target) {
-	rt, err := p.lookup(v.r, t.token)
-	p.serveFound(v, t, rt, err)
-}
-
-// serveFound goes on when it is known where the token leads, or why not.
 func (p *Proxy) serveFound(v *visit, t target, rt *route, err error) {
 	r := v.r
 	switch {
@@ -92,7 +106,7 @@ func (p *Proxy) serveFound(v *visit, t target, rt *route, err error) {
 	}
 	if !rt.open() {
 		held, since := rt, time.Now()
-		rt, err = p.hold(r.Context(), held)
+		rt, err = p.hold(r, held)
 		v.held = time.Since(since)
 		if err != nil {
 			p.refuseUnfound(v, held, err)
@@ -128,14 +142,18 @@ func (p *Proxy) refuseUnfound(v *visit, rt *route, err error) {
 		p.abort(v.r, err)
 	case errors.Is(err, errStranger):
 		why.status, why.reason = http.StatusTooManyRequests, "Too many links from your address lead nowhere. Try again in a moment."
+	case errors.Is(err, errHurry):
+		why.status, why.reason = http.StatusServiceUnavailable, "Too many links at once come from your address. Try again in a moment."
 	case errors.Is(err, errCrowded):
 		why.status, why.reason = http.StatusServiceUnavailable, "Too many sessions are starting. Try again in a moment."
+	case errors.Is(err, errNotYet):
+		why.status, why.reason = http.StatusServiceUnavailable, "The session is still starting. Try again in a moment."
 	case errors.Is(err, errNotReady):
 		why.status, why.reason = http.StatusGatewayTimeout, "The session is still starting. Try again in a moment."
 	case kind == messages.NotFound, kind == messages.BadRequest:
 		why.status, why.reason = gone.status, gone.reason
 	default:
-		why.status, why.reason = http.StatusServiceUnavailable, "Cannot find out where this link leads just now. Try again in a moment."
+		why.status, why.reason = http.StatusServiceUnavailable, unfound
 	}
 	p.refuse(v, why)
 }

@@ -3,6 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/jetway-project/jetway/messages"
@@ -10,6 +13,7 @@ import (
 
 var (
 	errNotReady = errors.New("the backend did not get ready in time")
+	errNotYet   = errors.New("the backend is not ready yet, and a browser holds its other upgrades for this one")
 	errCrowded  = errors.New("too many requests wait for their backends")
 )
 
@@ -19,17 +23,71 @@ const (
 	longPause  = 2 * time.Second
 )
 
-// hold waits until the backend of r, which is not ready, gets ready, and gives
+// waiting counts the requests that wait for their backends. A backend and a client may have a part each of all
+// that may wait: neither one that is slow to start nor one that asks for many keeps the others from waiting (I8).
+type waiting struct {
+	limit, ofBackend, ofClient int
+
+	mu       sync.Mutex
+	all      int
+	backends map[string]int
+	clients  map[netip.Addr]int
+}
+
+func newWaiting(limit int) *waiting {
+	return &waiting{
+		limit: limit, ofBackend: max(limit/8, 1), ofClient: max(limit/4, 1),
+		backends: make(map[string]int), clients: make(map[netip.Addr]int),
+	}
+}
+
+func (w *waiting) enter(backend string, client netip.Addr) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all >= w.limit || w.backends[backend] >= w.ofBackend || w.clients[client] >= w.ofClient {
+		return false
+	}
+	w.all++
+	w.backends[backend]++
+	w.clients[client]++
+	return true
+}
+
+func (w *waiting) leave(backend string, client netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all--
+	if w.backends[backend]--; w.backends[backend] == 0 {
+		delete(w.backends, backend)
+	}
+	if w.clients[client]--; w.clients[client] == 0 {
+		delete(w.clients, client)
+	}
+}
+
+func (w *waiting) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all
+}
+
+// hold waits until the backend of rt, which is not ready, gets ready, and gives
 // the route then. It waits for the event and asks once it came, or may have been
 // missed. The error is errNotReady past the ready timeout, errCrowded when too many
-// wait; else as for find.
-func (p *Proxy) hold(ctx context.Context, r *route) (*route, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.ReadyTimeout, errNotReady)
+// wait; else as for find. An upgrade is held only briefly, errNotYet then: browsers open WebSockets to one address
+// one after the other (RFC 6455, section 4.1), so it holds those to backends that are ready.
+func (p *Proxy) hold(req *http.Request, r *route) (*route, error) {
+	limit, late := p.cfg.ReadyTimeout, errNotReady
+	if upgradeOf(req) != "" && p.cfg.waits.upgrade < limit {
+		limit, late = p.cfg.waits.upgrade, errNotYet
+	}
+	ctx, cancel := context.WithTimeoutCause(req.Context(), limit, late)
 	defer cancel()
-	defer p.held.Add(-1)
-	if p.held.Add(1) > int64(p.cfg.MaxHeld) {
+	client := p.clientOf(req)
+	if !p.held.enter(r.backend, client) {
 		return nil, errCrowded
 	}
+	defer p.held.leave(r.backend, client)
 	// Somebody is here, although nothing is connected to the backend yet.
 	p.activity.opened(r.backend)
 	defer p.activity.closed(r.backend)
@@ -55,8 +113,12 @@ func (p *Proxy) hold(ctx context.Context, r *route) (*route, error) {
 
 // findPatiently is find that outlasts a restart of the workers or of NATS.
 func (p *Proxy) findPatiently(ctx context.Context, token string) (*route, error) {
+	return p.patiently(ctx, func() (*route, error) { return p.find(ctx, token) })
+}
+
+func (p *Proxy) patiently(ctx context.Context, find func() (*route, error)) (*route, error) {
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
-		r, err := p.find(ctx, token)
+		r, err := find()
 		if kind := messages.KindOf(err); kind != messages.Unavailable && kind != messages.Overloaded {
 			return r, err
 		}

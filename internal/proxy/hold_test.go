@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -150,4 +151,48 @@ func TestHeldStillChecksTheHost(t *testing.T) {
 	w := newWorld(t)
 	w.starting(token("a"), "be-a")
 	equal(t, "status", w.get("/"+token("a")+"/", "Host", "other.test").status, http.StatusForbidden)
+}
+
+// One that is slow to start does not keep those who wait for others from waiting, nor does one client the others (I8).
+func TestHeldAreBoundedByBackendAndByClient(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxHeld = 16; trusting(c) }) // so 2 a backend, 4 a client
+	for i := range 4 {
+		w.starting(token(fmt.Sprint(i)), fmt.Sprint("be-", i))
+	}
+	client, all := 0, 0
+	hold := func(link int) {
+		t.Helper()
+		all++
+		w.dial(fmt.Sprintf("GET /%s/ HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 192.0.2.%d\r\n\r\n", token(fmt.Sprint(link)), cluster, client))
+		testkit.Eventually(t, "the request to be held", func() bool { return w.proxy.held.count() == all })
+	}
+	refused := func(link int) {
+		t.Helper()
+		got := w.get("/"+token(fmt.Sprint(link))+"/", "X-Forwarded-For", fmt.Sprint("192.0.2.", client))
+		equal(t, "status", got.status, http.StatusServiceUnavailable)
+	}
+	hold(0)
+	hold(0)
+	refused(0) // the backend has its part
+	hold(1)
+	hold(1)
+	refused(2) // the client has its part
+	client = 1
+	refused(0)
+	hold(2)
+}
+
+// Browsers open WebSockets to one address one after the other: one whose backend is being started is
+// answered in a moment, so that the others are not held.
+func TestUpgradesAreHeldBriefly(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.waits.upgrade = 20 * time.Millisecond })
+	tok := token("a")
+	w.starting(tok, "be-a")
+	ask := "GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	got := w.raw(ask)
+	equal(t, "status", got.status, http.StatusServiceUnavailable)
+	equal(t, "Retry-After", got.header.Get("Retry-After"), "1")
+	plain := w.held("/" + tok + "/") // which waits
+	w.worker.reaches("be-a", messages.Ready, backend(t, echo))
+	equal(t, "status of what waited", testkit.Receive(t, plain, "the response").status, http.StatusOK)
 }

@@ -131,6 +131,21 @@ func (a *activity) allPassages() (list []*passage) {
 	return list
 }
 
+// passagesBy gives those that are under way, by token, of the routes that are picked.
+func (a *activity) passagesBy(pick func(*route, time.Duration) bool, now time.Duration) map[string][]*passage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	picked := make(map[string][]*passage)
+	for _, at := range a.here {
+		for ps := at.first; ps != nil; ps = ps.next {
+			if pick(ps.route, now) {
+				picked[ps.route.token] = append(picked[ps.route.token], ps)
+			}
+		}
+	}
+	return picked
+}
+
 func (at *presence) appendTo(list []*passage) []*passage {
 	for ps := at.first; ps != nil; ps = ps.next {
 		list = append(list, ps)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // refusal is an answer that the proxy gives by itself.
@@ -19,6 +20,9 @@ type refusal struct {
 	route  *route // where known
 	err    error  // for the log only
 }
+
+// unfound is why a route that may be there is not used.
+const unfound = "Cannot find out where this link leads just now. Try again in a moment."
 
 // The refusals that need no more words.
 var (
@@ -56,6 +60,7 @@ func (p *Proxy) refuse(v *visit, why refusal) {
 	v.status, v.refused = why.status, pg.ID
 	p.logRefusal(r, why, pg.ID)
 
+	p.endUnread(v)
 	h := w.Header()
 	setGeneral(h)
 	h.Set("Cache-Control", "no-store") // a 410 may be kept for good otherwise
@@ -85,6 +90,16 @@ func (p *Proxy) refuse(v *visit, why refusal) {
 	_, _ = body.WriteTo(w) // the client may be gone
 }
 
+// endUnread ends, after the answer that is to come, the connection of a request whose body nobody has read: it would
+// otherwise be waited for, before the answer and for as long as the client likes.
+func (p *Proxy) endUnread(v *visit) {
+	if v.uploading || v.r.ProtoMajor != 1 || v.r.ContentLength == 0 {
+		return
+	}
+	v.w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(v.w).SetReadDeadline(time.Now().Add(p.cfg.waits.linger))
+}
+
 // logRefusal leaves the path out: it holds the token.
 func (p *Proxy) logRefusal(r *http.Request, why refusal, id string) {
 	level := slog.LevelInfo
@@ -93,7 +108,7 @@ func (p *Proxy) logRefusal(r *http.Request, why refusal, id string) {
 	}
 	attrs := []slog.Attr{
 		slog.String("id", id), slog.Int("status", why.status), slog.String("reason", why.reason),
-		slog.String("method", r.Method), slog.String("host", r.Host), slog.String("client", r.RemoteAddr),
+		slog.String("method", r.Method), slog.String("host", r.Host), slog.String("client", p.originOf(r).client),
 	}
 	if why.route != nil {
 		attrs = append(attrs, slog.String("backend_id", why.route.backend))

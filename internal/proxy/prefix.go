@@ -35,10 +35,7 @@ func (o *outgoing) ownFields(name string, values []string) []string {
 	case "Cookie":
 		return withoutSessionCookies(values)
 	case "Authorization":
-		return slices.DeleteFunc(slices.Clone(values), func(v string) bool {
-			token, ok := bearerOf(v)
-			return ok && token == o.route.token
-		})
+		return slices.DeleteFunc(slices.Clone(values), func(v string) bool { return bearerIn(v) == o.route.token })
 	case "Referer":
 		return slices.DeleteFunc(slices.Clone(values), o.othersLink)
 	}

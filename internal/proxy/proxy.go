@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,10 +18,7 @@ import (
 	"github.com/jetway-project/jetway/internal/metrics"
 )
 
-const (
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 64 << 10
-)
+const maxHeaderBytes = 64 << 10
 
 // Proxy is one proxy. It is made before its NATS connection, because that
 // connection must know whom to tell of a gap:
@@ -42,7 +40,9 @@ type Proxy struct {
 	upstream  *upstream
 	asks      sync.WaitGroup
 	splices   sync.WaitGroup
-	held      atomic.Int64 // requests that wait for backends
+	held      *waiting // requests that wait for backends
+	door      *door
+	fullSaid  atomic.Int64 // when it was last said that no descriptors are left
 	upgrades  atomic.Int64 // connections that were upgraded
 	loops     []*loop      // that carry them
 	turns     atomic.Uint32
@@ -71,15 +71,17 @@ func New(cfg Config) (*Proxy, error) {
 		cfg:       cfg,
 		log:       cfg.Log.With("proxy", cfg.Name),
 		metrics:   cfg.Metrics,
-		routes:    newRoutes(cfg.RouteBytes),
+		routes:    newRoutes(cfg.RouteBytes, cfg.RouteTrust, cfg.clock),
 		news:      newNews(),
 		activity:  newActivity(),
 		gate:      newGate(),
+		held:      newWaiting(cfg.MaxHeld),
 		strangers: newStrangers(),
 		upstream:  newUpstream(cfg.DialTimeout),
 		gapped:    make(chan struct{}, 1),
 		ended:     make(map[string]time.Time),
 	}
+	p.door = &door{Listener: cfg.Listener, p: p, of: make(map[netip.Addr]int)}
 	return p, nil
 }
 
@@ -105,7 +107,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	defer stopChores()
 	chores.Go(func() { p.reportKeepalives(choreCtx) })
 	chores.Go(func() { p.keepHouse(choreCtx) })
-	chores.Go(func() { p.confirmAfterGaps(choreCtx) })
+	chores.Go(func() { p.confirmOpen(choreCtx) })
 	p.openLoops()
 	for _, l := range p.loops {
 		chores.Go(l.run)
@@ -133,6 +135,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	serveLoop.Wait()
 	stopChores()
 	chores.Wait()
+	p.asks.Wait() // nobody asks any more
 	p.sayGoodbye(ctx)
 	return err
 }
@@ -165,7 +168,7 @@ func (p *Proxy) newServer() *http.Server {
 		Handler:           http.HandlerFunc(p.serve),
 		TLSConfig:         p.cfg.TLS.Clone(),
 		ReadHeaderTimeout: p.cfg.waits.head,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       p.cfg.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         p.countClients,
 		BaseContext:       func(net.Listener) context.Context { return p.serving },
@@ -176,9 +179,9 @@ func (p *Proxy) newServer() *http.Server {
 
 func (p *Proxy) serveOn(server *http.Server) error {
 	if p.cfg.TLS != nil {
-		return server.ServeTLS(p.cfg.Listener, "", "")
+		return server.ServeTLS(p.door, "", "")
 	}
-	return server.Serve(p.cfg.Listener)
+	return server.Serve(p.door)
 }
 
 // lameDuck serves a moment longer, so that who sends browsers here has time to see
@@ -225,7 +228,6 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 	_ = server.Close()
 	<-p.gate.empty
 	p.splices.Wait()
-	p.asks.Wait()
 	p.upstream.close()
 }
 

@@ -34,6 +34,7 @@ func (p *Proxy) serveReady(v *visit) {
 		return
 	}
 	v.status = http.StatusOK
+	p.endUnread(v)
 	h := v.w.Header()
 	setGeneral(h)
 	h.Set("Cache-Control", "no-store")

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,14 +12,15 @@ type outgoing struct {
 	r        *http.Request
 	target   target
 	route    *route
+	from     origin
 	upgrade  string   // the protocol that the client wants to change to, or ""
 	length   int64    // of the body; -1: unknown, so chunked; 0: none
 	trailers []string // that may follow the body
 	expects  bool     // the client waits for 100 before it sends the body
 }
 
-func newOutgoing(r *http.Request, t target, rt *route) outgoing {
-	o := outgoing{r: r, target: t, route: rt, length: r.ContentLength}
+func newOutgoing(r *http.Request, t target, rt *route, from origin) outgoing {
+	o := outgoing{r: r, target: t, route: rt, from: from, length: r.ContentLength}
 	if r.Body == nil || r.Body == http.NoBody {
 		o.length = 0
 	}
@@ -123,38 +123,35 @@ func wantsLength(r *http.Request) bool {
 }
 
 func (o *outgoing) appendForwarded(b []byte) []byte {
-	if client, _, err := net.SplitHostPort(o.r.RemoteAddr); err == nil {
-		b = appendField(b, "X-Forwarded-For", client)
-	}
+	b = appendField(b, "X-Forwarded-For", o.from.client)
 	b = appendField(b, "X-Forwarded-Host", o.r.Host)
-	proto := "http"
-	if o.r.TLS != nil {
-		proto = "https"
-	}
 	if prefix := o.target.prefix(); prefix != "" && o.target.rest != o.target.whole {
 		b = appendField(b, "X-Forwarded-Prefix", prefix)
 	}
-	return appendField(b, "X-Forwarded-Proto", proto)
+	return appendField(b, "X-Forwarded-Proto", o.from.proto)
 }
 
-// appendVerified says to the backend what the worker said of the token.
+// appendVerified says to the backend what the worker said of the token. All of it is always said, empty where
+// there is nothing: what is left out, something on the way may take from elsewhere.
 func (o *outgoing) appendVerified(b []byte) []byte {
 	rt := o.route
-	if rt.user != "" {
-		b = appendField(b, headerUsername, headerText(rt.user))
+	b = appendField(b, headerUsername, rt.username)
+	b = appendField(b, headerUserData, rt.userData)
+	b = appendField(b, headerSecret, rt.secret)
+	path := o.target.whole
+	if len(path) > longestPath {
+		path = ""
 	}
-	if rt.userData != "" {
-		b = appendField(b, headerUserData, rt.userData)
-	}
-	if rt.secret != "" {
-		b = appendField(b, headerSecret, rt.secret)
-	}
-	b = appendField(b, headerPath, o.target.whole)
+	b = appendField(b, headerPath, path)
 	return appendField(b, headerBackend, rt.backend)
 }
 
+// longestPath is the longest path that the backend is told twice, as what it is asked for and as what the browser asked
+// for: many servers take 8 KiB of a request's head.
+const longestPath = 2 << 10
+
 // appendField writes one field. What net/http's server let through, of HTTP/1
-// and HTTP/2, holds no end of a line; what a worker sent holds none by headerText.
+// and HTTP/2, holds no end of a line; what a worker sent holds none by messages.HeaderUser and messages.HeaderJSON.
 func appendField(b []byte, name, value string) []byte {
 	b = append(b, name...)
 	b = append(b, ": "...)

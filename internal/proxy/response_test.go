@@ -268,7 +268,7 @@ func TestHeldRequestsAreBounded(t *testing.T) {
 	equal(t, "Retry-After", more.header.Get("Retry-After"), "1")
 	w.worker.reaches("be-a", messages.Ready, backend(t, echo))
 	equal(t, "the one that waited", testkit.Receive(t, got, "the response").status, http.StatusOK)
-	equal(t, "held", w.proxy.held.Load(), 0)
+	equal(t, "held", w.proxy.held.count(), 0)
 }
 
 // A backend that never answers is waited for as long as its client stays, and no longer.

@@ -185,7 +185,10 @@ func TestOpenConnectionsOutliveTheirTokens(t *testing.T) {
 	w.worker.route(tok, rt)
 	c, _ := w.socket("/" + tok + "/")
 	w.worker.forget(tok)
-	testkit.Eventually(t, "the token to run out", func() bool { return w.get("/"+tok+"/").status == http.StatusGone })
+	testkit.Eventually(t, "the token to run out", func() bool {
+		open := w.proxy.activity.passages("be-a")
+		return w.get("/"+tok+"/").status == http.StatusGone && open[0].route.expired(w.proxy.routes.clock())
+	})
 	w.proxy.BusGap()
 	testkit.Eventually(t, "the gap to be dealt with", func() bool { return len(w.proxy.gapped) == 0 })
 	equal(t, "echo", say(t, c, "hello"), "hello")

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -235,9 +236,9 @@ func TestUnknownRoutesNeedAWorkerKnownOnesDoNot(t *testing.T) {
 
 // I8: the remembered routes stay within their bound.
 func TestRoutesAreBounded(t *testing.T) {
-	s := newRoutes(10 * (routeOverhead + 1024))
+	s := newRoutes(10*(routeOverhead+1024), time.Hour, boottime.Now)
 	for i := range 1000 {
-		r := newRoute(token(fmt.Sprint(i)), time.Now(), 0, &messages.RouteResponse{
+		r := newRoute(token(fmt.Sprint(i)), boottime.Now(), 0, &messages.RouteResponse{
 			BackendID: fmt.Sprintf("be-%d", i%7), Status: messages.Ready, Address: "a:1", Cluster: cluster, ValidForMS: 1e6,
 			Auth: []byte(`{"a":"` + strings.Repeat("x", i) + `"}`),
 		})

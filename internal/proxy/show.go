@@ -37,7 +37,7 @@ func (p *Proxy) snapshot() metrics.ProxySnapshot {
 	return metrics.ProxySnapshot{
 		Connections: int(p.clients.Load()),
 		Requests:    p.gate.count(),
-		Held:        int(p.held.Load()),
+		Held:        p.held.count(),
 		Upgraded:    int(p.upgrades.Load()),
 		Routes:      p.routes.count(),
 		Connected:   p.nc.IsConnected(),
@@ -47,11 +47,14 @@ func (p *Proxy) snapshot() metrics.ProxySnapshot {
 
 // countClients is told of each connection of the HTTP server that comes, goes, or is
 // upgraded and so no longer the server's.
-func (p *Proxy) countClients(_ net.Conn, state http.ConnState) {
+func (p *Proxy) countClients(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		p.clients.Add(1)
-	case http.StateClosed, http.StateHijacked:
+	case http.StateClosed:
+		p.clients.Add(-1)
+		p.door.leave(conn)
+	case http.StateHijacked: // whoever has it tells the door
 		p.clients.Add(-1)
 	case http.StateActive, http.StateIdle:
 	}

@@ -22,6 +22,7 @@ type splice struct {
 	down way
 	ways atomic.Int32 // that go on
 	half atomic.Bool  // one way has ended
+	left func()       // to be called when the client's connection is closed; nil: nobody counts it
 	loop *loop        // that carries it, or did
 
 	// For the access log, if there is one.
@@ -96,6 +97,9 @@ func (w *way) ended(err error) {
 		s.ps.end()
 		s.p.activity.leave(s.ps)
 		s.p.upgrades.Add(-1)
+		if s.left != nil {
+			s.left()
+		}
 		if s.visit != nil {
 			s.visit.received, s.visit.sent = s.up.passed.Load(), s.down.passed.Load()
 			s.p.logVisit(s.visit, "upgraded connection", s.line)

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"errors"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -14,16 +13,25 @@ const (
 	// ended, and next to nothing for a database.
 	strangerBurst = 100
 	strangerRate  = 10
+	// strangerDebt is how far a client that asks for many at once may fall below nothing.
+	strangerDebt = 10 * strangerBurst
+	// clientQuestions is the most that one client may have under way at once: a part of all, so that
+	// nobody keeps the others from asking.
+	clientQuestions = questions / 4
 	// strangersKept is how many clients are counted each by itself; the others
 	// share one count.
 	strangersKept = 16384
 )
 
-var errStranger = errors.New("too many links that lead nowhere from one address")
+// Why a client's token is not looked up.
+var (
+	errStranger = errors.New("too many links that lead nowhere from one address")
+	errHurry    = errors.New("too many links at once from one address")
+)
 
 // strangers counts, by client, the tokens that lead nowhere, so that nobody finds one that
 // does by trying, and a scan does not reach the database. A token that leads
-// somewhere costs nothing.
+// somewhere costs nothing, however many are asked for at once; what is under way is bounded by itself.
 type strangers struct {
 	mu      sync.Mutex
 	clients map[netip.Addr]*allowance
@@ -32,52 +40,50 @@ type strangers struct {
 
 // allowance is what a client has left: as of at, and more since.
 type allowance struct {
-	left float64
-	at   time.Time
+	left   float64 // below 0: more led nowhere than it may, for they were asked for at once
+	at     time.Time
+	asking int // questions under way
 }
 
 func newStrangers() *strangers {
 	return &strangers{clients: make(map[netip.Addr]*allowance), others: allowance{left: strangerBurst}}
 }
 
-// clientOf gives the address by which a client is counted: of IPv6 the /64 that one
-// customer has.
-func clientOf(r *http.Request) netip.Addr {
-	at, _ := netip.ParseAddrPort(r.RemoteAddr)
-	addr := at.Addr().Unmap().WithZone("")
-	if addr.Is6() {
-		if net, err := addr.Prefix(64); err == nil {
-			return net.Addr()
-		}
-	}
-	return addr
-}
-
-// admit takes one from the client's allowance, or says that nothing is left.
-func (s *strangers) admit(client netip.Addr, now time.Time) bool {
+// enter says why the client may not ask for a token now, or nil; then leave must follow.
+func (s *strangers) enter(client netip.Addr, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.ofLocked(client, now)
-	if a.refill(now); a.left < 1 {
-		return false
+	a.refill(now)
+	switch {
+	case a.left < 1:
+		return errStranger
+	case a.asking >= clientQuestions:
+		return errHurry
 	}
-	a.left--
-	return true
+	a.asking++
+	return nil
 }
 
-// giveBack gives back what admit took: the token leads somewhere, or nobody knows.
-func (s *strangers) giveBack(client netip.Addr, now time.Time) {
+// leave takes in what came of the question: the token leads nowhere, or else somewhere, or nobody knows.
+func (s *strangers) leave(client netip.Addr, now time.Time, nowhere bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.clients[client]
 	if a == nil {
 		a = &s.others
 	}
-	a.refill(now)
-	if a.left = min(a.left+1, strangerBurst); a.left == strangerBurst {
+	a.asking = max(a.asking-1, 0)
+	if a.refill(now); nowhere {
+		a.left = max(a.left-1, -strangerDebt)
+	}
+	if a.idle() {
 		delete(s.clients, client)
 	}
 }
+
+// idle says that nothing need be remembered.
+func (a *allowance) idle() bool { return a.left == strangerBurst && a.asking == 0 }
 
 func (s *strangers) ofLocked(client netip.Addr, now time.Time) *allowance {
 	if a := s.clients[client]; a != nil {
@@ -99,7 +105,7 @@ func (s *strangers) ofLocked(client netip.Addr, now time.Time) *allowance {
 func (s *strangers) forgetLocked(now time.Time) {
 	looked := 0
 	for client, a := range s.clients {
-		if a.refill(now); a.left == strangerBurst {
+		if a.refill(now); a.idle() {
 			delete(s.clients, client)
 		}
 		if looked++; looked == 64 {

@@ -44,7 +44,7 @@ func TestScanOfRandomTokensIsHeldOff(t *testing.T) {
 		})
 	}
 	all.Wait()
-	most := strangerBurst + int(time.Since(start).Seconds()*strangerRate) + 1
+	most := strangerBurst + clients + int(time.Since(start).Seconds()*strangerRate) + 1
 	if limited.Load() == 0 && most < tokens {
 		t.Errorf("none of %d tokens was too many", tokens)
 	}
@@ -88,6 +88,33 @@ func TestProperTokensAreNotLimited(t *testing.T) {
 	}
 }
 
+// Whoever shares an address asks for many tokens at once after a proxy's start, or when NATS is back: none of
+// those that lead somewhere is refused, for only answers are charged.
+func TestProperTokensAtOnceAreNotLimited(t *testing.T) {
+	w := newWorld(t)
+	address := backend(t, echo)
+	links := testkit.Sized(4*strangerBurst, 8*strangerBurst)
+	for i := range links {
+		w.worker.route(token(fmt.Sprint("proper", i)), ready("be-a", address))
+	}
+	for _, when := range []string{"at the start", "after a gap"} {
+		release := w.worker.block()
+		var all sync.WaitGroup
+		for i := range links {
+			all.Go(func() { equal(t, "status "+when, w.get("/"+token(fmt.Sprint("proper", i))+"/").status, http.StatusOK) })
+		}
+		testkit.Eventually(t, "all to be asked for", func() bool {
+			w.proxy.routes.mu.RLock()
+			defer w.proxy.routes.mu.RUnlock()
+			return len(w.proxy.routes.asking) == links
+		})
+		release()
+		all.Wait()
+		w.proxy.BusGap()
+	}
+	equal(t, "clients that are counted", len(w.proxy.strangers.clients), 0)
+}
+
 // I8: however many clients try, what is kept of them is bounded.
 func TestStrangersAreBounded(t *testing.T) {
 	s, now := newStrangers(), time.Now()
@@ -95,26 +122,37 @@ func TestStrangersAreBounded(t *testing.T) {
 		return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 	}
 	admitted := 0
-	for i := range 2 * strangersKept {
-		if s.admit(client(i), now) {
+	nowhere := func(client netip.Addr, now time.Time) {
+		if s.enter(client, now) == nil {
 			admitted++
+			s.leave(client, now, true)
 		}
+	}
+	for i := range 2 * strangersKept {
+		nowhere(client(i), now)
 	}
 	equal(t, "clients kept", len(s.clients), strangersKept)
 	equal(t, "admitted: each, and the others together", admitted, strangersKept+strangerBurst)
 	// Those who have their whole allowance again make room.
 	later := now.Add(time.Minute)
 	for i := range 100 {
-		equal(t, "a new one later", s.admit(client(3*strangersKept+i), later), true)
+		equal(t, "a new one later", s.enter(client(3*strangersKept+i), later), nil)
 	}
 	if len(s.clients) > strangersKept {
 		t.Errorf("%d clients are kept", len(s.clients))
 	}
-	for range 2 * strangerBurst {
-		s.giveBack(client(0), later)
+	for i := range 100 {
+		s.leave(client(3*strangersKept+i), later, false)
 	}
-	if s.clients[client(0)] != nil {
+	if s.clients[client(3*strangersKept)] != nil {
 		t.Error("who has all of it is still kept")
+	}
+	for i := range 2 * clientQuestions {
+		want := error(nil)
+		if i >= clientQuestions {
+			want = errHurry
+		}
+		equal(t, "one more question at once", s.enter(client(0), later), want)
 	}
 }
 
@@ -123,7 +161,7 @@ func TestClientsAreCountedByAddress(t *testing.T) {
 		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1", "[2001:db8:1:2:3::4]:5": "2001:db8:1:2::",
 		"[fe80::1%eth0]:5": "fe80::", "@": "invalid IP",
 	} {
-		equal(t, remote, clientOf(&http.Request{RemoteAddr: remote}).String(), want)
+		equal(t, remote, new(Proxy).clientOf(&http.Request{RemoteAddr: remote}).String(), want)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"net"
 	"net/http"
+	"sync"
 )
 
 // switchProtocols lets the upgraded connection go on by itself: from here on bytes
@@ -15,6 +16,12 @@ func (x *exchange) switchProtocols() error {
 	if err != nil {
 		return err
 	}
+	leave := sync.OnceFunc(func() { x.p.door.leave(client) })
+	defer func() {
+		if !x.v.handedOn {
+			leave()
+		}
+	}()
 	x.begun = true // what the HTTP server could answer with is gone
 	if !x.ps.upgraded(client) {
 		_ = client.Close()
@@ -25,9 +32,10 @@ func (x *exchange) switchProtocols() error {
 		return err
 	}
 	x.answered()
-	s := newSplice(x.p, x.ps, client, x.conn.Conn)
+	s := newSplice(x.p, x.ps, plain(client), x.conn.Conn)
+	s.left = leave
 	if s.p.cfg.AccessLog {
-		s.visit, s.line = x.v, x.v.line()
+		s.visit, s.line = x.v, x.v.line(x.p)
 		s.visit.w, s.visit.r = nil, nil // they hold much
 	}
 	x.v.handedOn = true

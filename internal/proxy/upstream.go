@@ -21,12 +21,17 @@ const (
 
 var errHeadTooLarge = errors.New("the head of the response is too large")
 
+// place is a backend at its address: what is left of another one that had the address before is not it.
+type place struct{ backend, address string }
+
+func (r *route) place() place { return place{r.backend, r.address} }
+
 // backendConn is an HTTP/1.1 connection to a backend. One request at a time uses it.
 type backendConn struct {
 	net.Conn
-	address string
-	raw     syscall.RawConn
-	in      *bufio.Reader // reads the connection through Read
+	to  place
+	raw syscall.RawConn
+	in  *bufio.Reader // reads the connection through Read
 
 	headLeft int  // bytes that the head may still have; negative: none is being read
 	heard    bool // something came since the request was begun
@@ -40,8 +45,8 @@ type backendConn struct {
 	peek, await func(fd uintptr) bool
 }
 
-func newBackendConn(conn net.Conn, address string) (*backendConn, error) {
-	c := &backendConn{Conn: conn, address: address, headLeft: -1}
+func newBackendConn(conn net.Conn, to place) (*backendConn, error) {
+	c := &backendConn{Conn: conn, to: to, headLeft: -1}
 	sys, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil, errors.New("not a connection of the system")
@@ -103,18 +108,18 @@ type upstream struct {
 	dialer net.Dialer
 
 	mu    sync.Mutex
-	idle  map[string][]*backendConn // by address, the latest last
+	idle  map[place][]*backendConn // the latest last
 	count int
 	shut  bool
 }
 
 func newUpstream(dialTimeout time.Duration) *upstream {
-	return &upstream{dialer: net.Dialer{Timeout: dialTimeout}, idle: make(map[string][]*backendConn)}
+	return &upstream{dialer: net.Dialer{Timeout: dialTimeout}, idle: make(map[place][]*backendConn)}
 }
 
 // get gives an idle connection to address, nil when there is none.
-func (u *upstream) get(address string) *backendConn {
-	for c := u.take(address); c != nil; c = u.take(address) {
+func (u *upstream) get(to place) *backendConn {
+	for c := u.take(to); c != nil; c = u.take(to) {
 		// What has been closed, or said something unasked, is of no use.
 		if c.silent() {
 			c.reused, c.heard, c.headLeft = true, false, headBytes
@@ -125,12 +130,12 @@ func (u *upstream) get(address string) *backendConn {
 	return nil
 }
 
-func (u *upstream) dial(ctx context.Context, address string) (*backendConn, error) {
-	conn, err := u.dialer.DialContext(ctx, "tcp", address)
+func (u *upstream) dial(ctx context.Context, to place) (*backendConn, error) {
+	conn, err := u.dialer.DialContext(ctx, "tcp", to.address)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newBackendConn(conn, address)
+	c, err := newBackendConn(conn, to)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -139,17 +144,17 @@ func (u *upstream) dial(ctx context.Context, address string) (*backendConn, erro
 	return c, nil
 }
 
-func (u *upstream) take(address string) *backendConn {
+func (u *upstream) take(to place) *backendConn {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	list := u.idle[address]
+	list := u.idle[to]
 	if len(list) == 0 {
 		return nil
 	}
 	last := len(list) - 1
 	c := list[last]
 	list[last] = nil
-	u.idle[address] = list[:last]
+	u.idle[to] = list[:last]
 	u.count--
 	return c
 }
@@ -158,10 +163,10 @@ func (u *upstream) take(address string) *backendConn {
 func (u *upstream) put(c *backendConn) {
 	c.idle = time.Now()
 	u.mu.Lock()
-	list := u.idle[c.address]
+	list := u.idle[c.to]
 	full := u.shut || u.count >= idleConns || len(list) >= idleConnsPerBackend
 	if !full {
-		u.idle[c.address] = append(list, c)
+		u.idle[c.to] = append(list, c)
 		u.count++
 	}
 	u.mu.Unlock()
@@ -174,7 +179,7 @@ func (u *upstream) put(c *backendConn) {
 func (u *upstream) sweep(before time.Time) {
 	var old []*backendConn
 	u.mu.Lock()
-	for address, list := range u.idle {
+	for to, list := range u.idle {
 		n := 0
 		for n < len(list) && list[n].idle.Before(before) {
 			n++
@@ -182,9 +187,9 @@ func (u *upstream) sweep(before time.Time) {
 		old = append(old, list[:n]...)
 		u.count -= n
 		if n == len(list) {
-			delete(u.idle, address)
+			delete(u.idle, to)
 		} else if n > 0 {
-			u.idle[address] = append([]*backendConn(nil), list[n:]...)
+			u.idle[to] = append([]*backendConn(nil), list[n:]...)
 		}
 	}
 	u.mu.Unlock()

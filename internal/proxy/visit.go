@@ -23,7 +23,8 @@ type visit struct {
 	received, sent int64
 	forwarded      bool // the backend answered
 	added          time.Duration
-	origin         bool // no token is in its path
+	whole          bool // no token is in its path
+	uploading      bool // the body is being passed on, or was
 	handedOn       bool // it goes on as an upgraded connection, which ends it
 }
 
@@ -36,18 +37,18 @@ func (p *Proxy) visitEnded(v *visit) {
 		p.metrics.Answered(v.status)
 	}
 	if p.cfg.AccessLog {
-		p.logVisit(v, "request", v.line())
+		p.logVisit(v, "request", v.line(p))
 	}
 }
 
 // line is what the access log says of the request itself. The token, which lets anybody
 // in, and the query, which may do the same at the backend, are left out.
-func (v *visit) line() []slog.Attr {
+func (v *visit) line(p *Proxy) []slog.Attr {
 	r := v.r
 	path := "/"
 	if t, ok := targetOf(r); ok {
 		switch path = t.whole; {
-		case v.origin:
+		case v.whole:
 		case tokenShaped(t.token):
 			path = "/" + strings.TrimPrefix(path[1+len(t.token):], "/")
 		case t.token != "" && t.whole != "/ready":
@@ -56,7 +57,7 @@ func (v *visit) line() []slog.Attr {
 	}
 	return []slog.Attr{
 		slog.String("method", r.Method), slog.String("host", r.Host), slog.String("path", path),
-		slog.String("proto", r.Proto), slog.String("client", r.RemoteAddr), slog.String("agent", r.UserAgent()),
+		slog.String("proto", r.Proto), slog.String("client", p.originOf(r).client), slog.String("agent", r.UserAgent()),
 	}
 }
 

@@ -22,6 +22,10 @@ type waits struct {
 	ended time.Duration
 	// flush is for what the last requests left to be sent.
 	flush time.Duration
+	// upgrade is how long an upgrade waits for its backend to get ready.
+	upgrade time.Duration
+	// slide is how often it is looked whether the tokens of what is open are to slide.
+	slide time.Duration
 	// goodbye bounds the last word to the workers.
 	goodbye time.Duration
 }
@@ -34,5 +38,7 @@ var usualWaits = waits{
 	idle:    4 * time.Second,
 	ended:   2 * time.Second,
 	flush:   500 * time.Millisecond,
+	upgrade: 2 * time.Second,
+	slide:   2 * time.Second,
 	goodbye: 2 * time.Second,
 }

@@ -19,6 +19,7 @@ type worker struct {
 	routes     map[string]messages.RouteResponse
 	gate       chan struct{} // if set, answers wait for it
 	failing    bool          // keepalives are refused
+	away       bool          // Postgres is, so routes are refused
 	asked      chan string   // tokens, as they come
 	keepalives chan []string
 }
@@ -73,11 +74,15 @@ func (wk *worker) answerRoute(msg *nats.Msg) {
 	}
 	wk.mu.Lock()
 	r, ok := wk.routes[req.Token]
-	gate := wk.gate
+	gate, away := wk.gate, wk.away
 	wk.mu.Unlock()
 	wk.asked <- req.Token
 	if gate != nil {
 		<-gate
+	}
+	if away {
+		wk.refuse(msg, messages.Errorf(messages.Unavailable, "no database"))
+		return
 	}
 	if !ok {
 		wk.refuse(msg, messages.Errorf(messages.NotFound, "no such token"))

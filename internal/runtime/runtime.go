@@ -70,6 +70,14 @@ type Adopter interface {
 	WithoutSecrets(executable json.RawMessage) (safe json.RawMessage, had bool)
 }
 
+// Grouped is a Runtime that runs each backend in a cgroup of its own.
+type Grouped interface {
+	Runtime
+	// Group is the directory of the cgroup (of version 2) that a backend is started in, also before
+	// it is, for the guard: it ends all that is in there. "" where there is none.
+	Group(backendID string) string
+}
+
 // Demands is what a backend promises itself of the machine; 0: not said.
 type Demands struct {
 	MemoryBytes int64
@@ -88,7 +96,7 @@ type Spec struct {
 	// knows its form.
 	Executable json.RawMessage
 	// Env holds the SESSION_BACKEND_* variables, which the drone makes. The
-	// runtime adds PORT, and nothing in Executable can override either.
+	// runtime adds PORT and HOST, and nothing in Executable can override either.
 	Env map[string]string
 	// Log takes the backend's output line by line; nil drops it. It may be called
 	// from several goroutines at once, and must not block for long: the backend's

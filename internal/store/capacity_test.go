@@ -103,7 +103,7 @@ func TestI4AFullDroneInABatchFailsNobodyElse(t *testing.T) {
 	d.spawn("k", "b-0", "dr-a")
 	d.promise("dr-a", messages.Load{Backends: 1})
 	got, rows := d.connect(want("k", "b-1", "dr-a"), want("l", "b-2", "dr-a"), want("m", "b-3", "dr-b"))
-	if got[0].Result != lease.Held || got[1].Result != lease.Unsettled || got[2].Result != lease.Acquired || len(rows) != 1 {
+	if got[0].Result != lease.Held || got[1].Result != lease.Unheld || got[2].Result != lease.Acquired || len(rows) != 1 {
 		t.Errorf("got %+v, rows %v", got, rows)
 	}
 }

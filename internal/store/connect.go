@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,154 +14,223 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-var connectSQL = statement("connect")
+var (
+	joinSQL  = statement("join")
+	visitSQL = statement("visit")
+	spawnSQL = statement("spawn")
+)
 
-// tokenLifetime is how long a dynamic token leads anywhere (design, section 3).
-const tokenLifetime = time.Hour
-
-// Connect settles a batch (lease.Store). Who has lost a key that is wanted ends first, by the
-// rule by which every backend is lost; then the key is acquired like any other that nobody holds.
-func (s *Store) Connect(ctx context.Context, wants []lease.Want) ([]lease.Got, []outbox.Row, error) {
-	a, err := s.connect(ctx, wants)
-	if err != nil || len(a.expired) == 0 {
-		return a.got, a.rows(), err
+// Connect settles a batch (lease.Store). Who holds a key is joined. Who has lost one that is wanted ends, by the
+// rule by which every backend is lost; then such keys are acquired like any other that nobody holds.
+//
+// Either statement is right whichever comes first, for each leaves to the other what is not its own.
+// What was all that the batch before needed is tried first; so joins and spawns take one statement each.
+func (s *Store) Connect(ctx context.Context, wants []lease.Want) (got []lease.Got, rows []outbox.Row, err error) {
+	c := &connecting{store: s, wants: wants, got: make([]lease.Got, len(wants)), unheld: make(map[int]bool)}
+	if s.spawning.Load() {
+		_ = c.spawn(ctx) // what failed is tried again below
 	}
-	rows, err := s.takeOver(ctx, wants, a)
-	if err != nil && len(a.expired) == len(wants) {
+	err = c.join(ctx)
+	s.spawning.Store(!slices.ContainsFunc(c.got, func(g lease.Got) bool { return g.Result == lease.Held }))
+	if err == nil {
+		err = c.lose(ctx)
+	}
+	if err == nil {
+		err = c.spawn(ctx)
+	}
+	if err == nil && len(c.expired) > 0 {
+		err = c.join(ctx) // those that a renewal saved
+	}
+	settled := func(g lease.Got) bool { return g.Result != lease.Unsettled }
+	if err != nil && len(c.rows) == 0 && !slices.ContainsFunc(c.got, settled) {
 		return nil, nil, err
 	}
-	// What is settled is: the others are left for another try, which will say what is wrong.
-	return a.got, append(a.rows(), rows...), nil
-}
-
-// takeOver settles the wants of which a has found that the key's holder has lost it.
-func (s *Store) takeOver(ctx context.Context, wants []lease.Want, a *connectAnswer) ([]outbox.Row, error) {
-	var left []lease.Want
-	var lost []Change
-	for _, e := range a.expired {
-		left, lost = append(left, wants[e.ix-1]), append(lost, Change{BackendID: e.backendID, Event: lifecycle.Lost{}})
-	}
-	rows, _, err := s.Transition(ctx, nil, lost)
-	if err != nil {
-		return nil, err
-	}
-	taken, err := s.connect(ctx, left)
-	if err != nil {
-		return rows, nil //nolint:nilerr // the losses are committed, and the next try says what is wrong
-	}
-	ended := make(map[string]bool)
-	for i := range rows {
-		ended[rows[i].BackendID] = ended[rows[i].BackendID] || rows[i].Status == messages.Terminated
-	}
-	for n, e := range a.expired {
-		i := e.ix - 1
-		if a.got[i] = taken.got[n]; a.got[i].Result == lease.Acquired && ended[e.backendID] {
-			a.got[i].TookOver = e.backendID
+	for i := range c.got {
+		if c.got[i].Result == lease.Unsettled && c.unheld[i] {
+			c.got[i].Result = lease.Unheld
+			if c.unbelieved {
+				c.got[i].Result = lease.Unknown
+			}
 		}
 	}
-	return append(rows, taken.rows()...), nil
+	// What is settled is: the others are left for another try, which will say what is wrong.
+	return c.got, c.rows, nil
 }
 
-// connect settles a batch in one statement.
-func (s *Store) connect(ctx context.Context, wants []lease.Want) (*connectAnswer, error) {
-	args := s.connectArgs(wants)
-	var answer *connectAnswer
-	err := again(ctx, func() error {
-		result, err := s.pool.Query(ctx, connectSQL, args...)
+// connecting is one call of Connect.
+type connecting struct {
+	store *Store
+	wants []lease.Want
+	got   []lease.Got
+	rows  []outbox.Row
+	// expired are the backends that have lost keys, by the numbers of their wants.
+	expired map[int]string
+	// unheld are the numbers of the wants whose keys nobody held at the last look.
+	unheld map[int]bool
+	// unbelieved: then the database was not settled.
+	unbelieved bool
+}
+
+// unsettled gives the wants that are not settled, with their numbers.
+func (c *connecting) unsettled() (left []lease.Want, numbers []int) {
+	for i := range c.wants {
+		if c.got[i].Result == lease.Unsettled {
+			left, numbers = append(left, c.wants[i]), append(numbers, i)
+		}
+	}
+	return left, numbers
+}
+
+// join settles the wants whose keys are held. Who joins is active: of what is idle that is
+// written first, and either a sweep that wants to end it sees that, or the second look sees that it
+// was asked to end; so no link leads to such a one.
+func (c *connecting) join(ctx context.Context) error {
+	for range 2 {
+		idle, err := c.joinOnce(ctx)
+		if err != nil || len(idle) == 0 {
+			return err
+		}
+		if _, err := c.store.pool.Exec(ctx, visitSQL, idle); err != nil {
+			return wrap("join the idle", err)
+		}
+	}
+	return nil // what has become idle meanwhile is left for another try
+}
+
+// joinOnce settles them but for those whose backends are idle, which it gives.
+func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
+	left, numbers := c.unsettled()
+	if len(left) == 0 {
+		return nil, nil
+	}
+	args := append(append(keysOf(left)[:2], tokensOf(left)...), c.store.clock.trusted())
+	err = again(ctx, func() error {
+		result, err := c.store.pool.Query(ctx, joinSQL, args...)
 		if err != nil {
 			return err
 		}
-		answer = &connectAnswer{wants: wants, got: make([]lease.Got, len(wants))}
-		_, err = pgx.ForEachRow(result, answer.row.fields(), answer.add)
+		idle, c.expired, c.unbelieved = nil, make(map[int]string), false
+		for _, i := range numbers {
+			c.unheld[i] = true
+		}
+		var ix int64
+		var isIdle, alive bool
+		var expiresIn float64
+		g := lease.Got{Result: lease.Held}
+		_, err = pgx.ForEachRow(result, []any{
+			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Leaving, &isIdle, &alive, &g.Cluster, &g.Subdomain, &g.Origin, &g.StaticToken, &expiresIn,
+		}, func() error {
+			if ix == 0 {
+				c.unbelieved = true
+				return nil
+			}
+			i := numbers[ix-1]
+			c.unheld[i] = false
+			if !alive {
+				c.expired[i] = g.BackendID
+				return nil
+			}
+			if isIdle && !g.Leaving {
+				idle = append(idle, g.BackendID)
+				return nil
+			}
+			g.ExpiresIn = time.Duration(expiresIn * float64(time.Second))
+			c.got[i] = g
+			return nil
+		})
+		if err != nil {
+			clear(c.unheld) // who was not among the rows so far may have come yet
+		}
 		return err
 	})
-	switch {
-	case err == nil:
-		return answer, nil
-	case code(err) == codeUnique:
-		// Another statement took a backend id that was free in the snapshot.
-		return &connectAnswer{}, fmt.Errorf("connect %d keys: %w: %w", len(wants), lease.ErrRaced, err)
-	}
-	return &connectAnswer{}, wrap(fmt.Sprintf("connect %d keys", len(wants)), err)
+	return idle, wrap(fmt.Sprintf("join %d keys", len(left)), err)
 }
 
-// The kinds of rows that connectSQL gives.
+// lose ends the backends that have lost their keys.
+func (c *connecting) lose(ctx context.Context) error {
+	if len(c.expired) == 0 {
+		return nil
+	}
+	var lost []Change
+	for _, id := range c.expired {
+		lost = append(lost, Change{BackendID: id, Event: lifecycle.Lost{}})
+	}
+	rows, _, err := c.store.Transition(ctx, nil, lost)
+	c.rows = append(c.rows, rows...)
+	return err
+}
+
+// The results that spawnSQL gives.
 const (
-	rowHeld = iota + 1
-	rowSpawned
-	rowExpired
+	rowSpawned = iota + 1
 	rowIDTaken
 	rowUnsettled
 )
 
-// connectRow is one row of what it gives.
-type connectRow struct {
-	kind                            int
-	ix                              int64
-	backendID, tag                  string
-	status                          messages.Status
-	leaving                         bool
-	cluster, subdomain, staticToken string
-	origin                          bool
-	fencingToken                    int64
-	expiresIn                       float64
-	droneTimeMS                     int64
-	at                              time.Time
-}
-
-func (r *connectRow) fields() []any {
-	return []any{
-		&r.kind, &r.ix, &r.backendID, &r.tag, (*int16)(&r.status), &r.leaving, &r.cluster, &r.subdomain, &r.origin, &r.staticToken,
-		&r.fencingToken, &r.expiresIn, &r.droneTimeMS, &r.at,
-	}
-}
-
-// connectAnswer puts the rows together.
-type connectAnswer struct {
-	wants            []lease.Want
-	row              connectRow
-	got              []lease.Got
-	spawned, expired []connectRow
-}
-
-// add takes the row just scanned.
-func (a *connectAnswer) add() error {
-	r := a.row
-	switch r.kind {
-	case rowHeld, rowSpawned:
-		result := lease.Held
-		if r.kind == rowSpawned {
-			result = lease.Acquired
-			a.spawned = append(a.spawned, r)
+// spawn acquires, in one statement, the keys that nobody holds.
+func (c *connecting) spawn(ctx context.Context) error {
+	var left []lease.Want
+	var numbers []int
+	for i := range c.wants {
+		if c.got[i].Result == lease.Unsettled && c.wants[i].Spawn != nil {
+			left, numbers = append(left, c.wants[i]), append(numbers, i)
 		}
-		a.got[r.ix-1] = lease.Got{
-			Result: result, BackendID: r.backendID, Tag: r.tag, Status: r.status, Cluster: r.cluster,
-			Leaving:   r.leaving,
-			Subdomain: r.subdomain, Origin: r.origin, StaticToken: r.staticToken,
-			ExpiresIn: time.Duration(r.expiresIn * float64(time.Second)),
-		}
-	case rowExpired:
-		a.expired = append(a.expired, r)
-	case rowIDTaken:
-		a.got[r.ix-1].Result = lease.IDTaken
-	case rowUnsettled:
-		a.got[r.ix-1].Result = lease.Unknown
 	}
-	return nil
-}
-
-// rows are the actions to publish.
-func (a *connectAnswer) rows() (rows []outbox.Row) {
-	for i := range a.spawned {
-		r := &a.spawned[i]
-		spawn := a.wants[r.ix-1].Spawn
-		rows = append(rows, outbox.Row{
-			Kind: outbox.KindSpawn, BackendID: r.backendID, Drone: spawn.Drone, Status: messages.Scheduled,
-			Spawn: &spawn.Message, Body: spawn.Body, FencingToken: r.fencingToken, DroneTimeMS: r.droneTimeMS,
-			Traceparent: spawn.Traceparent, At: r.at,
+	if len(left) == 0 {
+		return nil
+	}
+	args := c.store.spawnArgs(left)
+	var result int
+	var ix, token, droneTimeMS int64
+	var at time.Time
+	var spawned []outbox.Row
+	err := again(ctx, func() error {
+		list, err := c.store.pool.Query(ctx, spawnSQL, args...)
+		if err != nil {
+			return err
+		}
+		spawned = nil
+		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at}, func() error {
+			i, w := numbers[ix-1], &left[ix-1]
+			switch result {
+			case rowIDTaken:
+				c.got[i].Result = lease.IDTaken
+				return nil
+			case rowUnsettled:
+				c.got[i].Result = lease.Unknown
+				return nil
+			}
+			c.got[i] = lease.Got{
+				Result: lease.Acquired, BackendID: w.Spawn.BackendID, Tag: w.Key.Tag, Status: messages.Scheduled, Cluster: w.Spawn.Cluster,
+				Subdomain: w.Spawn.Subdomain, Origin: w.Spawn.Origin, StaticToken: w.Spawn.StaticToken,
+			}
+			spawned = append(spawned, outbox.Row{
+				Kind: outbox.KindSpawn, BackendID: w.Spawn.BackendID, Drone: w.Spawn.Drone, Status: messages.Scheduled,
+				Spawn: &w.Spawn.Body.Spawn, FencingToken: token, DroneTimeMS: droneTimeMS,
+				Traceparent: w.Spawn.Traceparent, At: at,
+			})
+			return nil
 		})
+		return err
+	})
+	switch {
+	case code(err) == codeUnique:
+		// Another statement took a backend id that was free in the snapshot.
+		return fmt.Errorf("spawn for %d keys: %w: %w", len(left), lease.ErrRaced, err)
+	case err != nil:
+		return wrap(fmt.Sprintf("spawn for %d keys", len(left)), err)
 	}
-	return rows
+	ended := make(map[string]bool)
+	for i := range c.rows {
+		ended[c.rows[i].BackendID] = ended[c.rows[i].BackendID] || c.rows[i].Status == messages.Terminated
+	}
+	for i, id := range c.expired {
+		if c.got[i].Result == lease.Acquired && ended[id] {
+			c.got[i].TookOver = id
+		}
+	}
+	c.rows = append(c.rows, spawned...)
+	return nil
 }
 
 // keysOf are the arrays of keys that statements begin with.
@@ -181,19 +251,20 @@ func tokensOf(wants []lease.Want) []any {
 		n += len(wants[i].Tokens)
 	}
 	texts := make([]string, 0, 4*n)
-	ixs, hashes := make([]int64, 0, n), make([][]byte, 0, n)
+	ixs, hashes, lives := make([]int64, 0, n), make([][]byte, 0, n), make([]int64, 0, n)
 	tags, users, auths, secrets := texts[:0:n], texts[n:n:2*n], texts[2*n:2*n:3*n], texts[3*n:3*n:4*n]
 	for i := range wants {
 		for _, t := range wants[i].Tokens {
 			ixs, hashes, tags = append(ixs, int64(i)+1), append(hashes, t.Hash), append(tags, t.Tag)
 			users, auths, secrets = append(users, t.User), append(auths, string(t.Auth)), append(secrets, t.Secret)
+			lives = append(lives, t.LifeSeconds)
 		}
 	}
-	return []any{ixs, tags, hashes, users, auths, secrets}
+	return []any{ixs, tags, hashes, users, auths, secrets, lives}
 }
 
-// connectArgs are the parameters of connectSQL.
-func (s *Store) connectArgs(wants []lease.Want) []any {
+// spawnArgs are the parameters of spawnSQL.
+func (s *Store) spawnArgs(wants []lease.Want) []any {
 	n := len(wants)
 	texts := make([]string, 5*n)
 	ids, subdomains, statics, bodies, traces := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:]
@@ -204,9 +275,6 @@ func (s *Store) connectArgs(wants []lease.Want) []any {
 	numberOf := make(map[[2]string]int64)
 	for i := range wants {
 		spawn := wants[i].Spawn
-		if spawn == nil {
-			continue // its host is 0, which none is
-		}
 		host := [2]string{spawn.Drone, spawn.Session}
 		if numberOf[host] == 0 {
 			drones, sessions = append(drones, spawn.Drone), append(sessions, spawn.Session)
@@ -215,9 +283,9 @@ func (s *Store) connectArgs(wants []lease.Want) []any {
 		ids[i], given[i], hosts[i] = spawn.BackendID, spawn.IDGiven, numberOf[host]
 		subdomains[i], origins[i], statics[i] = spawn.Subdomain, spawn.Origin, spawn.StaticToken
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
-		bodies[i], traces[i] = string(spawn.Body), spawn.Traceparent
+		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, tokenLifetime.Seconds(), drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), s.clock.trusted(), origins)
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins)
 }

@@ -10,9 +10,20 @@ import (
 )
 
 // One batch with a key of each kind: each gets what it would get alone, and those that
-// are refused leave nothing behind (I4).
+// are refused leave nothing behind (I4). It is so whether the batch before had the store try to
+// join first, or to spawn.
 func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 	t.Parallel()
+	for _, before := range []string{"joined", "spawned"} {
+		t.Run("after one that "+before, func(t *testing.T) {
+			t.Parallel()
+			batchOfAllKindsOfKeys(t, before == "joined")
+		})
+	}
+}
+
+func batchOfAllKindsOfKeys(t *testing.T, afterJoin bool) {
+	t.Helper()
 	d := newDB(t)
 	d.drone("dr-a")
 	d.drone("dr-b")
@@ -27,7 +38,7 @@ func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 		w.Tokens[0].Tag = ""
 		// Two more ask for the same: one of them under another tag, which is not the key's.
 		for n, tag := range []string{"", "other"} {
-			w.Tokens = append(w.Tokens, lease.Token{Tag: tag, Hash: lease.HashToken(key + string(rune('0'+n))), Auth: []byte("{}")})
+			w.Tokens = append(w.Tokens, lease.Token{Tag: tag, Hash: lease.HashToken(key + string(rune('0'+n))), Auth: []byte("{}"), LifeSeconds: 3600})
 		}
 		return w
 	}
@@ -41,6 +52,9 @@ func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 		asked("expired", "dr-b"), asked("free", "dr-a"), asked("held", "dr-b"), asked("lost-drone", "dr-c"),
 		asked("released", "dr-b"), static, taken, nobody,
 	}
+	if afterJoin {
+		d.connect(lease.Want{Key: messages.Key{Name: "held"}})
+	}
 	got, rows := d.connect(wants...)
 
 	type outcome struct {
@@ -53,11 +67,11 @@ func TestI4BatchOfAllKindsOfKeys(t *testing.T) {
 		{lease.Acquired, "n-expired", "b-expired", 2},
 		{lease.Acquired, "n-free", "", 2},
 		{lease.Held, "b-held", "", 3},
-		{},
+		{result: lease.Unheld},
 		{lease.Acquired, "n-released", "", 2},
 		{lease.Acquired, "n-static", "", 0},
 		{lease.IDTaken, "", "", 0},
-		{},
+		{result: lease.Unheld},
 	}
 	for i, g := range got {
 		o := outcome{result: g.Result, backend: g.BackendID, tookOver: g.TookOver}

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
@@ -23,6 +26,10 @@ func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 	t.Parallel()
 	d := newRunningDB(t)
 	backends, turns := testkit.Sized(150, 640), testkit.Sized(12, 60)
+	// The session lives however long it takes on a slow machine.
+	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
 	d.Close() // what is noted of a connection counts once it has ended
 	noted := func() int {
 		return one[int](d, `select deadlocks from pg_stat_database where datname = current_database()`)
@@ -150,6 +157,21 @@ func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 		return one[int](d, `select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`) == 0
 	})
 	if n := noted() - before; n != 0 {
-		t.Errorf("the database noted %d deadlocks", n)
+		t.Errorf("the database noted %d deadlocks:\n%s", n, d.deadlocks())
 	}
+}
+
+// deadlocks is what the server's log says of them: which statements waited for each other.
+func (d *db) deadlocks() string {
+	log, err := os.ReadFile(one[string](d, `show data_directory`) + ".log")
+	if err != nil {
+		return err.Error()
+	}
+	var said strings.Builder
+	for _, part := range strings.SplitAfter(string(log), "ERROR:  ") {
+		if strings.HasPrefix(part, "deadlock detected") {
+			said.WriteString(part)
+		}
+	}
+	return said.String()
 }

@@ -12,7 +12,8 @@ import (
 // What the tests of plans explain.
 var (
 	SweepSQL      = sweepSQL
-	ConnectSQL    = connectSQL
+	JoinSQL       = joinSQL
+	SpawnSQL      = spawnSQL
 	ExpireSQL     = expireSQL
 	LeftBehindSQL = leftBehindSQL
 	SealedSQL     = sealedSQL

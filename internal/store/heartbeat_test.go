@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -21,7 +22,14 @@ func (d *db) counting() (updates func(table string) (all, cold int)) {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(pool.Close)
+	// A session that is idle says within ten seconds what it has done, and one that ends says it before it is gone.
+	d.Close()
+	d.raw.Close()
 	d.Store, d.raw = store.WithPool(d.Store, pool), pool
+	testkit.Eventually(d.t, "all other sessions have ended", func() bool {
+		return one[int](d, `select count(*) from pg_stat_activity
+			where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`) == 0
+	})
 	return func(table string) (all, cold int) {
 		d.exec(`select pg_stat_force_next_flush()`)
 		return one[int](d, `select n_tup_upd from pg_stat_user_tables where relname = $1`, table),

@@ -21,6 +21,7 @@ import (
 // around it, at the copy of d's database as it was then, without what was committed between copy and use.
 var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 	"a dump restored in its place, under the workers": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		file := d.pgDump()
 		return func() *db {
 			testkit.PgProgram(t, d.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", file)
@@ -28,6 +29,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		}
 	},
 	"its rows put back into the tables": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		file := d.pgDump()
 		return func() *db {
 			testkit.PgProgram(t, d.dsn, "psql", "-v", "ON_ERROR_STOP=1", "-1",
@@ -37,6 +39,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		}
 	},
 	"a dump restored into a new database": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		file := d.pgDump()
 		return func() *db {
 			dsn := testkit.EmptyPostgres(t)
@@ -45,6 +48,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		}
 	},
 	"a database made from it as a template": func(t *testing.T, d *db) func() *db {
+		t.Helper()
 		name := one[string](d, `select current_database()`)
 		d.Close() // nobody may be in a database that is copied
 		d.raw.Close()
@@ -98,6 +102,11 @@ func (d *db) wantNotBelieved(what string) {
 		got[1].Result != lease.Unknown || len(rows) != 0 {
 		d.t.Errorf("%s: who asks for a key that nobody seems to hold gets %+v", what, got)
 	}
+	unspawned := want("forgotten", "", "")
+	unspawned.Spawn = nil
+	if got, _ := d.connect(unspawned); got[0].Result != lease.Unknown {
+		d.t.Errorf("%s: who only asks who holds a key that may be held gets %+v", what, got[0])
+	}
 	w := want("kept", "b-second", "dr-a")
 	w.Tokens[0].Hash = lease.HashToken(what)
 	if got, _ := d.connect(w); got[0].Result != lease.Held || got[0].BackendID != "b-kept" {
@@ -139,7 +148,7 @@ func TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder(t *testing.T)
 	for what, restore := range copies {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			d := newDB(t)
+			d := newRunningDB(t)
 			d.before()
 			use := restore(t, d)
 			d.spawn("forgotten", "b-forgotten", "dr-a")
@@ -230,7 +239,7 @@ func TestI1PromotedStandbyGivesNobodyAKeyOfWhichItForgotTheHolder(t *testing.T) 
 // there before sees it by the log.
 func TestI1DiskThatWentBackIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.before()
 	d.lookAtTheClock()
 	d.wantSettled("before", true)
@@ -248,7 +257,7 @@ func TestI1DiskThatWentBackIsNotBelieved(t *testing.T) {
 // An operator who knows that a copy looks like the original says so.
 func TestI1OperatorSaysThatADatabaseIsACopy(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.before()
 	d.exec(`update home set id = ''`)
 	d.wantNotBelieved("at once")
@@ -257,7 +266,7 @@ func TestI1OperatorSaysThatADatabaseIsACopy(t *testing.T) {
 // Nothing that does not go back is taken for a copy: workers that start anew, the settings changed, the tables vacuumed.
 func TestDatabaseInUseIsSettled(t *testing.T) {
 	t.Parallel()
-	d := newDB(t)
+	d := newRunningDB(t)
 	d.wantSettled("new", true)
 	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: 20 * time.Second}); err != nil {
 		t.Fatal(err)

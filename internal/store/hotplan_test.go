@@ -116,7 +116,7 @@ func (d *db) hot(s *store.Store, round string) {
 	joins := make([]lease.Want, 0, batch)
 	for _, w := range wants {
 		w.Spawn = nil
-		w.Tokens = []lease.Token{{Hash: lease.HashToken("joining-" + w.Key.Name), Auth: []byte("{}")}}
+		w.Tokens = []lease.Token{{Hash: lease.HashToken("joining-" + w.Key.Name), Auth: []byte("{}"), LifeSeconds: 3600}}
 		joins = append(joins, w)
 	}
 	_, _, err = s.Connect(ctx, joins)

@@ -121,7 +121,7 @@ func (s *Store) allOf(ctx context.Context, r *messages.BackendsRequest) (list []
 }
 
 const dronesSQL = `
-select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, coalesce(s.ready, false), d.draining, d.max_backends,
+select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, coalesce(s.ready, false), coalesce(s.not_ready, ''), d.draining, d.max_backends,
        d.max_memory_bytes, d.max_cpu_millis,
        coalesce(s.load_backends, 0), coalesce(s.load_memory_bytes, 0), coalesce(s.load_cpu_millis, 0),
        coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null
@@ -134,7 +134,7 @@ limit $2`
 // Drones gives a page of drones, by name, and where the next begins.
 func (s *Store) Drones(ctx context.Context, r *messages.DronesRequest) (messages.DronesResponse, error) {
 	list, err := read(ctx, s, func(row pgx.CollectableRow) (d messages.DroneInfo, err error) {
-		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.Draining,
+		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.NotReady, &d.Draining,
 			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost)
 		return d, err
 	}, dronesSQL, r.After, r.Limit+1)

@@ -41,8 +41,8 @@ type nation struct {
 	open  []string
 	clock int64
 	heard time.Time
-	// The statement of a connect, prepared at the start.
-	spawn *explainer
+	// The statements of connects, prepared at the start.
+	spawn, join *explainer
 }
 
 // vitals are what must stay flat, by name.
@@ -126,7 +126,7 @@ create function expire_earlier() returns trigger language plpgsql as $$
 begin new.expires_at := now() + interval '200 ms'; return new; end $$;
 create trigger earlier before insert on token for each row
     when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
-	n.spawn = newExplainer(t, d, store.ConnectSQL, 25)
+	n.spawn, n.join = newExplainer(t, d, store.SpawnSQL, 24), newExplainer(t, d, store.JoinSQL, 10)
 	for _, name := range []string{"wo-a", "wo-b"} {
 		n.work(name, server.URL())
 	}
@@ -311,8 +311,8 @@ func (n *nation) vitals() vitals {
 		v["heap kB"] = int(mem.HeapAlloc / 1024)
 	}
 	v["goroutines"] = runtime.NumGoroutine()
-	v["spawn pages"] = n.pages(n.spawn, connectArgs("k-new"))
-	v["join pages"] = n.pages(n.spawn, connectArgs("open-1"))
+	v["spawn pages"] = n.pages(n.spawn, spawnArgs("k-new"))
+	v["join pages"] = n.pages(n.join, joinArgs("open-1"))
 	return v
 }
 
@@ -331,12 +331,20 @@ func (n *nation) pages(e *explainer, args []string) int {
 	return p.Hit + p.Read
 }
 
-// connectArgs are those of a connect with its one token, as the store gives them: it spawns unless the key is held.
-func connectArgs(key string) []string {
+// spawnArgs are those of a spawn with its one token, as the store gives them.
+func spawnArgs(key string) []string {
 	return []string{
 		`'{""}'`, `'{` + key + `}'`, `'{""}'`,
 		`'{b-new}'`, `'{t}'`, `'{1}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`,
-		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `3600`,
-		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`, `'infinity'`, `'{f}'`,
+		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `'{3600}'`,
+		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`, `'{f}'`,
+	}
+}
+
+// joinArgs are those of a join.
+func joinArgs(key string) []string {
+	return []string{
+		`'{""}'`, `'{` + key + `}'`,
+		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `'{3600}'`, `'infinity'`,
 	}
 }

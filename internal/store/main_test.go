@@ -162,9 +162,9 @@ func want(key, id, drone string) lease.Want {
 		Key: k,
 		Spawn: &lease.Spawn{
 			BackendID: id, IDGiven: true, Cluster: cluster, Drone: drone, Session: session,
-			Body: messages.Encode(messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}),
+			Body: outbox.SpawnBody{Spawn: messages.Spawn{Session: session, Key: k, Executable: json.RawMessage(`{}`)}},
 		},
-		Tokens: []lease.Token{{Hash: lease.HashToken("token-of-" + id), Secret: "secret", User: "u", Auth: []byte(`{"a":"\u0000"}`)}},
+		Tokens: []lease.Token{{Hash: lease.HashToken("token-of-" + id), Secret: "secret", User: "u", Auth: []byte(`{"a":"\u0000"}`), LifeSeconds: 3600}},
 	}
 }
 
@@ -181,7 +181,7 @@ func (d *db) connect(wants ...lease.Want) ([]lease.Got, []outbox.Row) {
 func (d *db) spawn(key, id, drone string) int64 {
 	d.t.Helper()
 	got, rows := d.connect(want(key, id, drone))
-	if got[0].Result == lease.Unsettled { // on a slow machine the drone has not been heard for a while
+	if got[0].Result == lease.Unheld { // on a slow machine the drone has not been heard for a while
 		d.exec(`update session set heard_at = now() where drone = $1`, drone)
 		got, rows = d.connect(want(key, id, drone))
 	}

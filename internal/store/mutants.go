@@ -21,13 +21,13 @@ func init() {
 	}
 	bug(mutant.RenewExpired, &heartbeatSQL, "and s.sealed_at is null and (s.expires_at > now() or now() > $9 or not exists (select from settled))", "and (now() > $9 or true)")
 	bug(mutant.OldSession, &heartbeatSQL, "and s.home = (select h.id from here h)", "")
-	bug(mutant.TokensOfSequence, &connectSQL, "greatest(nextval('fencing_token'), (extract(epoch from now()) * 1000)::int8)", "nextval('fencing_token')")
-	bug(mutant.TokensOfSequence, &connectSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "excluded.fencing_token")
+	bug(mutant.TokensOfSequence, &spawnSQL, "greatest(nextval('fencing_token'), (extract(epoch from now()) * 1000)::int8)", "nextval('fencing_token')")
+	bug(mutant.TokensOfSequence, &spawnSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "excluded.fencing_token")
 	bug(mutant.SilenceIsAbsence, &sweepSQL, "p.heard_at > now() - make_interval(secs => $7) and", "p.heard_at > now() - make_interval(secs => 0 * $7) and")
-	bug(mutant.TakeoverUnfenced, &connectSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
+	bug(mutant.TakeoverUnfenced, &spawnSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
 	bug(mutant.TakeoverUnsealed, &sealExpiredSQL, "s.sealed_at is null", "false")
 	bug(mutant.LeaseMovedBack, &heartbeatSQL, "greatest(s.expires_at, now() + make_interval(secs => $8))", "now() + make_interval(secs => $8)")
-	bug(mutant.JoinLeaving, &connectSQL, "g.status >= 60 or g.asked > 0 or", "g.status >= 60 or")
+	bug(mutant.JoinLeaving, &joinSQL, "b.status >= 60 or b.asked > 0 as leaving", "b.status >= 60 as leaving")
 	bug(mutant.RouteExpired, &routeSQL, "t.expires_at > now() and ", "")
 	bug(mutant.RouteExpired, &routeSQL, "ceil(extract(epoch from t.expires_at - now()) * 1000)::int8", "60000::int8")
 }

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,12 +18,7 @@ import (
 
 // within gives a want's request so long.
 func within(w lease.Want, d time.Duration) lease.Want {
-	var body outbox.SpawnBody
-	if err := json.Unmarshal(w.Spawn.Body, &body); err != nil {
-		panic(err)
-	}
-	body.PlaceWithinMS = d.Milliseconds()
-	w.Spawn.Body = messages.Encode(&body)
+	w.Spawn.Body.PlaceWithinMS = d.Milliseconds()
 	return w
 }
 
@@ -157,7 +151,7 @@ func TestRefusingDroneIsFullUntilItsNextHeartbeat(t *testing.T) {
 	if !d.placeable("dr-a").Full() || d.placeable("dr-b").Full() {
 		t.Error("the snapshot does not know who refused")
 	}
-	if got, _ := d.connect(want("k-2", "b-2", "dr-a")); got[0].Result != lease.Unsettled {
+	if got, _ := d.connect(want("k-2", "b-2", "dr-a")); got[0].Result != lease.Unheld {
 		t.Errorf("the statement gives it another: %+v", got[0])
 	}
 	d.renew("dr-a", session)

@@ -19,7 +19,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 	d := newRunningDB(t)
 	placeable := newExplainer(t, d, store.PlaceableSQL, 1)
 	place := newExplainer(t, d, store.PlaceSQL, 5)
-	connect := newExplainer(t, d, store.ConnectSQL, 25)
+	spawn := newExplainer(t, d, store.SpawnSQL, 24)
 	const drones = 20
 	n := 0
 	args := func() []string {
@@ -28,7 +28,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		one := func(s string) string { return "'{" + s + "}'" }
 		return []string{
 			one(`""`), one("key-" + id), one(`""`), one(id), "'{true}'", "'{1}'", one(`""`), one(`""`), "'{0}'", "'{0}'", one("x"), one(`""`),
-			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "3600", "'{dr-1}'", "'{s-1}'", "20", "60", "'infinity'", "'{f}'",
+			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{dr-1}'", "'{s-1}'", "20", "60", "'{f}'",
 		}
 	}
 	blocks := func(live int) map[string]int {
@@ -45,7 +45,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		for range 2 { // the first fills caches
 			note("placeable", placeable.explain("20"))
 			note("place again", place.explain("'{l-1}'", "'{dr-2}'", "'{s-1}'", "'{x}'", "20"))
-			note("spawn", connect.explain(args()...))
+			note("spawn", spawn.explain(args()...))
 		}
 		return cost
 	}
@@ -105,7 +105,7 @@ func TestPicksCountUntilTheDroneSpeaks(t *testing.T) {
 	}
 	// A statement does not give more than the drone has said that it takes.
 	d.promise("dr-a", messages.Load{Backends: 3})
-	if got, _ := d.connect(want("k", "b-1", "dr-a")); got[0].Result != lease.Unsettled {
+	if got, _ := d.connect(want("k", "b-1", "dr-a")); got[0].Result != lease.Unheld {
 		t.Errorf("a full drone was given %+v", got[0])
 	}
 }

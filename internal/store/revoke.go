@@ -23,10 +23,10 @@ published as (
     insert into outbox (id, kind, backend_id, drone, body)
     select n.id, 'token', $1, '', json_strip_nulls(json_build_object('type', $4::text, 'id', $1 || '.revoked.' || n.id,
            'backend_id', $1, 'user', $2, 'token_sha256', encode($3, 'hex')))::text
-    from (select nextval('outbox_id') as id where exists (select from backend b where b.id = $1 and b.status < 70)) n
+    from (select nextval('outbox_id') as id where exists (select from backend b where b.id = $1 and b.status < 70 and b.static_token = '')) n
     returning id, body, created_at
 )
-select (select count(*) from gone)::int4, coalesce(p.id, 0), coalesce(p.body, ''), coalesce(p.created_at, now())
+select (select count(*) from gone)::int4, b.static_token <> '', coalesce(p.id, 0), coalesce(p.body, ''), coalesce(p.created_at, now())
 from backend b left join published p on true
 where b.id = $1`
 
@@ -37,15 +37,19 @@ func (s *Store) Revoke(ctx context.Context, r *messages.RevokeRequest) (revoked 
 	if r.Token != "" {
 		hash = lease.HashToken(r.Token)
 	}
+	static := false
 	event := outbox.Row{Kind: outbox.KindToken, BackendID: r.BackendID}
 	found, err := read(ctx, s, func(row pgx.CollectableRow) (n int, err error) {
 		var body string
-		err = row.Scan(&n, &event.ID, &body, &event.At)
+		err = row.Scan(&n, &static, &event.ID, &body, &event.At)
 		event.Body = []byte(body)
 		return n, err
 	}, revokeSQL, r.BackendID, r.User, hash, messages.TypeTokenRevoked)
 	if err != nil || len(found) == 0 {
 		return 0, nil, false, wrap("revoke tokens", err)
+	}
+	if static {
+		return 0, nil, true, messages.Errorf(messages.BadRequest, "backend_id: %q has a static token, which all its users share and which lives as long as it does: terminate it instead", r.BackendID)
 	}
 	if event.ID != 0 {
 		rows = append(rows, event)

@@ -13,18 +13,49 @@ import (
 
 var routeSQL = `
 select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
-       ceil(extract(epoch from t.expires_at - now()) * 1000)::int8
+       ceil(extract(epoch from t.expires_at - now()) * 1000)::int8,
+       t.expires_at < now() + make_interval(secs => t.lifetime_seconds) * 0.75
 from unnest($1::bytea[]) with ordinality as w (hash, ix)
 cross join lateral (select * from token t where t.hash = w.hash offset 0) t
 cross join lateral (select * from backend b where b.id = t.backend_id offset 0) b
 where t.expires_at > now() and b.status < 70
 union all
-select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0
+select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0, false
 from unnest($2::text[]) with ordinality as w (token, ix)
 cross join lateral (select * from backend b where b.static_token = w.token and b.static_token <> '' offset 0) b
 where w.token <> '' and b.status < 70`
 
-// Routes looks connection tokens up: nil for one that leads nowhere.
+// slideSQL lets tokens that are used live for as long again: at most once in a quarter of their life, whoever asks for
+// them, for the row says so once it is locked. Who finds it locked finds that somebody else does it.
+const slideSQL = `
+update token t
+set expires_at = now() + make_interval(secs => t.lifetime_seconds)
+where t.hash = any(array(
+        select u.hash from token u where u.hash = any($1::bytea[]) and u.expires_at > now() order by u.hash for no key update skip locked
+    ))
+    and t.expires_at < now() + make_interval(secs => t.lifetime_seconds) * 0.75
+returning t.hash, t.lifetime_seconds`
+
+// slide lets the tokens of routes live on. Where it cannot be written now, the next question does it.
+func (s *Store) slide(ctx context.Context, due map[string]*messages.RouteResponse) error {
+	hashes := make([][]byte, 0, len(due))
+	for hash := range due {
+		hashes = append(hashes, []byte(hash))
+	}
+	rows, err := s.pool.Query(ctx, slideSQL, hashes)
+	if err != nil {
+		return err
+	}
+	var hash []byte
+	var seconds int64
+	_, err = pgx.ForEachRow(rows, []any{&hash, &seconds}, func() error {
+		due[string(hash)].ValidForMS = seconds * 1000
+		return nil
+	})
+	return err
+}
+
+// Routes looks connection tokens up, for who uses them: nil for one that leads nowhere.
 func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteResponse, error) {
 	hashes, statics := make([][]byte, len(tokens)), make([]string, len(tokens))
 	for i, token := range tokens {
@@ -42,16 +73,25 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 	var ix int64
 	var r messages.RouteResponse
 	var auth string
+	var slides bool
+	due := map[string]*messages.RouteResponse{} // by the token's hash
 	_, err = pgx.ForEachRow(rows, []any{
-		&ix, &r.BackendID, (*int16)(&r.Status), &r.Address, &r.Cluster, &r.Subdomain, &r.User, &auth, &r.SecretToken, &r.ValidForMS,
+		&ix, &r.BackendID, (*int16)(&r.Status), &r.Address, &r.Cluster, &r.Subdomain, &r.User, &auth, &r.SecretToken, &r.ValidForMS, &slides,
 	}, func() error {
 		route := r
 		if auth != "" {
 			route.Auth = json.RawMessage(auth)
 		}
-		routes[ix-1] = &route
+		if routes[ix-1] = &route; slides {
+			due[string(hashes[ix-1])] = &route
+		}
 		return nil
 	})
+	if err == nil && len(due) > 0 {
+		if err := s.slide(ctx, due); err != nil {
+			s.log.WarnContext(ctx, "tokens that are used do not live on for now", "tokens", len(due), "err", err)
+		}
+	}
 	return routes, wrap("look up routes", err)
 }
 

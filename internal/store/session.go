@@ -185,7 +185,7 @@ func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.Heartbe
 		heard = Heard{Known: true, Terms: terms}
 		b := &pgx.Batch{} // one transaction
 		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, r.Load.Backends, r.Load.MemoryBytes, r.Load.CPUMillis,
-			terms.TTL.Seconds(), s.clock.trusted()).QueryRow(func(row pgx.Row) error {
+			terms.TTL.Seconds(), s.clock.trusted(), r.NotReady).QueryRow(func(row pgx.Row) error {
 			err := row.Scan(&heard.Draining)
 			if errors.Is(err, pgx.ErrNoRows) {
 				heard.Known = false

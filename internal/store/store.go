@@ -46,6 +46,8 @@ type Store struct {
 	log      *slog.Logger
 	stop     context.CancelFunc
 	watching sync.WaitGroup
+	// spawning says that the last batch of connects found nobody to join.
+	spawning atomic.Bool
 }
 
 // Open prepares a pool. It does not connect: a database that is away shows with
@@ -213,11 +215,15 @@ func again(ctx context.Context, run func() error) error {
 	}
 }
 
-// read runs a query and scans all its rows.
-func read[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	rows, err := s.pool.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, scan)
+// read runs a query and scans all its rows; of one that Postgres ends for a deadlock nothing is left.
+func read[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], sql string, args ...any) (list []T, err error) {
+	err = again(ctx, func() error {
+		rows, err := s.pool.Query(ctx, sql, args...)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	return list, err
 }

@@ -262,7 +262,7 @@ func TestI4RefusedConnectLeavesNothing(t *testing.T) {
 	stale.Spawn.Session = "s-0"
 	got, rows := d.connect(unspawned, stale, unknown)
 	for i, g := range got {
-		if g.Result != lease.Unsettled {
+		if g.Result != lease.Unheld {
 			t.Errorf("%d: %+v", i, g)
 		}
 	}

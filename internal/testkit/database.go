@@ -81,6 +81,15 @@ func EmptyPostgres(t testing.TB) string {
 	return Cluster(t).DSN() + " dbname=" + name + patient()
 }
 
+// PostgresOfLanguage is EmptyPostgres of a database that compares names as people of a language do, such as "en-US", and
+// not by their bytes.
+func PostgresOfLanguage(t testing.TB, language string) string {
+	t.Helper()
+	name := create(t, fmt.Sprintf(" template template0 locale_provider icu icu_locale '%s'", language))
+	t.Cleanup(func() { drop(t, name) })
+	return Cluster(t).DSN() + " dbname=" + name + patient()
+}
+
 func create(t testing.TB, like string) (name string) {
 	t.Helper()
 	databases.mu.Lock()

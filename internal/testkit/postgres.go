@@ -169,8 +169,9 @@ func PgProgram(t testing.TB, dsn, name string, args ...string) {
 		t.Fatal(err)
 	}
 	if dsn != "" {
-		words := slices.DeleteFunc(strings.Fields(dsn), func(word string) bool { // what is said for pgx alone
-			return strings.Contains(word, "_timeout=") && !strings.HasPrefix(word, "connect_")
+		words := slices.DeleteFunc(strings.Fields(dsn), func(word string) bool { // what is said to sessions by pgx alone
+			name, _, _ := strings.Cut(word, "=")
+			return !slices.Contains([]string{"host", "port", "user", "dbname", "sslmode"}, name)
 		})
 		args = append([]string{"-d", strings.Join(words, " ")}, args...)
 	}

@@ -155,8 +155,11 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 		Key:  &messages.Key{Name: key.name, Namespace: key.namespace},
 		User: fmt.Sprintf("u%d", random.IntN(3)),
 		SpawnConfig: &messages.SpawnConfig{
-			ID: id, Executable: executable, UseStaticToken: random.IntN(5) == 0,
+			ID: id, Executable: executable, UseStaticToken: key == c.keys[0],
 		},
+	}
+	if req.SpawnConfig.UseStaticToken {
+		req.User = "" // all share the token
 	}
 	if random.IntN(4) == 0 {
 		req.SpawnConfig.LifetimeLimitSeconds = new(int64(1 + random.IntN(20)))

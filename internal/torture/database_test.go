@@ -40,6 +40,7 @@ func (f *faults) restoreDump(ctx context.Context, random *rand.Rand) string {
 	var err error
 	for limit := time.Now().Add(testkit.Patience); time.Now().Before(limit); {
 		if err = run("pg_restore", "--clean", "--if-exists", "--single-transaction", dump); err == nil {
+			sleep(ctx, f.past(random, leaseTTL)) // until it is believed again
 			return fmt.Sprintf("of %s before", behind.Round(time.Millisecond))
 		}
 		sleep(context.Background(), 50*time.Millisecond)

@@ -26,7 +26,8 @@ func (f fault) String() string {
 // once all is as before again; it is given nothing when it finds nothing to do.
 type kind struct {
 	name string
-	// weight is 0 for what is done only when it is named: most checks do not hold then.
+	// weight is 0 for what is done only when it is named: most checks do not hold then. A run that names it is about
+	// it, see often.
 	weight int
 	// alone says that no other fault of the same group may be under way: two nodes
 	// without their data would be a loss that nothing is promised for.
@@ -168,11 +169,19 @@ func (f *faults) allows(k kind) bool {
 	return len(f.only) == 0 && k.weight > 0 || f.only[k.name]
 }
 
+// often is how often a kind is chosen.
+func (k kind) often() int {
+	if k.weight == 0 {
+		return 12
+	}
+	return k.weight
+}
+
 func (f *faults) choose(random *rand.Rand) kind {
 	total := 0
 	for _, k := range kinds {
 		if f.allows(k) {
-			total += max(k.weight, 1)
+			total += k.often()
 		}
 	}
 	n := random.IntN(total)
@@ -180,7 +189,7 @@ func (f *faults) choose(random *rand.Rand) kind {
 		if !f.allows(k) {
 			continue
 		}
-		if n -= max(k.weight, 1); n < 0 {
+		if n -= k.often(); n < 0 {
 			return k
 		}
 	}

@@ -34,7 +34,6 @@ var hunts = []hunt{
 	{mutant.LeaseMovedBack, []string{"change ttl"}, []string{"I1: session"}},
 	{mutant.JoinLeaving, []string{"isolate drone"}, []string{"terminate:"}},
 	{mutant.ClockBelieved, []string{"step clock"}, []string{"I1: two processes"}},
-	{mutant.CopyBelieved, []string{"restore dump"}, []string{"I1: two processes"}},
 	{mutant.OldSession, []string{"restore dump"}, []string{"I1: two processes"}},
 	{mutant.TokensOfSequence, []string{"restore dump"}, []string{"I2:"}},
 }

@@ -202,6 +202,7 @@ func (f *faults) failOver(ctx context.Context, random *rand.Rand) string {
 		}
 		sleep(again, 50*time.Millisecond)
 	}
+	sleep(ctx, f.past(random, leaseTTL)) // until it is believed again
 	return fmt.Sprintf("to a replica %s behind", behind.Round(time.Millisecond))
 }
 

@@ -20,6 +20,9 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 			continue
 		}
 		connect, err := messages.Decode[messages.ConnectRequest](req.data)
+		if err == nil {
+			err = messages.CheckUserData(connect.Auth, w.cfg.MaxUserData)
+		}
 		if err != nil {
 			w.replies.fail(req, err)
 			continue

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,7 @@ import (
 //
 // A run takes what waits. Nobody waits for company: while nothing runs, a request
 // begins at once. Only beside another run does one begin with `enough` requests or
-// more; what is less gathers until then, or until the other has finished. So a
+// more; what is less waits until then, or until the other has finished. So a
 // statement is not made for a handful when many are on their way.
 //
 // What it holds is bounded in number and in bytes (I8): a request counts from its
@@ -35,8 +36,9 @@ type lane struct {
 	moved   progress
 	// bytes is what its requests hold.
 	bytes atomic.Int64
-	// gathered is how many were taken off the queue for a run that has not begun.
-	gathered atomic.Int32
+	// queued is how many requests no run has taken yet, least how many the loop waits for.
+	queued, least atomic.Int32
+	wake          chan struct{} // there are so many
 }
 
 func newLane(name string, size, runners, batch int, run func(context.Context, []*request)) *lane {
@@ -44,7 +46,7 @@ func newLane(name string, size, runners, batch int, run func(context.Context, []
 		name: name, moved: progress{began: time.Now()},
 		queue: make(chan *request, size), again: make(chan *request, maxParked),
 		runners: runners, batch: batch, enough: (batch + 3) / 4, run: run,
-		ran: make(chan struct{}, runners), stop: make(chan struct{}),
+		ran: make(chan struct{}, runners), stop: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -71,14 +73,26 @@ func (l *lane) offer(r *request) error {
 	r.lane = l
 	select {
 	case l.queue <- r:
+		l.added()
 		return nil
 	default:
 		return messages.Errorf(messages.Overloaded, "%d requests are waiting; ask again in a moment", cap(l.queue))
 	}
 }
 
+// retry puts a request in again that waited for something; false when there is no room.
+func (l *lane) retry(r *request) bool {
+	select {
+	case l.again <- r:
+		l.added()
+		return true
+	default:
+		return false
+	}
+}
+
 // waiting says how many requests no run has taken yet.
-func (l *lane) waiting() int { return len(l.queue) + int(l.gathered.Load()) }
+func (l *lane) waiting() int { return int(max(l.queued.Load(), 0)) }
 
 func (l *lane) start(ctx context.Context) {
 	l.wg.Go(func() { l.loop(ctx) })
@@ -92,44 +106,56 @@ func (l *lane) finish() {
 }
 
 func (l *lane) loop(ctx context.Context) {
-	var batch []*request
 	running, stop := 0, l.stop
 	for {
-		queue, again := l.queue, l.again
-		if len(batch) == l.batch {
-			queue, again = nil, nil
+		least := int32(l.enough)
+		switch running {
+		case 0:
+			least = 1
+		case l.runners:
+			least = math.MaxInt32
 		}
-		select {
-		case r := <-again:
-			batch = append(batch, r)
-		case r := <-queue:
-			batch = append(batch, r)
-		case <-l.ran:
-			running--
-		case <-stop:
-			stop = nil
-		}
-		batch = l.more(batch)
-		if len(batch) > 0 && (running == 0 || running < l.runners && len(batch) >= l.enough) {
+		// It says how many it waits for, and then looks how many there are; who adds one does it the
+		// other way round. So one of the two sees the other, and nobody waits for a word that does not come.
+		l.least.Store(least)
+		if l.queued.Load() >= least {
 			running++
-			taken, began := batch, time.Now()
-			batch = nil
+			taken, began := l.take(), time.Now()
 			l.moved.at(began)
 			l.wg.Go(func() {
 				l.run(ctx, taken)
 				l.counts.Batch(len(taken), time.Since(began))
 				l.ran <- struct{}{}
 			})
+			continue
 		}
-		l.gathered.Store(int32(len(batch)))
-		if stop == nil && running == 0 && len(batch) == 0 {
+		if stop == nil && running == 0 {
 			return
+		}
+		select {
+		case <-l.wake:
+		case <-l.ran:
+			running--
+		case <-stop:
+			stop = nil
 		}
 	}
 }
 
-// more adds what is waiting.
-func (l *lane) more(batch []*request) []*request {
+// added counts one more that waits, and wakes the loop if it waits for no more: it is not woken for each.
+func (l *lane) added() {
+	if l.queued.Add(1) < l.least.Load() {
+		return
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take gives what waits, as much as a run takes.
+func (l *lane) take() (batch []*request) {
+	defer func() { l.queued.Add(-int32(len(batch))) }()
 	for len(batch) < l.batch {
 		select {
 		case r := <-l.again:

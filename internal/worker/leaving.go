@@ -19,7 +19,7 @@ const maxParked = 4096
 // for one backend.
 type leaving struct {
 	nc     *nats.Conn
-	again  chan<- *request // has room for maxParked
+	again  func(*request) bool // has room for maxParked
 	refuse func(*request, error)
 	// handBack takes what is parked when the worker stops.
 	handBack func(*request)
@@ -46,7 +46,7 @@ type wait struct {
 	parked map[*request]struct{}
 }
 
-func newLeaving(nc *nats.Conn, again chan<- *request, refuse func(*request, error), handBack func(*request)) *leaving {
+func newLeaving(nc *nats.Conn, again func(*request) bool, refuse func(*request, error), handBack func(*request)) *leaving {
 	return &leaving{nc: nc, again: again, refuse: refuse, handBack: handBack, parked: make(map[*request]*parking), waited: make(map[string]*wait)}
 }
 
@@ -149,9 +149,7 @@ func (l *leaving) wake(backend string, ended bool) {
 
 // retry never waits: the runner that would make room may be waiting for us.
 func (l *leaving) retry(req *request) {
-	select {
-	case l.again <- req:
-	default:
+	if !l.again(req) {
 		l.refuse(req, messages.Errorf(messages.Overloaded, "too many requests wait for a backend to leave"))
 	}
 }

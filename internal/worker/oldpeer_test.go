@@ -155,7 +155,8 @@ func lifeInWordsOf(t *testing.T, folder string) {
 	report(1)
 	ask("jetway.ctl.status", "status_request", "backend_id", "my-backend").has("status", "terminated", "number", 70.0, "last_status", "waiting",
 		"termination_kind", "soft", "termination_reason", "external", "message", "asked", "exit_code", 3.0)
-	granted = ask("jetway.ctl.connect", "connect_request", "spawn_config.cluster", cluster, "spawn_config.id", "another", "spawn_config.use_static_token", false).
+	granted = ask("jetway.ctl.connect", "connect_request", "spawn_config.cluster", cluster, "spawn_config.id", "another", "spawn_config.use_static_token", false,
+		"user", "ada", "auth", map[string]any{"role": "editor"}).
 		has("backend_id", "another", "spawned", true, "token", nil, "secret_token", nil)
 	again := action("another.spawn")
 	if a, b := spawn.field("spawn.fencing_token").(float64), again.field("spawn.fencing_token").(float64); b <= a {

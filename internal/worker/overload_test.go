@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -42,6 +43,23 @@ func TestI8OverloadIsLoggedOnceASecond(t *testing.T) {
 		<-time.After(time.Hour)
 		if strings.Count(text.String(), "\n") != 1 {
 			t.Errorf("the last are logged as\n%s", text.String())
+		}
+	})
+}
+
+// So it is with a database that is away, or not settled after a failover, which all requests meet until it is back.
+func TestI8RequestsThatCannotBeSettledAreLoggedOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		r := newReplier(nil, slog.New(slog.NewTextHandler(&text, nil)))
+		for range 1000 {
+			r.note("jetway.ctl.connect", &messages.Error{Kind: messages.Unavailable, ID: "x"}, errors.New("the database is away"))
+		}
+		<-time.After(sayEvery)
+		synctest.Wait()
+		if lines := strings.Count(text.String(), "\n"); lines != 1 || !strings.Contains(text.String(), "requests=1000") || !strings.Contains(text.String(), "the database is away") {
+			t.Errorf("1000 requests are logged as\n%s", text.String())
 		}
 	})
 }

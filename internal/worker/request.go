@@ -96,20 +96,23 @@ func (req *request) settled(refusal *messages.Error, err error) {
 type replier struct {
 	nc  *nats.Conn
 	log *slog.Logger
-	// overload and unsent are said once a second.
-	overload, unsent tally
+	// These are said once a second: away is what comes of a database or a bus that is away or not settled.
+	overload, away, unsent tally
 }
 
 func newReplier(nc *nats.Conn, log *slog.Logger) replier {
 	return replier{
 		nc: nc, log: log,
-		overload: tally{log: log, what: "refused requests for want of room"}, unsent: tally{log: log, what: "cannot reply"},
+		overload: tally{log: log, what: "refused requests for want of room"},
+		away:     tally{log: log, what: "refused requests that cannot be settled now"},
+		unsent:   tally{log: log, what: "cannot reply"},
 	}
 }
 
 // close says what has not been said.
 func (r *replier) close() {
 	r.overload.say()
+	r.away.say()
 	r.unsent.say()
 }
 
@@ -123,6 +126,24 @@ func (r *replier) ok(req *request, payload any) {
 	}
 	req.settled(nil, nil)
 	r.send(req, &nats.Msg{Subject: req.reply, Data: data})
+}
+
+// note logs a refusal. What may happen to every one of very many requests is said once a second.
+func (r *replier) note(subject string, refusal *messages.Error, err error) {
+	level := slog.LevelInfo
+	switch {
+	case refusal.Kind == messages.Overloaded:
+		r.overload.add(subject, refusal.ID, refusal)
+		return
+	case refusal.Kind == messages.Unavailable:
+		r.away.add(subject, refusal.ID, err)
+		return
+	case refusal.Kind == messages.Internal:
+		level = slog.LevelError
+	case refusal.Kind.Code() >= 500:
+		level = slog.LevelWarn
+	}
+	r.log.Log(context.Background(), level, "refused a request", "subject", subject, "id", refusal.ID, "kind", refusal.Kind, "err", err)
 }
 
 // fail answers with an error. What is not a messages.Error is our fault or
@@ -139,19 +160,8 @@ func (r *replier) fail(req *request, err error) {
 		*refusal = *messages.Errorf(messages.Internal, "something went wrong; the worker's log has the cause under this id")
 	}
 	refusal.ID = nuid.Next()
-	level := slog.LevelInfo
-	if refusal.Kind.Code() >= 500 {
-		level = slog.LevelWarn
-	}
-	if refusal.Kind == messages.Internal {
-		level = slog.LevelError
-	}
 	req.settled(refusal, err)
-	if refusal.Kind == messages.Overloaded {
-		r.overload.add(req.subject, refusal.ID, refusal)
-	} else {
-		r.log.Log(context.Background(), level, "refused a request", "subject", req.subject, "id", refusal.ID, "kind", refusal.Kind, "err", err)
-	}
+	r.note(req.subject, refusal, err)
 	r.send(req, &nats.Msg{
 		Subject: req.reply,
 		Data:    messages.Encode(refusal),

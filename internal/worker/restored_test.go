@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
@@ -16,13 +15,15 @@ import (
 func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	startWorker(t, w, "wo-a", options{ttl: 30 * time.Second})
+	startWorker(t, w, "wo-a", options{ttl: testkit.Patience / 6})
 	d := startDrone(t, w, "dr-a", w.url)
 	kept, ended := awaitReady(t, w, "kept"), awaitReady(t, w, "ended")
 	dump := filepath.Join(t.TempDir(), "dump")
 	testkit.PgProgram(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
 	forgotten := awaitReady(t, w, "forgotten")
-	w.ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: ended.BackendID, Hard: true})
+	if _, refusal := w.ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: ended.BackendID, Hard: true}); refusal != nil {
+		t.Fatal(refusal)
+	}
 	testkit.Eventually(t, "it has ended", func() bool { return w.status(ended.BackendID).Status == messages.Terminated })
 
 	testkit.PgProgram(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
@@ -33,8 +34,10 @@ func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 		}
 		return refusal.Kind == messages.Unavailable && strings.HasPrefix(refusal.Message, "the database was restored")
 	}
-	if !refused() {
-		t.Error("who asks for a key that may be held is not told why he does not get it")
+	testkit.Eventually(t, "who asks for a key that may be held is told why he does not get it", refused)
+	if _, refusal := w.awaitConnect(w.sendConnect(messages.ConnectRequest{Key: &messages.Key{Name: "forgotten"}}, testkit.Patience)); refusal == nil ||
+		refusal.Kind != messages.Unavailable {
+		t.Errorf("who asks for it and brings no spawn_config is told %v", refusal)
 	}
 	if got := w.connect(spawnKey("kept")); got.BackendID != kept.BackendID || got.Spawned {
 		t.Errorf("who asks for the key of %s gets %+v", kept.BackendID, got)

@@ -49,6 +49,10 @@ type Config struct {
 	DefaultCluster string
 	// Origins gives backends hosts of their own, below their clusters, where connects do not say.
 	Origins bool
+	// TokenLifetime is how long a token lives after its last use, where a connect does not say. Default 1 h.
+	TokenLifetime time.Duration
+	// MaxUserData is how long a connect's auth may be as a header of requests, in bytes. Default messages.MaxUserData.
+	MaxUserData int
 	// Streams are how large the streams may become and how many servers keep them. Default bus.DefaultStreams.
 	Streams bus.Streams
 	// StartWithin is how long a backend may take from its scheduling until it is ready
@@ -98,12 +102,14 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s must be positive", n.name)
 		}
 	}
+	c.TokenLifetime = cmp.Or(c.TokenLifetime, lease.DefaultTokenLifetime)
+	c.MaxUserData = cmp.Or(c.MaxUserData, messages.MaxUserData)
 	c.Streams = c.Streams.OrDefault()
 	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
 	c.StartWithin = cmp.Or(c.StartWithin, DefaultStartWithin)
 	c.Retain = cmp.Or(c.Retain, DefaultRetain)
 	c.RetainEvery = cmp.Or(c.RetainEvery, 10*time.Second)
-	if min(c.SweepEvery, c.StartWithin, c.Retain, c.RetainEvery) < 0 {
+	if min(c.SweepEvery, c.StartWithin, c.Retain, c.RetainEvery, c.TokenLifetime) < 0 {
 		return errors.New("intervals and bounds of time must be positive")
 	}
 	return nil
@@ -172,7 +178,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 	w := &worker{
 		cfg: cfg, nc: nc, js: js, store: st, missing: missing, metrics: counts, log: log,
 		connector: lease.NewConnector(lease.Config{
-			Store: st, DefaultCluster: cfg.DefaultCluster, Origins: cfg.Origins, OnTakeover: counts.TookOver, Log: log,
+			Store: st, DefaultCluster: cfg.DefaultCluster, Origins: cfg.Origins, TokenLifetime: cfg.TokenLifetime, OnTakeover: counts.TookOver, Log: log,
 		}),
 		relay: outbox.NewRelay(outbox.Config{
 			Store: st, Publisher: mending{publisher, missing}, Deadlines: func(ms int64) messages.Deadlines { return st.Terms().Deadlines(ms) }, Counter: counts, Tracer: cfg.Tracer, Log: log,
@@ -196,7 +202,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
-	w.leaving = newLeaving(nc, w.lanes.connect.again, w.replies.fail, w.handBack)
+	w.leaving = newLeaving(nc, w.lanes.connect.retry, w.replies.fail, w.handBack)
 	return w, nil
 }
 

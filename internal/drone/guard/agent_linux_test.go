@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // soon is a lease that is to run out, later one that is to be renewed before it does, and then seen past its end.
@@ -53,7 +56,7 @@ func startAgent(t *testing.T) *ownAgent {
 	return a
 }
 
-// renew has it renew a lease for some times, one after the other, and gives its deadline.
+// renew has it renew the lease of a backend, or of "all", for some times, one after the other, and gives its deadline.
 func (a *ownAgent) renew(id string, times ...time.Duration) (deadline time.Duration) {
 	a.t.Helper()
 	if _, err := fmt.Fprintln(a.orders, id, strings.Trim(fmt.Sprint(times), "[]")); err != nil {
@@ -74,21 +77,14 @@ func endAt(t *testing.T, processes []watched, deadline time.Duration) {
 	}
 }
 
-// guardOf is the process of the guard that has the place.
+// guardOf is the process of the guard that says that it stands.
 func guardOf(t *testing.T, dir string) int {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, placeName))
+	n, err := readNote(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return atoi(strings.Fields(string(raw))[0])
-}
-
-func atoi(text string) (n int) {
-	for _, digit := range text {
-		n = n*10 + int(digit-'0')
-	}
-	return n
+	return n.PID
 }
 
 func TestI1BackendOfAKilledAgentEndsAtItsHardDeadline(t *testing.T) {
@@ -123,7 +119,7 @@ func TestI1BackendOfAStoppedAgentEndsAtItsHardDeadline(t *testing.T) {
 	endAt(t, a.backend, deadline)
 	a.lives()
 	a.guard.lives() // the agent may come back
-	if _, err := Open(a.dir, droneOf(a.dir)); !errors.Is(err, ErrHeld) {
+	if _, err := open(a.dir); !errors.Is(err, journal.ErrInUse) {
 		t.Fatalf("the stopped agent lost its directory: %v", err)
 	}
 	if err := a.Signal(9); err != nil {
@@ -134,15 +130,14 @@ func TestI1BackendOfAStoppedAgentEndsAtItsHardDeadline(t *testing.T) {
 
 func TestAgentStartsAnotherGuard(t *testing.T) {
 	t.Parallel()
-	ledger, dir := newLedger(t)
+	j, dir := newJournal(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	post := Start(ctx, slog.New(slog.DiscardHandler), []string{self(t), "as=guard"}, dir)
+	post := Start(ctx, slog.New(slog.DiscardHandler), []string{self(t), "as=guard", dir}, dir, func() {})
 	defer post.Wait()
 	defer cancel()
 	await(t, post)
 	backend, _ := run(t, "b", droneOf(dir))
-	lease := Lease{BackendID: "b", PID: backend.PID, HardAtMS: (boottime.Now() + far).Milliseconds()}
-	if err := ledger.Put(lease); err != nil {
+	if err := put(j, "b", journal.State{Status: messages.Ready, PID: backend.PID, Start: backend.Start, Own: &journal.Lease{HardAtMS: (boottime.Now() + far).Milliseconds()}}); err != nil {
 		t.Fatal(err)
 	}
 	first := watch(t, guardOf(t, dir))
@@ -150,71 +145,102 @@ func TestAgentStartsAnotherGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.ends()
-	testkit.Eventually(t, "another guard has the place", func() bool { return guardOf(t, dir) != first.PID })
+	testkit.Eventually(t, "another guard stands", func() bool { return guardOf(t, dir) != first.PID })
 	second := watch(t, guardOf(t, dir))
 	await(t, post)
-	lease.HardAtMS = boottime.Now().Milliseconds()
-	if err := ledger.Renew([]Lease{lease}); err != nil {
+	j.Note(journal.Change{BackendID: "b", State: &journal.State{Status: messages.Ready, PID: backend.PID, Start: backend.Start, Own: &journal.Lease{HardAtMS: boottime.Now().Milliseconds()}}})
+	backend.ends() // by that guard
+	if err := put(j, "next", journal.State{Status: messages.Ready, Own: &journal.Lease{HardAtMS: (boottime.Now() + far).Milliseconds()}}); err != nil {
 		t.Fatal(err)
 	}
-	backend.ends() // by that guard
 	// It stays when the agent's watch over it ends, until nobody needs it.
 	cancel()
 	post.Wait()
 	second.lives()
-	if err := ledger.Remove("b"); err != nil {
-		t.Fatal(err)
-	}
-	ledger.Close()
+	j.Note(journal.Change{BackendID: "next", Over: true})
 	second.ends()
 }
 
-func TestI1NewerGuardTakesOver(t *testing.T) {
+// I1: the guard of the next agent stands beside the one before, which goes then: also one that was stopped,
+// once it runs again.
+func TestI1NextGuardTakesOver(t *testing.T) {
 	t.Parallel()
-	for name, before := range map[string]func(guard watched){
-		"that guards": func(watched) {},
-		"that is stopped": func(guard watched) {
-			if err := guard.Signal(19); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
+	for name, signal := range map[string]syscall.Signal{"that guards": 0, "that is stopped": syscall.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := startAgent(t)
-			before(a.guard)
+			if err := a.guard.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
 			if err := a.Signal(9); err != nil {
 				t.Fatal(err)
 			}
 			a.ends()
-			ledger, err := Open(a.dir, droneOf(a.dir))
-			if err != nil {
+			j := reopen(t, a.dir)
+			post := Start(t.Context(), slog.New(slog.DiscardHandler), []string{self(t), "as=guard", a.dir}, a.dir, func() {})
+			t.Cleanup(post.Wait)
+			testkit.Eventually(t, "the next one stands", func() bool { return guardOf(t, a.dir) != a.guard.PID })
+			second := watch(t, guardOf(t, a.dir))
+			await(t, post)
+			if err := a.guard.Signal(syscall.SIGCONT); err != nil && signal != 0 {
 				t.Fatal(err)
 			}
-			defer ledger.Close()
-			found := map[string]int{}
-			for _, lease := range ledger.Found() {
-				found[lease.BackendID] = lease.PID
-			}
-			if want := map[string]int{"b": a.backend[2].PID, "marker": a.marker.PID}; !maps.Equal(found, want) {
-				t.Fatalf("found %v, want %v", found, want)
-			}
-			post := Start(t.Context(), slog.New(slog.DiscardHandler), []string{self(t), "as=guard"}, a.dir)
-			t.Cleanup(post.Wait)
-			await(t, post)
 			a.guard.ends()
-			second := watch(t, guardOf(t, a.dir))
 			at := (boottime.Now() + soon).Milliseconds()
-			if err := ledger.Renew([]Lease{{BackendID: "b", HardAtMS: at}, {BackendID: "marker", HardAtMS: at}}); err != nil {
+			if err := j.Renew(journal.Lease{SoftAtMS: at, HardAtMS: at}); err != nil {
 				t.Fatal(err)
 			}
 			endAt(t, append(a.backend, a.marker), time.Duration(at)*time.Millisecond)
 			second.lives()
-			for id := range found {
-				if err := ledger.Remove(id); err != nil {
-					t.Fatal(err)
-				}
+			for _, id := range []string{"b", "marker"} {
+				j.Note(journal.Change{BackendID: id, Over: true})
 			}
 		})
 	}
+}
+
+// A guard that is stopped, or hangs, does not stand, and another one is started.
+func TestI1GuardThatHangsIsReplaced(t *testing.T) {
+	testkit.Long(t) // it takes as long as a guard's word is believed
+	t.Parallel()
+	_, dir := newJournal(t)
+	post := Start(t.Context(), slog.New(slog.DiscardHandler), []string{self(t), "as=guard", dir}, dir, func() {})
+	t.Cleanup(post.Wait)
+	await(t, post)
+	first := watch(t, guardOf(t, dir))
+	if err := first.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	first.ends()
+	testkit.Eventually(t, "another guard stands", func() bool { return guardOf(t, dir) != first.PID && post.Trouble() == nil })
+}
+
+// A guard that is a service of its own needs no agent: it is there before the first, and after the last.
+func TestGuardAsAServiceNeedsNoAgent(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(self(t), "as=service", dir)
+	listen(t, command)
+	service := watch(t, command.Process.Pid)
+	j := reopen(t, dir)
+	post := Start(t.Context(), slog.New(slog.DiscardHandler), nil, dir, func() {})
+	t.Cleanup(post.Wait)
+	await(t, post)
+	backend, _ := run(t, "b", droneOf(dir))
+	if err := put(j, "b", journal.State{Status: messages.Ready, PID: backend.PID, Start: backend.Start}); err != nil { // it has no lease
+		t.Fatal(err)
+	}
+	backend.ends()
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	service.lives()
+	if err := service.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	service.ends()
+	testkit.Eventually(t, "it is said that none stands", func() bool { return post.Trouble() != nil })
 }

@@ -1,33 +1,29 @@
-// Package guard keeps I1 while a drone's agent cannot: no process of a backend lives
-// past the hard deadline of its lease, also when the agent is dead, stopped or hung.
+// Package guard keeps I1 while a drone's agent cannot: nothing of a backend lives past the hard
+// deadline of its lease, also when the agent is dead, stopped or hung.
 //
-// There are two sides. The agent writes down until when each of its backends may live,
-// in the [Ledger], a file in the drone's data directory. The guard is a process of its
-// own ([Run], `jetway guard`), which reads that file once a second and at every
-// deadline, and kills what is past its hard deadline. The agent sees to it that a guard
-// stands ([Start]) and takes no spawn before one does.
+// There are two sides. The agent writes down what it runs and until when that may live, in its
+// journal (see package journal). The guard is a process of its own ([Run], `jetway guard`), which
+// looks into that once a second and at every deadline, and ends what is past its hard deadline.
 //
 // What holds:
 //
-//   - A backend is in the ledger before anything of it can run, first without its
-//     process, and until nothing of it runs. Renewing thousands is one write.
-//   - The ledger means something in the boot that it was written in only, because its
-//     deadlines are of that boot's clock. So it lives in the page cache, which survives
-//     the agent: nothing waits for a disk. A page is written whole, slots do not cross
-//     pages, and each has a checksum: of a slot that is half written nothing is taken.
-//   - The guard kills the process group that the slot names, by pidfd and only if the
-//     start time is right, and whatever of the drone's carries the backend's id in its
-//     environment: children that left the group, containers, and a process that
-//     the agent had no time to write down. It tries until nothing is left. It does not
-//     kill on another boot's ledger, on a torn slot, or who got a number later.
+//   - A backend is in the journal before anything of it can run, first without its process, and
+//     until nothing of it runs.
+//   - The guard ends a backend by all ways that there are: its cgroup, the process that the journal
+//     names (by pidfd and only if the start time is right) with its group, whatever of the drone's
+//     carries the backend's id in its environment, and, for containers, the engine ([Ender]), by
+//     label and by name. It tries until nothing is left. It does not go by another boot's journal.
+//   - It says once a second that it stands, in the file `guard`, and whether it could end what it
+//     guards. The agent takes no spawn while no guard stands that could ([Post]): one that was
+//     stopped or hangs says nothing, and does not stand.
 //   - Soft deadlines are the agent's business; the guard only ever kills.
-//   - The guard holds a lock. A newer agent starts its own guard, which asks the one
-//     before to go, and takes over: so the newest program guards. A guard that no agent
-//     needs any more, because the ledger has nothing left to end and no agent holds it,
-//     goes by itself.
+//   - Nothing depends on there being one guard: two end the same. One that is a service of its own
+//     guards until it is told to go. One that the agent has started guards as long as the agent
+//     lives, and after that as long as there is something to end, or until another guard stands: so
+//     the next agent's guard, the newest program, takes over from it.
 //
-// Who closes what: the agent closes its Ledger last. The end of Start's context ends the
-// watch over the guard, never the guard: it outlives the agent, which is what it is for.
+// Who closes what: the end of Start's context ends the watch over the guard, never the guard: it
+// outlives the agent, which is what it is for.
 //
 // On macOS there is no guard, and nothing keeps I1 once the agent is gone: a drone on
 // that system is for development.

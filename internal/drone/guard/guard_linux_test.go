@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // hand is a clock that a test moves.
@@ -19,30 +22,42 @@ type hand struct{ atomic.Int64 }
 
 func (h *hand) clock() time.Duration { return time.Duration(h.Load()) * time.Millisecond }
 
-// setting is a ledger, and a guard that looks when the test says so.
+// setting is a journal, and a guard that looks when the test says so.
 type setting struct {
-	t      *testing.T
-	ledger *Ledger
-	dir    string
-	hand   hand
+	t       *testing.T
+	journal *journal.Journal
+	dir     string
+	hand    hand
 	*guardian
 }
 
 func newSetting(t *testing.T) *setting {
 	t.Helper()
 	s := &setting{t: t}
-	s.ledger, s.dir = newLedger(t)
+	s.journal, s.dir = newJournal(t)
 	var err error
-	if s.guardian, err = newGuardian(slog.New(slog.DiscardHandler), s.hand.clock, s.dir); err != nil {
+	if s.guardian, err = newGuardian(Config{Dir: s.dir, Clock: s.hand.clock}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.guardian.ledger.Close() })
+	t.Cleanup(s.reader.Close)
 	return s
 }
 
-func (s *setting) put(lease Lease) {
+// put has the journal hold a backend, with the lease of all, or one of its own.
+func (s *setting) put(id string, process procs.ID, own ...int64) {
 	s.t.Helper()
-	if err := s.ledger.Put(lease); err != nil {
+	state := journal.State{Status: messages.Ready, PID: process.PID, Start: process.Start}
+	if len(own) > 0 {
+		state.Own = &journal.Lease{HardAtMS: own[0]}
+	}
+	if err := put(s.journal, id, state); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *setting) renew(softAtMS, hardAtMS int64) {
+	s.t.Helper()
+	if err := s.journal.Renew(journal.Lease{SoftAtMS: softAtMS, HardAtMS: hardAtMS}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -116,8 +131,9 @@ func TestI1GuardEndsWhatIsPastItsHardDeadline(t *testing.T) {
 	s := newSetting(t)
 	leader, children := run(t, "b", droneOf(s.dir), "child", "leaver")
 	other, _ := run(t, "other", droneOf(s.dir))
-	s.put(Lease{BackendID: "b", PID: leader.PID, SoftAtMS: 500, HardAtMS: 1000})
-	s.put(Lease{BackendID: "other", PID: other.PID, SoftAtMS: 500, HardAtMS: 3000})
+	s.put("b", leader.ID)
+	s.put("other", other.ID, 3000)
+	s.renew(500, 1000)
 
 	if next, needed := s.look(999); next != time.Second || !needed {
 		t.Fatalf("next look at %v, needed %v", next, needed)
@@ -125,9 +141,7 @@ func TestI1GuardEndsWhatIsPastItsHardDeadline(t *testing.T) {
 	leader.lives() // past the soft deadline, which is the agent's business
 
 	// Renewed at the last moment.
-	if err := s.ledger.Renew([]Lease{{BackendID: "b", SoftAtMS: 1500, HardAtMS: 2000}}); err != nil {
-		t.Fatal(err)
-	}
+	s.renew(1500, 2000)
 	s.look(1000)
 	leader.lives()
 
@@ -139,17 +153,18 @@ func TestI1GuardEndsWhatIsPastItsHardDeadline(t *testing.T) {
 	other.lives()
 }
 
-// An agent that died between fork and note left a process that no slot names; a
+// An agent that died between fork and note left a process that no record names; a
 // container may have no name of the drone.
-func TestI1GuardFindsWhatTheSlotDoesNotName(t *testing.T) {
+func TestI1GuardFindsWhatTheJournalDoesNotName(t *testing.T) {
 	t.Parallel()
 	s := newSetting(t)
 	unnoted, _ := run(t, "unnoted", droneOf(s.dir))
 	container, _ := run(t, "container-"+droneOf(s.dir), "")
 	otherDrones, _ := run(t, "unnoted", "dr-other")
 	for _, id := range []string{"unnoted", "container-" + droneOf(s.dir)} {
-		s.put(Lease{BackendID: id, HardAtMS: 1000})
+		s.put(id, procs.ID{})
 	}
+	s.renew(500, 1000)
 	s.lookUntilDone(1000)
 	unnoted.ends()
 	container.ends()
@@ -165,81 +180,153 @@ func TestI1GuardFindsWhatTheSlotDoesNotName(t *testing.T) {
 
 func TestGuardKillsNoStranger(t *testing.T) {
 	t.Parallel()
-	// None has labels: only the slot leads to it.
-	for name, spoil := range map[string]func(s *setting, lease Lease){
-		"a reused number": func(s *setting, lease Lease) {
-			n := s.ledger.slots[lease.BackendID]
-			lease.start--
-			encode(s.ledger.slot(n), lease)
-			if err := s.ledger.write(n, n+1); err != nil {
-				t.Fatal(err)
-			}
+	// None has labels: only the journal leads to it.
+	for name, spoil := range map[string]func(s *setting, process procs.ID) procs.ID{
+		"a reused number": func(_ *setting, process procs.ID) procs.ID {
+			process.Start--
+			return process
 		},
-		"a torn slot": func(s *setting, lease Lease) {
-			n := s.ledger.slots[lease.BackendID]
-			s.ledger.slot(n)[softAt]++
-			if err := s.ledger.write(n, n+1); err != nil {
-				t.Fatal(err)
-			}
+		"another boot": func(s *setting, process procs.ID) procs.ID {
+			s.reader = journal.NewReader(s.dir, "another")
+			return process
 		},
-		"another boot": func(s *setting, _ Lease) { s.boot = strings.Repeat("0", bootSize) },
-		"removed": func(s *setting, lease Lease) {
-			if err := s.ledger.Remove(lease.BackendID); err != nil {
-				t.Fatal(err)
-			}
+		"removed": func(s *setting, process procs.ID) procs.ID {
+			s.put("b", process)
+			s.journal.Note(journal.Change{BackendID: "b", Over: true})
+			return procs.ID{}
 		},
 	} {
 		s := newSetting(t)
 		process, _ := run(t, "", "")
-		s.put(Lease{BackendID: "b", PID: process.PID, HardAtMS: 1000})
-		found, _, err := s.read()
-		if err != nil || len(found) != 1 || found[0].start != process.Start {
-			t.Fatalf("%s: read %v, %v", name, found, err)
-		}
-		spoil(s, found[0])
+		s.put("b", spoil(s, process.ID))
+		s.renew(500, 1000)
 		s.look(2000)
 		process.lives()
 		if _, needed := s.look(2001); needed {
 			t.Errorf("%s: the guard stays for it", name)
 		}
 	}
-	// The same slot, not spoiled, does lead to it: so the above shows something.
+	// The same record, not spoiled, does lead to it: so the above shows something.
 	s := newSetting(t)
 	process, _ := run(t, "", "")
-	s.put(Lease{BackendID: "b", PID: process.PID, HardAtMS: 1000})
+	s.put("b", process.ID)
+	s.renew(500, 1000)
 	s.lookUntilDone(2000)
 	process.ends()
 }
 
-// A slot that is torn hides no other.
-func TestI1TornSlotHidesNoOther(t *testing.T) {
+// A record that is damaged hides no other, and is said.
+func TestI1DamagedRecordHidesNoOther(t *testing.T) {
 	t.Parallel()
 	s := newSetting(t)
 	process, _ := run(t, "b", droneOf(s.dir))
-	s.put(Lease{BackendID: "torn", HardAtMS: 1000})
-	s.put(Lease{BackendID: "b", PID: process.PID, HardAtMS: 1000})
-	n := s.ledger.slots["torn"]
-	s.ledger.slot(n)[softAt]++
-	if err := s.ledger.write(n, n+1); err != nil {
+	path := filepath.Join(s.dir, "journal")
+	s.put("torn", procs.ID{})
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
+	info, err := file.Stat()
+	if err == nil {
+		_, err = file.WriteAt([]byte("?"), info.Size()-5)
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s.put("b", process.ID)
+	s.renew(500, 1000)
 	s.lookUntilDone(1000)
 	process.ends()
+	if s.unable == nil {
+		t.Error("it is not said")
+	}
+}
+
+// The demand: a drone whose guard could not end what it guards takes nothing, and says why.
+func TestGuardSaysThatItCannotEndWhatItGuards(t *testing.T) {
+	t.Parallel()
+	s := newSetting(t)
+	engine := &engine{}
+	s.Engine = engine
+	post := Start(t.Context(), slog.New(slog.DiscardHandler), nil, s.dir, func() {})
+	t.Cleanup(post.Wait)
+	trouble := func() error {
+		s.round(t.Context())
+		s.say(t.Context())
+		return post.look()
+	}
+	if err := post.look(); err == nil || !strings.Contains(err.Error(), "jetway-guard@") {
+		t.Errorf("nobody stands: %v", err)
+	}
+	if err := trouble(); err != nil {
+		t.Errorf("with an engine that answers: %v", err)
+	}
+	engine.away = errors.New("nobody there")
+	s.unableAt = -ableEvery
+	switch err := trouble(); {
+	case mayKillAll() && err != nil:
+		t.Errorf("without an engine, who may kill all: %v", err)
+	case !mayKillAll() && (err == nil || !strings.Contains(err.Error(), "nobody there") || !strings.Contains(err.Error(), "CAP_KILL")):
+		t.Errorf("without an engine, who may not: %v", err)
+	}
+}
+
+// engine is one of containers, as far as a guard needs one.
+type engine struct {
+	away error
+	runs map[string]bool
+}
+
+func (e *engine) End(_ context.Context, _ string, ids []string) (left []string, err error) {
+	for _, id := range ids {
+		if e.runs[id] && e.away == nil {
+			left = append(left, id)
+			delete(e.runs, id)
+		}
+	}
+	return left, e.away
+}
+
+func (e *engine) Able(context.Context) error { return e.away }
+
+// I1: what no signal reaches the engine ends, at the deadline, and as long as it cannot be asked the
+// guard does not take it for ended.
+func TestI1GuardEndsContainersByTheirEngine(t *testing.T) {
+	t.Parallel()
+	s := newSetting(t)
+	engine := &engine{runs: map[string]bool{"b": true, "later": true}}
+	s.Engine = engine
+	s.put("b", procs.ID{})
+	s.put("later", procs.ID{}, 3000)
+	s.renew(500, 1000)
+	s.look(999)
+	if len(engine.runs) != 2 {
+		t.Fatal("ended before its deadline")
+	}
+	engine.away = errors.New("nobody there")
+	if _, needed := s.look(1000); !needed || len(s.killing) != 1 {
+		t.Fatal("taken for ended while the engine is away")
+	}
+	engine.away = nil
+	s.lookUntilDone(1001)
+	if engine.runs["b"] || !engine.runs["later"] {
+		t.Fatalf("run: %v", engine.runs)
+	}
 }
 
 func TestNoGuardStandsWithoutAProgram(t *testing.T) {
 	t.Parallel()
-	_, dir := newLedger(t)
+	_, dir := newJournal(t)
 	for _, command := range [][]string{{filepath.Join(dir, "missing")}, {"/bin/false"}, {"/bin/echo", "hello, I am not a guard"}} {
 		ctx, cancel := context.WithCancel(t.Context())
 		said := make(chan string, 100)
-		post := Start(ctx, slog.New(teller{said: said}), command, dir)
-		for range 2 { // it goes on trying
-			if text := <-said; !strings.Contains(text, "no guard stands") {
-				t.Errorf("%v: said %q", command, text)
+		post := Start(ctx, slog.New(teller{said: said}), command, dir, func() {})
+		for tries := 0; tries < 2; { // it goes on trying
+			if strings.Contains(testkit.Receive(t, said, "its word"), "the guard has ended") {
+				tries++
 			}
 		}
-		if post.Stands() {
+		if post.Trouble() == nil {
 			t.Errorf("%v stands", command)
 		}
 		cancel()
@@ -255,8 +342,8 @@ func await(t *testing.T, post *Post) {
 	if err := post.Await(testkit.Context(t)); err != nil {
 		t.Fatal(err)
 	}
-	if !post.Stands() {
-		t.Fatal("it does not stand")
+	if err := post.Trouble(); err != nil {
+		t.Fatal(err)
 	}
 }
 

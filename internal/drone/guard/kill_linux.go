@@ -1,18 +1,24 @@
 package guard
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
-// kill kills all that there is of the backends, and counts per backend the processes
-// that still ran then. It has missed nothing that it can find only if err is nil.
-func kill(drone string, due map[string]Lease) (left map[string]int, err error) {
+// kill kills all that there is of the backends, and counts per backend what
+// still ran then. It has missed nothing that it can find only if err is nil.
+func (g *guardian) kill(ctx context.Context, due map[string]journal.State) (left map[string]int, err error) {
 	left = map[string]int{}
 	var errs []error
 	failed := func(err error) {
@@ -20,13 +26,16 @@ func kill(drone string, due map[string]Lease) (left map[string]int, err error) {
 			errs = append(errs, err)
 		}
 	}
-	for id, lease := range due {
-		if lease.PID == 0 {
-			continue
+	for id, state := range due {
+		if populated(state.Group) {
+			left[id]++
+			failed(os.WriteFile(filepath.Join(state.Group, groupKill), []byte("1"), 0))
 		}
-		leader, err := procs.Open(procs.ID{PID: lease.PID, Start: lease.start})
-		if err != nil {
-			failed(err)
+		leader, err := procs.Open(procs.ID{PID: state.PID, Start: state.Start})
+		if state.PID == 0 || err != nil {
+			if state.PID != 0 {
+				failed(err)
+			}
 			continue
 		}
 		if !leader.Ended() {
@@ -36,32 +45,57 @@ func kill(drone string, due map[string]Lease) (left map[string]int, err error) {
 		failed(leader.SignalGroup(unix.SIGKILL))
 		leader.Close()
 	}
-	self := os.Getpid()
-	failed(procs.Each(func(env procs.Env) bool {
+	failed(g.killLabelled(due, left))
+	if g.Engine == nil {
+		return left, errors.Join(errs...)
+	}
+	// What a signal may not do the engine can, and what runs, it knows best.
+	asked, cancel := context.WithTimeout(ctx, engineTimeout)
+	defer cancel()
+	ids := make([]string, 0, len(due))
+	for id := range due {
+		ids = append(ids, id)
+	}
+	still, err := g.Engine.End(asked, g.reader.Drone, ids)
+	for _, id := range still {
+		left[id]++
+	}
+	if err != nil {
+		return left, errors.Join(append(errs, err)...)
+	}
+	return left, nil
+}
+
+// killLabelled kills what carries the backends' ids in its environment.
+func (g *guardian) killLabelled(due map[string]journal.State, left map[string]int) error {
+	var errs []error
+	drone := g.reader.Drone
+	err := procs.Each(func(env procs.Env) bool {
 		_, ok := belongs(env, drone, due)
 		return ok
 	}, func(process procs.ID, env procs.Env) {
 		id, ok := belongs(env, drone, due)
-		if !ok || process.PID == self {
+		if !ok || process == g.self {
 			return
 		}
 		ref, err := procs.Open(process)
-		if err != nil {
-			failed(err)
-			return
+		if err == nil {
+			if process.PID != due[id].PID { // which is counted
+				left[id]++
+			}
+			err = ref.Signal(unix.SIGKILL)
+			ref.Close()
 		}
-		defer ref.Close()
-		if process.PID != due[id].PID { // which is counted
-			left[id]++
+		if err != nil && !errors.Is(err, procs.ErrGone) {
+			errs = append(errs, err)
 		}
-		failed(ref.Signal(unix.SIGKILL))
-	}))
-	return left, errors.Join(errs...)
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // belongs says to which of the backends a process with that environment belongs. One
 // without the drone's name, which a container may lack, goes by the backend's id alone.
-func belongs(env procs.Env, drone string, due map[string]Lease) (id string, ok bool) {
+func belongs(env procs.Env, drone string, due map[string]journal.State) (id string, ok bool) {
 	if id, ok = env.Get(runtime.EnvBackendID); !ok {
 		return "", false
 	}
@@ -70,4 +104,73 @@ func belongs(env procs.Env, drone string, due map[string]Lease) (id string, ok b
 	}
 	of, named := env.Get(runtime.EnvDrone)
 	return id, !named || of == drone
+}
+
+const groupKill = "cgroup.kill"
+
+// populated says whether anything runs in a cgroup of version 2.
+func populated(group string) bool {
+	if group == "" {
+		return false
+	}
+	events, err := os.ReadFile(filepath.Join(group, "cgroup.events"))
+	return err == nil && strings.Contains(string(events), "populated 1")
+}
+
+// able says why it could not end what it guards.
+func (g *guardian) able(ctx context.Context) error {
+	var engine error
+	if g.Engine != nil {
+		asked, cancel := context.WithTimeout(ctx, engineTimeout)
+		defer cancel()
+		if engine = g.Engine.Able(asked); engine == nil {
+			return nil
+		}
+		if !mayKillAll() {
+			return fmt.Errorf("the guard could not end containers: the engine does not answer it (%w), and it may not kill processes of other users: "+
+				"see that the engine runs, or give the guard CAP_KILL (as the unit jetway-guard@ does) in the PID namespace of the machine", engine)
+		}
+	}
+	seen := map[procs.ID]struct{}{}
+	for id, state := range g.reader.Backends {
+		process := procs.ID{PID: state.PID, Start: state.Start}
+		if _, ok := g.endable[process]; !ok && !mayEnd(state, process) {
+			return fmt.Errorf("the guard may not kill process %d of backend %s, which runs as another user: run it as that user, or give it CAP_KILL (as the unit jetway-guard@ does)",
+				state.PID, id)
+		}
+		seen[process] = struct{}{}
+	}
+	g.endable = seen
+	return nil
+}
+
+// mayEnd says whether what runs of a backend could be ended. What is gone need not be.
+func mayEnd(state journal.State, process procs.ID) bool {
+	if state.PID == 0 || state.Group != "" && unix.Access(filepath.Join(state.Group, groupKill), unix.W_OK) == nil {
+		return true
+	}
+	ref, err := procs.Open(process)
+	if err != nil {
+		return errors.Is(err, procs.ErrGone)
+	}
+	defer ref.Close()
+	return ref.Signal(0) == nil
+}
+
+// initialPIDs is the kernel's name of the PID namespace that it begins with.
+const initialPIDs = "pid:[4026531836]"
+
+// mayKillAll says whether this process can see all processes of the machine, and kill them.
+func mayKillAll() bool {
+	if in, err := os.Readlink("/proc/self/ns/pid"); err != nil || in != initialPIDs {
+		return false
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	_, after, ok := strings.Cut(string(status), "\nCapEff:")
+	if err != nil || !ok {
+		return false
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(after), "\n")
+	effective, err := strconv.ParseUint(text, 16, 64)
+	return err == nil && effective&(1<<unix.CAP_KILL) != 0
 }

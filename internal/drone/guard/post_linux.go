@@ -4,132 +4,106 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"slices"
+	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/procs"
 )
 
-// environment is all that the guard gets of one. It keeps the guard small, which has
-// next to nothing on its heap, and so the last in line when memory runs out.
-var environment = []string{"GOGC=50", "GOMEMLIMIT=24MiB", "GOMAXPROCS=1"}
-
-// post starts one guard and returns when it has ended, and why, or nil when ctx has:
-// it goes on then. stood says that it has stood.
-func (p *Post) post(ctx context.Context) (stood bool, err error) {
-	said, process, err := p.launch()
-	if err != nil {
-		return false, fmt.Errorf("start %q: %w", p.command, err)
-	}
-	let := context.AfterFunc(ctx, func() {
-		said.Close()
-		process.Close()
-	})
-	defer func() {
-		if let() {
-			said.Close()
-			process.Close()
+// environment is all that the guard gets of one, but for what leads to the engine of containers.
+// It keeps the guard small, which has next to nothing on its heap, and so the last in line when
+// memory runs out.
+func environment() []string {
+	env := []string{"GOGC=50", "GOMEMLIMIT=24MiB", "GOMAXPROCS=1"}
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "DOCKER_") || strings.HasPrefix(v, "XDG_RUNTIME_DIR=") || strings.HasPrefix(v, "HOME=") {
+			env = append(env, v)
 		}
-	}()
-	err = awaitStands(said)
-	if stood = err == nil; stood {
-		p.set(true)
-		p.log.InfoContext(ctx, "a guard stands", "pid", process.PID)
-	} else if ctx.Err() == nil {
-		_ = process.Signal(unix.SIGKILL)
 	}
-	if process.Wait() != nil {
-		return stood, nil
-	}
-	var status unix.WaitStatus
-	if _, waitErr := unix.Wait4(process.PID, &status, 0, nil); waitErr != nil && err == nil {
-		err = waitErr
-	}
-	switch {
-	case status.Signaled():
-		return stood, errors.Join(err, fmt.Errorf("ended by %s", unix.SignalName(status.Signal())))
-	default:
-		return stood, errors.Join(err, fmt.Errorf("exit code %d", status.ExitStatus()))
-	}
+	return env
 }
 
-// awaitStands returns nil when the guard says that it stands.
-func awaitStands(said *os.File) error {
-	if err := said.SetReadDeadline(time.Now().Add(standPatience)); err != nil {
+// look says why no guard stands, or what its trouble is.
+func (p *Post) look() error {
+	boot, err := boottime.BootID()
+	if err != nil {
 		return err
 	}
-	word := make([]byte, len(stands))
-	switch _, err := io.ReadFull(said, word); {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("it did not stand within %s", standPatience)
+	n, err := readNote(p.dir)
+	if err == nil {
+		err = n.stands(boot)
+	}
+	if child := p.child.Load(); errors.Is(err, errHung) && child != nil && child.Pid == n.PID {
+		_ = child.Kill() // it was stopped, or hangs: another one is started
+	}
+	switch {
+	case err == nil && n.Trouble != "":
+		return errors.New(n.Trouble)
+	case err != nil && len(p.command) == 0:
+		return fmt.Errorf("no guard stands over %s (%w): start the unit jetway-guard@, or let the drone start one (--guard self)", p.dir, err)
 	case err != nil:
-		return errors.New("it ended before it stood")
-	case string(word) != stands:
-		return fmt.Errorf("it said %q instead of %q", word, stands)
+		return fmt.Errorf("no guard stands over %s: %w", p.dir, err)
 	}
 	return nil
 }
 
-// launch starts a guard in a session of its own, with nothing of this process but a
-// pipe for its word that it stands. What it says before it has a log of its own, or
-// when it panics, goes to the log.
-func (p *Post) launch() (said *os.File, process *procs.Ref, err error) {
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, nil, err
+var errHung = errors.New("not looked")
+
+// stands says why a guard does not stand that said so.
+func (n note) stands(boot string) error {
+	stat, err := procs.Read(n.PID)
+	switch {
+	case n.Boot != boot || errors.Is(err, procs.ErrGone) || err == nil && (stat.Start != n.Start || stat.Zombie):
+		return errors.New("it has ended")
+	case err != nil:
+		return err
+	case !n.fresh(boottime.Now()):
+		return fmt.Errorf("process %d has %w for %s", n.PID, errHung, boottime.Now()-time.Duration(n.AtMS)*time.Millisecond)
 	}
-	defer null.Close()
-	log, err := openLog(p.dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer log.Close()
-	said, say, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer say.Close()
-	pidfd := -1
-	args := append(slices.Clone(p.command), "--dir", p.dir)
-	pid, err := syscall.ForkExec(args[0], args, &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   environment,
-		Files: []uintptr{null.Fd(), say.Fd(), log.Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
-	})
-	if err != nil {
-		said.Close()
-		return nil, nil, err
-	}
-	id, err := procs.Identify(pid) // it cannot be reaped but by this process
-	if err == nil {
-		process, err = procs.Take(id, pidfd)
-	}
-	if err != nil {
-		said.Close()
-		_ = unix.Kill(pid, unix.SIGKILL)
-		_, _ = unix.Wait4(pid, nil, 0, nil)
-	}
-	return said, process, err
+	return nil
 }
 
-// maxLog bounds each of the two files of the guard's log, in bytes.
-const maxLog = 256 << 10
-
-// openLog opens the guard's log for appending: a new one if it is full, and the one
-// before is kept.
-func openLog(dir string) (*os.File, error) {
-	path := filepath.Join(dir, logName)
-	if info, err := os.Stat(path); err == nil && info.Size() >= maxLog {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, err
-		}
+// post starts one guard in a session of its own and returns when it has ended, and why, or nil
+// when ctx has: it goes on then. It learns of this process's end by its standard input.
+func (p *Post) post(ctx context.Context) error {
+	log, err := openLog(p.dir)
+	if err != nil {
+		return err
 	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	defer log.Close()
+	command := exec.Command(p.command[0], p.command[1:]...)
+	command.Dir, command.Env, command.Stderr = "/", environment(), log
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	hold, err := command.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer hold.Close()
+	if err := command.Start(); err != nil {
+		return fmt.Errorf("start %q: %w", p.command, err)
+	}
+	id, err := procs.Identify(command.Process.Pid) // it cannot be reaped but by this process
+	if err != nil {
+		return errors.Join(err, command.Process.Kill(), command.Wait())
+	}
+	child, err := procs.Open(id)
+	if err != nil {
+		return errors.Join(err, command.Process.Kill(), command.Wait())
+	}
+	defer child.Close()
+	defer context.AfterFunc(ctx, child.Close)()
+	p.log.InfoContext(ctx, "started a guard", "pid", id.PID)
+	p.child.Store(command.Process)
+	defer p.child.Store(nil)
+	if child.Wait() != nil {
+		return nil // ctx has ended
+	}
+	if err := command.Wait(); err != nil {
+		return err
+	}
+	return errors.New("exit code 0")
 }

@@ -1,373 +1,310 @@
 package journal
 
 import (
-	"bytes"
+	"bufio"
 	"cmp"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"syscall"
+	"slices"
 	"time"
-
-	"go.etcd.io/bbolt"
-	bbolterrors "go.etcd.io/bbolt/errors"
-	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/messages"
 )
 
-const (
-	fileName = "journal.db"
-	lockName = "agent.lock"
-	// version is of what is in the file.
-	version = "1"
-)
-
-// The buckets. A spawn, which may be large, is written once.
-var (
-	bucketMeta    = []byte("meta")
-	bucketSpawns  = []byte("spawns")  // backend id → messages.Spawn
-	bucketStates  = []byte("states")  // backend id → State
-	bucketReports = []byte("reports") // mark, big-endian → messages.Report
-
-	keyVersion = []byte("version")
-	keyDrone   = []byte("drone")
-)
-
-func pathIn(dir string) string { return filepath.Join(dir, fileName) }
-
-// ErrInUse says that another agent uses the data directory.
-var ErrInUse = errors.New("another agent is using it")
-
-// lockDir takes the directory for this process, until the file is closed or the
-// process ends, however it ends.
-func lockDir(dir string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		return file, nil
-	}
-	_ = file.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("%w; give each drone of a machine a directory of its own", ErrInUse)
-	}
-	return nil, fmt.Errorf("data directory %s: %w", dir, err)
+// index says what is needed of a journal's file, and where it is.
+type index struct {
+	backends map[string]*places
+	reports  map[Mark]place
+	// secrets are whose are on the disk.
+	secrets map[string]struct{}
 }
 
-// corrupt says that a file is not what was written.
-type corrupt struct{ why string }
+type places struct{ spawn, state place }
 
-func (e *corrupt) Error() string { return e.why }
+// place is that of a line.
+type place struct {
+	at   int64
+	size int
+}
 
-// open opens the file and reads all of it. One that cannot be used is set aside.
-func (j *Journal) open() (contents Contents, err error) {
-	if _, err := os.Lstat(j.path); errors.Is(err, fs.ErrNotExist) {
-		if err := j.create(); err != nil {
-			return contents, err
+func newIndex() index {
+	return index{backends: map[string]*places{}, reports: map[Mark]place{}, secrets: map[string]struct{}{}}
+}
+
+// add takes in a line. What it says of a backend that is not there, which has ended, is nothing.
+func (x *index) add(at int64, size int, r record) {
+	p := place{at, size}
+	switch b := x.backends[r.ID]; {
+	case r.Spawn != nil:
+		x.backends[r.ID] = &places{spawn: p}
+	case r.Over:
+		delete(x.backends, r.ID)
+	case r.State != nil && b != nil:
+		b.state = p
+	}
+	if r.Report != nil {
+		x.reports[r.Mark] = p
+	}
+	for _, mark := range r.Answered {
+		delete(x.reports, mark)
+	}
+}
+
+// Open opens the journal of a data directory, and makes it if there is none. It
+// fails at once when another agent uses the directory.
+func Open(cfg Config) (*Journal, Contents, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(filepath.Join(cfg.Dir, secretsName), 0o700); err != nil {
+		return nil, Contents{}, fmt.Errorf("data directory: %w", err)
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, Contents{}, err
+	}
+	j := &Journal{cfg: cfg, path: filepath.Join(cfg.Dir, fileName), lock: lock, live: newIndex()}
+	contents, err := j.open()
+	if err == nil {
+		err = j.loadSecrets(contents.Backends)
+	}
+	if err != nil {
+		if j.file != nil {
+			_ = j.file.Close()
 		}
+		_ = lock.Close()
+		return nil, Contents{}, fmt.Errorf("journal %s: %w", j.path, err)
 	}
-	j.db, contents, err = load(j.path, j.cfg.Drone)
-	bad, ok := errors.AsType[*corrupt](err)
-	if !ok {
-		return contents, err
+	if contents.Lease, err = readLease(cfg.Dir, cfg.Boot); err != nil { // it counts as past
+		cfg.Log.Error("until when what runs may live cannot be told: it is ended", "file", filepath.Join(cfg.Dir, leaseName), "err", err)
 	}
-	aside := j.path + ".corrupt-" + time.Now().UTC().Format("20060102T150405.000Z")
-	if err := os.Rename(j.path, aside); err != nil {
-		return contents, fmt.Errorf("it is corrupt (%w) and cannot be set aside: %w", bad, err)
-	}
-	j.cfg.Log.Error("the journal is corrupt: it is set aside and a new one begun; what still runs of it is ended",
-		"file", j.path, "set_aside", aside, "err", bad)
-	if err := j.create(); err != nil {
-		return contents, err
-	}
-	j.db, contents, err = load(j.path, j.cfg.Drone)
-	contents.SetAside = aside
-	return contents, err
+	return j, contents, nil
 }
 
-// create makes an empty file, all of it or nothing.
-func (j *Journal) create() error {
-	fresh := j.path + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	db, err := openFile(fresh)
-	if err == nil {
-		err = db.Update(func(tx *bbolt.Tx) error {
-			for _, name := range [][]byte{bucketMeta, bucketSpawns, bucketStates, bucketReports} {
-				if _, err := tx.CreateBucket(name); err != nil {
-					return err
-				}
-			}
-			if err := put(tx.Bucket(bucketMeta), keyVersion, version); err != nil {
-				return err
-			}
-			return put(tx.Bucket(bucketMeta), keyDrone, j.cfg.Drone)
-		})
-		err = errors.Join(err, db.Close())
-	}
-	if err == nil {
-		err = os.Rename(fresh, j.path)
-	}
-	if err == nil {
-		err = syncDir(j.cfg.Dir)
+// open reads the file, or begins a new one where it says nothing about what runs here.
+func (j *Journal) open() (c Contents, err error) {
+	c.Backends = map[string]Backend{}
+	j.file, err = os.OpenFile(j.path, os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, j.compact()
 	}
 	if err != nil {
-		_ = os.Remove(fresh)
-		return fmt.Errorf("make it: %w", err)
+		return c, err
 	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	file, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	return file.Sync()
-}
-
-// guarded turns panics of bbolt, which has them for pages that make no sense, into
-// errors, and so faults of memory that the file is too short for.
-func guarded(do func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = &corrupt{why: fmt.Sprint(r)}
-		}
-	}()
-	return do()
-}
-
-// openFile opens a file, which is locked while it is open.
-func openFile(path string) (db *bbolt.DB, err error) {
-	var file *os.File
-	if info, err := os.Lstat(path); err == nil && info.Size() == 0 {
-		return nil, &corrupt{why: "it is empty"} // of which bbolt would make a new one
-	}
-	err = guarded(func() (err error) {
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: time.Millisecond, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
-			OpenFile: func(name string, flag int, mode fs.FileMode) (*os.File, error) {
-				opened, err := os.OpenFile(name, flag, mode)
-				file = opened
-				return opened, err
-			},
-		})
-		return err
-	})
-	if err != nil {
-		db = nil
-		if file != nil {
-			_ = file.Close() // after a panic nobody else does
-		}
-	}
-	return db, describe(err)
-}
-
-// describe tells what the system says from what the file's content is to blame for.
-func describe(err error) error {
-	_, isSystem := errors.AsType[syscall.Errno](err)
-	_, isCorrupt := errors.AsType[*corrupt](err)
+	h, err := head(j.file)
 	switch {
-	case err == nil, isSystem, isCorrupt:
-		return err
-	case errors.Is(err, bbolterrors.ErrTimeout):
-		return ErrInUse
+	case err != nil:
+		err = fmt.Errorf("its first line cannot be used: %w", err)
+	case h.Version != version:
+		err = fmt.Errorf("it is of version %d, this program reads %d", h.Version, version)
+	case h.Drone != j.cfg.Drone:
+		return c, fmt.Errorf("it is of drone %s, not %s; give each drone a data directory of its own", h.Drone, j.cfg.Drone)
+	case h.Boot != j.cfg.Boot || h.Machine != j.cfg.Machine:
+		j.cfg.Log.Info("the journal is of an earlier start of the machine, or of another one: nothing of it runs here, a new one is begun", "file", j.path)
+		return c, j.compact()
+	default:
+		err = j.read(&c)
 	}
-	return &corrupt{why: err.Error()}
-}
-
-// load opens a file and reads all that is in it.
-func load(path, drone string) (*bbolt.DB, Contents, error) {
-	db, err := openFile(path)
-	if err != nil {
-		return nil, Contents{}, err
-	}
-	var contents Contents
-	err = guarded(func() error {
-		return db.View(func(tx *bbolt.Tx) (err error) {
-			if err := checkMeta(tx, drone); err != nil {
-				return err
-			}
-			if contents, err = read(tx); err != nil {
-				return err
-			}
-			// Every page that is in use is there; whether what counts as free is.
-			var bad error
-			for err := range tx.Check() {
-				bad = cmp.Or(bad, error(&corrupt{why: err.Error()}))
-			}
-			return bad
-		})
-	})
-	if err != nil {
-		shut(db)
-		return nil, Contents{}, err
-	}
-	return db, contents, nil
-}
-
-// shut closes a file, but does not wait for ever: after a fault in a transaction
-// bbolt may. It is not used any more then, and the lock is the directory's.
-func shut(db *bbolt.DB) {
-	if db == nil {
-		return
-	}
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		_ = db.Close()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(time.Second):
-	}
-}
-
-// checkMeta says whether this program may use the file.
-func checkMeta(tx *bbolt.Tx, drone string) error {
-	for _, name := range [][]byte{bucketMeta, bucketSpawns, bucketStates, bucketReports} {
-		if tx.Bucket(name) == nil {
-			return &corrupt{why: fmt.Sprintf("it has no bucket %s", name)}
-		}
-	}
-	var theirs, of string
-	meta := tx.Bucket(bucketMeta)
-	if err := errors.Join(get(keyVersion, meta.Get(keyVersion), &theirs), get(keyDrone, meta.Get(keyDrone), &of)); err != nil {
-		return err
-	}
-	if theirs != version {
-		return fmt.Errorf("it is of version %s, this program reads %s; move it away to begin a new one, which ends the backends of this drone", theirs, version)
-	}
-	if of != drone {
-		return fmt.Errorf("it is of drone %s, not %s; give each drone a data directory of its own", of, drone)
-	}
-	return nil
-}
-
-func read(tx *bbolt.Tx) (Contents, error) {
-	contents := Contents{Backends: map[string]Backend{}}
-	err := tx.Bucket(bucketSpawns).ForEach(func(k, v []byte) error {
-		var b Backend
-		err := get(k, v, &b.Spawn)
-		if err == nil {
-			err = get(k, tx.Bucket(bucketStates).Get(k), &b.State)
-		}
-		contents.Backends[string(k)] = b
-		return err
-	})
-	if err != nil {
-		return contents, err
-	}
-	states := 0
-	err = tx.Bucket(bucketStates).ForEach(func(_, _ []byte) error { states++; return nil })
-	if err == nil && states != len(contents.Backends) {
-		err = &corrupt{why: fmt.Sprintf("it has %d states of %d backends", states, len(contents.Backends))}
-	}
-	if err != nil {
-		return contents, err
-	}
-	err = tx.Bucket(bucketReports).ForEach(func(k, v []byte) error {
-		if len(k) != 8 {
-			return &corrupt{why: fmt.Sprintf("a report has the key %x", k)}
-		}
-		report := Unreported{Mark: Mark(binary.BigEndian.Uint64(k))}
-		err := get(k, v, &report.Report)
-		contents.Reports = append(contents.Reports, report)
-		return err
-	})
-	return contents, err
-}
-
-// commit writes a batch, in one transaction. After an error the file is opened
-// anew: what bbolt remembers of it is not trusted then.
-func (j *Journal) commit(batch *pending) (err error) {
-	if j.db == nil {
-		if j.db, _, err = load(j.path, j.cfg.Drone); err != nil {
-			return err
-		}
-	}
-	if err := j.keepSecrets(batch); err != nil {
-		return err
-	}
-	err = guarded(func() error {
-		return j.db.Update(func(tx *bbolt.Tx) error { return write(tx, batch) })
-	})
 	if err == nil {
-		j.dropSecrets(j.needless(batch))
-		return nil
+		return c, nil
 	}
-	shut(j.db)
-	j.db = nil
-	return err
+	c.SetAside = j.setAside(err, len(c.Backends))
+	if err = j.compact(); err != nil && j.size > 0 { // a full disk: the file is used as it is
+		err = j.file.Truncate(j.size)
+	}
+	return c, err
 }
 
-func write(tx *bbolt.Tx, batch *pending) error {
-	spawns, states, reports := tx.Bucket(bucketSpawns), tx.Bucket(bucketStates), tx.Bucket(bucketReports)
-	for id, c := range batch.backends {
-		key := []byte(id)
-		if c.over {
-			if err := errors.Join(spawns.Delete(key), states.Delete(key)); err != nil {
-				return err
-			}
+// setAside keeps a file of which not all can be used.
+func (j *Journal) setAside(why error, used int) (aside string) {
+	aside = j.path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000Z")
+	kept := os.Link(j.path, aside)
+	j.cfg.Log.Error("the journal is damaged: it is set aside, and what can be read of it is used; what else still runs is ended",
+		"file", j.path, "set_aside", aside, "backends", used, "damage", why, "err", kept)
+	return aside
+}
+
+// read reads all that can be read of the file; the error says that something cannot.
+func (j *Journal) read(c *Contents) error {
+	spawns, reports, damaged := map[string]json.RawMessage{}, map[Mark]*messages.Report{}, 0
+	end, err := scan(j.file, 0, func(at int64, text []byte) {
+		var r record
+		if parse(text, &r) != nil {
+			damaged++
+			return
+		}
+		j.live.add(at, len(text), r)
+		if r.Spawn != nil {
+			spawns[r.ID] = r.Spawn
+			c.Backends[r.ID] = Backend{}
+		}
+		if b, ok := c.Backends[r.ID]; ok && r.State != nil {
+			b.State = *r.State
+			c.Backends[r.ID] = b
+		}
+		if r.Over {
+			delete(c.Backends, r.ID)
+		}
+		if r.Report != nil {
+			reports[r.Mark] = r.Report
+		}
+		j.last = max(j.last, r.Mark)
+	})
+	for id, b := range c.Backends {
+		if json.Unmarshal(spawns[id], &b.Spawn) != nil {
+			damaged++
+			delete(c.Backends, id)
+			delete(j.live.backends, id)
 			continue
 		}
-		if c.spawn != nil {
-			if err := put(spawns, key, c.spawn); err != nil {
-				return err
-			}
-		}
-		if c.state != nil {
-			if err := put(states, key, c.state); err != nil {
-				return err
-			}
-		}
+		c.Backends[id] = b
 	}
-	for i := range batch.reports {
-		if err := put(reports, keyOf(batch.reports[i].Mark), &batch.reports[i].Report); err != nil {
-			return err
-		}
+	for mark := range j.live.reports {
+		c.Reports = append(c.Reports, Unreported{Mark: mark, Report: *reports[mark]})
 	}
-	for _, mark := range batch.answered {
-		if err := reports.Delete(keyOf(mark)); err != nil {
-			return err
-		}
+	slices.SortFunc(c.Reports, func(a, b Unreported) int { return cmp.Compare(a.Mark, b.Mark) })
+	j.size, j.room = end, end
+	info, statErr := j.file.Stat()
+	if err = errors.Join(err, statErr); err != nil {
+		return err
+	}
+	if left := info.Size() - end; left > 0 || damaged > 0 {
+		return fmt.Errorf("%d records are damaged, and %d bytes at the end are not whole", damaged, left)
 	}
 	return nil
 }
 
-func keyOf(mark Mark) []byte { return binary.BigEndian.AppendUint64(nil, uint64(mark)) }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// sum is the checksum of a value, which is not that of the same value elsewhere.
-func sum(key, value []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
-}
-
-func put(b *bbolt.Bucket, key []byte, value any) error {
-	text := messages.Encode(value)
-	return b.Put(key, append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(text)), sum(key, text)), text...))
-}
-
-func get(key, value []byte, to any) error {
-	if len(value) < 4 || binary.BigEndian.Uint32(value) != sum(key, value[4:]) {
-		return &corrupt{why: fmt.Sprintf("the value of %q is not what was written", key)}
+func (j *Journal) compactIfDue() {
+	if len(j.rest) > 0 || j.size < compactFrom+2*j.compacted {
+		return
 	}
-	decoder := json.NewDecoder(bytes.NewReader(value[4:]))
-	if err := decoder.Decode(to); err != nil {
-		return &corrupt{why: fmt.Sprintf("the value of %q: %v", key, err)}
+	if err := j.compact(); err != nil { // the disk may be full; the file goes on growing
+		j.compacted = j.size
+	}
+}
+
+// compact writes what is needed to a new file, which takes the place of the one before. Lines keep
+// their order.
+func (j *Journal) compact() (err error) {
+	file, err := os.OpenFile(j.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+			_ = os.Remove(j.path + ".new")
+		}
+	}()
+	live, size := newIndex(), int64(0)
+	live.secrets = j.live.secrets
+	out := bufio.NewWriterSize(file, 64<<10)
+	put := func(text []byte, r record) error {
+		live.add(size, len(text), r)
+		size += int64(len(text))
+		_, err := out.Write(text)
+		return err
+	}
+	first := record{Version: version, Drone: j.cfg.Drone, Machine: j.cfg.Machine, Boot: j.cfg.Boot}
+	if err := put(line(first), first); err != nil {
+		return err
+	}
+	for _, p := range j.live.inOrder() {
+		text, r := make([]byte, p.size), record{}
+		if _, err := j.file.ReadAt(text, p.at); err != nil {
+			return err
+		}
+		if err := parse(text, &r); err != nil {
+			return err
+		}
+		if r.Spawn == nil { // what of it is needed still
+			b := j.live.backends[r.ID]
+			if b == nil || b.state != p {
+				r.State = nil
+			}
+			if j.live.reports[r.Mark] != p {
+				r.Mark, r.Report = 0, nil
+			}
+			r.Over = false
+			text = line(r)
+		}
+		if err := put(text, r); err != nil {
+			return err
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if err := os.Rename(j.path+".new", j.path); err != nil {
+		return err
+	}
+	if j.file != nil {
+		_ = j.file.Close()
+	}
+	j.file, j.live, j.size, j.room, j.compacted = file, live, size, size, size
+	_ = j.reserve(0) // what runs has its room, if there is any
+	return nil
+}
+
+// inOrder are the lines that are needed.
+func (x *index) inOrder() []place {
+	lines := make([]place, 0, 2*len(x.backends)+len(x.reports))
+	for _, b := range x.backends {
+		if lines = append(lines, b.spawn); b.state.size > 0 {
+			lines = append(lines, b.state)
+		}
+	}
+	for _, p := range x.reports {
+		lines = append(lines, p)
+	}
+	slices.SortFunc(lines, func(a, b place) int { return cmp.Compare(a.at, b.at) })
+	return slices.Compact(lines)
+}
+
+// loadSecrets completes the spawns that have not begun, and removes what is there of others.
+func (j *Journal) loadSecrets(backends map[string]Backend) error {
+	files, err := os.ReadDir(filepath.Join(j.cfg.Dir, secretsName))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		id := file.Name()
+		j.live.secrets[id] = struct{}{}
+		b, known := backends[id]
+		if !known || b.Begun {
+			j.dropSecret(id)
+			continue
+		}
+		if b.Spawn.Executable, err = os.ReadFile(j.secretPath(id)); err != nil {
+			return err
+		}
+		backends[id] = b
 	}
 	return nil
+}
+
+const secretsName = "secrets"
+
+func (j *Journal) secretPath(id string) string { return filepath.Join(j.cfg.Dir, secretsName, id) }
+
+func (j *Journal) keepSecret(id string, text []byte) error {
+	j.live.secrets[id] = struct{}{}
+	if err := os.WriteFile(j.secretPath(id), text, 0o600); err != nil {
+		return fmt.Errorf("keep the secrets of its start: %w", err)
+	}
+	return nil
+}
+
+// dropSecret removes what a start needed, if there is something. What cannot be removed now is
+// when the journal is opened again.
+func (j *Journal) dropSecret(id string) {
+	if _, ok := j.live.secrets[id]; ok {
+		delete(j.live.secrets, id)
+		_ = os.Remove(j.secretPath(id))
+	}
 }

@@ -1,27 +1,25 @@
 package journal
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
-	"time"
 
-	"github.com/cenkalti/backoff/v4"
-	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/messages"
 )
 
 const (
-	// linger is how long what nobody waits for may be held back for company.
-	linger = time.Second
-	// slow is how long one commit may take before the disk counts as failing.
-	slow = 5 * time.Second
+	// lifeRoom is what is reserved for what may be noted of one backend's life.
+	lifeRoom = 4 << 10
+	// compactFrom is the size from which a journal is written anew when half of it is of the past.
+	compactFrom = 1 << 20
 )
 
 // Backend is what an agent has to know of a backend to look after it again.
@@ -42,15 +40,19 @@ type State struct {
 	// Handle and Address are the instance's, once there is one.
 	Handle  string `json:"handle,omitempty"`
 	Address string `json:"address,omitempty"`
+	// PID is the process whose end is the backend's, with the time of its start in clock ticks
+	// since boot; 0: not known (yet). Group is the cgroup that it runs in, if it has one.
+	PID   int    `json:"pid,omitempty"`
+	Start uint64 `json:"start,omitempty"`
+	Group string `json:"group,omitempty"`
+	// Own is its lease, where that is not the one of all.
+	Own *Lease `json:"own,omitempty"`
 }
-
-// Mark is a place in the order of what was noted. The zero Mark is before all of it.
-type Mark uint64
 
 // Change is what is noted at once, of one backend.
 type Change struct {
 	BackendID string
-	// Spawn is set when the backend is taken on. It must not be changed any more.
+	// Spawn is set when the backend is taken on.
 	Spawn *messages.Spawn
 	// Secret is the spawn's executable, if the one in Spawn lacks something that must not
 	// stay on a disk. It is kept until the backend has begun.
@@ -74,311 +76,277 @@ type Contents struct {
 	Backends map[string]Backend
 	// Reports are in the order in which they were noted.
 	Reports []Unreported
-	// SetAside is where the file was moved that could not be used; "" if it could.
+	// Lease is that of the backends that have none of their own.
+	Lease Lease
+	// SetAside is where the file was moved of which not all could be used; "" if it could.
 	SetAside string
 }
 
-// Config says where a journal is. Dir and Drone have no default.
+// Config says where a journal is. Dir, Drone and Boot have no default.
 type Config struct {
 	// Dir is the drone's data directory; made if it is not there.
 	Dir string
-	// Drone is the name of the drone that it belongs to.
-	Drone string
-	// OnChange is called, if set, after a commit, and when the journal begins to
-	// fail; it must not wait.
+	// Drone is the name of the drone that it belongs to, Machine the id of the machine, and
+	// Boot that of its boot.
+	Drone, Machine, Boot string
+	// OnChange is called, if set, when the journal begins or ceases to fail; it must not wait.
 	OnChange func()
 	// Log is silent by default.
 	Log *slog.Logger
 }
 
-// Journal is an open journal. Make one with [Open].
+// Journal is an open journal. Make one with [Open]. Its methods may be called from several
+// goroutines, and under locks: they write to the kernel's memory and wait for no disk.
 type Journal struct {
 	cfg  Config
 	path string
 	lock *os.File
-	wake chan struct{}
-	stop context.CancelFunc
-	done chan struct{}
 
-	// db is the committer's; nil while the file cannot be opened.
-	db *bbolt.DB
-	// secrets are those that are on the disk; the committer's, too.
-	secrets map[string][]byte
-
-	mu        sync.Mutex
-	pending   *pending
-	last      Mark // noted
-	committed Mark
-	// changed is closed and replaced when committed grows, and closed at the end.
-	changed chan struct{}
-	err     error     // why the last commit failed; nil if it did not
-	began   time.Time // of the commit that is under way; zero if none is
-	closed  bool
+	mu   sync.Mutex
+	file *os.File
+	// size is what is written, rest what is to follow and could not be, room what is reserved.
+	size, room int64
+	rest       []byte
+	// live is what is needed of the file.
+	live index
+	last Mark
+	// compacted is the size after it was last written anew.
+	compacted int64
+	// err says why the journal fails; need is the room that there was not for what was refused last.
+	err  error
+	need int64
+	// untold says why the lease could not be written down.
+	untold error
 }
 
-// Open opens the journal of a data directory, and makes it if there is none. It
-// fails at once when another agent uses the directory.
-func Open(cfg Config) (*Journal, Contents, error) {
-	if cfg.OnChange == nil {
-		cfg.OnChange = func() {}
+// Take notes a backend that is taken on, with its first state, or nothing: then it must not be
+// taken on.
+func (j *Journal) Take(c Change) (Mark, error) {
+	if j == nil {
+		return 0, nil
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, Contents{}, fmt.Errorf("data directory: %w", err)
-	}
-	lock, err := lockDir(cfg.Dir)
-	if err != nil {
-		return nil, Contents{}, err
-	}
-	j := &Journal{
-		cfg: cfg, path: pathIn(cfg.Dir), lock: lock,
-		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		pending: newPending(), changed: make(chan struct{}), secrets: map[string][]byte{},
-	}
-	contents, err := j.open()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lines, spawn, mark := j.encode(c)
+	need := int64(len(lines) + len(c.Secret))
+	err := j.write(false) // what was noted before it
 	if err == nil {
-		err = j.loadSecrets(contents.Backends)
+		err = j.reserve(need)
+	}
+	if err == nil && len(c.Secret) > 0 {
+		err = j.keepSecret(c.BackendID, c.Secret)
+	}
+	at := j.end()
+	if err == nil {
+		j.rest = append(j.rest, lines...)
+		if err = j.write(false); err != nil {
+			err = errors.Join(err, j.file.Truncate(at)) // half of it
+			j.size, j.rest = at, nil
+		}
 	}
 	if err != nil {
-		shut(j.db)
-		_ = lock.Close()
-		return nil, Contents{}, fmt.Errorf("journal %s: %w", j.path, err)
+		j.dropSecret(c.BackendID)
+		j.need = need
+		j.settle(err)
+		return 0, fmt.Errorf("journal %s: %w", j.path, err)
 	}
-	for _, report := range contents.Reports {
-		j.last = max(j.last, report.Mark)
-	}
-	j.committed = j.last
-	ctx, stop := context.WithCancel(context.Background())
-	j.stop = stop
-	go j.run(ctx)
-	return j, contents, nil
+	j.need = 0
+	j.settle(nil)
+	j.last = max(j.last, mark)
+	j.live.add(at, spawn, record{ID: c.BackendID, Spawn: lines[:0]})
+	j.live.add(at+int64(spawn), len(lines)-spawn, record{ID: c.BackendID, State: c.State, Mark: mark, Report: c.Report})
+	j.compactIfDue()
+	return mark, nil
 }
 
-// Note notes a change. It takes effect at once for whoever asks this journal, and
-// for a later run once it is committed.
+// Note notes what has become of a backend, and gives the mark of its report.
 func (j *Journal) Note(c Change) Mark {
 	if j == nil {
 		return 0
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.last++
-	j.pending.add(j.last, c)
-	nudge(j.wake)
-	return j.last
+	c.Spawn = nil
+	text, _, mark := j.encode(c)
+	j.last = max(j.last, mark)
+	j.append(text, record{ID: c.BackendID, State: c.State, Over: c.Over, Mark: mark, Report: c.Report})
+	if c.Over || c.State != nil && c.State.Begun {
+		j.dropSecret(c.BackendID)
+	}
+	return mark
 }
 
-// Answered says that workers have answered for reports: they are forgotten, not
-// at once, for to report one again does no harm.
+// Answered says that workers have answered for reports: they are forgotten.
 func (j *Journal) Answered(reports []Mark) {
-	if j == nil || len(reports) == 0 {
+	if j == nil {
 		return
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.pending.answered = append(j.pending.answered, reports...)
-	nudge(j.wake)
-}
-
-// Committed is the mark up to which all is committed.
-func (j *Journal) Committed() Mark {
-	if j == nil {
-		return 0
+	r := record{}
+	for _, mark := range reports {
+		if _, ok := j.live.reports[mark]; ok {
+			r.Answered = append(r.Answered, mark)
+		}
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.committedLocked()
-}
-
-func (j *Journal) committedLocked() Mark {
-	if mutant.On(mutant.AckUnjournalled) {
-		return j.last
+	if len(r.Answered) > 0 {
+		j.append(line(r), r)
 	}
-	return j.committed
 }
 
-// Last is the mark of the latest that was noted.
-func (j *Journal) Last() Mark {
-	if j == nil {
-		return 0
+// encode gives the lines of a change, the length of that of its spawn, and the mark of its report.
+func (j *Journal) encode(c Change) (lines []byte, spawn int, mark Mark) {
+	if c.Spawn != nil {
+		lines = line(record{ID: c.BackendID, Spawn: messages.Encode(c.Spawn)})
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.last
+	if c.Report != nil {
+		mark = j.last + 1
+	}
+	return append(lines, line(record{ID: c.BackendID, State: c.State, Over: c.Over, Mark: mark, Report: c.Report})...), len(lines), mark
 }
 
-// ErrClosed says that the journal was closed before all was committed.
-var ErrClosed = errors.New("the journal is closed")
+// end is where the next line begins.
+func (j *Journal) end() int64 { return j.size + int64(len(j.rest)) }
 
-// Wait waits until all up to mark is committed.
-func (j *Journal) Wait(ctx context.Context, mark Mark) error {
-	if j == nil {
+func (j *Journal) append(text []byte, r record) {
+	j.live.add(j.end(), len(text), r)
+	j.rest = append(j.rest, text...)
+	if err := j.write(false); err != nil || j.need == 0 {
+		j.settle(err)
+	}
+	j.compactIfDue()
+}
+
+// write writes what is to follow.
+func (j *Journal) write(atLast bool) error {
+	if j.file == nil {
+		return ErrClosed
+	}
+	size, err := sizeOf(j.file)
+	switch {
+	case err != nil:
+		return err
+	case size != j.size:
+		return fmt.Errorf("somebody else has changed it, it has %d bytes and not %d: restart the agent", size, j.size)
+	case len(j.rest) == 0, mutant.On(mutant.AckUnjournalled) && !atLast && len(j.rest) < compactFrom:
 		return nil
 	}
-	for {
-		j.mu.Lock()
-		committed, closed, changed := j.committedLocked() >= mark, j.closed, j.changed
-		j.mu.Unlock()
-		switch {
-		case committed:
-			return nil
-		case closed:
-			return ErrClosed
+	n, err := j.file.WriteAt(j.rest, j.size)
+	if err != nil { // some of it may be written all the same
+		if size, sizeErr := sizeOf(j.file); sizeErr == nil {
+			n = int(min(max(size-j.size, 0), int64(len(j.rest))))
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	}
+	j.size += int64(n)
+	if j.rest = j.rest[n:]; len(j.rest) == 0 {
+		j.rest = nil
+	}
+	return err
+}
+
+func sizeOf(file *os.File) (int64, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// reserve makes sure of the room for so many bytes, and for what may be noted of all backends.
+func (j *Journal) reserve(bytes int64) error {
+	want := j.size + bytes + lifeRoom*int64(len(j.live.backends)+1)
+	if want <= j.room {
+		return nil
+	}
+	if err := allocate(j.file, want); err != nil {
+		return fmt.Errorf("make room in it: %w", err)
+	}
+	j.room = want
+	return nil
+}
+
+func (j *Journal) settle(err error) {
+	changed := (err == nil) != (j.err == nil)
+	if j.err = err; changed && j.cfg.OnChange != nil {
+		j.cfg.OnChange()
 	}
 }
 
-// Failing says why nothing can be committed now, or nil when it can.
+// Failing tries again what could not be written, and says why it cannot; nil when all is written
+// and what was refused last would have room now.
 func (j *Journal) Failing() error {
 	if j == nil {
 		return nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.err == nil && !j.began.IsZero() && time.Since(j.began) > slow {
-		return fmt.Errorf("the disk has not answered for %s", time.Since(j.began).Round(time.Second))
+	if j.err == nil {
+		return j.untold
 	}
-	return j.err
+	err := j.write(false)
+	if err == nil {
+		err = j.reserve(j.need)
+	}
+	if err == nil {
+		j.need = 0
+	}
+	j.settle(err)
+	return err
 }
 
-// Close commits what is noted, within ctx, and closes the file. It may be called twice.
-func (j *Journal) Close(ctx context.Context) error {
+// Renew writes down until when the backends may live that have no lease of their own. After an
+// error the guard goes by the one before, and the journal is Failing.
+func (j *Journal) Renew(l Lease) error {
+	if j == nil {
+		return nil
+	}
+	err := WriteNote(filepath.Join(j.cfg.Dir, leaseName), leaseNote{Boot: j.cfg.Boot, Lease: l})
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.untold = err
+	return err
+}
+
+// ErrClosed says that the journal is closed.
+var ErrClosed = errors.New("the journal is closed")
+
+// Close writes what could not be written, if it can be now, and lets go of the directory. It may
+// be called twice.
+func (j *Journal) Close() error {
 	if j == nil {
 		return nil
 	}
 	j.mu.Lock()
-	last, closed := j.last, j.closed
-	j.mu.Unlock()
-	if closed {
+	defer j.mu.Unlock()
+	if j.file == nil {
 		return nil
 	}
-	err := j.Wait(ctx, last)
+	err := j.write(true)
 	if err != nil {
-		err = fmt.Errorf("journal %s: not all could be written: %w", j.path, errors.Join(err, j.Failing()))
+		err = fmt.Errorf("journal %s: not all could be written: %w", j.path, err)
 	}
-	j.stop()
-	select {
-	case <-j.done:
-	case <-time.After(slow): // the disk does not answer; the end of the process frees it
-		return errors.Join(err, fmt.Errorf("journal %s: the disk does not answer", j.path))
-	}
-	return errors.Join(err, j.lock.Close())
+	err = errors.Join(err, j.file.Close(), j.lock.Close())
+	j.file = nil
+	return err
 }
 
-// run commits until ctx ends.
-func (j *Journal) run(ctx context.Context) {
-	defer close(j.done)
-	defer j.finish()
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(250*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
-	for j.await(ctx) {
-		batch := j.take()
-		err := j.commit(batch)
-		j.settle(batch, err)
-		if err == nil {
-			pause.Reset()
-			continue
-		}
-		again := time.NewTimer(pause.NextBackOff())
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return
-		}
+// ErrInUse says that another agent uses the data directory.
+var ErrInUse = errors.New("another agent is using it")
+
+// lockDir takes the directory for this process, until the file is closed or the
+// process ends, however it ends.
+func lockDir(dir string) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
 	}
-}
-
-// await returns true when there is something to commit, false when ctx ended.
-func (j *Journal) await(ctx context.Context) bool {
-	var up <-chan time.Time
-	for {
-		j.mu.Lock()
-		urgent, some := j.pending.mark != 0, len(j.pending.answered) > 0
-		if mutant.On(mutant.AckUnjournalled) {
-			urgent, some = false, urgent || some
-		}
-		j.mu.Unlock()
-		if urgent {
-			return ctx.Err() == nil
-		}
-		if some && up == nil {
-			timer := time.NewTimer(linger)
-			defer timer.Stop()
-			up = timer.C
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-j.wake:
-		case <-up:
-			return true
-		}
-	}
-}
-
-// take takes all that is noted.
-func (j *Journal) take() *pending {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	batch := j.pending
-	j.pending = newPending()
-	j.began = time.Now()
-	return batch
-}
-
-// settle says what became of a batch.
-func (j *Journal) settle(batch *pending, err error) {
-	j.mu.Lock()
-	before := j.err
-	j.err, j.began = err, time.Time{}
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		j.committed = max(j.committed, batch.mark)
-		close(j.changed)
-		j.changed = make(chan struct{})
-	} else {
-		for _, c := range batch.backends {
-			c.fresh = false // it may be on the disk all the same
-		}
-		batch.follow(j.pending)
-		j.pending = batch
+		return file, nil
 	}
-	j.mu.Unlock()
-	switch {
-	case err != nil && (before == nil || before.Error() != err.Error()):
-		j.cfg.Log.Error("the journal cannot be written: what runs goes on, nothing new is taken and no state is reported until it can",
-			"file", j.path, "err", err)
-	case err == nil && before != nil:
-		j.cfg.Log.Info("the journal can be written again", "file", j.path)
+	_ = file.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("%w; give each drone of a machine a directory of its own", ErrInUse)
 	}
-	j.cfg.OnChange()
-}
-
-// finish lets go of all who wait, and closes the file. What was only answered for
-// goes along if it can.
-func (j *Journal) finish() {
-	if batch := j.take(); batch.mark == 0 && len(batch.answered) > 0 && j.db != nil {
-		_ = j.commit(batch)
-	}
-	j.mu.Lock()
-	j.closed = true
-	close(j.changed)
-	j.mu.Unlock()
-	shut(j.db)
-	j.db = nil
-}
-
-func nudge(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	return nil, fmt.Errorf("data directory %s: %w", dir, err)
 }

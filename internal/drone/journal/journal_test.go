@@ -2,12 +2,9 @@ package journal_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,34 +23,37 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-const drone = "dr-1"
+const drone, boot = "dr-1", "boot-1"
+
+func config(tb testing.TB, dir string) journal.Config {
+	tb.Helper()
+	return journal.Config{Dir: dir, Drone: drone, Machine: "m-1", Boot: boot, Log: testkit.Logger(tb)}
+}
 
 func open(tb testing.TB, dir string) (*journal.Journal, journal.Contents) {
 	tb.Helper()
-	j, contents, err := journal.Open(journal.Config{Dir: dir, Drone: drone, Log: testkit.Logger(tb)})
+	j, contents, err := journal.Open(config(tb, dir))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = j.Close(context.Background()) })
+	tb.Cleanup(func() { _ = j.Close() })
 	return j, contents
-}
-
-func wait(tb testing.TB, j *journal.Journal, mark journal.Mark) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
-	defer cancel()
-	if err := j.Wait(ctx, mark); err != nil {
-		tb.Fatal(err)
-	}
 }
 
 func shut(tb testing.TB, j *journal.Journal) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
-	defer cancel()
-	if err := j.Close(ctx); err != nil {
+	if err := j.Close(); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// take notes a backend that is taken on.
+func take(tb interface{ Fatal(args ...any) }, j *journal.Journal, c journal.Change) journal.Mark {
+	mark, err := j.Take(c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return mark
 }
 
 // quickDir gives a directory in memory where there is one: what is tested many
@@ -68,11 +68,11 @@ func quickDir(tb testing.TB) string {
 	return dir
 }
 
-// crashed gives the directory as the machine would find it after a crash now.
+// crashed gives the directory as the next agent would find it were this one killed now.
 func crashed(tb testing.TB, dir string) string {
 	tb.Helper()
 	after := tb.TempDir()
-	names := []string{"journal.db"}
+	names := []string{"journal"}
 	for _, id := range secrets(tb, dir) {
 		names = append(names, filepath.Join("secrets", id))
 	}
@@ -116,6 +116,10 @@ func spawnOf(id string) *messages.Spawn {
 	}
 }
 
+func taken(id string) journal.Change {
+	return journal.Change{BackendID: id, Spawn: spawnOf(id), State: &journal.State{Status: messages.Loading}, Report: reportOf(id, messages.Loading)}
+}
+
 func reportOf(id string, status messages.Status) *messages.Report {
 	return &messages.Report{BackendID: id, State: messages.State{Status: status, Message: "of " + id}}
 }
@@ -124,10 +128,6 @@ func reportOf(id string, status messages.Status) *messages.Report {
 type model struct {
 	backends map[string]journal.Backend
 	reports  []journal.Unreported
-}
-
-func (m *model) clone() model {
-	return model{maps.Clone(m.backends), slices.Clone(m.reports)}
 }
 
 func (m *model) check(tb interface{ Fatalf(string, ...any) }, got journal.Contents) {
@@ -154,7 +154,7 @@ func (m *model) checkSecrets(tb interface{ Fatalf(string, ...any) }, got []strin
 }
 
 // change does something that an agent does, and notes it in the model too.
-func (m *model) change(t *rapid.T, j *journal.Journal) journal.Mark {
+func (m *model) change(t *rapid.T, j *journal.Journal) {
 	id := fmt.Sprintf("b-%d", rapid.IntRange(0, 9).Draw(t, "backend"))
 	c := journal.Change{BackendID: id}
 	b, known := m.backends[id]
@@ -167,7 +167,7 @@ func (m *model) change(t *rapid.T, j *journal.Journal) journal.Mark {
 		}
 		m.reports = slices.Clone(m.reports[n:])
 		j.Answered(marks)
-		return 0
+		return
 	case !known:
 		b = journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
 		c.Spawn, c.State = spawnOf(id), &b.State
@@ -186,9 +186,12 @@ func (m *model) change(t *rapid.T, j *journal.Journal) journal.Mark {
 		m.backends[id] = b
 	}
 	c.Report = reportOf(id, messages.Loading)
-	mark := j.Note(c)
+	noted := j.Note
+	if c.Spawn != nil {
+		noted = func(c journal.Change) journal.Mark { return take(t, j, c) }
+	}
+	mark := noted(c)
 	m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *c.Report})
-	return mark
 }
 
 func TestI3I5WhatWasNotedIsThereAfterAnyEnd(t *testing.T) {
@@ -204,11 +207,9 @@ func TestI3I5WhatWasNotedIsThereAfterAnyEnd(t *testing.T) {
 			j, contents := open(t, dir)
 			m.check(rt, contents)
 			for range rapid.IntRange(0, 5).Draw(rt, "waits") {
-				var last journal.Mark
 				for range rapid.IntRange(0, 8).Draw(rt, "changes") {
-					last = max(last, m.change(rt, j))
+					m.change(rt, j)
 				}
-				wait(t, j, last)
 				m.checkSecrets(rt, secrets(t, dir))
 			}
 			shut(t, j)
@@ -219,7 +220,7 @@ func TestI3I5WhatWasNotedIsThereAfterAnyEnd(t *testing.T) {
 	})
 }
 
-func TestI5CommittedIsOnDiskBeforeWaitReturns(t *testing.T) {
+func TestI3I5WhatIsNotedOutlivesTheAgentAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j, _ := open(t, dir)
@@ -230,9 +231,8 @@ func TestI5CommittedIsOnDiskBeforeWaitReturns(t *testing.T) {
 		b.Spawn.Executable = secret
 		m.backends[id] = b
 		report := reportOf(id, messages.Loading)
-		mark := j.Note(journal.Change{BackendID: id, Spawn: spawnOf(id), Secret: secret, State: &b.State, Report: report})
+		mark := take(t, j, journal.Change{BackendID: id, Spawn: spawnOf(id), Secret: secret, State: &b.State, Report: report})
 		m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *report})
-		wait(t, j, mark)
 		again, contents := open(t, crashed(t, dir))
 		m.check(t, contents)
 		shut(t, again)
@@ -252,8 +252,10 @@ func TestManyAtOnce(t *testing.T) {
 				c := journal.Change{BackendID: id, State: &journal.State{Status: status}, Report: reportOf(id, status)}
 				if status == messages.Loading {
 					c.Spawn = spawnOf(id)
+					take(t, j, c)
+				} else {
+					j.Note(c)
 				}
-				wait(t, j, j.Note(c))
 			}
 		})
 	}
@@ -276,7 +278,7 @@ func TestSecondAgentOfADataDirectoryIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j, _ := open(t, dir)
-	_, _, err := journal.Open(journal.Config{Dir: dir, Drone: drone})
+	_, _, err := journal.Open(config(t, dir))
 	if !errors.Is(err, journal.ErrInUse) || !strings.Contains(err.Error(), dir) {
 		t.Fatalf("got %v", err)
 	}
@@ -289,7 +291,9 @@ func TestDataDirectoryOfAnotherDroneIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	j, _ := open(t, dir)
 	shut(t, j)
-	_, _, err := journal.Open(journal.Config{Dir: dir, Drone: "dr-2"})
+	other := config(t, dir)
+	other.Drone = "dr-2"
+	_, _, err := journal.Open(other)
 	if err == nil || !strings.Contains(err.Error(), "it is of drone dr-1, not dr-2") {
 		t.Fatalf("got %v", err)
 	}
@@ -302,94 +306,18 @@ func TestDataDirectoryThatCannotBeIsAnError(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := journal.Open(journal.Config{Dir: filepath.Join(file, "data"), Drone: drone}); err == nil || !strings.Contains(err.Error(), "data directory") {
+	if _, _, err := journal.Open(config(t, filepath.Join(file, "data"))); err == nil || !strings.Contains(err.Error(), "data directory") {
 		t.Fatalf("got %v", err)
 	}
 }
 
-func TestNoneRemembersNothingAndNeverWaits(t *testing.T) {
+func TestNoneRemembersNothing(t *testing.T) {
 	t.Parallel()
 	var j *journal.Journal
 	mark := j.Note(journal.Change{BackendID: "b", Report: reportOf("b", messages.Ready)})
 	j.Answered([]journal.Mark{mark})
-	if err := errors.Join(j.Wait(t.Context(), mark), j.Failing(), j.Close(t.Context())); err != nil || mark > j.Committed() {
-		t.Fatalf("mark %d, %v", mark, err)
-	}
-}
-
-// However a file is damaged, it is either used as it was after one of its last two
-// commits (a torn one has no effect), or set aside, which is said.
-func TestDamagedFileIsSetAsideOrAsItWas(t *testing.T) {
-	t.Parallel()
-	dir := quickDir(t)
-	j, _ := open(t, dir)
-	m := model{backends: map[string]journal.Backend{}}
-	var before model
-	for i := range testkit.Sized(100, 300) {
-		id := fmt.Sprintf("b-%d", i)
-		b := journal.Backend{Spawn: *spawnOf(id), State: journal.State{Status: messages.Loading}}
-		c := journal.Change{BackendID: id, Spawn: &b.Spawn, State: &b.State}
-		before = m.clone()
-		m.backends[id] = b
-		if i%3 == 0 {
-			c.Report = reportOf(id, messages.Loading)
-		}
-		mark := j.Note(c)
-		if i%3 == 0 {
-			m.reports = append(m.reports, journal.Unreported{Mark: mark, Report: *c.Report})
-		}
-		wait(t, j, mark)
-	}
-	shut(t, j)
-	whole, err := os.ReadFile(filepath.Join(dir, "journal.db"))
-	if err != nil {
+	_, err := j.Take(journal.Change{BackendID: "b", Spawn: spawnOf("b")})
+	if err := errors.Join(err, j.Failing(), j.Renew(journal.Lease{}), j.Close()); err != nil {
 		t.Fatal(err)
-	}
-	base, aside := quickDir(t), 0
-	rapid.Check(t, func(rt *rapid.T) {
-		damaged := slices.Clone(whole)
-		at := rapid.IntRange(0, len(whole)-1).Draw(rt, "at")
-		switch rapid.IntRange(0, 3).Draw(rt, "kind") {
-		case 0:
-			damaged = damaged[:at]
-		case 1:
-			damaged[at] ^= 1 << rapid.IntRange(0, 7).Draw(rt, "bit")
-		case 2: // a page that was not written
-			start := at &^ 4095
-			clear(damaged[start:min(start+4096, len(damaged))])
-		case 3: // one that was written in half
-			start := at &^ 4095
-			copy(damaged[start+2048:min(start+4096, len(damaged))], bytes.Repeat([]byte{0xa5}, 2048))
-		}
-		sub, err := os.MkdirTemp(base, "")
-		if err == nil {
-			err = os.WriteFile(filepath.Join(sub, "journal.db"), damaged, 0o600)
-		}
-		if err != nil {
-			rt.Fatal(err)
-		}
-		var said bytes.Buffer
-		j, contents, err := journal.Open(journal.Config{Dir: sub, Drone: drone, Log: slog.New(slog.NewTextHandler(&said, nil))})
-		if err != nil {
-			rt.Fatal(err)
-		}
-		defer shut(t, j)
-		if contents.SetAside == "" {
-			if !cmp.Equal(contents.Backends, m.backends) || !cmp.Equal(contents.Reports, m.reports) {
-				before.check(rt, contents)
-			}
-			return
-		}
-		aside++
-		if kept, err := os.ReadFile(contents.SetAside); err != nil || !bytes.Equal(kept, damaged) {
-			rt.Fatalf("what was set aside is not the file: %v", err)
-		}
-		if len(contents.Backends)+len(contents.Reports) > 0 || !strings.Contains(said.String(), "the journal is corrupt") {
-			rt.Fatalf("used %v, said %s", contents, said.String())
-		}
-		wait(t, j, j.Note(journal.Change{BackendID: "b", Spawn: spawnOf("b"), State: &journal.State{}}))
-	})
-	if aside == 0 {
-		t.Fatal("no damage was found")
 	}
 }

@@ -239,6 +239,7 @@ func TestEndsAreSeenWithoutEvents(t *testing.T) {
 	t.Parallel()
 	s, l := newLossyStage(t)
 	instance := s.start(s.spec("quiet"))
+	s.line("ready")
 	for n := range 3 {
 		testkit.Eventually(t, "the events", func() bool { return l.breakEvents() > n })
 		lives(t, instance)

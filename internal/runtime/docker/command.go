@@ -18,7 +18,7 @@ type command struct {
 	PullPolicy     *executable.Text                    `json:"pull_policy,omitempty"`
 	Credentials    *credentials                        `json:"credentials,omitempty"`
 	Env            map[executable.Text]executable.Text `json:"env,omitempty"`
-	ResourceLimits *limits                             `json:"resource_limits,omitempty"`
+	ResourceLimits *executable.Limits                  `json:"resource_limits,omitempty"`
 	Mount          *mounted                            `json:"mount,omitempty"`
 	NetworkName    *executable.Text                    `json:"network_name,omitempty"`
 
@@ -41,24 +41,6 @@ func (s *secret) UnmarshalJSON(raw []byte) error {
 	}
 	return nil
 }
-
-// limits are what a container may use; nil: as much as there is.
-type limits struct {
-	CPUPeriod        *int64 `json:"cpu_period,omitempty"`         // µs
-	CPUPeriodPercent *int64 `json:"cpu_period_percent,omitempty"` // 100 is one processor
-	CPUTimeLimit     *int64 `json:"cpu_time_limit,omitempty"`     // s
-	MemoryLimitBytes *int64 `json:"memory_limit_bytes,omitempty"`
-	DiskLimitBytes   *int64 `json:"disk_limit_bytes,omitempty"`
-}
-
-// Bounds of limits: the kernel's for the period, Docker's for memory.
-const (
-	defaultPeriod        = 100_000
-	minPeriod, maxPeriod = 1000, 1_000_000
-	minQuota             = 1000
-	maxPercent           = 100_000
-	minMemory            = 6 << 20
-)
 
 // mounted says which folder the container gets: the key's, or path.
 type mounted struct {
@@ -134,7 +116,7 @@ func parse(raw json.RawMessage) (command, error) {
 	if err := c.checkNetwork(); err != nil {
 		return c, err
 	}
-	return c, c.limits().check()
+	return c, c.ResourceLimits.Check()
 }
 
 func (c command) policy() string {
@@ -142,13 +124,6 @@ func (c command) policy() string {
 		return ifNotPresent
 	}
 	return string(*c.PullPolicy)
-}
-
-func (c command) limits() limits {
-	if c.ResourceLimits == nil {
-		return limits{}
-	}
-	return *c.ResourceLimits
 }
 
 // checkNetwork refuses what is no network of its own: the container would have the
@@ -167,60 +142,13 @@ func (c command) checkNetwork() error {
 	return nil
 }
 
-func (l limits) check() error {
-	for _, limit := range []struct {
-		name     string
-		value    *int64
-		min, max int64
-	}{
-		{"cpu_period", l.CPUPeriod, minPeriod, maxPeriod},
-		{"cpu_period_percent", l.CPUPeriodPercent, 1, maxPercent},
-		{"cpu_time_limit", l.CPUTimeLimit, 1, 1 << 31},
-		{"memory_limit_bytes", l.MemoryLimitBytes, minMemory, 1 << 60},
-		{"disk_limit_bytes", l.DiskLimitBytes, 1 << 20, 1 << 60},
-	} {
-		if v := limit.value; v != nil && (*v < limit.min || *v > limit.max) {
-			return fmt.Errorf("executable: resource_limits.%s is %d; it must be %d to %d", limit.name, *v, limit.min, limit.max)
-		}
-	}
-	if l.CPUPeriodPercent != nil && l.quota() < minQuota {
-		return fmt.Errorf("executable: resource_limits: %d%% of a cpu_period of %d µs is under the kernel's least, %d µs; raise one of them",
-			*l.CPUPeriodPercent, l.period(), minQuota)
-	}
-	return nil
-}
-
-// period is in µs.
-func (l limits) period() int64 {
-	if l.CPUPeriod == nil {
-		return defaultPeriod
-	}
-	return *l.CPUPeriod
-}
-
-// quota is in µs per period; 0: no limit.
-func (l limits) quota() int64 {
-	if l.CPUPeriodPercent == nil {
-		return 0
-	}
-	return l.period() * *l.CPUPeriodPercent / 100
-}
-
 // Demands is what the limits of an executable say.
 func (r *Runtime) Demands(raw json.RawMessage) runtime.Demands {
 	c, err := parse(raw)
 	if err != nil {
 		return runtime.Demands{}
 	}
-	var d runtime.Demands
-	l := c.limits()
-	if l.MemoryLimitBytes != nil {
-		d.MemoryBytes = *l.MemoryLimitBytes
-	}
-	if l.CPUPeriodPercent != nil {
-		d.CPUMillis = *l.CPUPeriodPercent * 10
-	}
-	return d
+	return c.ResourceLimits.Demands()
 }
 
 // WithoutSecrets is the executable without its credentials. Of one that cannot be

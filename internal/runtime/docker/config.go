@@ -45,8 +45,6 @@ type Config struct {
 	PruneImages time.Duration
 	// Labels are further labels of all containers.
 	Labels map[string]string
-	// PidsLimit bounds the processes and threads of one container; by default 4096.
-	PidsLimit int64
 	// LogLines and LogBytes bound the output that one stream (stdout or stderr) of
 	// one container may pass on per second; by default 500 lines and 256 KiB.
 	LogLines, LogBytes int
@@ -68,7 +66,6 @@ func (c Config) withDefaults() Config {
 	if len(c.LogOptions) == 0 && (c.LogDriver == "json-file" || c.LogDriver == "local") {
 		c.LogOptions = map[string]string{"max-size": "10m", "max-file": "2"}
 	}
-	orDefault(&c.PidsLimit, 4096)
 	orDefault(&c.LogLines, 500)
 	orDefault(&c.LogBytes, 256<<10)
 	orDefault(&c.OutputGrace, 5*time.Second)
@@ -124,7 +121,7 @@ func (c Config) Validate() error {
 	if c.StateDir != "" && !filepath.IsAbs(c.StateDir) {
 		return fmt.Errorf("state directory: %s is not an absolute path", c.StateDir)
 	}
-	if c.PruneImages < 0 || c.PidsLimit < 1 || c.LogLines < 0 || c.LogBytes < output.MaxLine || c.OutputGrace < 0 || c.RemoveAfter < 0 {
+	if c.PruneImages < 0 || c.LogLines < 0 || c.LogBytes < output.MaxLine || c.OutputGrace < 0 || c.RemoveAfter < 0 {
 		return fmt.Errorf("docker limits: must not be negative, and log bytes at least %d", output.MaxLine)
 	}
 	return nil

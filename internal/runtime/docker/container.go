@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
 
 // Labels of containers.
@@ -51,8 +52,7 @@ func (r *Runtime) describe(spec runtime.Spec, c command, folder string) client.C
 	if folder != "" {
 		host.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: folder, Target: mountTarget}}
 	}
-	host.PidsLimit = &r.config.PidsLimit
-	c.limits().apply(host)
+	limit(host, c.ResourceLimits)
 	return client.ContainerCreateOptions{
 		Name: containerName(spec.BackendID),
 		Config: &container.Config{
@@ -65,9 +65,14 @@ func (r *Runtime) describe(spec runtime.Spec, c command, folder string) client.C
 	}
 }
 
-func (l limits) apply(host *container.HostConfig) {
-	if l.CPUPeriod != nil || l.CPUPeriodPercent != nil {
-		host.CPUPeriod, host.CPUQuota = l.period(), l.quota()
+func limit(host *container.HostConfig, l *executable.Limits) {
+	pids := l.Pids()
+	host.PidsLimit = &pids
+	if l == nil {
+		return
+	}
+	if l.CPUPeriodPercent != nil {
+		host.CPUPeriod, host.CPUQuota = l.Period(), l.Quota()
 	}
 	if l.MemoryLimitBytes != nil {
 		// The same number for both: no swap on top.
@@ -88,7 +93,7 @@ func (r *Runtime) environment(spec runtime.Spec, c command) []string {
 		env[string(name)] = string(value)
 	}
 	maps.Copy(env, spec.Env)
-	env["PORT"] = inside.Port()
+	env["HOST"], env["PORT"] = "0.0.0.0", inside.Port()
 	env[runtime.EnvDrone] = r.config.Drone
 	list := make([]string, 0, len(env))
 	for name, value := range env {

@@ -208,7 +208,7 @@ func (r *Runtime) launch(ctx context.Context, i *Instance) (found container.Insp
 func (c command) explain(err error) error {
 	text := err.Error()
 	switch {
-	case c.limits().DiskLimitBytes != nil && (strings.Contains(text, "storage-opt") || strings.Contains(text, "StorageOpt") || strings.Contains(text, "storage driver")):
+	case c.ResourceLimits != nil && c.ResourceLimits.DiskLimitBytes != nil && (strings.Contains(text, "storage-opt") || strings.Contains(text, "StorageOpt") || strings.Contains(text, "storage driver")):
 		return fmt.Errorf("executable: resource_limits.disk_limit_bytes: the storage driver of the drone's Docker cannot limit it; leave it out, or give the engine overlay2 on xfs with pquota, or btrfs: %w", err)
 	case c.NetworkName != nil && strings.Contains(text, "network") && strings.Contains(text, "not found"):
 		return fmt.Errorf("executable: network_name %q does not exist on the drone; create it there, or give another: %w", *c.NetworkName, err)

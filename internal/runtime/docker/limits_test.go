@@ -39,8 +39,8 @@ func TestProcessorTimeLimit(t *testing.T) {
 // I8: a fork bomb stays in its container.
 func TestI8ProcessesAreBounded(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(c *docker.Config) { c.PidsLimit = 60 })
-	instance := s.start(s.spec("fork 200"))
+	s := newStage(t, nil)
+	instance := s.start(s.spec("fork 200", limited("pids_limit", 60)...))
 	exit := s.exit(instance)
 	if exit.Code == 0 {
 		t.Fatalf("ended with %v", exit)

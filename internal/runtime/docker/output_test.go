@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,13 @@ func TestUnreadableLog(t *testing.T) {
 	s := newStage(t, func(c *docker.Config) { c.LogDriver = "none" })
 	instance := s.start(s.spec("serve"))
 	s.line("the output cannot be followed")
+	testkit.Eventually(t, "it listens, and hears what it is told", func() bool {
+		conn, err := net.Dial("tcp", instance.Address())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
 	if err := instance.Terminate(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}

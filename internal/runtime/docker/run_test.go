@@ -71,7 +71,7 @@ func TestWhatTheProgramSees(t *testing.T) {
 	}
 	text := "\n" + strings.Join(got, "\n") + "\n"
 	for _, want := range []string{
-		"env AS=show", "env GREETING=hello = x", "env FROM_IMAGE=yes", "env PORT=8080", "env SESSION_BACKEND_ID=" + spec.BackendID,
+		"env AS=show", "env GREETING=hello = x", "env FROM_IMAGE=yes", "env HOST=0.0.0.0", "env PORT=8080", "env SESSION_BACKEND_ID=" + spec.BackendID,
 		"env SESSION_BACKEND_FENCING_TOKEN=7", "env JETWAY_DRONE=" + s.config.Drone, "NoNewPrivs:\t1", "CapEff:\t00000000a80425fb",
 	} {
 		if !strings.Contains(text, "\n"+want+"\n") {

@@ -66,8 +66,9 @@ func CheckText(s string) error {
 	return nil
 }
 
-// CheckEnv says whether a process can receive the variables, and may: what the drone
-// sets nobody else does. It returns how many bytes they hold.
+// CheckEnv says whether a process can receive the variables, and may: what says who a
+// backend is only the drone sets. PORT and HOST are the drone's too, whatever is given for
+// them, as in Plane; all other names are the caller's. It returns how many bytes they hold.
 func CheckEnv(env map[Text]Text) (size int, err error) {
 	for name, value := range env {
 		if err := checkName(string(name)); err != nil {
@@ -87,7 +88,7 @@ func checkName(name string) error {
 		return errors.New("has an empty name; give it one")
 	case strings.ContainsAny(name, "=\x00"):
 		return errors.New("has `=` or a NUL byte in its name; remove it")
-	case name == "PORT" || strings.HasPrefix(name, "SESSION_") || strings.HasPrefix(name, "JETWAY_"):
+	case strings.HasPrefix(name, "SESSION_BACKEND_"):
 		return errors.New("is set by the drone and cannot be overridden; choose another name")
 	}
 	return CheckText(name)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/cgroup"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
 )
@@ -38,7 +39,61 @@ func newHeir(t *testing.T) *heir {
 		// Nobody else's on this machine.
 		Drone: fmt.Sprintf("dr-%x", rand.Uint64()),
 	}
+	t.Cleanup(func() { removeGroups(t, h.config.Drone+".*") })
 	return h
+}
+
+// newHeirIn has what it runs found in control groups, or with process.NoCgroup by labels alone.
+func newHeirIn(t *testing.T, parent string) *heir {
+	t.Helper()
+	h := newHeir(t)
+	h.config.Cgroup = parent
+	return h
+}
+
+// eachPen runs a test with control groups and without.
+func eachPen(t *testing.T, test func(t *testing.T, parent string)) {
+	t.Helper()
+	for name, parent := range map[string]string{"in control groups": "", "by labels alone": process.NoCgroup} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if parent == "" {
+				needsGroups(t)
+			}
+			test(t, parent)
+		})
+	}
+}
+
+// needsGroups leaves a test out where this process can make no control groups.
+func needsGroups(t *testing.T) {
+	t.Helper()
+	r, err := process.New(process.Config{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if why, _ := r.(*process.Runtime).Lacks(); why != "" {
+		t.Log(why)
+		testkit.LeaveOut(t, "tests of control groups", "run as root, or in a unit with Delegate=yes")
+	}
+}
+
+// removeGroups removes what a test's agents, which were killed, have left.
+func removeGroups(t *testing.T, name string) {
+	t.Helper()
+	for _, root := range []string{"/sys/fs/cgroup/jetway", "/sys/fs/cgroup/*/jetway"} {
+		groups, _ := filepath.Glob(filepath.Join(root, name, "*", "cgroup.procs"))
+		for _, group := range groups {
+			dir := filepath.Dir(group)
+			_ = cgroup.Kill(dir)
+			testkit.Eventually(t, "the control group is empty", func() bool { err := unix.Rmdir(dir); return err == nil || err == unix.ENOENT })
+		}
+		bases, _ := filepath.Glob(filepath.Join(root, name))
+		for _, base := range bases {
+			_ = unix.Rmdir(base)
+		}
+	}
 }
 
 // open opens the runtime that takes over.
@@ -78,7 +133,7 @@ type orphan struct {
 
 func (h *heir) orphan(t *testing.T) *orphan {
 	t.Helper()
-	agent := exec.Command(filepath.Join(h.config.Root, "helper"), "as=lasting", h.config.Root, h.config.StateDir, h.config.Drone, h.id)
+	agent := exec.Command(filepath.Join(h.config.Root, "helper"), "as=lasting", h.config.Root, h.config.StateDir, h.config.Drone, h.id, h.config.Cgroup)
 	agent.Stderr = os.Stderr
 	output, err := agent.StdoutPipe()
 	if err != nil {
@@ -164,13 +219,18 @@ func checkExit(t *testing.T, got, want runtime.Exit) {
 
 func TestI1AdoptedProcessIsAsBefore(t *testing.T) {
 	t.Parallel()
+	eachPen(t, testI1AdoptedProcessIsAsBefore)
+}
+
+func testI1AdoptedProcessIsAsBefore(t *testing.T, parent string) {
+	t.Helper()
 	for name, handleOf := range map[string]func(*orphan) string{
-		"by handle": func(o *orphan) string { return o.handle },
-		"by labels": func(*orphan) string { return "" },
+		"by handle":   func(o *orphan) string { return o.handle },
+		"by its note": func(*orphan) string { return "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHeir(t)
+			h := newHeirIn(t, parent)
 			orphan := h.orphan(t)
 			tell(t, orphan.address, "say while there was no agent")
 			instance := h.adopt(t, handleOf(orphan))
@@ -191,13 +251,14 @@ func TestI1AdoptedProcessIsAsBefore(t *testing.T) {
 	}
 }
 
-// leftNothing checks that no pipe is left in the state directory.
+// leftNothing checks that nothing is left in the state directory: what is large is removed
+// after the end.
 func (h *heir) leftNothing(t *testing.T) {
 	t.Helper()
-	entries, err := os.ReadDir(h.config.StateDir)
-	if err != nil || len(entries) != 0 {
-		t.Errorf("left in the state directory: %v, %v", entries, err)
-	}
+	testkit.Eventually(t, "the state directory is empty", func() bool {
+		entries, err := os.ReadDir(h.config.StateDir)
+		return err == nil && len(entries) == 0
+	})
 	if ids, err := h.Runtime.(runtime.Adopter).Find(context.Background()); err != nil || len(ids) != 0 {
 		t.Errorf("left running: %v, %v", ids, err)
 	}
@@ -205,6 +266,11 @@ func (h *heir) leftNothing(t *testing.T) {
 
 func TestAdoptedProcessEndsInEveryWay(t *testing.T) {
 	t.Parallel()
+	eachPen(t, testAdoptedProcessEndsInEveryWay)
+}
+
+func testAdoptedProcessEndsInEveryWay(t *testing.T, parent string) {
+	t.Helper()
 	for name, test := range map[string]struct {
 		order string // to the process; "": it is killed
 		want  runtime.Exit
@@ -215,7 +281,7 @@ func TestAdoptedProcessEndsInEveryWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHeir(t)
+			h := newHeirIn(t, parent)
 			orphan := h.orphan(t)
 			inGroup := watch(t, tell(t, orphan.address, "child"))
 			escaped := watch(t, tell(t, orphan.address, "child setsid"))
@@ -243,15 +309,20 @@ func TestAdoptedProcessEndsInEveryWay(t *testing.T) {
 // left.
 func TestI1AdoptingWhatHasEndedEndsWhatIsLeft(t *testing.T) {
 	t.Parallel()
+	eachPen(t, testI1AdoptingWhatHasEndedEndsWhatIsLeft)
+}
+
+func testI1AdoptingWhatHasEndedEndsWhatIsLeft(t *testing.T, parent string) {
+	t.Helper()
 	for name, handleOf := range map[string]func(*orphan) string{
 		"by handle":       func(o *orphan) string { return o.handle },
-		"by labels":       func(*orphan) string { return "" },
+		"by its note":     func(*orphan) string { return "" },
 		"of another boot": func(o *orphan) string { return o.handle[:len(o.handle)-1] + "x" },
 		"not a handle":    func(*orphan) string { return "nonsense" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHeir(t)
+			h := newHeirIn(t, parent)
 			orphan := h.orphan(t)
 			inGroup := watch(t, tell(t, orphan.address, "child"))
 			escaped := watch(t, tell(t, orphan.address, "child setsid"))
@@ -373,7 +444,7 @@ func TestLeftPipesAreRemoved(t *testing.T) {
 	}
 	h.open(t)
 	entries, err := filepath.Glob(filepath.Join(h.config.StateDir, "*"))
-	if err != nil || len(entries) != 2 || !strings.HasPrefix(filepath.Base(entries[0]), "b.") {
+	if err != nil || len(entries) != 4 || !strings.HasPrefix(filepath.Base(entries[0]), "b.") {
 		t.Fatalf("left %v, %v", entries, err)
 	}
 	orphan.lives(t)

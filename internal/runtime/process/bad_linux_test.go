@@ -108,7 +108,12 @@ func TestWhatDoesNotEndIsEnded(t *testing.T) {
 // more, end with it (I1), however fast they are made.
 func TestI1ForkedChildrenEndWithTheProcess(t *testing.T) {
 	t.Parallel()
-	h := newBad(t, nil)
+	eachPen(t, testForkedChildrenEnd)
+}
+
+func testForkedChildrenEnd(t *testing.T, cgroup string) {
+	t.Helper()
+	h := newBad(t, func(c *process.Config) { c.Cgroup = cgroup })
 	instance := h.script(t, `
 for n in 1 2 3 4 5; do
 	sh -c 'trap "" TERM HUP; while :; do sleep 1000; done' &
@@ -169,7 +174,7 @@ func TestI8OutputTakesBoundedMemory(t *testing.T) {
 func TestFullDiskOfTheProcess(t *testing.T) {
 	t.Parallel()
 	disk := testkit.SmallDisk(t, 1<<20, 100)
-	h := newBad(t, func(c *process.Config) { c.TempDir = disk })
+	h := newBad(t, func(c *process.Config) { c.Dir = disk })
 	instance := h.script(t, `head -c 10000000 /dev/zero > "$TMPDIR/file" || echo failed; exec sleep 1000`)
 	h.line("failed")
 	var said []string
@@ -188,7 +193,7 @@ func TestFullDiskOfTheProcess(t *testing.T) {
 // On a full disk of the drone a backend is refused, and what runs runs on.
 func TestFullDiskOfTheDrone(t *testing.T) {
 	t.Parallel()
-	disk := testkit.SmallDisk(t, 1<<20, 3) // the pipes of one, and half of the next one's
+	disk := testkit.SmallDisk(t, 1<<20, 8) // what one needs, and half of what the next one does
 	h := newBad(t, func(c *process.Config) { c.StateDir = disk })
 	first := h.script(t, "echo on; exec sleep 1000")
 	h.line("on")

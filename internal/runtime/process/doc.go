@@ -1,33 +1,34 @@
 // Package process is the runtime that runs executables of this machine.
 //
-//	{"command": ["room", "--flag"], "env": {"GREETING": "hello"}}
+//	{"command": ["room", "--flag"], "env": {"GREETING": "hello"}, "resource_limits": {"memory_limit_bytes": 67108864}}
 //
 // What holds:
 //
 //   - Only a regular, executable file below the operator's Root is ever run.
 //     command[0] is a relative path below it; no `..`, no symlink and no setuid
-//     bit leads out of it, and the dynamic linker takes no orders from the request.
-//     Root must be writable only by people who may decide what is run here.
+//     bit leads out of it. Root must be writable only by people who may decide what is
+//     run here.
 //   - The process sees a clean environment: PATH, HOME and TMPDIR, what the request
-//     gives, the SESSION_BACKEND_* variables and PORT, which the request cannot set.
-//     Nothing of the agent's environment. Its standard input is empty and its
-//     working directory is Config.Dir.
-//   - It leads a process group of its own. SIGTERM and SIGKILL go to the whole group,
-//     and when the process has ended, what is left of its group is killed. It cannot gain
-//     privileges, with which it could not be killed.
+//     gives, the SESSION_BACKEND_* variables, HOST and PORT, and the label JETWAY_STATE.
+//     Nothing of the agent's environment. Its standard input is empty. Its working directory
+//     and HOME are a directory of its own, removed at its end.
+//   - On Linux all that it starts is in one pen: a control group of its own (package cgroup),
+//     into which it is cloned. When the process has ended, or is to end hard, all in there is
+//     killed, and Done waits until the kernel says that it is empty (I1). Where no control
+//     group can be made, what is in the pen is found by the labels in the environment, which
+//     children inherit; one that clears it is out of reach.
+//   - It leads a process group of its own, which SIGTERM goes to. It cannot gain privileges,
+//     with which it could not be killed.
 //   - With Config.StateDir, on Linux, processes outlive the agent: nothing happens to
 //     them when it dies, stops, or closes the Runtime, and the next run of the agent
-//     adopts them, by their handle or by the labels in their environment: the drone's name
-//     and the number of StateDir, so that a drone of the same name is another one. Whoever sets it
+//     adopts them, by their handle or by its copy in StateDir. Whoever sets it
 //     sees to it that they end at their hard deadlines while no agent runs (I1; package
 //     guard). What is signalled is the process that was started, never one that got its
-//     number later. Children that left the group (setsid) are found by the labels, which
-//     they inherit, and killed when the process has ended; one that also changed its
-//     environment is out of reach: a backend must not do that.
+//     number later.
 //   - Otherwise they end with the Runtime, and on Linux also with an agent that dies,
 //     however it dies (the parent-death signal), so that none goes on with a lease that
 //     nobody renews (I1). That signal reaches the process itself; a wrapper script should
-//     therefore `exec` what it wraps. Children that left the group are out of reach.
+//     therefore `exec` what it wraps.
 //   - Output is read whatever happens, so that a backend never hangs on a full pipe,
 //     and passed on within limits per second, in bounded lines. What is over the limit
 //     is dropped and counted (I8). While no agent runs nobody reads: it is kept in the

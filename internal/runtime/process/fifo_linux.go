@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -20,20 +19,23 @@ func (r *Runtime) fifo(backendID string, name runtime.Stream) string {
 // makeFIFOs makes a FIFO per stream. The process gets an end that is open for both
 // reading and writing: so a write without an agent to read it neither fails nor
 // signals, and what was written is kept as long as the process runs.
-func (r *Runtime) makeFIFOs(backendID string) (readers, writers []*os.File, err error) {
+func (r *Runtime) makeFIFOs(backendID string, user int) (readers, writers []*os.File, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(readers)
 			closeAll(writers)
-			r.removeStreams(backendID)
+			r.removeFiles(backendID)
 			readers, writers = nil, nil
 			err = fmt.Errorf("make the pipes for the output: %w", reason(err))
 		}
 	}()
-	r.removeStreams(backendID) // left by one that ended without an agent
+	r.removeFiles(backendID) // left by one that ended without an agent
 	for _, name := range streamNames {
 		path := r.fifo(backendID, name)
 		if err := unix.Mkfifo(path, 0o600); err != nil {
+			return readers, writers, err
+		}
+		if err := r.users.own(user, path); err != nil { // it may open its output anew
 			return readers, writers, err
 		}
 		reader, err := openFIFO(path)
@@ -72,29 +74,13 @@ func openFIFO(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
-func (r *Runtime) removeStreams(backendID string) {
+// removeFiles removes what the state directory has of a backend, but for its own directory.
+func (r *Runtime) removeFiles(backendID string) {
 	if !r.outlives() {
 		return
 	}
 	for _, name := range streamNames {
 		_ = os.Remove(r.fifo(backendID, name)) // what is left is removed at the next start
 	}
-}
-
-// removeLeftFIFOs removes those of backends of which nothing runs.
-func (r *Runtime) removeLeftFIFOs(running map[string]found) error {
-	entries, err := os.ReadDir(r.config.StateDir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		id, _, ok := strings.Cut(entry.Name(), ".")
-		if _, runs := running[id]; !ok || runs || entry.Type() != fs.ModeNamedPipe {
-			continue
-		}
-		if err := os.Remove(filepath.Join(r.config.StateDir, entry.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
+	_ = os.Remove(r.noteOf(backendID))
 }

@@ -25,6 +25,9 @@ type program struct {
 	args, env []string
 	dir       string
 	files     []uintptr // stdin, stdout, stderr
+	cpuTime   int64     // s; 0: no limit
+	// enter, if set, has what the thread forks be born in the right place, until leave.
+	enter func() (leave func(), err error)
 }
 
 type forkRequest struct {
@@ -53,12 +56,21 @@ func (f *forker) run() {
 	for request := range f.requests {
 		answer := forked{err: prepareErr}
 		if prepareErr == nil {
-			answer.pid, answer.err = syscall.ForkExec(request.path, request.args, &syscall.ProcAttr{
-				Dir: request.dir, Env: request.env, Files: request.files, Sys: request.sys,
-			})
+			answer.pid, answer.err = request.fork()
 		}
 		request.reply <- answer
 	}
+}
+
+func (r forkRequest) fork() (pid int, err error) {
+	if r.enter != nil {
+		leave, err := r.enter()
+		if err != nil {
+			return 0, err
+		}
+		defer leave()
+	}
+	return syscall.ForkExec(r.path, r.args, &syscall.ProcAttr{Dir: r.dir, Env: r.env, Files: r.files, Sys: r.sys})
 }
 
 // start starts a program as a child that nobody but the caller may reap. It must not be

@@ -78,26 +78,25 @@ func TestChildrenEndWithTheProcess(t *testing.T) {
 	watched(fd).ends(t)
 }
 
-func TestEscapedChildDoesNotHoldUpTheEnd(t *testing.T) {
+// I1: a child that has left the group and the session, and holds the output open, ends with
+// the process, which it did not hold up.
+func TestI1EscapedChildEndsWithTheProcess(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(c *process.Config) { c.OutputGrace = 50 * time.Millisecond })
-	instance := s.start(s.spec("as=parent", "setsid"))
-	pid := s.line("pid ")
-	child := watch(t, pid)
-	if err := instance.Terminate(t.Context(), false); err != nil { // which does not reach the child
-		t.Fatal(err)
-	}
-	if exit := s.exit(instance); exit.Code != 0 {
-		t.Fatalf("ended with %v", exit)
-	}
-	number, _ := strconv.Atoi(pid)
-	if child.endsWithin(0) {
-		t.Fatal("the child did not escape, so this tested nothing")
-	}
-	if err := unix.Kill(number, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	child.ends(t)
+	eachPen(t, func(t *testing.T, cgroup string) {
+		t.Helper()
+		s := newStage(t, func(c *process.Config) { c.Cgroup = cgroup })
+		instance := s.start(s.spec("as=parent", "setsid"))
+		child := watch(t, s.line("pid "))
+		if err := instance.Terminate(t.Context(), false); err != nil { // which does not reach the child
+			t.Fatal(err)
+		}
+		if exit := s.exit(instance); exit.Code != 0 {
+			t.Fatalf("ended with %v", exit)
+		}
+		if !child.endsWithin(0) {
+			t.Fatal("the child lives")
+		}
+	})
 }
 
 // What a process has written is not lost when nobody has come to read it before the time for it is up.
@@ -105,7 +104,7 @@ func TestLastWordsAreReadHoweverLate(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(c *process.Config) { c.OutputGrace = time.Nanosecond })
 	// The escaped child holds the output open, so its end is not what ends the reading.
-	if err := writeScript(s.root, "leave", "setsid sleep 1000 & echo child $!; echo last words; exit 4"); err != nil {
+	if err := writeScript(s.root, "leave", "setsid sleep 1000 & echo last words; exit 4"); err != nil {
 		t.Fatal(err)
 	}
 	for range testkit.Sized(20, 200) {
@@ -116,13 +115,9 @@ func TestLastWordsAreReadHoweverLate(t *testing.T) {
 		}
 		var said []string
 		for _, line := range s.rest() {
-			if pid, ok := strings.CutPrefix(line.Text, "child "); ok {
-				number, _ := strconv.Atoi(pid)
-				t.Cleanup(func() { _ = unix.Kill(number, unix.SIGKILL) })
-			}
 			said = append(said, line.Text)
 		}
-		if len(said) != 2 || said[1] != "last words" {
+		if len(said) != 1 || said[0] != "last words" {
 			t.Fatalf("said %q", said)
 		}
 	}

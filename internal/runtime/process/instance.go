@@ -3,66 +3,80 @@ package process
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/output"
 )
 
-// Instance is one process and the group that it leads.
+// Instance is one process, and all that it starts.
 type Instance struct {
 	owner     *Runtime
 	backendID string
-	pid       int
 	body      body
+	pid       int
 	handle    string
 	port      int
-	address   string
-	streams   []*stream
-	reading   sync.WaitGroup
-	done      chan struct{}
-	exit      runtime.Exit // written before done is closed
+	user      int
+	home      home
+	// memory is the limit that the request names, 0 if none.
+	memory  int64
+	streams []*stream
+	reading sync.WaitGroup
+	done    chan struct{}
+	exit    runtime.Exit // written before done is closed
 
 	mu sync.Mutex
-	// over: from here on the numbers of the process and of its group may be others'.
-	over bool
+	// over: from here on the number of the process may be another's. killed: by us.
+	over, killed bool
 	// usage is the most processor time that was seen.
 	usage time.Duration
 }
 
 var _ runtime.Instance = (*Instance)(nil)
 
+// prepare gives it the output of its process.
+func (i *Instance) prepare(spec runtime.Spec, readers []*os.File) {
+	for n, reader := range readers {
+		if reader == nil {
+			continue
+		}
+		i.streams = append(i.streams, &stream{
+			pipe:  reader,
+			lines: output.New(streamNames[n], spec.Log, i.owner.config.LogLines, i.owner.config.LogBytes),
+		})
+	}
+}
+
 // Address is where the process was told to listen.
-func (i *Instance) Address() string { return i.address }
+func (i *Instance) Address() string { return i.owner.ports.address(i.port) }
 
 // PID is the process id, which is also the number of its group.
 func (i *Instance) PID() int { return i.pid }
 
-// Handle names the process, beyond the reuse of its number, and its port; "" where
-// processes do not outlive the agent.
+// Handle names the process, beyond the reuse of its number, its port, its user and its
+// control group; "" where processes do not outlive the agent.
 func (i *Instance) Handle() string { return i.handle }
 
-// Usage is what the processes of the group use now, and for the processor time, what
-// children have used that they have reaped.
+// Usage is what the backend uses now, and has used of the processor.
 func (i *Instance) Usage(context.Context) (runtime.Usage, error) {
-	usage, err := i.owner.groups.usage(i.PID())
-	if err != nil {
-		return runtime.Usage{}, err
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.over {
 		return runtime.Usage{CPU: i.usage}, nil
 	}
-	// A child that ends takes its time along, unless its parent is of the group too.
+	usage, err := i.body.usage()
+	// Without a control group, what ends takes its time along.
 	i.usage = max(i.usage, usage.CPU)
 	usage.CPU = i.usage
-	return usage, nil
+	return usage, err
 }
 
-// Terminate sends SIGTERM, or with hard set SIGKILL, to the whole group.
+// Terminate sends SIGTERM to the process group, or with hard set ends all that there is.
 func (i *Instance) Terminate(_ context.Context, hard bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -70,7 +84,8 @@ func (i *Instance) Terminate(_ context.Context, hard bool) error {
 		return nil
 	}
 	if hard {
-		return i.body.signal(unix.SIGKILL)
+		i.killed = true
+		return i.body.kill()
 	}
 	if err := i.body.signal(unix.SIGTERM); err != nil {
 		return err
@@ -78,7 +93,7 @@ func (i *Instance) Terminate(_ context.Context, hard bool) error {
 	return i.body.signal(unix.SIGCONT) // one that is stopped could not react
 }
 
-// Done is closed when the process has ended and its output is read.
+// Done is closed when nothing of the backend runs and its output is read.
 func (i *Instance) Done() <-chan struct{} { return i.done }
 
 // Exit says how the process ended; it is the zero Exit before Done is closed.
@@ -99,31 +114,50 @@ func (i *Instance) watch() {
 	i.owner.watching.Go(i.await)
 }
 
-// await waits for the process, kills what it left, and closes Done.
+// await waits for the process, ends what it left, and closes Done.
 func (i *Instance) await() {
 	if i.body.wait() != nil { // let go: the process runs on
 		i.reading.Wait()
 		return
 	}
 	i.mu.Lock()
-	// What it left in its group: the number is still the group's own here.
-	killErr := i.body.signal(unix.SIGKILL)
+	if usage, err := i.body.usage(); err == nil {
+		i.usage = max(i.usage, usage.CPU)
+	}
+	killErr := i.body.kill()
 	i.over = true
 	i.mu.Unlock()
 	i.exit = i.body.reap()
+	if i.exit.Signal == "SIGKILL" && !i.killed && i.body.outOfMemory() {
+		i.exit.Message = "out of memory"
+		if i.memory > 0 { // what an earlier run of the agent started has told that one
+			i.exit.Message = fmt.Sprintf("out of memory: the limit is %d bytes", i.memory)
+		}
+	}
 	if killErr != nil {
 		i.exit.Message = fmt.Sprintf("end the process's children: %v", killErr)
 	}
-	i.owner.endEscaped(i.backendID)
-	// Children that were killed close their ends of the pipes as they die, so
-	// this also waits for them.
+	i.finish()
+}
+
+// finish closes Done once nothing of the backend runs (I1), unless the Runtime is closed
+// before.
+func (i *Instance) finish() {
+	if !i.body.empty() {
+		i.letGo()
+		i.reading.Wait()
+		return
+	}
+	// What was killed has closed its ends of the pipes.
 	deadline := time.Now().Add(i.owner.config.OutputGrace)
 	for _, stream := range i.streams {
 		stream.finish(deadline)
 	}
 	i.reading.Wait()
+	i.body.remove()
 	i.owner.ended(i)
 	close(i.done)
+	i.home.remove()
 }
 
 // letGo ends the watch over the process, which runs on.

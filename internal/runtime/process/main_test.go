@@ -2,7 +2,9 @@ package process_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -17,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -85,10 +88,35 @@ func play(part string, args []string) {
 		fmt.Fprintln(os.Stderr, "written")
 	case "long": // a line of many buffers, one that is not UTF-8, one without an end
 		fmt.Print(strings.Repeat("é", 20_000), "\r\n", "a\xffb\n", "no end")
+	case "keeper": // see keep; CONFIG EXECUTABLE
+		keep(args[0], args[1])
+	case "eat": // fills its memory with as many MiB
+		mebibytes, err := strconv.Atoi(args[0])
+		must(err)
+		var held [][]byte
+		for range mebibytes {
+			held = append(held, bytes.Repeat([]byte{1}, 1<<20))
+		}
+		fmt.Println("eaten", len(held))
+	case "fork": // starts as many children as it can, and says how many it has from the second number on; it may die of having no room for a thread
+		count, err := strconv.Atoi(args[0])
+		must(err)
+		from, err := strconv.Atoi(args[1])
+		must(err)
+		got := 0
+		for range count {
+			if exec.Command("/bin/sleep", "1000").Start() != nil {
+				continue
+			}
+			if got++; got >= from {
+				fmt.Println("forked", got)
+			}
+		}
+		select {}
 	case "talker": // does what it is told over its port
 		talk()
-	case "lasting": // an agent that starts a talker which outlives it; ROOT STATE DRONE ID
-		r, err := process.New(process.Config{Root: args[0], StateDir: args[1], Drone: args[2]})
+	case "lasting": // an agent that starts a talker which outlives it; ROOT STATE DRONE ID CGROUP
+		r, err := process.New(process.Config{Root: args[0], StateDir: args[1], Drone: args[2], Cgroup: args[4]})
 		must(err)
 		instance, err := r.Start(context.Background(), runtime.Spec{
 			BackendID:  args[3],
@@ -105,12 +133,43 @@ func play(part string, args []string) {
 		r, err := process.New(process.Config{Root: args[0]})
 		must(err)
 		_, err = r.Start(context.Background(), runtime.Spec{
+			BackendID:  "b",
 			Executable: []byte(`{"command": ["helper", "as=deaf"]}`),
 			Log:        func(line runtime.Line) { fmt.Println(line.Text) },
 		})
 		must(err)
 		select {}
 	}
+}
+
+// keep is an agent that starts one backend, as the keeper of a test tells it, says what it
+// prints, and ends it when it is told to.
+func keep(config, executable string) {
+	must(procs.Seal())
+	var c process.Config
+	must(json.Unmarshal([]byte(config), &c))
+	rt, err := process.New(c)
+	must(err)
+	why, limits := rt.(interface {
+		Lacks() (string, map[string]string)
+	}).Lacks()
+	fmt.Println("lacks", why)
+	fmt.Println("limits", limits)
+	if grouped, ok := rt.(runtime.Grouped); ok {
+		fmt.Println("group", grouped.Group("b"))
+	}
+	instance, err := rt.Start(context.Background(), runtime.Spec{
+		BackendID: "b", Executable: []byte(executable),
+		Log: func(line runtime.Line) { fmt.Println("line", line.Text) },
+	})
+	must(err)
+	go func() {
+		order, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		must(instance.Terminate(context.Background(), order == "kill\n"))
+	}()
+	<-instance.Done()
+	fmt.Println("done", instance.Exit())
+	must(rt.Close())
 }
 
 // talk takes one order per connection, and answers when it is done.

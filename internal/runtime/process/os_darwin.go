@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
 
 // system is what a runtime holds on this system beyond what it holds on all: nothing.
@@ -20,26 +21,62 @@ type system struct{}
 
 func (r *Runtime) open() (runtime.Runtime, error) { return r, nil }
 
-func (r *Runtime) outlives() bool { return false }
+func (r *Runtime) closeSystem() {}
 
-func (r *Runtime) endEscaped(string) {}
+func (r *Runtime) outlives() bool { return false }
 
 func prepareThread() error { return nil }
 
-// fork starts the program in a process group of its own.
-func (r *Runtime) fork(p program, _ int) (body, string, error) {
-	pid, err := r.forker.start(p, &syscall.SysProcAttr{Setpgid: true})
-	return body(pid), "", err
+// pen is none: what leaves the process group is out of reach here.
+type pen struct{}
+
+func (r *Runtime) makePen(_ string, l *executable.Limits) (pen, error) { return pen{}, r.canLimit(l) }
+
+func (pen) kill() error { return nil }
+
+func (pen) empty() bool { return true }
+
+func (pen) remove() {}
+
+func (pen) outOfMemory() bool { return false }
+
+// usage cannot be told on this system.
+func (pen) usage() (runtime.Usage, error) { return runtime.Usage{}, nil }
+
+// canLimit refuses limits, for which this system has nothing.
+func (r *Runtime) canLimit(l *executable.Limits) error {
+	if l == nil {
+		return nil
+	}
+	return errors.New("executable: resource_limits: this drone cannot hold a process to them: its system has no cgroups")
 }
 
-func (r *Runtime) openStreams(string) (readers, writers []*os.File, err error) { return pipes() }
+// Lacks says in words for people what this machine gives no means for.
+func (r *Runtime) Lacks() (cgroups string, limits map[string]string) {
+	const why = "macOS has no cgroups"
+	return why, map[string]string{"memory": why, "cpu": why, "pids": why}
+}
 
-func (r *Runtime) removeStreams(string) {}
+// About is what drones show of the runtime: what it lacks.
+func (r *Runtime) About() string { return "process, no cgroups" }
+
+// fork starts the program in a process group of its own.
+func (r *Runtime) fork(instance *Instance, _ pen, p program) (err error) {
+	instance.pid, err = r.forker.start(p, &syscall.SysProcAttr{Setpgid: true, Credential: r.users.credential(instance.user)})
+	instance.body.child = instance.pid
+	return err
+}
+
+func (r *Runtime) openStreams(string, int) (readers, writers []*os.File, err error) { return pipes() }
+
+func (r *Runtime) removeFiles(string) {}
 
 // body is a child that is not reaped, by its number.
-type body int
+type body struct {
+	pen
 
-func (b body) pid() int { return int(b) }
+	child int
+}
 
 // wait returns when the process has ended, and leaves it unreaped. x/sys has no waitid
 // for this system; this is the call that package os makes itself.
@@ -47,7 +84,7 @@ func (b body) wait() error {
 	const byPID = 1
 	var info [16]uint64 // more than the 104 bytes of a siginfo_t
 	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(b),
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(b.child),
 			uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOWAIT, 0, 0)
 		if errno != syscall.EINTR {
 			return nil // an error means that there is no such child; reaping says so, too
@@ -57,21 +94,19 @@ func (b body) wait() error {
 
 // signal goes to the group.
 func (b body) signal(signal syscall.Signal) error {
-	err := unix.Kill(-int(b), signal)
+	err := unix.Kill(-b.child, signal)
 	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EPERM) { // it says EPERM of a zombie
 		return nil
 	}
-	return fmt.Errorf("send %s to process group %d: %w", unix.SignalName(signal), int(b), err)
+	return fmt.Errorf("send %s to process group %d: %w", unix.SignalName(signal), b.child, err)
 }
 
-func (b body) reap() runtime.Exit { return reapChild(int(b)) }
+// kill goes to the group, too.
+func (b body) kill() error { return b.signal(unix.SIGKILL) }
+
+func (b body) reap() runtime.Exit { return reapChild(b.child) }
 
 func (b body) close() {}
-
-// groups cannot tell what a process uses on this system.
-type groups struct{}
-
-func (*groups) usage(int) (runtime.Usage, error) { return runtime.Usage{}, nil }
 
 // claim keeps no other agent off a port here.
 type claim struct{}

@@ -3,18 +3,23 @@ package process
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
 
 // system is what a runtime holds on this system beyond what it holds on all.
 type system struct {
 	census census
+	pens   pens
 	boot   string
 }
 
@@ -31,72 +36,96 @@ func prepareThread() error {
 	return nil
 }
 
-// fork starts the program in a process group of its own. Unless processes outlive the
-// agent, its life is tied to the thread that starts it (I1).
-func (r *Runtime) fork(p program, port int) (body, string, error) {
+// fork starts the program in its pen, leading a process group of its own. Unless processes
+// outlive the agent, its life is tied to the thread that starts it (I1).
+func (r *Runtime) fork(instance *Instance, pen pen, p program) error {
 	pidfd := -1
-	sys := &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd}
+	sys := &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd, Credential: r.users.credential(instance.user)}
 	if !r.outlives() {
 		sys.Pdeathsig = syscall.SIGKILL
 	}
+	if pen.group != nil {
+		group, err := pen.group.Open()
+		if err != nil {
+			return err
+		}
+		defer group.Close()
+		sys.UseCgroupFD, sys.CgroupFD = true, int(group.Fd())
+		p.enter = pen.group.Enter
+	}
 	pid, err := r.forker.start(p, sys)
 	if err != nil {
-		return body{}, "", err
+		return err
 	}
 	id, err := procs.Identify(pid)
 	var ref *procs.Ref
 	if err == nil {
 		ref, err = procs.Take(id, pidfd) // -1 before Linux 5.3
 	}
+	if err == nil && p.cpuTime > 0 {
+		limit := unix.Rlimit{Cur: uint64(p.cpuTime), Max: uint64(p.cpuTime)}
+		if err = unix.Prlimit(pid, unix.RLIMIT_CPU, &limit, nil); err != nil {
+			ref.Close()
+		}
+	}
 	if err != nil {
 		_ = unix.Kill(-pid, unix.SIGKILL)
+		_ = pen.kill()
 		reapChild(pid)
-		return body{}, "", fmt.Errorf("watch the process, which needs Linux 5.4 or later: %w", err)
+		return fmt.Errorf("watch the process, which needs Linux 5.4 or later: %w", err)
 	}
-	b := body{ref: ref, child: true}
-	if !r.outlives() {
-		return b, "", nil
+	instance.pid, instance.body = pid, body{ref: ref, child: true, pen: pen}
+	if r.outlives() {
+		h := handle{id: id, port: instance.port, boot: r.boot, user: instance.user, group: pen.dir()}
+		instance.handle = h.String()
+		r.note(instance.backendID, h)
 	}
-	return b, handle{id: id, port: port, boot: r.boot}.String(), nil
+	return nil
 }
 
-// body is one process that leads a group.
+// body is one process that leads a process group, and the pen that it is in.
 type body struct {
+	pen
+
 	ref *procs.Ref
 	// child says that it is a child of this process, not reaped.
 	child bool
 }
 
-func (b body) pid() int { return b.ref.PID }
-
 // wait returns nil when the process has ended, and leaves it unreaped; an error when the
 // body was closed before.
 func (b body) wait() error { return b.ref.Wait() }
 
-// signal goes to the group. SIGKILL also reaches a leader that has left it.
+// signal goes to the process group.
 func (b body) signal(signal syscall.Signal) error {
 	var err error
 	if b.child { // not reaped: the group's number is its own
-		if err = unix.Kill(-b.pid(), signal); errors.Is(err, unix.ESRCH) {
+		if err = unix.Kill(-b.ref.PID, signal); errors.Is(err, unix.ESRCH) {
 			err = nil
 		}
 	} else {
 		err = b.ref.SignalGroup(signal)
 	}
-	if err == nil && signal == unix.SIGKILL {
-		err = b.ref.Signal(signal)
-	}
 	if err != nil {
-		return fmt.Errorf("send %s to process group %d: %w", unix.SignalName(signal), b.pid(), err)
+		return fmt.Errorf("send %s to process group %d: %w", unix.SignalName(signal), b.ref.PID, err)
 	}
 	return nil
+}
+
+// kill ends the process and all in its pen, and where that is only found by labels, its
+// process group.
+func (b body) kill() error {
+	if b.group != nil {
+		return b.pen.kill()
+	}
+	return errors.Join(b.signal(unix.SIGKILL), b.ref.Signal(unix.SIGKILL)) // it may have left its group
 }
 
 // reap says how a process that has ended did so, and lets go of it.
 func (b body) reap() runtime.Exit {
 	defer b.close()
 	if b.child {
-		return reapChild(b.pid())
+		return reapChild(b.ref.PID)
 	}
 	status, ok := b.ref.ExitStatus()
 	if !ok {
@@ -105,14 +134,57 @@ func (b body) reap() runtime.Exit {
 	return exitOf(status)
 }
 
-func (b body) close() { b.ref.Close() }
+func (b body) close() {
+	if b.ref != nil {
+		b.ref.Close()
+	}
+}
 
 // openStreams makes what a process writes its output to, and what to read it from.
-func (r *Runtime) openStreams(backendID string) (readers, writers []*os.File, err error) {
+func (r *Runtime) openStreams(backendID string, user int) (readers, writers []*os.File, err error) {
 	if r.outlives() {
-		return r.makeFIFOs(backendID)
+		return r.makeFIFOs(backendID, user)
 	}
 	return pipes()
+}
+
+// canLimit says why this drone cannot hold a backend to limits, if it cannot.
+func (r *Runtime) canLimit(l *executable.Limits) error {
+	demands := l.Demands()
+	for _, want := range []struct {
+		name, controller string
+		wanted           bool
+	}{
+		{"memory_limit_bytes", "memory", demands.MemoryBytes > 0},
+		{"cpu_period_percent", "cpu", demands.CPUMillis > 0},
+		{"pids_limit", "pids", l != nil && l.PidsLimit != nil},
+	} {
+		if why, lacks := r.pens.lacks(want.controller); want.wanted && lacks {
+			return fmt.Errorf("executable: resource_limits.%s: this drone cannot hold a process to it: %s", want.name, why)
+		}
+	}
+	return nil
+}
+
+// Lacks says in words for people what this machine gives no means for; "" if nothing.
+// Limits are the controllers that limits are held by, and why those that lack do.
+func (r *Runtime) Lacks() (cgroups string, limits map[string]string) {
+	if r.pens.why != "" {
+		return r.pens.why, map[string]string{"memory": r.pens.why, "cpu": r.pens.why, "pids": r.pens.why}
+	}
+	return "", r.pens.base.Lacks()
+}
+
+// About is what drones show of the runtime: what it lacks.
+func (r *Runtime) About() string {
+	cgroups, limits := r.Lacks()
+	switch {
+	case cgroups != "":
+		return "process, no cgroups"
+	case len(limits) > 0:
+		return "process, no limits of " + strings.Join(slices.Sorted(maps.Keys(limits)), ", ")
+	}
+	return "process"
 }
 
 // claim is how an agent keeps others of this machine off a port that it has given out:

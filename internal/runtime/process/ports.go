@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	goruntime "runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -19,18 +20,27 @@ const (
 	lastPort  = 32767
 )
 
+// maxRestingClaims bounds the claims, a descriptor each, that are kept of ports at rest.
+const maxRestingClaims = 2048
+
 // ports gives out free ports of one host. It holds at most as many entries as there are.
 type ports struct {
 	host string
 	rest time.Duration
 
-	mu     sync.Mutex
-	inUse  map[int]claim
-	freeAt map[int]time.Time // ports at rest, and until when
+	mu    sync.Mutex
+	inUse map[int]claim
+	// resting are ports at rest, which other agents are to leave alone too.
+	resting map[int]resting
+}
+
+type resting struct {
+	claim claim
+	until time.Time
 }
 
 func newPorts(host string, rest time.Duration) *ports {
-	return &ports{host: host, rest: rest, inUse: map[int]claim{}, freeAt: map[int]time.Time{}}
+	return &ports{host: host, rest: rest, inUse: map[int]claim{}, resting: map[int]resting{}}
 }
 
 // errTaken says that another agent has claimed a port.
@@ -42,26 +52,24 @@ func (p *ports) take() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	const count = lastPort - firstPort + 1
-	start, resting, now := rand.IntN(count), 0, time.Now() //nolint:gosec // to be spread is enough
+	start, now := rand.IntN(count), time.Now() //nolint:gosec // to be spread is enough
 	for n := range count {
 		port := firstPort + (start+n)%count
 		if _, taken := p.inUse[port]; taken {
 			continue
 		}
-		if until, rests := p.freeAt[port]; rests && now.Before(until) {
-			resting = port
-			continue
+		if r, rests := p.resting[port]; rests {
+			if now.Before(r.until) {
+				continue
+			}
+			r.claim.release()
+			delete(p.resting, port)
 		}
 		if ok, err := p.reserve(port); err != nil || ok {
 			return port, err
 		}
 	}
-	if resting != 0 { // better a port that rested briefly than no backend
-		if ok, err := p.reserve(resting); err != nil || ok {
-			return resting, err
-		}
-	}
-	return 0, fmt.Errorf("find a free port on %s: all from %d to %d are in use", p.host, firstPort, lastPort)
+	return 0, fmt.Errorf("find a free port on %s: all from %d to %d are in use, or rest for %s after their backend has ended; try again, or on another drone", p.host, firstPort, lastPort, p.rest)
 }
 
 // reserve reserves a port unless somebody else has it. It is called with the mutex held.
@@ -73,10 +81,7 @@ func (p *ports) reserve(port int) (ok bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("reserve the port %d on %s: %w", port, p.host, err)
 	}
-	listener, err := net.Listen("tcp", p.address(port))
-	if err == nil {
-		err = listener.Close()
-	}
+	err = tryListen(p.address(port))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EACCES):
 		claimed.release()
@@ -85,13 +90,23 @@ func (p *ports) reserve(port int) (ok bool, err error) {
 		claimed.release()
 		return false, fmt.Errorf("find a free port on %s: %w", p.host, err)
 	}
-	delete(p.freeAt, port)
 	p.inUse[port] = claimed
 	return true, nil
 }
 
-// setAside lets a port rest that a process uses which is not known yet.
-func (p *ports) setAside(port int) { p.release(port, true) }
+// tryListen says why nobody can listen on an address now. No process may be forked meanwhile: until its exec it would
+// hold the socket, and so keep the port from the backend that it is for. (Only Linux lets a listener be made under this lock.)
+func tryListen(address string) error {
+	if goruntime.GOOS == "linux" {
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	return listener.Close()
+}
 
 // use notes that an instance has the port already, and listens there or soon will.
 func (p *ports) use(port int) {
@@ -101,7 +116,6 @@ func (p *ports) use(port int) {
 	if err != nil {
 		claimed = unclaimed
 	}
-	delete(p.freeAt, port)
 	p.inUse[port] = claimed
 }
 
@@ -109,12 +123,17 @@ func (p *ports) use(port int) {
 func (p *ports) release(port int, used bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if claimed, ok := p.inUse[port]; ok {
+	claimed, ok := p.inUse[port]
+	if !ok {
+		claimed = unclaimed
+	}
+	delete(p.inUse, port)
+	if !used || len(p.resting) >= maxRestingClaims {
 		claimed.release()
-		delete(p.inUse, port)
+		claimed = unclaimed
 	}
 	if used {
-		p.freeAt[port] = time.Now().Add(p.rest)
+		p.resting[port] = resting{claim: claimed, until: time.Now().Add(p.rest)}
 	}
 }
 
@@ -122,10 +141,14 @@ func (p *ports) release(port int, used bool) {
 func (p *ports) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for port, claimed := range p.inUse {
+	for _, claimed := range p.inUse {
 		claimed.release()
-		delete(p.inUse, port)
 	}
+	for _, r := range p.resting {
+		r.claim.release()
+	}
+	clear(p.inUse)
+	clear(p.resting)
 }
 
 func (p *ports) address(port int) string {

@@ -2,8 +2,13 @@ package process
 
 import (
 	"net"
+	"os/exec"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // Until a backend listens nothing but the agents themselves keeps its port free: they
@@ -35,8 +40,69 @@ func TestPortOfOneAgentIsNoOthers(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
+	try(theirs, port, false, "it rests")
+	ours.close()
 	try(theirs, port, true, "it is free")
 	try(ours, port, false, "it is theirs")
 	theirs.close()
 	try(ours, port, true, "they have gone")
+}
+
+// The agent looks whether a port is free by listening on it. What it starts at the same moment, for another backend,
+// must not have that socket, or the backend that the port is for is told that somebody listens there.
+func TestPortIsFreeWhileOthersStart(t *testing.T) {
+	t.Parallel()
+	p := newPorts("127.0.0.1", time.Nanosecond)
+	defer p.close()
+	stop := make(chan struct{})
+	var starts sync.WaitGroup
+	defer starts.Wait()
+	defer close(stop)
+	for range 4 {
+		starts.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := exec.Command("/bin/true").Run(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range testkit.Sized(300, 3000) {
+		port, err := p.take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		listener, err := net.Listen("tcp", p.address(port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := listener.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p.release(port, false)
+	}
+}
+
+// A port rests for its full time, also when there is no other.
+func TestPortThatRestsIsGivenToNobody(t *testing.T) {
+	t.Parallel()
+	p := newPorts("127.0.0.1", time.Hour)
+	defer p.close()
+	for port := firstPort; port <= lastPort; port++ {
+		p.release(port, true)
+	}
+	if port, err := p.take(); err == nil || !strings.Contains(err.Error(), "or rest for 1h0m0s") {
+		t.Fatalf("got %d, %v", port, err)
+	}
+	one := resting{claim: unclaimed, until: time.Now()}
+	p.resting[firstPort+7] = one
+	if port, err := p.take(); err != nil || port != firstPort+7 {
+		t.Fatalf("got %d, %v", port, err)
+	}
 }

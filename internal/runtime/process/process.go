@@ -3,7 +3,9 @@ package process
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -14,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/runtime"
-	"github.com/jetway-project/jetway/internal/runtime/output"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -22,10 +23,12 @@ import (
 type Runtime struct {
 	config Config
 	ports  *ports
+	users  *users
 	forker *forker
 	// state is the number of Config.StateDir, where processes are known by it.
-	state  string
-	groups groups
+	state string
+	// temporary is the directory of the backends, where the Runtime has made one for itself.
+	temporary string
 	system
 
 	// watching are the goroutines that wait for the ends of instances.
@@ -57,12 +60,53 @@ func New(config Config) (runtime.Runtime, error) {
 		closing: make(chan struct{}),
 		live:    map[*Instance]struct{}{},
 	}
+	if r.users, err = parseUsers(config.User); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUser, err)
+	}
+	if err := r.makeDirs(); err != nil {
+		return nil, err
+	}
 	opened, err := r.open()
 	if err != nil {
+		home(r.temporary).remove()
 		return nil, err
 	}
 	r.forker = newForker()
 	return opened, nil
+}
+
+// ErrUser says that Config.User is not one, or cannot be used as things are.
+var ErrUser = errors.New("process user")
+
+// ErrCgroup says that Config.Cgroup, which the operator has named, cannot be used.
+var ErrCgroup = errors.New("cgroup")
+
+// makeDirs makes the directory below which backends have theirs.
+func (r *Runtime) makeDirs() error {
+	mode := fs.FileMode(0o700)
+	if r.users != nil {
+		mode = 0o711 // its users get to what is theirs, and see nothing else
+	}
+	var err error
+	switch {
+	case r.config.StateDir != "":
+		if err = os.MkdirAll(r.config.StateDir, mode); err == nil {
+			err = os.Chmod(r.config.StateDir, mode)
+		}
+	case r.config.Dir == "":
+		if r.temporary, err = os.MkdirTemp("", "jetway-backends-"); err == nil {
+			r.config.Dir, err = r.temporary, os.Chmod(r.temporary, mode)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("directory of the backends: %w", err)
+	}
+	for _, dir := range []string{r.config.Dir, r.config.Root} {
+		if err := r.users.reach(dir); err != nil {
+			return fmt.Errorf("%w: %w", ErrUser, err)
+		}
+	}
+	return nil
 }
 
 // Prepare checks that the executable of the spec can be run.
@@ -75,6 +119,9 @@ func (r *Runtime) Prepare(_ context.Context, spec runtime.Spec) error {
 	}
 	parsed, err := parse(spec.Executable)
 	if err != nil {
+		return err
+	}
+	if err := r.canLimit(parsed.ResourceLimits); err != nil {
 		return err
 	}
 	_, err = resolve(r.config.Root, string(parsed.Command[0]))
@@ -107,82 +154,87 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start: %w", context.Cause(ctx))
 	}
-	if r.outlives() {
-		if err := messages.CheckBackendID(spec.BackendID); err != nil {
-			return nil, err
-		}
-		if r.running(spec.BackendID) != nil {
-			return nil, fmt.Errorf("the backend %s runs already", spec.BackendID)
-		}
+	if err := messages.CheckBackendID(spec.BackendID); err != nil {
+		return nil, err
+	}
+	if r.running(spec.BackendID) != nil {
+		return nil, fmt.Errorf("the backend %s runs already", spec.BackendID)
 	}
 	path, err := resolve(r.config.Root, string(parsed.Command[0]))
 	if err != nil {
 		return nil, err
 	}
-	port, err := r.ports.take()
+	instance, err := r.launch(spec, parsed, path)
 	if err != nil {
 		return nil, err
 	}
-	instance, err := r.launch(spec, parsed, path, port)
-	if err != nil {
-		r.ports.release(port, false)
-		return nil, err
-	}
-	return instance, nil
-}
-
-func (r *Runtime) launch(spec runtime.Spec, parsed command, path string, port int) (*Instance, error) {
-	readers, writers, err := r.openStreams(spec.BackendID)
-	if err != nil {
-		return nil, err
-	}
-	defer closeAll(writers) // the process has its own
-	instance := r.newInstance(spec, port, readers)
-	instance.body, instance.handle, err = r.exec(program{
-		path: path, args: r.arguments(parsed), env: r.environment(spec, parsed, port), dir: r.config.Dir,
-	}, writers, port)
-	if err != nil {
-		closeAll(readers)
-		r.removeStreams(spec.BackendID)
-		return nil, fmt.Errorf("executable: command[0] %.200q cannot be started: %w", parsed.Command[0], reason(err))
-	}
-	instance.pid = instance.body.pid()
 	r.add(instance)
 	return instance, nil
 }
 
+// launch starts a process with all that it needs; what of it there was is undone when it
+// cannot be started.
+func (r *Runtime) launch(spec runtime.Spec, parsed command, path string) (_ *Instance, err error) {
+	instance := &Instance{owner: r, backendID: spec.BackendID, done: make(chan struct{}), user: nobodyElse}
+	undo := []func(){}
+	defer func() {
+		if err != nil {
+			for _, undo := range slices.Backward(undo) {
+				undo()
+			}
+		}
+	}()
+	if instance.port, err = r.ports.take(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { r.ports.release(instance.port, false) })
+	if instance.user, err = r.users.take(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { r.users.release(instance.user) })
+	if instance.home, err = r.makeHome(spec.BackendID, instance.user); err != nil {
+		return nil, err
+	}
+	undo = append(undo, instance.home.remove)
+	readers, writers, err := r.openStreams(spec.BackendID, instance.user)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(writers) // the process has its own
+	undo = append(undo, func() { closeAll(readers); r.removeFiles(spec.BackendID) })
+	pen, err := r.makePen(spec.BackendID, parsed.ResourceLimits)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, pen.remove)
+	instance.prepare(spec, readers)
+	instance.memory = parsed.ResourceLimits.Memory()
+	err = r.exec(instance, pen, program{
+		path: path, args: r.arguments(parsed), env: r.environment(spec, parsed, instance), dir: string(instance.home),
+		cpuTime: parsed.ResourceLimits.CPUTime(),
+	}, writers)
+	if err != nil {
+		err = fmt.Errorf("executable: command[0] %.200q cannot be started: %w", parsed.Command[0], reason(err))
+	}
+	return instance, err
+}
+
 // exec starts the program with an empty standard input.
-func (r *Runtime) exec(p program, writers []*os.File, port int) (b body, handle string, err error) {
+func (r *Runtime) exec(instance *Instance, pen pen, p program, writers []*os.File) error {
 	empty, err := os.Open(os.DevNull)
 	if err != nil {
-		return b, "", err
+		return err
 	}
 	defer empty.Close()
 	p.files = []uintptr{empty.Fd()}
 	for _, writer := range writers {
 		// As programs expect it: a write to a full pipe waits.
 		if err := unix.SetNonblock(int(writer.Fd()), false); err != nil {
-			return b, "", err
+			return err
 		}
 		p.files = append(p.files, writer.Fd())
 	}
-	return r.fork(p, port)
-}
-
-func (r *Runtime) newInstance(spec runtime.Spec, port int, readers []*os.File) *Instance {
-	instance := &Instance{
-		owner: r, backendID: spec.BackendID, port: port, address: r.ports.address(port), done: make(chan struct{}),
-	}
-	for n, reader := range readers {
-		if reader == nil {
-			continue
-		}
-		instance.streams = append(instance.streams, &stream{
-			pipe:  reader,
-			lines: output.New(streamNames[n], spec.Log, r.config.LogLines, r.config.LogBytes),
-		})
-	}
-	return instance
+	return r.fork(instance, pen, p)
 }
 
 // add begins to watch over an instance that runs.
@@ -216,19 +268,20 @@ func (r *Runtime) arguments(parsed command) []string {
 }
 
 // environment is all that the process sees: later sources win over earlier ones.
-func (r *Runtime) environment(spec runtime.Spec, parsed command, port int) []string {
-	env := map[string]string{"PATH": r.config.Path, "HOME": r.config.Dir, "TMPDIR": r.config.TempDir}
+func (r *Runtime) environment(spec runtime.Spec, parsed command, instance *Instance) []string {
+	env := map[string]string{"PATH": r.config.Path, "HOME": string(instance.home), "TMPDIR": instance.home.temp()}
 	for name, value := range parsed.Env {
 		env[string(name)] = string(value)
 	}
 	maps.Copy(env, spec.Env)
-	if r.config.Drone != "" {
-		env[runtime.EnvDrone] = r.config.Drone
+	if _, named := env[runtime.EnvDrone]; !named || r.config.Drone != "" {
+		env[runtime.EnvDrone] = r.config.Drone // also "": who has none may be anybody's, for a guard
 	}
 	if r.state != "" {
 		env[runtime.EnvState] = r.state
 	}
-	env["PORT"] = strconv.Itoa(port)
+	env[runtime.EnvBackendID] = spec.BackendID
+	env["HOST"], env["PORT"] = r.config.Host, strconv.Itoa(instance.port)
 	list := make([]string, 0, len(env))
 	for name, value := range env {
 		list = append(list, name+"="+value)
@@ -236,17 +289,27 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, port int) []str
 	return list
 }
 
-// ended forgets an instance that has ended.
+// ended forgets an instance of which nothing runs any more.
 func (r *Runtime) ended(instance *Instance) {
-	r.removeStreams(instance.backendID)
+	r.removeFiles(instance.backendID)
+	instance.home = instance.home.setAside()
 	r.mu.Lock()
 	delete(r.live, instance)
 	r.mu.Unlock()
-	r.ports.release(instance.port, true)
+	r.users.release(instance.user)
+	if instance.port != 0 {
+		r.ports.release(instance.port, true)
+	}
 }
 
-// Demands is nothing: a process names no limits.
-func (r *Runtime) Demands(json.RawMessage) runtime.Demands { return runtime.Demands{} }
+// Demands is what the limits of an executable say.
+func (r *Runtime) Demands(raw json.RawMessage) runtime.Demands {
+	parsed, err := parse(raw)
+	if err != nil {
+		return runtime.Demands{}
+	}
+	return parsed.ResourceLimits.Demands()
+}
 
 // Close lets go of processes that outlive the agent. All others it kills, and waits for
 // their end. Starts that are under way end first; later ones get runtime.ErrClosed.
@@ -275,5 +338,7 @@ func (r *Runtime) Close() error {
 	r.ports.close()
 	// Only now: the end of its thread kills processes that do not outlive the agent.
 	r.forker.close()
+	r.closeSystem()
+	home(r.temporary).remove()
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,9 +122,12 @@ func TestServesUntilTerminated(t *testing.T) {
 
 func TestEnvironmentIsClean(t *testing.T) {
 	t.Setenv("AGENT_SECRET", "must not get out")
-	s := newStage(t, func(c *process.Config) { c.TempDir = "/var/tmp" })
+	dir := t.TempDir()
+	s := newStage(t, func(c *process.Config) { c.Dir = dir })
 	spec := s.spec()
-	spec.Executable = []byte(`{"command": ["helper", "as=show", "two words"], "env": {"GREETING": "hello = x", "TMPDIR": "/tmp/own"}}`)
+	// What is the drone's is the drone's, as in Plane, and all else the caller's.
+	spec.Executable = []byte(`{"command": ["helper", "as=show", "two words"],
+		"env": {"GREETING": "hello = x", "TMPDIR": "/tmp/own", "PORT": "1", "HOST": "h", "SESSION_SECRET": "s", "LD_LIBRARY_PATH": "/opt/lib"}}`)
 	spec.Env = map[string]string{"SESSION_BACKEND_ID": "b", "SESSION_BACKEND_FENCING_TOKEN": "7"}
 	instance := s.start(spec)
 	if exit := s.exit(instance); exit.Code != 3 || exit.Signal != "" {
@@ -135,16 +139,21 @@ func TestEnvironmentIsClean(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"env GREETING=hello = x", "env HOME=" + root, "env PATH=" + process.DefaultPath, "env PORT=" + port,
-		"env SESSION_BACKEND_FENCING_TOKEN=7", "env SESSION_BACKEND_ID=b", "env TMPDIR=/tmp/own",
-		"dir " + root, "args " + root + "/helper as=show two words", "stdin 0", "to stderr",
+		"env GREETING=hello = x", "env HOME=" + dir, "env HOST=127.0.0.1", "env PATH=" + process.DefaultPath, "env PORT=" + port,
+		"env SESSION_BACKEND_FENCING_TOKEN=7", "env SESSION_BACKEND_ID=b", "env TMPDIR=/tmp/own", "env SESSION_SECRET=s",
+		"env LD_LIBRARY_PATH=/opt/lib", "dir " + dir, "args " + root + "/helper as=show two words", "stdin 0", "to stderr",
 	}
 	var got []string
 	for _, line := range s.rest() {
 		if (line.Text == "to stderr") != (line.Stream == runtime.Stderr) || line.Time.IsZero() {
 			t.Errorf("line %+v", line)
 		}
-		got = append(got, line.Text)
+		if strings.HasPrefix(line.Text, "env JETWAY_STATE=") || line.Text == "env JETWAY_DRONE=" { // by which it is found
+			continue
+		}
+		// Its own directory has a name that nobody can foresee here.
+		own := regexp.MustCompile(regexp.QuoteMeta(dir) + `/backend-[0-9]+$`)
+		got = append(got, own.ReplaceAllLiteralString(line.Text, dir))
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -273,10 +282,12 @@ func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	done := make(chan error, 8)
-	for range cap(done) {
+	for n := range cap(done) {
+		spec := s.spec("as=nothing")
+		spec.BackendID = "b" + strconv.Itoa(n)
 		go func() {
 			for range 3 {
-				instance, err := s.Start(t.Context(), s.spec("as=nothing"))
+				instance, err := s.Start(t.Context(), spec)
 				if err != nil {
 					done <- err
 					return

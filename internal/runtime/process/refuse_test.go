@@ -79,21 +79,29 @@ func TestRefusals(t *testing.T) {
 		`{"command": ["helper\u0000"]}`:           "NUL",
 		`{"command": ["helper", "a\u0000b"]}`:     "command[1] contains a NUL",
 		`{"command": ["helper", "` + long + `"]}`: "at most 32768",
-		`{"command": [` + strings.Repeat(`"a",`, 300) + `"a"]}`:                    "at most 256",
-		`{"command": ["a", ` + strings.Repeat(`"`+long[:30_000]+`",`, 5) + `"a"]}`: "hold 150",
-		`{"command": ["helper"], "env": []}`:                                       "want {",
-		`{"command": ["helper"], "env": {"A": null}}`:                              "a string is wanted",
-		`{"command": ["helper"], "env": {"A": 1}}`:                                 "a string is wanted",
-		`{"command": ["helper"], "env": {"": "x"}}`:                                "empty name",
-		`{"command": ["helper"], "env": {"A=B": "x"}}`:                             "`=` or a NUL",
-		`{"command": ["helper"], "env": {"A\u0000": "x"}}`:                         "`=` or a NUL",
-		`{"command": ["helper"], "env": {"A": "x\u0000"}}`:                         "NUL",
-		`{"command": ["helper"], "env": {"PORT": "1"}}`:                            "set by the drone",
-		`{"command": ["helper"], "env": {"SESSION_X": "1"}}`:                       "set by the drone",
-		`{"command": ["helper"], "env": {"LD_PRELOAD": "x.so"}}`:                   "dynamic linker",
-		`{"command": ["helper"], "env": {"A": "` + long + `"}}`:                    "at most 32768",
+		`{"command": [` + strings.Repeat(`"a",`, 300) + `"a"]}`:                     "at most 256",
+		`{"command": ["a", ` + strings.Repeat(`"`+long[:30_000]+`",`, 5) + `"a"]}`:  "hold 150",
+		`{"command": ["helper"], "env": []}`:                                        "want {",
+		`{"command": ["helper"], "env": {"A": null}}`:                               "a string is wanted",
+		`{"command": ["helper"], "env": {"A": 1}}`:                                  "a string is wanted",
+		`{"command": ["helper"], "env": {"": "x"}}`:                                 "empty name",
+		`{"command": ["helper"], "env": {"A=B": "x"}}`:                              "`=` or a NUL",
+		`{"command": ["helper"], "env": {"A\u0000": "x"}}`:                          "`=` or a NUL",
+		`{"command": ["helper"], "env": {"A": "x\u0000"}}`:                          "NUL",
+		`{"command": ["helper"], "resource_limits": 1}`:                             "want {",
+		`{"command": ["helper"], "resource_limits": {"memory": 1}}`:                 "want {",
+		`{"command": ["helper"], "resource_limits": {"memory_limit_bytes": 0}}`:     "memory_limit_bytes is 0; it must be",
+		`{"command": ["helper"], "resource_limits": {"memory_limit_bytes": -1}}`:    "memory_limit_bytes is -1; it must be",
+		`{"command": ["helper"], "resource_limits": {"cpu_period_percent": 0}}`:     "cpu_period_percent is 0; it must be",
+		`{"command": ["helper"], "resource_limits": {"cpu_period": -5}}`:            "cpu_period is -5; it must be",
+		`{"command": ["helper"], "resource_limits": {"pids_limit": 0}}`:             "pids_limit is 0; it must be 1 to 4096",
+		`{"command": ["helper"], "resource_limits": {"pids_limit": 4097}}`:          "pids_limit is 4097; it must be 1 to 4096",
+		`{"command": ["helper"], "resource_limits": {"disk_limit_bytes": 1e9}}`:     "want {",
+		`{"command": ["helper"], "resource_limits": {"disk_limit_bytes": 9000000}}`: "is for containers",
+		`{"command": ["helper"], "env": {"SESSION_BACKEND_ID": "1"}}`:               "set by the drone",
+		`{"command": ["helper"], "env": {"A": "` + long + `"}}`:                     "at most 32768",
 	} {
-		spec := runtime.Spec{Executable: json.RawMessage(executable)}
+		spec := runtime.Spec{BackendID: "b", Executable: json.RawMessage(executable)}
 		prepareErr := s.Prepare(t.Context(), spec)
 		_, startErr := s.Start(t.Context(), spec)
 		for _, err := range []error{prepareErr, startErr} {
@@ -112,7 +120,7 @@ func TestStartErrorIsTheReason(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.root, "garbage"), []byte("\x7fELF not really"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Start(t.Context(), runtime.Spec{Executable: []byte(`{"command": ["garbage"]}`)})
+	_, err := s.Start(t.Context(), runtime.Spec{BackendID: "b", Executable: []byte(`{"command": ["garbage"]}`)})
 	if err == nil || !strings.Contains(err.Error(), "exec format error") || strings.Contains(err.Error(), s.root) {
 		t.Fatalf("got %v", err)
 	}
@@ -186,7 +194,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"not set":                   {},
 		"no such file":              {Root: filepath.Join(root, "missing")},
 		"is not a directory":        {Root: filepath.Join(root, "helper")},
-		"process working directory": {Root: root, Dir: filepath.Join(root, "missing")},
+		"directory of the backends": {Root: root, Dir: filepath.Join(root, "missing")},
 		"cannot listen there":       {Root: root, Host: "192.0.2.1"},
 		"must not be negative":      {Root: root, LogLines: -1},
 	} {

@@ -23,9 +23,9 @@ type crowd struct {
 	instances []runtime.Instance
 }
 
-func newCrowd(t *testing.T) *crowd {
+func newCrowd(t *testing.T, cgroup string) *crowd {
 	t.Helper()
-	h := newHeir(t)
+	h := newHeirIn(t, cgroup)
 	if err := testkit.Build(t.Context(), filepath.Join(h.config.Root, "listener"), "./testdata/listener"); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,12 @@ func (c *crowd) end() {
 // I1, I8: many processes at a time are started, found, measured and ended.
 func TestI1I8ManyProcessesAreKept(t *testing.T) {
 	t.Parallel()
-	c := newCrowd(t)
+	eachPen(t, testManyProcessesAreKept)
+}
+
+func testManyProcessesAreKept(t *testing.T, cgroup string) {
+	t.Helper()
+	c := newCrowd(t, cgroup)
 	count := testkit.Sized(30, 1000)
 	c.growTo(count)
 	if usage, err := c.instances[count-1].Usage(t.Context()); err != nil || usage.MemUsed == 0 {
@@ -96,7 +101,7 @@ const mostPerProcess = 24 << 10
 // I8: what the runtime holds for each of many processes, heap and stacks, and resident memory.
 func TestI8MemoryOfManyProcessesIsLittle(t *testing.T) {
 	// Not in parallel: it measures what this process holds.
-	c := newCrowd(t)
+	c := newCrowd(t, "")
 	const first = 20 // what the first ones cost is not theirs
 	count := testkit.Sized(150, 1000)
 	c.growTo(first)

@@ -36,6 +36,8 @@ type Config struct {
 	// Delegated, if not "", is the address of the DNS server that all TXT records
 	// are delegated to. All names have the address 127.0.0.1.
 	Delegated string
+	// Accounts, if not empty, are the external accounts of which every client must have one, by identifier: their keys in base64url.
+	Accounts map[string]string
 }
 
 // Server is a running authority.
@@ -81,7 +83,12 @@ func Start(t testing.TB, cfg Config) *Server {
 	store := db.NewMemoryStore()
 	s.ca = ca.New(log, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {}})
 	checks := va.New(log, cfg.HTTPPort, cfg.TLSPort, true, resolver(t, cfg.Delegated), store)
-	front := wfe.New(log, store, checks, s.ca, []string{"pebble.test"}, true, false, 0, 0)
+	for id, key := range cfg.Accounts {
+		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	front := wfe.New(log, store, checks, s.ca, []string{"pebble.test"}, true, len(cfg.Accounts) > 0, 0, 0)
 	handler := front.Handler()
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == newOrderPath {

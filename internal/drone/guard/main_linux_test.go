@@ -18,8 +18,11 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // droneOf is a drone's name that no other test has, on this machine: what carries the
@@ -46,10 +49,14 @@ func TestMain(m *testing.M) {
 
 func play(part string, args []string) {
 	switch part {
-	case "guard": // --dir DIR
+	case "guard": // DIR
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		must(Run(ctx, slog.New(slog.NewTextHandler(os.Stderr, nil)), args[1]))
+		must(Run(ctx, Config{Dir: args[0], Agent: os.Stdin, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}))
+	case "service": // DIR: a guard that no agent has started
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		must(Run(ctx, Config{Dir: args[0], Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}))
 	case "backend": // ignores SIGTERM, as do its children: one in its group, one that left
 		deaf := make(chan os.Signal, 1)
 		signal.Notify(deaf, syscall.SIGTERM)
@@ -70,40 +77,64 @@ func play(part string, args []string) {
 // far is a lease that no test lives to see run out.
 const far = 24 * time.Hour
 
-// agent takes orders "BACKEND TTL…", which renew a lease for each of these times, one after
-// the other, and says its deadline then. At first leases are far from their end.
+// agent takes orders "BACKEND TTL…", which give a backend, or "all" that have none of their own, a lease for each of
+// these times, one after the other, and says its deadline then. At first leases are far from their end.
 func agent(dir string) {
-	ledger, err := Open(dir, droneOf(dir))
+	j, err := open(dir)
 	must(err)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	post := Start(context.Background(), log, []string{os.Args[0], "as=guard"}, dir)
+	post := Start(context.Background(), log, []string{os.Args[0], "as=guard", dir}, dir, func() {})
 	must(post.Await(context.Background()))
 
 	hardAtMS := func(ttl time.Duration) int64 { return (boottime.Now() + ttl).Milliseconds() }
+	must(j.Renew(journal.Lease{SoftAtMS: hardAtMS(far), HardAtMS: hardAtMS(far)}))
+	states := map[string]*journal.State{}
 	for id, children := range map[string][]string{"b": {"child", "leaver"}, "marker": nil} {
-		lease := Lease{BackendID: id, HardAtMS: hardAtMS(far)}
-		must(ledger.Put(lease))
+		must(put(j, id, journal.State{Status: messages.Ready}))
 		cmd := backendCommand(os.Args[0], id, droneOf(dir), children...)
 		if id == "b" {
 			cmd.Stdout = os.Stdout
 		}
 		must(cmd.Start())
-		lease.PID = cmd.Process.Pid
-		must(ledger.Put(lease))
-		fmt.Println(id, lease.PID)
+		process, err := procs.Identify(cmd.Process.Pid)
+		must(err)
+		states[id] = &journal.State{Status: messages.Ready, PID: process.PID, Start: process.Start}
+		j.Note(journal.Change{BackendID: id, State: states[id]})
+		fmt.Println(id, process.PID)
 	}
 	for orders := bufio.NewScanner(os.Stdin); orders.Scan(); {
 		words := strings.Fields(orders.Text())
-		lease := Lease{BackendID: words[0]}
+		lease := journal.Lease{}
 		for _, text := range words[1:] {
 			ttl, err := time.ParseDuration(text)
 			must(err)
 			lease.HardAtMS = hardAtMS(ttl)
-			must(ledger.Renew([]Lease{lease}))
+			if state := states[words[0]]; state != nil {
+				state.Own = &lease
+				j.Note(journal.Change{BackendID: words[0], State: state})
+			} else {
+				must(j.Renew(lease))
+			}
 		}
 		fmt.Println("deadline", lease.HardAtMS)
 	}
 	post.Wait()
+}
+
+// open opens the journal of a data directory.
+func open(dir string) (*journal.Journal, error) {
+	boot, err := boottime.BootID()
+	if err != nil {
+		return nil, err
+	}
+	j, _, err := journal.Open(journal.Config{Dir: dir, Drone: droneOf(dir), Machine: "m", Boot: boot})
+	return j, err
+}
+
+// put has a journal hold a backend.
+func put(j *journal.Journal, id string, state journal.State) error {
+	_, err := j.Take(journal.Change{BackendID: id, Spawn: &messages.Spawn{Executable: []byte("{}")}, State: &state})
+	return err
 }
 
 // backendCommand is a process with the labels of a backend, which leads a group.
@@ -171,13 +202,18 @@ func self(t *testing.T) string {
 	return path
 }
 
-func newLedger(t *testing.T) (ledger *Ledger, dir string) {
+func newJournal(t *testing.T) (j *journal.Journal, dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "data")
-	ledger, err := Open(dir, droneOf(dir))
+	return reopen(t, dir), dir
+}
+
+func reopen(t *testing.T, dir string) *journal.Journal {
+	t.Helper()
+	j, err := open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ledger.Close() })
-	return ledger, dir
+	t.Cleanup(func() { _ = j.Close() })
+	return j
 }

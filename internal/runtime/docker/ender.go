@@ -1,0 +1,65 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+)
+
+// Ender ends containers for who guards a drone, beside its agent: by label and by name.
+type Ender struct {
+	host   string
+	engine *client.Client
+}
+
+// NewEnder makes one for the engine at a URL, as in [Config]. It does not ask it anything yet.
+func NewEnder(host string) (*Ender, error) {
+	host = Config{Engine: host}.withDefaults().Engine
+	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv())
+	if err != nil {
+		return nil, fmt.Errorf("docker host %s: %w", host, err)
+	}
+	return &Ender{host: host, engine: engine}, nil
+}
+
+// Close lets go of the connection.
+func (e *Ender) Close() error { return e.engine.Close() }
+
+// Able says why the engine could not be asked to end a container now; nil if it could.
+func (e *Ender) Able(ctx context.Context) error {
+	_, err := e.engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	if err != nil {
+		return fmt.Errorf("docker host %s: %w", e.host, plain(err))
+	}
+	return nil
+}
+
+// End kills the containers of a drone's backends, and says of which backends one ran. One that is
+// being started, or that somebody starts again, is found by the next call.
+func (e *Ender) End(ctx context.Context, drone string, backendIDs []string) (left []string, err error) {
+	if err := e.Able(ctx); err != nil {
+		return nil, err
+	}
+	labels := client.Filters{}.Add("label", labelDrone+"="+drone)
+	list, err := e.engine.ContainerList(ctx, client.ContainerListOptions{Filters: labels})
+	if err != nil {
+		return nil, fmt.Errorf("list the containers of the drone: %w", plain(err))
+	}
+	var errs []error
+	for _, c := range list.Items { // those that run, or are paused
+		id := c.Labels[labelBackend]
+		if !slices.Contains(backendIDs, id) && !slices.ContainsFunc(backendIDs, func(id string) bool { return slices.Contains(c.Names, "/"+containerName(id)) }) {
+			continue
+		}
+		left = append(left, id)
+		_, err := e.engine.ContainerKill(ctx, c.ID, client.ContainerKillOptions{Signal: "SIGKILL"})
+		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) { // else it has ended
+			errs = append(errs, fmt.Errorf("kill container %s: %w", c.ID, plain(err)))
+		}
+	}
+	return left, errors.Join(errs...)
+}
