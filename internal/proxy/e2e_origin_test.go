@@ -17,13 +17,15 @@ import (
 )
 
 // Two sessions of an application that speaks of / are open in one profile of a real browser, each at an origin of its own: its
-// redirects, cookies, service worker, absolute paths and WebSocket are its own, and the proxy's cookie is nobody's to see
+// redirects, cookies, service worker, absolute paths and WebSocket are its own, the proxy's cookie is nobody's to see, and
+// neither page acts as the other's visitor
 // (the issue's demand).
 func TestE2EBrowserTwoSessionsWithOriginsOfTheirOwn(t *testing.T) {
 	t.Parallel()
-	s := newStackAt(t, nil, "localhost")
+	s := newStackAt(t, nil, "rooms.localhost") // of one site, as below a cluster: a.localhost and b.localhost are not
 	browser := startBrowser(t)
-	ada := openTab(browser, t, "ada", s.originOf("ada", "/"))
+	adas := s.originOf("ada", "/")
+	ada := openTab(browser, t, "ada", adas)
 	bob := openTab(browser, t, "bob", s.originOf("bob", "/"))
 	for range 2 {
 		for _, p := range []*page{ada, bob} {
@@ -32,7 +34,29 @@ func TestE2EBrowserTwoSessionsWithOriginsOfTheirOwn(t *testing.T) {
 			p.does("reload", chromedp.Reload())
 		}
 	}
+	host, _, _ := strings.Cut(strings.TrimPrefix(adas, "http://"), "/")
+	bob.does("reach for ada", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(reach, host)))
+	bob.sees(`window.tried === 4`)
+	ada.does("be there still", chromedp.Evaluate[chromedp.Void](`void fetch("/name").then(r => r.text()).then(name => { window.still = name; })`))
+	ada.sees(`window.still === "ada"`)
 }
+
+// reach is what a page does that wants to act as its neighbour's visitor, whose cookie the browser sends along.
+const reach = `(() => {
+	window.tried = 0;
+	const at = "://%s/taken/", after = () => { window.tried++; };
+	addEventListener("message", e => { if (e.data === "tried") after(); });
+	fetch("http" + at + "fetch", {mode: "no-cors", credentials: "include"}).then(after, after);
+	const script = document.createElement("script");
+	script.onload = script.onerror = after;
+	script.src = "http" + at + "script";
+	const socket = new WebSocket("ws" + at + "socket");
+	socket.onopen = socket.onerror = after;
+	const sandbox = document.createElement("iframe");
+	sandbox.sandbox = "allow-scripts";
+	sandbox.srcdoc = '<script>const s = new WebSocket("ws' + at + 'sandbox"); s.onopen = s.onerror = () => parent.postMessage("tried", "*");</' + 'script>';
+	document.documentElement.append(script, sandbox);
+})()`
 
 // A page of another site shows a session in a frame.
 func TestE2EBrowserSessionInAFrameOfAnotherSite(t *testing.T) {
@@ -97,6 +121,9 @@ func rootApp(t *testing.T, name string) http.Handler {
 		onfetch = e => { if (new URL(e.request.url).pathname === "/by-worker") e.respondWith(new Response("`+name+`")); };
 	`)
 	say("/name", "text/plain", name)
+	mux.HandleFunc("/taken/", func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("a neighbour's page has got to %s at %s", r.URL, name)
+	})
 	mux.HandleFunc("/user", func(w http.ResponseWriter, r *http.Request) {
 		for _, c := range r.CookiesNamed("user") {
 			_, _ = w.Write([]byte(c.Value))
