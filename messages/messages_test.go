@@ -21,6 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var (
 	at      = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	seconds = int64(60)
+	origin  = true
 	exit    = 3
 	ended   = messages.State{
 		Status: messages.Terminated, LastStatus: messages.Ready, Kind: messages.Soft,
@@ -35,7 +36,7 @@ var golden = map[string]any{
 		SpawnConfig: &messages.SpawnConfig{
 			ID: "my-backend", Cluster: "localhost:9090", Pool: "gpu",
 			Executable:           json.RawMessage(`{"command":["room"],"env":{"K":"V"}}`),
-			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: "doc",
+			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: "doc", Origin: &origin,
 		},
 		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), TokenLifetimeSeconds: &seconds,
 	},

@@ -45,6 +45,8 @@ func TestUsage(t *testing.T) {
 		"worker --postgres :: --name x":                                 `--name: must be "wo-"`,
 		"worker --postgres ://":                                         "--postgres: ",
 		"worker --postgres x --default-cluster a_b":                     "--default-cluster: must be a hostname",
+		"connect --key a --command x --cluster 10.0.0.1:80 --origin":    "--origin: takes a cluster with a name",
+		"worker --postgres x --default-cluster 10.0.0.1 --origin":       "--origin: takes a cluster with a name",
 		"worker --postgres x --postgres-conns 0":                        "--postgres-conns: must be 1 to 1000, not 0",
 		"worker --postgres host=x --metrics-addr x":                     "--metrics-addr: ",
 		"worker --postgres host=x --otlp-endpoint x":                    "--otlp-endpoint: the OTLP endpoint must be a URL",
