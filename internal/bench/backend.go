@@ -157,6 +157,7 @@ func accept(head []byte) []byte {
 // Frames of the messages: final and binary, from the client with a mask.
 const (
 	frameBinary = 0x82
+	frameClose  = 0x88
 	frameMasked = 0x80
 	frameHead   = 2
 	frameMask   = 4

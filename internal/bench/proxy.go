@@ -23,6 +23,7 @@ const (
 	ViaDirect = "direct"
 	ViaNginx  = "nginx"
 	ViaJetway = "jetway"
+	ViaSecure = "jetway, https"
 )
 
 // ProxyConfig says what to measure. Dial, the commands and the log are required.
@@ -33,7 +34,7 @@ type ProxyConfig struct {
 	// it listens. ProxyCommand gives one that runs a proxy. Both end when their
 	// standard input does.
 	BackendCommand []string
-	ProxyCommand   func(name, listen string) []string
+	ProxyCommand   func(name, listen string, flags ...string) []string
 	// Env is added to the environment of both.
 	Env []string
 	// Loads are names of [ProxyLoads]. Default all.
@@ -47,6 +48,8 @@ type ProxyConfig struct {
 	Procs int
 	// Duration of each load through each of the three. Default 5 s.
 	Duration time.Duration
+	// wrk makes the requests; "": the bench itself does.
+	wrk string
 	// Progress is told what is being measured.
 	Progress func(what string)
 	Log      *slog.Logger
@@ -159,6 +162,8 @@ type ProxyResult struct {
 	Revocations *Revocations `json:"revocations,omitempty"`
 	// Without says why there is no nginx in it; "" when there is.
 	Without string `json:"without,omitempty"`
+	// WithoutWrk says why requests are made by the bench itself; "" when wrk makes them.
+	WithoutWrk string `json:"without_wrk,omitempty"`
 }
 
 // Proxy measures the data path of a running stack, with a proxy of its own.
@@ -194,6 +199,7 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 	defer stopDrone()
 
 	r := new(ProxyResult)
+	cfg.wrk, r.WithoutWrk = findWrk(cfg.Duration / rounds)
 	ways := []target{direct}
 	nginx, through, err := startNginx(ctx, dir, cfg.Procs, direct.address, host)
 	switch {
@@ -221,6 +227,11 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 			}
 			r.Memory = append(r.Memory, m)
 		}
+		m, err := secureMemory(ctx, &cfg, nc, dir, "px-bench-tls-"+run, direct)
+		if err != nil {
+			return nil, err
+		}
+		r.Memory = append(r.Memory, m)
 	}
 	if slices.Contains(cfg.Loads, revokeLoad) {
 		cfg.Progress("revocations")
@@ -266,7 +277,7 @@ func startBackend(ctx context.Context, cfg *ProxyConfig, host string) (*process,
 }
 
 // startProxy runs a proxy and makes the backend known to it, under a token.
-func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name string, direct target) (*process, target, error) {
+func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name string, direct target, flags ...string) (*process, target, error) {
 	var none target
 	resp, err := bus.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
 		SpawnConfig: &messages.SpawnConfig{Cluster: direct.host, Executable: fake.Script{Address: direct.address}.Executable()},
@@ -278,11 +289,14 @@ func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name strin
 	if err != nil {
 		return nil, none, err
 	}
-	p, err := start("the proxy", cfg.ProxyCommand(name, listen), cfg.Env, nil)
+	p, err := start("the proxy", cfg.ProxyCommand(name, listen, flags...), cfg.Env, nil)
 	if err != nil {
 		return nil, none, err
 	}
-	t := target{name: ViaJetway, address: listen, host: direct.host, prefix: "/" + resp.Token, process: p}
+	t := target{name: ViaJetway, address: listen, host: direct.host, prefix: "/" + resp.Token, secure: len(flags) > 0, process: p}
+	if t.secure {
+		t.name = ViaSecure
+	}
 	if err := p.answers(ctx, t); err != nil {
 		p.stop()
 		return nil, none, err
@@ -292,11 +306,20 @@ func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name strin
 
 // measure takes one load on all ways, in turns.
 func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) ([]ProxyFigures, error) {
-	samples := make([]sample, len(ways))
+	samples, wrks := make([]sample, len(ways)), make([][]wrkRound, len(ways))
 	cpus := make([]time.Duration, len(ways))
 	for range rounds {
 		for i := range ways {
 			t := &ways[i]
+			if cfg.wrk != "" && l.path != "" {
+				one, cpu, err := l.wrkRound(ctx, cfg, t)
+				if err != nil {
+					return nil, err
+				}
+				wrks[i] = append(wrks[i], one)
+				cpus[i] += cpu
+				continue
+			}
 			took, cpu, err := l.round(ctx, cfg, t)
 			if err != nil {
 				return nil, err
@@ -308,6 +331,12 @@ func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) 
 	all := make([]ProxyFigures, len(ways))
 	for i, s := range samples {
 		f := figures("", s.took, s.elapsed, 1)
+		if len(wrks[i]) > 0 {
+			var trouble string
+			if f, s.failed, trouble = wrkFigures(wrks[i]); trouble != "" {
+				s.err = errors.New(trouble)
+			}
+		}
 		all[i] = ProxyFigures{
 			Load: l.name, Title: l.title, Via: ways[i].name, Connections: l.connections(cfg), Unit: l.unit,
 			Rate: f.Rate, P50: f.P50, P99: f.P99, AddedP50: f.P50 - all[0].P50, AddedP99: f.P99 - all[0].P99,
@@ -354,6 +383,19 @@ func (l *proxyLoad) round(ctx context.Context, cfg *ProxyConfig, t *target) (too
 	return took, after - before, err
 }
 
+// wrkRound is round, by wrk.
+func (l *proxyLoad) wrkRound(ctx context.Context, cfg *ProxyConfig, t *target) (one wrkRound, cpu time.Duration, err error) {
+	before, err := t.cpu()
+	if err != nil {
+		return one, 0, err
+	}
+	if one, err = runWrk(ctx, cfg.wrk, t, l.path, l.connections(cfg), cfg.Duration/rounds); err != nil {
+		return one, 0, err
+	}
+	after, err := t.cpu()
+	return one, after - before, err
+}
+
 // cpu is what the proxy has used so far.
 func (t *target) cpu() (time.Duration, error) {
 	if t.process == nil {
@@ -389,42 +431,4 @@ func (l *proxyLoad) prepare(ctx context.Context, cfg *ProxyConfig, t *target) (c
 		}
 	}
 	return func(ctx context.Context, n int) error { return conns[n%count].do(ctx) }, done, nil
-}
-
-// settle is how long a proxy may take to have dealt with what was before, in a measurement that is
-// not shorter itself.
-const settle = time.Second
-
-// socketMemory opens WebSockets, uses each once, and looks by how much the process grew.
-func socketMemory(ctx context.Context, t *target, n int, settle time.Duration) (SocketMemory, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// So that what is there once, whatever comes, is there.
-	warm, err := openSockets(ctx, t, 16, ioTimeout)
-	if err != nil {
-		return SocketMemory{}, err
-	}
-	warm.close()
-	rest(ctx, settle)
-	before, err := t.process.usage()
-	if err != nil {
-		return SocketMemory{}, err
-	}
-	s, err := openSockets(ctx, t, n, ioTimeout)
-	if err != nil {
-		return SocketMemory{}, err
-	}
-	defer s.close()
-	rest(ctx, settle)
-	after, err := t.process.usage()
-	return SocketMemory{Via: t.name, Sockets: n, Bytes: (after.resident - before.resident) / int64(n)}, err
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

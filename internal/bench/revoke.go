@@ -72,7 +72,7 @@ func revokeOne(ctx context.Context, nc *nats.Conn, user string, direct, through 
 	switch {
 	case ctx.Err() != nil:
 		return 0, ctx.Err()
-	case n > 0 || errors.Is(err, os.ErrDeadlineExceeded):
+	case n > 0 && socket.buf[0] != frameClose || errors.Is(err, os.ErrDeadlineExceeded):
 		return 0, fmt.Errorf("the WebSocket was not cut within %s", took)
 	}
 	return took, nil

@@ -36,11 +36,11 @@ func (c *benchProxyCmd) Run(r *run) error {
 	}
 	cfg := bench.ProxyConfig{
 		BackendCommand: []string{program, "bench", "backend"},
-		ProxyCommand: func(name, listen string) []string {
-			return []string{
+		ProxyCommand: func(name, listen string, flags ...string) []string {
+			return append([]string{
 				program, "--log-level=warn", "bench", "proxy-process", "--name=" + name, "--listen=" + listen, "--drain-delay=0s",
 				"--cpu-profile=" + c.CPUProfile, "--heap-profile=" + c.HeapProfile,
-			}
+			}, flags...)
 		},
 		Loads: c.Loads, InFlight: c.Concurrency, Sockets: c.Sockets, Procs: c.Procs, Duration: c.Duration, Log: r.log,
 		Progress: func(what string) { r.notef("measuring: %s", what) },
@@ -64,6 +64,9 @@ func (c *benchProxyCmd) Run(r *run) error {
 func (r *run) printProxyBench(result *bench.ProxyResult, asJSON bool) error {
 	if result.Without != "" {
 		r.notef("%s", result.Without)
+	}
+	if result.WithoutWrk != "" {
+		r.notef("%s", result.WithoutWrk)
 	}
 	var failed error
 	var rows [][]string

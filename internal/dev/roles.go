@@ -91,6 +91,7 @@ func (s *Stack) startWorker(ctx context.Context) error {
 		return worker.Run(ctx, worker.Config{
 			Name:           WorkerName,
 			DefaultCluster: s.Cluster,
+			Origins:        s.cfg.Origins,
 			Retain:         s.cfg.Retain,
 			Streams:        s.cfg.Streams,
 			Version:        s.cfg.Version,
@@ -150,6 +151,7 @@ func (s *Stack) startProxy(ctx context.Context, listener net.Listener) error {
 		Name:         ProxyName,
 		Listener:     listener,
 		DrainTimeout: proxyDrain,
+		Embedded:     s.cfg.Embedded,
 		OnReady:      func() { ready() },
 		Log:          s.cfg.Log,
 	})

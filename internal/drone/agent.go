@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +20,6 @@ type agent struct {
 	log     *slog.Logger
 	nc      *nats.Conn
 	rt      runtime.Runtime
-	probes  *http.Client
 	reports *reporter
 	output  *publisher
 	memory  memory
@@ -98,11 +96,12 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	}
 	defer func() {
 		stop()
+		a.mu.Lock()   // who tells of an end has done so, or hears that it is the next run's
+		a.mu.Unlock() //nolint:staticcheck // that was all
 		a.wg.Wait()
 		if closeErr := a.memory.journal.Close(); err == nil {
 			err = closeErr
 		}
-		a.probes.CloseIdleConnections()
 	}()
 	a.wg.Go(func() { a.keep(work) })
 	a.wg.Go(func() { a.output.run(work) })
@@ -114,6 +113,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	a.wg.Go(func() { a.keepLease(work) })
 	a.wg.Go(func() { a.consume(work) })
 	a.wg.Go(func() { a.measure(work) })
+	a.wg.Go(func() { a.attend(work) })
 
 	select {
 	case <-ctx.Done():
@@ -128,7 +128,6 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runtime) *agent {
 	a := &agent{
 		cfg: cfg, who: who, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
-		probes:     newProbes(),
 		output:     newPublisher(nc),
 		wake:       make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),

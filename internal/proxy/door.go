@@ -33,7 +33,7 @@ func descriptors() int {
 	return int(min(limit.Cur, 1<<20))
 }
 
-// Accept gives the next connection.
+// Accept gives the next connection that no loop takes.
 func (d *door) Accept() (net.Conn, error) {
 	for {
 		conn, err := d.Listener.Accept()
@@ -45,10 +45,13 @@ func (d *door) Accept() (net.Conn, error) {
 		if d.p.trusts(peer) {
 			return &spoken{Conn: conn, patience: d.p.cfg.waits.head}, nil
 		}
-		if d.enter(group(peer)) {
+		if !d.enter(group(peer)) {
+			_ = conn.Close()
+			continue
+		}
+		if !d.p.admit(conn, peer) {
 			return conn, nil
 		}
-		_ = conn.Close()
 	}
 }
 
@@ -68,12 +71,20 @@ func (d *door) enter(client netip.Addr) bool {
 }
 
 // leave takes in that a connection is closed.
-func (d *door) leave(conn net.Conn) {
+func (d *door) leave(conn net.Conn) { d.leaver(conn)() }
+
+// leaver is leave for later, once. It holds nothing of the connection: what is idle is to cost little.
+func (d *door) leaver(conn net.Conn) func() {
 	conn = underTLS(conn)
 	if _, ok := conn.(*spoken); ok {
-		return
+		return func() {}
 	}
 	client := group(addrOf(conn.RemoteAddr()))
+	return sync.OnceFunc(func() { d.gone(client) })
+}
+
+// gone is leave for who knows whose connection it was.
+func (d *door) gone(client netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.of[client]--; d.of[client] <= 0 {

@@ -182,7 +182,7 @@ func (p *Proxy) cutEnded(now time.Time) {
 // cut ends what is under way by force.
 func (p *Proxy) cut(cause metrics.Cut, passages []*passage) {
 	for _, ps := range passages {
-		ps.abort()
+		ps.abortFor(closeCode(cause))
 	}
 	p.metrics.Cut(cause, len(passages))
 }

@@ -51,6 +51,12 @@ func (p *Proxy) forward(v *visit, rt *route, t target) {
 	x := &exchange{p: p, v: v, w: w, r: r, out: newOutgoing(r, t, rt, p.originOf(r))}
 	x.ps = &passage{route: rt, control: http.NewResponseController(w)}
 	p.activity.enter(x.ps)
+	if v.begun != nil {
+		if v.begun.ps.wasCut() {
+			x.ps.abort()
+		}
+		v.begun.replaced(p)
+	}
 	defer func() {
 		if !v.handedOn {
 			x.ps.end()
@@ -96,9 +102,14 @@ func (x *exchange) ask() error {
 		if !x.ps.through(conn.Conn) {
 			return net.ErrClosed
 		}
-		sent, err := conn.Write(*head)
-		if err == nil {
+		sent := len(*head)
+		if conn.asked {
+			conn.asked = false
+		} else {
+			sent, err = conn.Write(*head)
 			x.v.added = time.Since(x.v.start) - x.v.held
+		}
+		if err == nil {
 			x.beginUpload()
 			err = x.readHead()
 		}
@@ -117,6 +128,10 @@ func (x *exchange) ask() error {
 // dial is a *net.OpError.
 func (x *exchange) connect() (*backendConn, error) {
 	to := x.out.route.place()
+	if b := x.v.begun; b != nil && b.route == x.out.route && (b.conn != nil || b.err != nil) {
+		x.v.begun, x.v.added = nil, b.added
+		return b.conn, b.err
+	}
 	if conn := x.p.upstream.get(to); conn != nil {
 		return conn, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A loop carries upgraded connections that are plain sockets at both ends: all of them in
+// A loop carries plain requests (errand_linux.go), and upgraded connections that are plain sockets at both ends: all of them in
 // one goroutine and with one buffer. That spares each message the waking of a goroutine and
 // the read that finds nothing, and each idle connection what Go holds for it: two stacks and two
 // connections.
@@ -29,8 +30,25 @@ type loop struct {
 	// over ends the loop once it can be read from.
 	over int
 
-	mu   sync.Mutex
-	ways map[int32]*way // by what they read from
+	p  *Proxy
+	mu sync.Mutex
+	// By what is read from.
+	ways    map[int32]*way
+	callers map[int32]*caller
+	callees map[int32]*callee
+
+	idle      map[place][]*callee // the latest last
+	idleCount int
+	shut      bool           // no callers are let in any more
+	handing   sync.WaitGroup // that are being handed on
+
+	// What is used for one event at a time.
+	in       fields
+	request  http.Request
+	answers  http.Header
+	said     []byte
+	dated    int64
+	dateText string
 }
 
 // seat has the numbers of a way's sockets while a loop carries it.
@@ -44,7 +62,7 @@ const (
 	loopTurns = 4
 )
 
-func newLoop() (*loop, error) {
+func newLoop(p *Proxy) (*loop, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll: %w", err)
@@ -54,7 +72,11 @@ func newLoop() (*loop, error) {
 		_ = unix.Close(epoll)
 		return nil, fmt.Errorf("make an eventfd: %w", err)
 	}
-	l := &loop{epoll: epoll, over: over, ways: map[int32]*way{}}
+	l := &loop{
+		epoll: epoll, over: over, p: p,
+		ways: map[int32]*way{}, callers: map[int32]*caller{}, callees: map[int32]*callee{}, idle: map[place][]*callee{},
+		in: fields{header: http.Header{}}, answers: http.Header{},
+	}
 	if err := l.control(unix.EPOLL_CTL_ADD, int32(over)); err != nil {
 		l.close()
 		return nil, fmt.Errorf("wait for an eventfd: %w", err)
@@ -94,14 +116,21 @@ func (l *loop) run() {
 // read all, and what comes then is another event.
 const overs = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR | unix.EPOLLPRI
 
-// pass passes on what a way has to say.
+// pass deals with an event.
 func (l *loop) pass(event *unix.EpollEvent, buffer []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := l.ways[event.Fd]
-	if w == nil {
-		return // it left meanwhile
-	}
+	if w := l.ways[event.Fd]; w != nil {
+		l.passOn(w, event.Events, buffer)
+	} else if s := l.callees[event.Fd]; s != nil {
+		l.heard(s, event.Events, buffer)
+	} else if c := l.callers[event.Fd]; c != nil {
+		l.called(c, event.Events, buffer)
+	} // else it left meanwhile
+}
+
+// passOn passes on what a way has to say.
+func (l *loop) passOn(w *way, events uint32, buffer []byte) {
 	for range loopTurns {
 		n, err := unix.Read(int(w.seat.from), buffer)
 		switch {
@@ -118,11 +147,14 @@ func (l *loop) pass(event *unix.EpollEvent, buffer []byte) {
 		}
 		written := writeSome(int(w.seat.to), buffer[:n])
 		w.passed.Add(int64(written))
+		if w.frames != nil {
+			w.frames.pass(buffer[:written])
+		}
 		if written < n {
 			l.leave(w, buffer[written:n], nil)
 			return
 		}
-		if n < len(buffer) && event.Events&overs == 0 {
+		if n < len(buffer) && events&overs == 0 {
 			return
 		}
 	}
@@ -217,11 +249,16 @@ const full = 20 * time.Millisecond
 // source gives back to Go the socket that a way reads from. It has a number of its own again
 // then: where there is none, it waits for one until the passage is cut.
 func (w *way) source() (net.Conn, error) {
-	file := os.NewFile(uintptr(w.seat.from), "socket")
+	return fileConn(w.seat.from, func(error) bool { return w.s.ps.wasCut() })
+}
+
+// fileConn gives a socket back to Go, or closes it. Where there is no number for it, it waits for one until it is to give up.
+func fileConn(fd int32, giveUp func(error) bool) (net.Conn, error) {
+	file := os.NewFile(uintptr(fd), "socket")
 	defer func() { _ = file.Close() }()
 	for {
 		conn, err := net.FileConn(file)
-		if !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) || w.s.ps.wasCut() {
+		if !noneLeft(err) || giveUp(err) {
 			return conn, err
 		}
 		<-time.After(full)
@@ -233,18 +270,13 @@ func (s *splice) land() {
 	client, err := s.up.source()
 	backend, backendErr := s.down.source()
 	err = errors.Join(err, backendErr)
-	switch {
-	case err == nil && s.ps.landed(client, backend):
-		s.between(client, backend)
-		s.carryOn()
-		return
-	case err == nil:
-		err = net.ErrClosed // it was cut
-	}
-	for _, conn := range []net.Conn{client, backend} {
-		if conn != nil {
-			_ = conn.Close()
+	s.between(client, backend)
+	if err == nil {
+		if s.ps.landed(client, backend) {
+			s.carryOn()
+			return
 		}
+		err = net.ErrClosed // it was cut
 	}
 	s.up.ended(err)
 	s.down.ended(err)

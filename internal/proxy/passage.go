@@ -21,11 +21,14 @@ type passage struct {
 
 	mu      sync.Mutex
 	cut     bool
+	why     uint16             // what a WebSocket is told that was cut; 0: nothing
 	over    bool               // nothing here is the passage's any more
 	backend net.Conn           // nil: none yet
 	dialing context.CancelFunc // of the connection to come
 	client  net.Conn           // once upgraded
+	spliced bool               // and it belongs to a splice, which closes it
 	carried *splice            // once a loop has both connections
+	errand  *errand            // of a loop's; nil: it was never one
 
 	next, prev *passage // in activity, by its lock
 }
@@ -70,6 +73,15 @@ func (ps *passage) upgraded(conn net.Conn) bool {
 	return !ps.cut
 }
 
+// splices takes in that a splice has the connections now: when the passage is cut, it closes them.
+func (ps *passage) splices() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.spliced = true; ps.cut {
+		_ = ps.client.SetDeadline(longAgo)
+	}
+}
+
 // carry has a loop take over an upgraded connection, both ends of it. It says false when
 // none does.
 func (ps *passage) carry(s *splice) bool {
@@ -102,13 +114,19 @@ func (ps *passage) end() {
 }
 
 // abort cuts the passage: whoever reads or writes for it fails at once.
-func (ps *passage) abort() {
+func (ps *passage) abort() { ps.abortFor(0) }
+
+// abortFor is abort, and why is what a WebSocket is told.
+func (ps *passage) abortFor(why uint16) {
+	if ps.errand != nil && ps.errand.abort() {
+		return
+	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if ps.cut || ps.over {
 		return
 	}
-	ps.cut = true
+	ps.cut, ps.why = true, why
 	if ps.carried != nil {
 		ps.carried.leaveLoop() // which closes it
 	}
@@ -118,13 +136,28 @@ func (ps *passage) abort() {
 	if ps.backend != nil {
 		_ = ps.backend.Close()
 	}
-	if ps.client != nil {
+	switch {
+	case ps.client != nil && ps.spliced && why != 0:
+		// Who writes to it may end a frame yet; then the splice closes it.
+		_ = ps.client.SetReadDeadline(longAgo)
+		_ = ps.client.SetWriteDeadline(time.Now().Add(lastWrite))
+	case ps.client != nil:
 		_ = underTLS(ps.client).Close()
 	}
 	if ps.control != nil {
 		_ = ps.control.SetReadDeadline(longAgo)
 		_ = ps.control.SetWriteDeadline(longAgo)
 	}
+}
+
+// lastWrite is how long what is being written to a client may take when it is cut.
+const lastWrite = 100 * time.Millisecond
+
+// cutFor gives what a WebSocket is told that was cut; 0: nothing.
+func (ps *passage) cutFor() uint16 {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.why
 }
 
 func (ps *passage) wasCut() bool {

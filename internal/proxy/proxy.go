@@ -42,9 +42,10 @@ type Proxy struct {
 	splices   sync.WaitGroup
 	held      *waiting // requests that wait for backends
 	door      *door
+	hatch     *hatch
 	fullSaid  atomic.Int64 // when it was last said that no descriptors are left
 	upgrades  atomic.Int64 // connections that were upgraded
-	loops     []*loop      // that carry them
+	loops     []*loop      // that carry them, and plain requests
 	turns     atomic.Uint32
 	clients   atomic.Int64 // connections of the HTTP server
 	draining  atomic.Bool
@@ -81,6 +82,7 @@ func New(cfg Config) (*Proxy, error) {
 		gapped:    make(chan struct{}, 1),
 		ended:     make(map[string]time.Time),
 	}
+	p.hatch = newHatch(cfg.Listener.Addr())
 	p.door = &door{Listener: cfg.Listener, p: p, of: make(map[netip.Addr]int)}
 	return p, nil
 }
@@ -101,6 +103,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	}
 	defer deaf()
 
+	p.openLoops()
 	var chores sync.WaitGroup
 	defer chores.Wait()
 	choreCtx, stopChores := context.WithCancel(serving)
@@ -108,7 +111,6 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	chores.Go(func() { p.reportKeepalives(choreCtx) })
 	chores.Go(func() { p.keepHouse(choreCtx) })
 	chores.Go(func() { p.confirmOpen(choreCtx) })
-	p.openLoops()
 	for _, l := range p.loops {
 		chores.Go(l.run)
 	}
@@ -117,6 +119,9 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	served := make(chan error, 1)
 	var serveLoop sync.WaitGroup
 	serveLoop.Go(func() { served <- p.serveOn(server) })
+	if p.cfg.TLS == nil {
+		serveLoop.Go(func() { _ = server.Serve(p.hatch) })
+	}
 	p.log.InfoContext(ctx, "serving", "address", p.cfg.Listener.Addr().String(), "tls", p.cfg.TLS != nil)
 	p.show()
 	p.cfg.OnReady()
@@ -140,19 +145,29 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	return err
 }
 
-// openLoops makes one loop for each core. Without any, upgraded connections have goroutines.
+// openLoops makes one loop for each core. Without any, requests and upgraded connections have goroutines.
 func (p *Proxy) openLoops() {
 	for range runtime.GOMAXPROCS(0) {
-		l, err := newLoop()
+		l, err := newLoop(p)
 		if errors.Is(err, errors.ErrUnsupported) {
 			return
 		}
 		if err != nil {
-			p.log.WarnContext(p.serving, "upgraded connections go a slower way", "err", err)
+			p.log.WarnContext(p.serving, "requests and upgraded connections go a slower way", "err", err)
 			return
 		}
 		p.loops = append(p.loops, l)
 	}
+	p.upstream.loops = p.loops
+}
+
+// admit lets a loop have a client's connection. It says false when it is net/http's: what is over TLS, or is to be logged.
+func (p *Proxy) admit(conn net.Conn, peer netip.Addr) bool {
+	if p.cfg.TLS != nil || p.cfg.AccessLog {
+		return false
+	}
+	l := p.nextLoop()
+	return l != nil && l.admit(conn, peer)
 }
 
 // nextLoop gives each loop in its turn, nil if there is none.
@@ -171,6 +186,7 @@ func (p *Proxy) newServer() *http.Server {
 		IdleTimeout:       p.cfg.IdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ConnState:         p.countClients,
+		ConnContext:       handedContext,
 		BaseContext:       func(net.Listener) context.Context { return p.serving },
 		// What clients do wrong in their handshakes and requests is no news.
 		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
@@ -188,6 +204,7 @@ func (p *Proxy) serveOn(server *http.Server) error {
 // that /ready is 503. Connections end with their next response.
 func (p *Proxy) lameDuck(server *http.Server, served <-chan error) {
 	p.draining.Store(true)
+	p.clearLoops()
 	if p.cfg.DrainDelay <= 0 || p.cfg.DrainTimeout < 0 {
 		return
 	}
@@ -201,8 +218,16 @@ func (p *Proxy) lameDuck(server *http.Server, served <-chan error) {
 	}
 }
 
+// clearLoops has net/http answer what is under way in loops and has not been answered.
+func (p *Proxy) clearLoops() {
+	for _, l := range p.loops {
+		l.clear()
+	}
+}
+
 // drain ends what is open: by itself within the drain timeout, else by force.
 func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
+	p.clearLoops()
 	p.gate.close()
 	limit, cancel := context.WithTimeout(context.Background(), max(0, p.cfg.DrainTimeout))
 	defer cancel()
@@ -248,6 +273,9 @@ func (p *Proxy) keepHouse(ctx context.Context) {
 		case now := <-tick.C:
 			p.upstream.sweep(now.Add(-p.cfg.waits.idle))
 			p.cutEnded(now)
+			for _, l := range p.loops {
+				l.sweepCallers(now)
+			}
 		case <-ctx.Done():
 			return
 		}

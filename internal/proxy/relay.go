@@ -45,9 +45,7 @@ func (x *exchange) relay() error {
 
 func (x *exchange) relayHead() {
 	h := x.w.Header()
-	copyFields(h, x.resp.Header)
-	setGeneral(h)
-	h.Set(headerBackendID, x.out.route.backend)
+	x.out.answerFields(h, x.resp.Header)
 	if h["Content-Type"] == nil {
 		h["Content-Type"] = nil // else net/http guesses one
 	}

@@ -78,7 +78,7 @@ func (s *socket) release() {
 // stream reads from a connection that only Read can read, such as one over TLS.
 type stream struct {
 	conn   net.Conn
-	small  [2 << 10]byte
+	small  [512]byte
 	large  *[bufferSize]byte
 	filled bool // small was: more is there, or soon
 }

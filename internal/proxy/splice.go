@@ -37,6 +37,7 @@ type way struct {
 	from, to net.Conn // nil in a loop
 	seat     seat
 	passed   atomic.Int64 // bytes
+	frames   *frames      // that it passes on; nil: no WebSocket's
 	// What a loop has read but could not write, and how reading failed there.
 	rest   []byte
 	failed error
@@ -60,6 +61,7 @@ func (s *splice) begin() {
 	s.p.upgrades.Add(1)
 	s.ways.Store(2)
 	s.p.splices.Add(2)
+	s.ps.splices()
 	if !s.ps.carry(s) {
 		s.carryOn()
 	}
@@ -94,6 +96,7 @@ func (w *way) ended(err error) {
 	}
 	if s.ways.Add(-1) == 0 {
 		s.ps.abort()
+		s.close(s.down.to, s.down.from)
 		s.ps.end()
 		s.p.activity.leave(s.ps)
 		s.p.upgrades.Add(-1)
@@ -106,6 +109,20 @@ func (w *way) ended(err error) {
 		}
 		s.p.gate.leave()
 	}
+}
+
+// close closes what is left of both ends.
+func (s *splice) close(client, backend net.Conn) {
+	if backend != nil {
+		_ = backend.Close()
+	}
+	if client == nil {
+		return
+	}
+	if why, frames := s.ps.cutFor(), s.down.frames; why != 0 && frames != nil && frames.between() {
+		farewell(client, why, s.p.cfg.waits.linger)
+	}
+	_ = underTLS(client).Close()
 }
 
 // errDeaf says that one end takes nothing in any more.
@@ -147,9 +164,15 @@ func (w *way) flow() error {
 
 func (w *way) write(bytes []byte) error {
 	if _, err := w.to.Write(bytes); err != nil {
+		if w.frames != nil {
+			w.frames.over = true // nobody knows how much of it was written
+		}
 		return fmt.Errorf("%w: %w", errDeaf, err)
 	}
 	w.passed.Add(int64(len(bytes)))
+	if w.frames != nil {
+		w.frames.pass(bytes)
+	}
 	return nil
 }
 

@@ -144,10 +144,13 @@ func (s *spoken) version2() (net.Addr, error) {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, binary.BigEndian.Uint16(rest[2*length:]))), nil
 }
 
-// plain gives the connection itself once nothing is left that was read with the head.
+// plain gives the connection itself once nothing is left that was read before.
 func plain(conn net.Conn) net.Conn {
 	if s, ok := conn.(*spoken); ok && len(s.early) == 0 && s.failed == nil {
 		return s.Conn
+	}
+	if h, ok := conn.(*handed); ok && len(h.early) == 0 {
+		return h.Conn
 	}
 	return conn
 }

@@ -5,7 +5,7 @@ import (
 	"bytes"
 	"net"
 	"net/http"
-	"sync"
+	"strings"
 )
 
 // switchProtocols lets the upgraded connection go on by itself: from here on bytes
@@ -16,7 +16,7 @@ func (x *exchange) switchProtocols() error {
 	if err != nil {
 		return err
 	}
-	leave := sync.OnceFunc(func() { x.p.door.leave(client) })
+	leave := x.p.door.leaver(client)
 	defer func() {
 		if !x.v.handedOn {
 			leave()
@@ -27,12 +27,17 @@ func (x *exchange) switchProtocols() error {
 		_ = client.Close()
 		return net.ErrClosed
 	}
-	if err := x.answerSwitch(client, rw.Reader); err != nil {
+	late, err := x.answerSwitch(client, rw.Reader)
+	if err != nil {
 		_ = client.Close()
 		return err
 	}
 	x.answered()
 	s := newSplice(x.p, x.ps, plain(client), x.conn.Conn)
+	if strings.EqualFold(x.resp.Header.Get("Upgrade"), "websocket") {
+		s.down.frames = new(frames)
+		s.down.frames.pass(late)
+	}
 	s.left = leave
 	if s.p.cfg.AccessLog {
 		s.visit, s.line = x.v, x.v.line(x.p)
@@ -44,12 +49,10 @@ func (x *exchange) switchProtocols() error {
 }
 
 // answerSwitch writes the response with which the protocol changes, and what either
-// side has already said in the new one.
-func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) error {
+// side has already said in the new one. late is what the backend has.
+func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) (late []byte, err error) {
 	h := make(http.Header, len(x.resp.Header)+8)
-	copyFields(h, x.resp.Header)
-	setGeneral(h)
-	h.Set(headerBackendID, x.out.route.backend)
+	x.out.answerFields(h, x.resp.Header)
 	h.Set("Connection", "Upgrade")
 	h["Upgrade"] = x.resp.Header["Upgrade"]
 
@@ -57,18 +60,18 @@ func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) error {
 	answer.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
 	_ = h.Write(&answer)
 	answer.WriteString("\r\n")
-	late, err := x.conn.in.Peek(x.conn.in.Buffered())
+	late, err = x.conn.in.Peek(x.conn.in.Buffered())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer.Write(late)
 	if _, err := client.Write(answer.Bytes()); err != nil {
-		return err
+		return nil, err
 	}
 	early, err := from.Peek(from.Buffered())
 	if err != nil || len(early) == 0 {
-		return err
+		return late, err
 	}
 	_, err = x.conn.Conn.Write(early)
-	return err
+	return late, err
 }

@@ -15,6 +15,8 @@ const (
 	// idleConnsPerBackend and idleConns bound the connections that wait for a request.
 	idleConnsPerBackend = 128
 	idleConns           = 4096
+	// headSize is what a connection holds to read heads with.
+	headSize = 4 << 10
 	// headBytes bounds the heads of one response, interim ones included.
 	headBytes = 256 << 10
 )
@@ -36,7 +38,11 @@ type backendConn struct {
 	headLeft int  // bytes that the head may still have; negative: none is being read
 	heard    bool // something came since the request was begun
 	reused   bool
+	asked    bool      // a loop has sent the request
 	idle     time.Time // since when
+	// What a loop has read of the response, and how reading failed there; see begin.
+	early  []byte
+	failed error
 
 	// What looks at the socket without taking anything. The functions are allocated once.
 	peeked      [1]byte
@@ -55,7 +61,7 @@ func newBackendConn(conn net.Conn, to place) (*backendConn, error) {
 	if c.raw, err = sys.SyscallConn(); err != nil {
 		return nil, err
 	}
-	c.in = bufio.NewReaderSize(c, 4<<10)
+	c.in = bufio.NewReaderSize(c, headSize)
 	c.peek = func(fd uintptr) bool {
 		var n int
 		if n, _, c.found = syscall.Recvfrom(int(fd), c.peeked[:], syscall.MSG_PEEK); n == 0 && c.found == nil {
@@ -73,6 +79,16 @@ func newBackendConn(conn net.Conn, to place) (*backendConn, error) {
 	return c, nil
 }
 
+// begin lets the response begin with what was read of it before, and end as reading failed then, if it did.
+func (c *backendConn) begin(early []byte, failed error) {
+	c.early, c.failed, c.headLeft = early, failed, headBytes
+	if len(early) > 0 {
+		// All of it is to be in the buffer: what is there says whether reading must wait.
+		c.in = bufio.NewReaderSize(c, max(headSize, len(early)))
+		_, _ = c.in.Peek(len(early))
+	}
+}
+
 // Read is for c.in.
 func (c *backendConn) Read(p []byte) (int, error) {
 	if c.headLeft == 0 {
@@ -81,7 +97,7 @@ func (c *backendConn) Read(p []byte) (int, error) {
 	if c.headLeft > 0 && len(p) > c.headLeft {
 		p = p[:c.headLeft]
 	}
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	if n > 0 {
 		c.heard = true
 		if c.headLeft > 0 {
@@ -89,6 +105,18 @@ func (c *backendConn) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+func (c *backendConn) read(p []byte) (int, error) {
+	switch {
+	case len(c.early) > 0:
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	case c.failed != nil:
+		return 0, c.failed
+	}
+	return c.Conn.Read(p)
 }
 
 // silent says that reading would have to wait now: no bytes are there, no end and no error.
@@ -107,6 +135,8 @@ func (c *backendConn) wait() {
 type upstream struct {
 	dialer net.Dialer
 
+	loops []*loop // which have connections of their own
+
 	mu    sync.Mutex
 	idle  map[place][]*backendConn // the latest last
 	count int
@@ -117,7 +147,7 @@ func newUpstream(dialTimeout time.Duration) *upstream {
 	return &upstream{dialer: net.Dialer{Timeout: dialTimeout}, idle: make(map[place][]*backendConn)}
 }
 
-// get gives an idle connection to address, nil when there is none.
+// get gives an idle connection to a backend, nil when there is none.
 func (u *upstream) get(to place) *backendConn {
 	for c := u.take(to); c != nil; c = u.take(to) {
 		// What has been closed, or said something unasked, is of no use.
@@ -126,6 +156,17 @@ func (u *upstream) get(to place) *backendConn {
 			return c
 		}
 		_ = c.Close()
+	}
+	for _, l := range u.loops {
+		conn := l.release(to)
+		if conn == nil {
+			continue
+		}
+		if c, err := newBackendConn(conn, to); err == nil && c.silent() {
+			c.reused, c.headLeft = true, headBytes
+			return c
+		}
+		_ = conn.Close()
 	}
 	return nil
 }
@@ -162,6 +203,9 @@ func (u *upstream) take(to place) *backendConn {
 // put takes back a connection on which a response has ended.
 func (u *upstream) put(c *backendConn) {
 	c.idle = time.Now()
+	if c.in.Size() > headSize {
+		c.in = bufio.NewReaderSize(c, headSize)
+	}
 	u.mu.Lock()
 	list := u.idle[c.to]
 	full := u.shut || u.count >= idleConns || len(list) >= idleConnsPerBackend
@@ -195,6 +239,9 @@ func (u *upstream) sweep(before time.Time) {
 	u.mu.Unlock()
 	for _, c := range old {
 		_ = c.Close()
+	}
+	for _, l := range u.loops {
+		l.sweepCallees(before)
 	}
 }
 

@@ -13,6 +13,7 @@ type visit struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	start time.Time
+	begun *begun // by a loop; nil: nothing was, or it has been taken over
 	// held is for how long it waited for its backend.
 	held time.Duration
 
@@ -23,6 +24,7 @@ type visit struct {
 	received, sent int64
 	forwarded      bool // the backend answered
 	added          time.Duration
+	whole          bool // no token is in its path
 	uploading      bool // the body is being passed on, or was
 	handedOn       bool // it goes on as an upgraded connection, which ends it
 }
@@ -47,6 +49,7 @@ func (v *visit) line(p *Proxy) []slog.Attr {
 	path := "/"
 	if t, ok := targetOf(r); ok {
 		switch path = t.whole; {
+		case v.whole:
 		case tokenShaped(t.token):
 			path = "/" + strings.TrimPrefix(path[1+len(t.token):], "/")
 		case t.token != "" && t.whole != "/ready":

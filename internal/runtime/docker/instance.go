@@ -59,6 +59,9 @@ func (r *Runtime) newInstance(id string, spec runtime.Spec) *Instance {
 // Address is where the container's port is published.
 func (i *Instance) Address() string { return i.address }
 
+// ListensAt is where the program has to listen, inside the container.
+func (i *Instance) ListensAt() string { return net.JoinHostPort("0.0.0.0", inside.Port()) }
+
 // Handle is the container's id.
 func (i *Instance) Handle() string { return i.id }
 

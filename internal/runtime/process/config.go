@@ -26,6 +26,9 @@ type Config struct {
 	// Cgroup is the control group below which every backend has its own; "" finds a place,
 	// NoCgroup does without; `--cgroup`. Linux, with StateDir.
 	Cgroup string
+	// Landlock has backends read the root and the system alone, and write to their own directories
+	// alone, where the kernel can do that; `--landlock`. Linux, with StateDir.
+	Landlock bool
 	// Path is the PATH of every process; by default DefaultPath.
 	Path string
 	// Host is the address of this machine on which backends listen and are

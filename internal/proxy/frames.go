@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"net"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/metrics"
+)
+
+// What a WebSocket is told when the proxy ends it (RFC 6455, section 7.4.1).
+const (
+	closeGoingAway = 1001
+	closePolicy    = 1008
+)
+
+// closeCode is what WebSockets are told that are cut for this cause.
+func closeCode(cause metrics.Cut) uint16 {
+	if cause == metrics.CutRevoked {
+		return closePolicy
+	}
+	return closeGoingAway
+}
+
+// frames follows one way of a WebSocket, to know whether a frame of the proxy's own may follow: that is so between
+// frames, and not after the last one. It looks at the heads of frames only.
+type frames struct {
+	head [14]byte
+	have int    // bytes of a head
+	left uint64 // bytes of a payload to come
+	over bool   // the frame that ends the WebSocket has begun, or the way has failed
+}
+
+// pass takes in what was passed on.
+func (f *frames) pass(b []byte) {
+	for len(b) > 0 {
+		if f.left > 0 {
+			n := min(f.left, uint64(len(b)))
+			f.left -= n
+			b = b[n:]
+			continue
+		}
+		f.head[f.have] = b[0]
+		f.have++
+		b = b[1:]
+		if f.have >= 2 && f.have == f.headSize() {
+			f.begin()
+		}
+	}
+}
+
+const (
+	opcodeBits  = 0x0f
+	opcodeClose = 8
+	lengthBits  = 0x7f
+	maskBit     = 0x80
+	finalBit    = 0x80
+)
+
+// headSize is how long the head is that has begun.
+func (f *frames) headSize() int {
+	size := 2
+	switch f.head[1] & lengthBits {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	if f.head[1]&maskBit != 0 {
+		size += 4
+	}
+	return size
+}
+
+// begin begins a frame whose head is whole.
+func (f *frames) begin() {
+	f.have = 0
+	f.over = f.over || f.head[0]&opcodeBits == opcodeClose
+	switch short := f.head[1] & lengthBits; short {
+	case 126:
+		f.left = uint64(binary.BigEndian.Uint16(f.head[2:]))
+	case 127:
+		f.left = binary.BigEndian.Uint64(f.head[2:])
+	default:
+		f.left = uint64(short)
+	}
+}
+
+// between says that a frame may follow.
+func (f *frames) between() bool { return f.have == 0 && f.left == 0 && !f.over }
+
+// farewell ends a WebSocket with a frame that says why, and gives the client a moment to take it in: closing at once on one that
+// still sends something could cost it the frame.
+func farewell(client net.Conn, code uint16, moment time.Duration) {
+	_ = client.SetDeadline(time.Now().Add(moment))
+	frame := binary.BigEndian.AppendUint16([]byte{finalBit | opcodeClose, 2}, code)
+	if _, err := client.Write(frame); err != nil || closeWrite(client) != nil {
+		return
+	}
+	var ignored [512]byte
+	for {
+		if _, err := client.Read(ignored[:]); err != nil {
+			return
+		}
+	}
+}
