@@ -127,11 +127,9 @@ func (i *Instance) live(f *follower, found container.InspectResponse) {
 		defer close(followed)
 		f.run(i)
 	})
-	exit := runtime.Exit{}
+	exit := i.exitOf(found)
 	if running(found) {
 		exit = i.r.await(i)
-	} else {
-		exit = i.exitOf(found)
 	}
 	if i.r.ctx.Err() != nil {
 		return
