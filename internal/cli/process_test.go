@@ -13,6 +13,7 @@ func TestProcessFlagsAreChecked(t *testing.T) {
 		"--cgroup none --max-memory 1GiB":      "--max-memory: no backend could promise itself a part of it",
 		"--cgroup none --max-cpus 2":           "--max-cpus: no backend could promise itself a part of it",
 		"--cgroup /nonsense":                   "--cgroup: ",
+		"--landlock --cgroup /nonsense":        "--cgroup: ",
 		"--process-user no-such-user":          "--process-user: ",
 		"--process-root /no/such/directory":    "--process-root: ",
 		"--process-user 9-7 --cgroup nonsense": "--process-user: ",

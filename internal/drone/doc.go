@@ -49,7 +49,8 @@
 // through agent.apply, which is a pure step and then its effects. Around it stand
 // these goroutines, all waited for by [Run]: the keeper (deadlines), one that registers and
 // one that heartbeats, the consumer (actions), the reporter (states), the publishers of output
-// lines and of what backends use, and one per backend that starts it and waits for its end; and those that watch over the guard.
+// lines and of what backends use, and one per backend that starts it, or
+// where the runtime does not tell of ends, waits for its end; and those that watch over the guard.
 //
 // Who closes what: whoever calls Run owns the connection and the runtime, and
 // closes them after it. Run leaves nothing behind of what it started itself, but the

@@ -20,7 +20,7 @@ import (
 // bothered much. Each wait is an eighth longer than the one before, so that what the
 // probe adds to a start is a small part of it.
 const (
-	probeFirst   = time.Millisecond
+	probeFirst   = 250 * time.Microsecond
 	probeMost    = 250 * time.Millisecond
 	probeTimeout = 5 * time.Second
 	// explainFrom is the wait from which it is looked why there is no answer, at most once in

@@ -108,8 +108,8 @@ type Spec struct {
 	// runtime adds PORT and HOST, and nothing in Executable can override either.
 	Env map[string]string
 	// Log takes the backend's output line by line; nil drops it. It may be called
-	// from several goroutines at once, and must not block for long: the backend's
-	// own writes wait for it. It is not called after Done.
+	// from several goroutines at once, and must not block for long: the writes of
+	// backends wait for it. It is not called after Done.
 	Log func(Line)
 	// Progress takes what Prepare is at, in words for people ("pulling …: 12 of
 	// 80 MB"); nil drops it. It must not block.

@@ -68,7 +68,7 @@ func Open(parent, name string) (*Base, error) {
 		if mount := h.v1[controller]; mount != "" {
 			err = b.useV1(controller, filepath.Join(mount, below), h.own[controller])
 		} else {
-			err = b.enable(parent, controller)
+			err = b.enable(h.unified, parent, controller)
 		}
 		if err != nil {
 			b.lacks[controller] = err.Error()
@@ -89,12 +89,17 @@ func (b *Base) useV1(controller, dir, own string) error {
 	return nil
 }
 
-// enable makes a controller of the unified hierarchy one of the groups below the base.
-func (b *Base) enable(parent, controller string) error {
-	if !has(parent, "cgroup.controllers", controller) {
-		return fmt.Errorf("%s has no such controller", parent)
+// enable makes a controller of the unified hierarchy one of the groups below the base. What is made
+// at the top of the hierarchy has none but those that systemd, or whoever else, enabled there.
+func (b *Base) enable(top, parent, controller string) error {
+	dirs := []string{parent, b.dir}
+	if filepath.Dir(parent) == top {
+		dirs = []string{top, parent, b.dir}
 	}
-	for _, dir := range []string{parent, b.dir} {
+	if !has(dirs[0], "cgroup.controllers", controller) {
+		return fmt.Errorf("%s has no such controller", dirs[0])
+	}
+	for _, dir := range dirs {
 		if has(dir, "cgroup.subtree_control", controller) {
 			continue
 		}

@@ -8,3 +8,6 @@ import (
 
 // LastLook is when the runtime last looked at all processes of the machine.
 func LastLook(r runtime.Runtime) time.Time { return r.(lasting).census.at }
+
+// LandlockVersion is the kernel's.
+func LandlockVersion() int { return findLandlock().version }

@@ -62,7 +62,7 @@ func (r *Runtime) ruleset(backendID string, own home) (ruleset int, err error) {
 	if r.landlock.version >= 6 {
 		attr.Scoped = unix.LANDLOCK_SCOPE_SIGNAL
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
+	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0) //nolint:gosec // x/sys has the structs and no calls
 	if errno != 0 {
 		return -1, fmt.Errorf("landlock: %w", errno)
 	}
@@ -104,7 +104,7 @@ func (r *Runtime) allow(ruleset int, path string, access uint64) error {
 			access &= landFile
 		}
 		rule := unix.LandlockPathBeneathAttr{Allowed_access: access & r.landlock.handled(), Parent_fd: int32(fd)}
-		_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+		_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule)), 0, 0, 0) //nolint:gosec // as above
 		if errno != 0 {
 			err = errno
 		}
