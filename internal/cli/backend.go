@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -200,11 +202,19 @@ func (c *backendsCmd) Run(r *run) error {
 }
 
 func listBackends(r *run, f *clientFlags, nc *nats.Conn, req messages.BackendsRequest) ([]messages.BackendInfo, error) {
-	return pages(func(after string) ([]messages.BackendInfo, string, error) {
+	list, err := pages(func(after string) ([]messages.BackendInfo, string, error) {
 		req.After = after
 		resp, err := ask[messages.BackendsResponse](r, f, nc, messages.SubjectBackends, req)
 		return resp.Backends, resp.Next, err
 	})
+	if err != nil || req.Drone == "" || len(list) > 0 {
+		return list, err
+	}
+	drones, err := listDrones(r, f, nc) // a name with a slip in it is not a drone without backends
+	if err == nil && !slices.ContainsFunc(drones, func(d messages.DroneInfo) bool { return d.Drone == req.Drone }) {
+		err = &failure{what: fmt.Sprintf("there is no drone %q", req.Drone), kind: string(messages.NotFound), do: seeDrones, code: ExitFailed}
+	}
+	return list, err
 }
 
 // pages follows a listing to its end.

@@ -80,6 +80,7 @@ type run struct {
 	// needs: see refused.
 	ctx     context.Context
 	program string
+	args    []string // as given
 	kill    <-chan struct{}
 	stdout  io.Writer
 	stderr  io.Writer
@@ -142,6 +143,9 @@ func Run(ctx context.Context, p Process) (code int) {
 	if err != nil {
 		return report(p.Stderr, parseError(err))
 	}
+	if err := missing(parsed); err != nil {
+		return report(p.Stderr, inWordsOf(parsed.Selected(), err))
+	}
 	log, err := g.Log.logger(p.Stderr, parsed.Command())
 	if err != nil {
 		return report(p.Stderr, err)
@@ -151,7 +155,7 @@ func Run(ctx context.Context, p Process) (code int) {
 			return report(p.Stderr, err)
 		}
 	}
-	r := &run{ctx: ctx, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now, trial: p.trial}
+	r := &run{ctx: ctx, args: args, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now, trial: p.trial}
 	if p.trial.now != nil {
 		r.now = p.trial.now
 	}
@@ -159,7 +163,7 @@ func Run(ctx context.Context, p Process) (code int) {
 	if refused := r.refused(); err != nil && refused != nil {
 		err = refused // what came of it says less
 	}
-	return report(p.Stderr, seeHelpOf(parsed.Selected().FullPath(), err))
+	return report(p.Stderr, inWordsOf(parsed.Selected(), err))
 }
 
 func newParser(g *grammar, p Process) (*kong.Kong, error) {
@@ -170,6 +174,7 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
+		kong.PostBuild(emptyIsUnset),
 		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
 	)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,9 +15,9 @@ import (
 type connectCmd struct {
 	clientFlags
 
-	Key       string `placeholder:"NAME" help:"The key: the one process that owns it is wanted. Left out: a new process under a random key."`
-	Namespace string `placeholder:"NAME" help:"Namespace of the key."`
-	Tag       string `placeholder:"TAG" help:"Tag of the key; must equal that of the backend that holds it."`
+	Key       *string `placeholder:"NAME" help:"The key: the one process that owns it is wanted. Left out: a new process under a random key."`
+	Namespace string  `placeholder:"NAME" help:"Namespace of the key."`
+	Tag       string  `placeholder:"TAG" help:"Tag of the key; must equal that of the backend that holds it."`
 
 	Command    []string          `sep:"none" placeholder:"WORD" help:"What to run if nothing holds the key, below the drone's --process-root. Repeat it for arguments, or give them after --."`
 	Args       []string          `arg:"" optional:"" name:"args" help:"More words of the command, after --."`
@@ -40,6 +41,9 @@ type connectCmd struct {
 
 // Run asks, then shows the backend's states until it is ready, then its URL.
 func (c *connectCmd) Run(r *run) error {
+	if err := c.check(r.args); err != nil {
+		return err
+	}
 	req, err := c.request()
 	if err != nil {
 		return err
@@ -125,8 +129,11 @@ func endedEarly(e messages.StateEvent) error {
 // request puts the request together. Its errors name flags.
 func (c *connectCmd) request() (messages.ConnectRequest, error) {
 	var req messages.ConnectRequest
-	if c.Key != "" || c.Namespace != "" || c.Tag != "" {
-		req.Key = &messages.Key{Name: c.Key, Namespace: c.Namespace, Tag: c.Tag}
+	if c.Key != nil || c.Namespace != "" || c.Tag != "" {
+		req.Key = &messages.Key{Namespace: c.Namespace, Tag: c.Tag}
+	}
+	if c.Key != nil {
+		req.Key.Name = *c.Key
 	}
 	req.User = c.User
 	if c.Auth != "" {
@@ -162,6 +169,24 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 		return req, invalid(err)
 	}
 	return req, nil
+}
+
+// check refuses words that are where none are read, so that nobody who forgot --key gets a process of
+// his own under a random one.
+func (c *connectCmd) check(args []string) error {
+	words := 0
+	if n := slices.Index(args, "--"); n >= 0 {
+		words = len(args) - n - 1
+	}
+	switch {
+	case len(c.Args) > words && c.Key == nil:
+		return usagef("%s: is neither a flag nor behind --: a key is given as --key %[1]s, a program as --command %[1]s", c.Args[0])
+	case len(c.Args) > words:
+		return usagef("%s: is neither a flag nor behind --: a program is given as --command %[1]s, its arguments after --", c.Args[0])
+	case c.Key != nil && *c.Key == "":
+		return usagef("--key: must not be empty; leave it out for a new process under a random key")
+	}
+	return nil
 }
 
 // executable is what to run; nil to join only.

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -18,11 +20,7 @@ func (c *dronesCmd) Run(r *run) error {
 		return err
 	}
 	defer nc.Close()
-	list, err := pages(func(after string) ([]messages.DroneInfo, string, error) {
-		resp, err := ask[messages.DronesResponse](r, &c.clientFlags, nc, messages.SubjectDrones,
-			messages.DronesRequest{Page: messages.Page{After: after}})
-		return resp.Drones, resp.Next, err
-	})
+	list, err := listDrones(r, &c.clientFlags, nc)
 	if err != nil {
 		return err
 	}
@@ -51,6 +49,13 @@ func (c *dronesCmd) Run(r *run) error {
 	}
 	r.table(header, rows)
 	return nil
+}
+
+func listDrones(r *run, f *clientFlags, nc *nats.Conn) ([]messages.DroneInfo, error) {
+	return pages(func(after string) ([]messages.DroneInfo, string, error) {
+		resp, err := ask[messages.DronesResponse](r, f, nc, messages.SubjectDrones, messages.DronesRequest{Page: messages.Page{After: after}})
+		return resp.Drones, resp.Next, err
+	})
 }
 
 // promised shows what a drone has promised of what it has; nothing where neither is said.

@@ -41,21 +41,13 @@ func usagef(format string, args ...any) error {
 
 const seeHelp = "see jetway --help"
 
-// seeHelpOf makes of the advice of a wrong use that of its command.
-func seeHelpOf(command string, err error) error {
-	if f, ok := errors.AsType[*failure](err); ok && f.do == seeHelp {
-		f.do = "see " + command + " --help"
-	}
-	return err
-}
-
-// missing is how kong says that an argument is missing.
-var missing = regexp.MustCompile(`^expected "<(\S+)>"$`)
+// isMissing is how kong says that an argument is missing.
+var isMissing = regexp.MustCompile(`^expected "<(\S+)>"$`)
 
 // parseError is what kong refuses.
 func parseError(err error) error {
-	f := &failure{what: err.Error(), kind: "usage", do: seeHelp, code: ExitUsage, err: err}
-	if m := missing.FindStringSubmatch(f.what); m != nil {
+	f := &failure{what: suggest(err.Error()), kind: "usage", do: seeHelp, code: ExitUsage, err: err}
+	if m := isMissing.FindStringSubmatch(f.what); m != nil {
 		f.what = strings.ToUpper(m[1]) + ": is missing"
 	}
 	var parse *kong.ParseError

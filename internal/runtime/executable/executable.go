@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 )
 
@@ -44,15 +45,41 @@ func Decode(executable json.RawMessage, into any, wanted string) error {
 	decoder := json.NewDecoder(bytes.NewReader(executable))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(into); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errors.New("it is empty")
-		}
-		return fmt.Errorf("executable: %w; %s", err, wanted)
+		return fmt.Errorf("executable: %s; %s", plain(err), wanted)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("executable: there is more after the JSON object; %s", wanted)
 	}
 	return nil
+}
+
+// plain says what is wrong with some JSON in the words of who wrote it, not of Go.
+func plain(err error) string {
+	typeErr, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case errors.Is(err, io.EOF):
+		return "it is empty"
+	case !ok:
+		return strings.TrimPrefix(err.Error(), "json: ")
+	}
+	field, wanted := typeErr.Field, "a number"
+	if field == "" {
+		field = "it"
+	}
+	switch typeErr.Type.Kind() {
+	case reflect.Slice:
+		wanted = `a list ["…", "…"]`
+	case reflect.Map, reflect.Struct:
+		wanted = `an object {"…": …}`
+	case reflect.String:
+		wanted = "a string"
+	case reflect.Bool:
+		wanted = "true or false"
+	case reflect.Int64, reflect.Int32, reflect.Int:
+		wanted = "a whole number"
+	default:
+	}
+	return fmt.Sprintf("%s is a JSON %s, wanted %s", field, typeErr.Value, wanted)
 }
 
 // CheckText says whether a process can receive s.
