@@ -103,7 +103,8 @@ func (l *loop) sweepCallers(now time.Time) {
 	}
 }
 
-// clear closes the idle connections of clients, hands on the others, and lets none in any more.
+// clear closes the idle connections of clients, hands on the others, and lets none in any more. It returns when handlers
+// have what was under way: an HTTP server that is shutting down begins with no request.
 func (l *loop) clear() {
 	l.mu.Lock()
 	l.shut = true
