@@ -24,7 +24,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow mixed torture mutants soak compiler browser lint fuzz bench bench-beside clean
+.PHONY: help build run test test-all test-slow mixed torture mutants soak apps compiler browser lint fuzz bench bench-beside clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,11 @@ mutants: ## See that the attack finds deliberate bugs
 soak: ## Run at half of what is possible for DURATION, and through 100,000 lives, and see that nothing grows
 	@go test -tags long ./internal/torture -run '^TestSoak$$' -count=1 -v -timeout 0 -torture.duration $(DURATION) -torture.report $(REPORT)
 	@go test ./internal/store -run '^TestI8ManyLivesLeaveNothingBehind$$' -count=1 -v -lives 100000
+
+# They are in a folder that the go command does not look into: packages of npm hold Go files.
+apps: browser ## Try real applications through the proxy in a browser, against the table of deploy/README.md
+	@deploy/apps/install.sh "$(CURDIR)/bin/.apps"
+	@$(TEST) -tags apps -count=1 -v -timeout 1h -run '^TestApps$$' ./internal/proxy -apps "$(CURDIR)/bin/.apps"
 
 # Installs what the shell variables apt, dnf, apk and brew name, after saying why.
 define INSTALL

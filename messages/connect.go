@@ -2,6 +2,8 @@ package messages
 
 import (
 	"encoding/json"
+	"net"
+	"net/netip"
 	"strings"
 )
 
@@ -56,6 +58,9 @@ type SpawnConfig struct {
 	// UseStaticToken gives the backend one token for its whole life.
 	UseStaticToken bool   `json:"use_static_token,omitempty"`
 	Subdomain      string `json:"subdomain,omitempty"`
+	// Origin gives the backend a host of its own, Subdomain or a random label below the cluster, all
+	// paths of which are its own; nil: as the worker says.
+	Origin *bool `json:"origin,omitempty"`
 }
 
 // ConnectResponse is the way to the backend.
@@ -140,7 +145,12 @@ func (c *SpawnConfig) validate() *Error {
 		return err
 	}
 	if c.Subdomain != "" {
-		return checkLabel("spawn_config.subdomain", c.Subdomain)
+		if err := checkLabel("spawn_config.subdomain", c.Subdomain); err != nil {
+			return err
+		}
+	}
+	if c.Origin != nil && *c.Origin && c.Cluster != "" && !Named(c.Cluster) {
+		return badField("spawn_config.origin", "takes a cluster with a name, below which sessions have theirs, and %q is an IP address", c.Cluster)
 	}
 	return nil
 }
@@ -163,17 +173,45 @@ func checkSeconds(field string, n *int64) *Error {
 	return nil
 }
 
-// BackendURL is where a browser reaches a backend with a token: https when the
-// cluster has no port or :443.
+// Secure says whether browsers reach a cluster by https: when it has no port or :443.
+func Secure(cluster string) bool {
+	i := strings.LastIndexByte(cluster, ':')
+	return i < 0 || cluster[i:] == ":443" || strings.HasSuffix(cluster, "]")
+}
+
+// EnterPath, and a token behind it, is where a browser enters a backend that has a host of its own: the proxy hands
+// the token to a cookie and leads to the backend's root.
+const EnterPath = "/.jetway/enter/"
+
+// EnterURL is where a browser enters a backend that has a host of its own.
+func EnterURL(cluster, subdomain, token string) string {
+	return baseURL(cluster, subdomain) + EnterPath + token
+}
+
+// BackendURL is where a browser reaches a backend with a token in the path.
 func BackendURL(cluster, subdomain, token string) string {
+	return baseURL(cluster, subdomain) + "/" + token + "/"
+}
+
+func baseURL(cluster, subdomain string) string {
 	scheme := "http://"
-	if i := strings.LastIndexByte(cluster, ':'); i < 0 || cluster[i:] == ":443" || strings.HasSuffix(cluster, "]") {
+	if Secure(cluster) {
 		scheme = "https://"
 	}
 	if subdomain != "" {
 		cluster = subdomain + "." + cluster
 	}
-	return scheme + cluster + "/" + token + "/"
+	return scheme + cluster
+}
+
+// Named says that a cluster is a name, below which there can be others, and not an IP address.
+func Named(cluster string) bool {
+	host := cluster
+	if h, _, err := net.SplitHostPort(cluster); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(host)
+	return err != nil
 }
 
 // StaticTokenPrefix marks a token that lives as long as its backend.

@@ -21,6 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var (
 	at      = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	seconds = int64(60)
+	origin  = true
 	exit    = 3
 	ended   = messages.State{
 		Status: messages.Terminated, LastStatus: messages.Ready, Kind: messages.Soft,
@@ -35,7 +36,7 @@ var golden = map[string]any{
 		SpawnConfig: &messages.SpawnConfig{
 			ID: "my-backend", Cluster: "localhost:9090", Pool: "gpu",
 			Executable:           json.RawMessage(`{"command":["room"],"env":{"K":"V"}}`),
-			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: "doc",
+			LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: "doc", Origin: &origin,
 		},
 		User: "ada", Auth: json.RawMessage(`{"role":"editor"}`), TokenLifetimeSeconds: &seconds,
 	},
@@ -108,7 +109,8 @@ var golden = map[string]any{
 	"event_token": &messages.TokenEvent{
 		Type: messages.TypeTokenRevoked, ID: "b.revoked.7", Time: at, BackendID: "b", User: new("ada"), TokenSHA256: "00ff",
 	},
-	"status_request": &messages.StatusRequest{BackendID: "b"},
+	"status_request":     &messages.StatusRequest{BackendID: "b"},
+	"status_request_key": &messages.StatusRequest{Key: &messages.Key{Name: "doc-1", Namespace: "rooms"}},
 	"status_response": &messages.BackendInfo{
 		BackendID: "b", Key: messages.Key{Name: "doc-1"}, Cluster: "localhost:9090", Pool: "gpu", Drone: "dr-a",
 		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at,
@@ -191,6 +193,7 @@ var decoders = []decoder{
 	{"stats", decoderOf(messages.Decode[messages.Stats])},
 	{"log_line", decoderOf(messages.Decode[messages.LogLine])},
 	{"dns_challenge", decoderOf(messages.Decode[messages.Challenge])},
+	{"status_request_key", decoderOf(messages.Decode[messages.StatusRequest])},
 }
 
 func TestGoldenRequestsAreValid(t *testing.T) {

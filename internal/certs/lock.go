@@ -161,7 +161,7 @@ func (s *storage) hold(l *lock) {
 	ctx, release := context.WithCancel(context.Background())
 	l.release, l.released = release, make(chan struct{})
 	s.mu.Lock()
-	if len(s.locks) == 0 {
+	if s.held++; s.held == 1 {
 		s.idle = make(chan struct{})
 	}
 	s.locks[l.name] = l
@@ -205,6 +205,7 @@ func (s *storage) keep(ctx context.Context, l *lock) {
 func (s *storage) Unlock(ctx context.Context, name string) error {
 	s.mu.Lock()
 	l := s.locks[name]
+	delete(s.locks, name) // before it is given back: another one of this proxy has it at once
 	s.mu.Unlock()
 	if l == nil {
 		return fmt.Errorf("unlock %s: %w", name, fs.ErrNotExist)
@@ -212,7 +213,7 @@ func (s *storage) Unlock(ctx context.Context, name string) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if delete(s.locks, name); len(s.locks) == 0 {
+		if s.held--; s.held == 0 {
 			close(s.idle)
 		}
 	}()

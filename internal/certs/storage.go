@@ -34,7 +34,8 @@ type storage struct {
 
 	mu    sync.Mutex
 	locks map[string]*lock // that this proxy holds
-	idle  chan struct{}    // closed when there are none; another one each time
+	held  int              // those, and what is being given back
+	idle  chan struct{}    // closed when that is 0; another one each time
 }
 
 var _ certmagic.Storage = (*storage)(nil)

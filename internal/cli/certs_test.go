@@ -85,7 +85,7 @@ func TestPermissionsSufficeForCertificates(t *testing.T) {
 		for _, host := range []string{"rooms.example.com", `doc.rooms.example.com`} {
 			proxy.await(t, `"msg":"using a certificate".*"name":"`+strings.ReplaceAll(strings.Replace(host, "doc.", "*.", 1), "*", `\*`)+`"`)
 			reply := browse(t, &tls.Config{RootCAs: ca.Issuers(), MinVersion: tls.VersionTLS12}, "https://"+host+"/"+strings.Repeat("a", messages.MaxToken)+"/", address)
-			if reply.StatusCode != http.StatusGone || reply.ProtoMajor != 2 {
+			if reply.StatusCode != http.StatusUnauthorized || reply.ProtoMajor != 2 {
 				t.Errorf("%s answers for %s with %s, %s", name, host, reply.Status, reply.Proto)
 			}
 			_, metrics := get(t, proxy.await(t, `"msg":"serving metrics and health".*"url":"([^"]+)"`)[1]+"/metrics")

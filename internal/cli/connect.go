@@ -30,6 +30,7 @@ type connectCmd struct {
 	Lifetime    time.Duration `placeholder:"DURATION" help:"End a new backend this long after its start. Default: never."`
 	StaticToken bool          `help:"Give a new backend one token for its whole life, which all share: not with --user, --auth and --token-lifetime."`
 	Subdomain   string        `placeholder:"LABEL" help:"Reach a new backend through this subdomain of its cluster only."`
+	Origin      *bool         `negatable:"" help:"Give a new backend a host of its own: the subdomain, or a random one. All paths there are its own, and the URL leads there by a cookie. Default: as the worker says."`
 
 	User          string        `placeholder:"NAME" help:"User, told to the backend as x-verified-username."`
 	Auth          string        `placeholder:"JSON" help:"JSON object, told to the backend as x-verified-user-data."`
@@ -141,7 +142,7 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 	if executable != nil {
 		spawn := &messages.SpawnConfig{
 			ID: c.ID, Cluster: c.Cluster, Pool: c.Pool, Executable: executable,
-			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain,
+			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain, Origin: c.Origin,
 		}
 		if spawn.MaxIdleSeconds, err = seconds("--max-idle", c.MaxIdle); err != nil {
 			return req, err

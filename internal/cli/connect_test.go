@@ -30,7 +30,7 @@ func TestConnectShowsStatesThenURL(t *testing.T) {
 	}})
 	stdout, stderr, code := jetway(t, "connect", "--nats", w.url, "--key", "doc-1", "--namespace", "n", "--tag", "t",
 		"--command", "room", "--env", "A=b=c", "--env", "C=d,e", "--id", "b1", "--cluster", "localhost:9090", "--pool", "p",
-		"--user", "ann", "--auth", `{"x":1}`, "--max-idle", "60s", "--lifetime", "1h", "--subdomain", "s",
+		"--user", "ann", "--auth", `{"x":1}`, "--max-idle", "60s", "--lifetime", "1h", "--subdomain", "s", "--origin",
 		"--timeout", "30s", "--", "one", "--two")
 	want(t, "stdout", stdout, `backend    b1 (started on dr-a)
 key        n/doc-1:t
@@ -43,7 +43,7 @@ TIME  ready             at 127.0.0.1:4000
 	wantCode(t, code, ExitOK)
 	want(t, "request", string(w.last().Data), `{"key":{"name":"doc-1","namespace":"n","tag":"t"},"spawn_config":{"id":"b1",`+
 		`"cluster":"localhost:9090","pool":"p","executable":{"command":["room","one","--two"],"env":{"A":"b=c","C":"d,e"}},`+
-		`"lifetime_limit_seconds":3600,"max_idle_seconds":60,"subdomain":"s"},"user":"ann","auth":{"x":1}}`)
+		`"lifetime_limit_seconds":3600,"max_idle_seconds":60,"subdomain":"s","origin":true},"user":"ann","auth":{"x":1}}`)
 	// What is left of the time, however long it took to ask; all others have a minute here.
 	timeout, err := time.ParseDuration(w.last().Header.Get(messages.HeaderTimeout))
 	if err != nil || timeout <= 0 || timeout > 30*time.Second {

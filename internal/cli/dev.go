@@ -26,6 +26,8 @@ type devCmd struct {
 	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
 	Runtime     string `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that may be run. Default: that of jetway itself."`
+	Origin      bool   `help:"Give sessions hosts of their own, LABEL.localhost, where a connect does not say."`
+	Embedded    bool   `help:"Let these stand in frames of other sites' pages."`
 	NoDemo      bool   `help:"Do not start the demo backend."`
 	metricsFlags
 	traceFlags
@@ -44,6 +46,7 @@ func (c *devCmd) Run(r *run) error {
 		Data:     c.Data,
 		NATSHost: c.NATSHost, NATSPort: c.NATSPort,
 		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
+		Origins: c.Origin, Embedded: c.Embedded,
 		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
 		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
 		Grace:    r.trial.bound,

@@ -27,7 +27,7 @@ type droneCmd struct {
 	Cluster        string        `required:"" placeholder:"HOST[:PORT]" help:"Cluster: where browsers reach the proxies in front of this drone."`
 	Pool           string        `placeholder:"NAME" help:"Pool that this drone is in."`
 	DataDir        string        `type:"path" placeholder:"DIR" help:"Directory for what outlives the agent, of this drone alone. Default: /var/lib/jetway/NAME as root, else $XDG_STATE_HOME/jetway/NAME."`
-	Runtime        string        `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
+	Runtime        string        `enum:"process,docker,socket,fake" default:"process" help:"What runs backends: ${enum}. socket is a server of your own, fake runs nothing, for measuring."`
 	IP             string        `name:"ip" default:"127.0.0.1" help:"Address of this machine on which backends listen, and proxies reach them. Default: ${default}."`
 	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
 	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take for each part of its start: to be fetched, to be started, to answer."`
@@ -37,6 +37,7 @@ type droneCmd struct {
 	capacityFlags
 	processFlags `group:"Process runtime:"`
 	dockerFlags  `group:"Docker runtime:"`
+	socketFlags  `group:"Socket runtime:"`
 	traceFlags
 }
 
@@ -64,10 +65,10 @@ func (c *capacityFlags) capacity() (capacity messages.Capacity, err error) {
 	return messages.Capacity{MaxBackends: c.MaxBackends, MaxMemoryBytes: int64(bytes), MaxCPUMillis: int64(millis)}, nil
 }
 
-// gcPercent is Go's own default, less than that of workers: little passes
+// gcPercent is half of Go's own default, and less than that of the other roles: little passes
 // through a drone, and what it holds grows with its backends, whose memory it competes
-// with. Of a proxy, what it holds grows with idle connections, and loops leave little to collect.
-const gcPercent = 100
+// with.
+const gcPercent = 50
 
 // Run is a drone until the command is stopped.
 func (c *droneCmd) Run(r *run) (err error) {
@@ -103,6 +104,10 @@ func (c *droneCmd) Run(r *run) (err error) {
 		}
 	case "docker":
 		if rt, err = c.docker(r, c, below(dataDir, "docker")); err != nil {
+			return err
+		}
+	case "socket":
+		if rt, err = c.socket(r, c, below(dataDir, "socket")); err != nil {
 			return err
 		}
 	}
@@ -157,6 +162,9 @@ func (c *droneCmd) guardCommand(dataDir string) ([]string, error) {
 	if c.DockerHost != "" {
 		command = append(command, "--docker-host", c.DockerHost)
 	}
+	if c.RuntimeSocket != "" {
+		command = append(command, "--runtime-socket", c.RuntimeSocket)
+	}
 	return command, nil
 }
 
@@ -204,6 +212,8 @@ func (c *droneCmd) validate() error {
 	switch {
 	case c.Runtime == "process" && c.ProcessRoot == "":
 		return usagef("--process-root: name the directory of the executables")
+	case (c.Runtime == "socket") != (c.RuntimeSocket != ""):
+		return usagef("--runtime-socket: goes with --runtime socket, and the other way round: name the socket where your runtime's server listens")
 	case c.Guard == "unit" && goruntime.GOOS != "linux":
 		return usagef("--guard unit: there is no guard on this system, only on Linux")
 	case c.Guard == "unit" && c.Runtime == "fake" && c.DataDir == "":

@@ -137,6 +137,7 @@ var flagOf = strings.NewReplacer(
 	"spawn_config.max_idle_seconds", "--max-idle",
 	"spawn_config.executable", "--executable",
 	"spawn_config.subdomain", "--subdomain",
+	"spawn_config.origin", "--origin",
 	"spawn_config.cluster", "--cluster",
 	"spawn_config.pool", "--pool",
 	"spawn_config.id", "--id",

@@ -6,14 +6,16 @@ import (
 
 	"github.com/jetway-project/jetway/internal/drone/guard"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
+	"github.com/jetway-project/jetway/internal/runtime/socket"
 )
 
 // guardCmd is `jetway guard`, a service of its own or started by `jetway drone`.
 type guardCmd struct {
 	Name       string `placeholder:"NAME" default:"${drone_name}" help:"Name of the drone, for its default data directory."`
 	DataDir    string `type:"path" placeholder:"DIR" help:"The drone's data directory. Default: as of jetway drone."`
-	Runtime    string `enum:"process,docker,fake" default:"process" help:"The drone's runtime: ${enum}."`
+	Runtime    string `enum:"process,docker,socket,fake" default:"process" help:"The drone's runtime: ${enum}."`
 	DockerHost string `placeholder:"URL" help:"Where the Docker engine answers, such as unix:///var/run/docker.sock. Default: DOCKER_HOST, or the usual socket."`
+	socketFlags
 	// Child says that the drone has started it, whose end it sees by its standard input.
 	Child bool `hidden:"" help:"The drone has started this guard, which sees its end by its standard input."`
 }
@@ -39,6 +41,13 @@ func (c *guardCmd) Run(r *run) error {
 		}
 		defer ender.Close()
 		cfg.Engine = ender
+	}
+	if c.Runtime == "socket" {
+		ender, err := socket.NewEnder(c.RuntimeSocket)
+		if err != nil {
+			return badFlag("--runtime-socket", err)
+		}
+		cfg.Engine, cfg.Afar = ender, true
 	}
 	return stopped(r, guard.Run(r.ctx, cfg))
 }

@@ -111,6 +111,12 @@ func TestI1GuardWithoutRightsEndsContainersByTheEngine(t *testing.T) {
 	}
 }
 
+// I1: the same with Podman.
+func TestI1GuardWithoutRightsEndsContainersByPodman(t *testing.T) {
+	testkit.Long(t)
+	testkit.OnPodman(t, "root", "^TestI1GuardWithoutRightsEndsContainersByTheEngine$")
+}
+
 // runs says whether a backend's container does.
 func (s *site) runs(id string) bool {
 	for _, c := range s.containers() {

@@ -54,6 +54,7 @@ type site struct {
 	pool    string    // that it is in, and what is placed on it; nobody else's
 	stderr  io.Writer // of its agents
 	engine  *client.Client
+	extra   []string // flags of its agents
 }
 
 // newSite is a drone in the stack that tests share.
@@ -87,7 +88,7 @@ func (s *site) agent(data, before string, flags ...string) (cmd *exec.Cmd, sessi
 	cmd = exec.Command(self, append([]string{
 		"--log-level=warn", "drone", "--nats", s.stack.NATSURL, "--name", s.drone, "--pool", s.pool, "--cluster", s.stack.Cluster,
 		"--runtime", s.runtime, "--process-root", roomRoot(s.t), "--data-dir", data, "--drain-on-exit", "--drain-timeout", "1ms",
-	}, flags...)...)
+	}, append(flags, s.extra...)...)...)
 	cmd.Stderr = s.stderr
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)

@@ -15,24 +15,28 @@ import (
 type processFlags struct {
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
 	ProcessUser string `placeholder:"USER" help:"User that backends run as, by name or number, or a range of numbers (200000-265535) for a user each. Takes an agent that runs as root. Default: the agent's own user."`
+	Landlock    bool   `help:"Have backends read and run only what is below --process-root and of the system (/usr, /etc, …), write only to their own directory, and signal nobody else, where the kernel has Landlock (Linux 5.13)."`
 	Cgroup      string `placeholder:"DIR" help:"Cgroup (version 2) below which each backend gets one of its own, or none. Default: the unit's own where systemd delegates it, else /jetway for root; without either, processes are found by their environment."`
 }
 
 // process makes the runtime, and says what this machine has no means for.
 func (c *processFlags) process(r *run, d *droneCmd, stateDir string, capacity messages.Capacity) (rt runtime.Runtime, about string, err error) {
 	rt, err = process.New(process.Config{
-		Root: c.ProcessRoot, Host: d.IP, StateDir: stateDir, Drone: d.Name, User: c.ProcessUser, Cgroup: c.Cgroup,
+		Root: c.ProcessRoot, Host: d.IP, StateDir: stateDir, Drone: d.Name, User: c.ProcessUser, Cgroup: c.Cgroup, Landlock: c.Landlock,
 	})
-	switch {
-	case errors.Is(err, process.ErrUser):
-		return nil, "", badFlag("--process-user", err)
-	case errors.Is(err, process.ErrCgroup):
-		return nil, "", badFlag("--cgroup", err)
-	case err != nil:
+	for sentinel, flag := range map[error]string{
+		process.ErrUser: "--process-user", process.ErrCgroup: "--cgroup", process.ErrHost: "--ip", process.ErrDir: "--data-dir",
+	} {
+		if errors.Is(err, sentinel) {
+			return nil, "", badFlag(flag, err)
+		}
+	}
+	if err != nil {
 		return nil, "", badFlag("--process-root", err)
 	}
 	machine := rt.(interface {
 		Lacks() (cgroups string, limits map[string]string)
+		Unconfined() string
 		About() string
 	})
 	cgroups, limits := machine.Lacks()
@@ -50,6 +54,9 @@ func (c *processFlags) process(r *run, d *droneCmd, stateDir string, capacity me
 		log.WarnContext(r.ctx, "backends get no cgroup of their own: what they start is found by its environment, and children that clear it outlive their backend; there are no limits of resources", "why", cgroups)
 	} else if len(limits) > 0 {
 		log.WarnContext(r.ctx, "some resources of backends cannot be limited: a request for that is refused", "why", fmt.Sprint(limits), "resources", slices.Sorted(maps.Keys(limits)))
+	}
+	if why := machine.Unconfined(); why != "" {
+		log.WarnContext(r.ctx, "backends are not held by Landlock: they can read and write what their user can", "why", why)
 	}
 	return rt, machine.About(), nil
 }

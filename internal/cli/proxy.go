@@ -21,6 +21,8 @@ type proxyCmd struct {
 	Listen       string        `default:":9090" placeholder:"[HOST]:PORT" help:"Where browsers connect. Default: ${default}."`
 	Name         string        `default:"${proxy_name}" help:"Name of this proxy (px-…); no other may have it."`
 	RootRedirect string        `placeholder:"URL" help:"Where / leads. Default: nowhere."`
+	Embedded     bool          `help:"Let sessions that have hosts of their own stand in frames of other sites' pages: their cookie is then SameSite=None and Partitioned, and needs https, or localhost. Otherwise it is SameSite=Lax."`
+	PlainPaths   bool          `help:"Where the token is in the path, pass on what backends say of their own root (Location, paths of cookies) as it is, as Plane does. Otherwise it is put below the token."`
 	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
 	RouteTrust   time.Duration `default:"${route_trust}" help:"How long a remembered route is used without a worker's word, at most: one in use is asked for twice as often. Without NATS or workers, links answer 503 after that. Well below the minute for which a drone leaves an ended backend's port unused, or a link could lead to another backend: 2s to ${max_route_trust}. Default: ${default}."`
 	DrainDelay   time.Duration `default:"2s" help:"How long, once asked to end, the proxy still takes new requests while /ready says 503. Default: ${default}."`
@@ -35,10 +37,14 @@ type proxyCmd struct {
 	certFlags `group:"https:"`
 }
 
+// proxyGCPercent is Go's own default, less than that of workers: what a proxy holds grows with idle connections, and
+// its loops leave little to collect.
+const proxyGCPercent = 100
+
 // Run is a proxy until the command is stopped.
 func (c *proxyCmd) Run(r *run) error {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(proxyGCPercent)
 	}
 	if err := messages.CheckProxyName(c.Name); err != nil {
 		return badFlag("--name", err)
@@ -84,6 +90,8 @@ func (c *proxyCmd) Run(r *run) error {
 		Listener:     listener,
 		TLS:          keeper.tls(),
 		RootRedirect: c.RootRedirect,
+		Embedded:     c.Embedded,
+		PlainPaths:   c.PlainPaths,
 		ReadyTimeout: c.ReadyTimeout,
 		RouteTrust:   c.RouteTrust,
 		DrainDelay:   c.DrainDelay,

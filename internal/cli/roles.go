@@ -24,6 +24,7 @@ type workerCmd struct {
 	PostgresConns  int           `default:"8" help:"Most connections to Postgres at once, beside one that watches it."`
 	Name           string        `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string        `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
+	Origin         bool          `help:"Give sessions hosts of their own below their cluster (origin mode), where a connect does not say. It takes *.CLUSTER in the DNS, and a certificate for it."`
 	TokenLifetime  time.Duration `default:"${token_lifetime}" help:"How long a connection token lives after its last use, where a connect does not say. Default: ${default}."`
 	MaxUserData    string        `placeholder:"BYTES" default:"4KiB" help:"Most bytes that a connect's auth may take as the header x-verified-user-data, up to 64KiB. Many servers refuse requests with more than 8 KiB of headers in all (gunicorn, aiohttp) or 16 (Node.js). Default: ${default}."`
 	StreamReplicas int           `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
@@ -97,6 +98,9 @@ func (c *workerCmd) Run(r *run) error {
 		if err := messages.CheckCluster(c.DefaultCluster); err != nil {
 			return badFlag("--default-cluster", err)
 		}
+		if c.Origin && !messages.Named(c.DefaultCluster) {
+			return usagef("--origin: takes a cluster with a name, below which sessions have theirs, and --default-cluster %s is an IP address", c.DefaultCluster)
+		}
 	}
 	if c.PostgresConns < 1 || c.PostgresConns > 1000 {
 		return usagef("--postgres-conns: must be 1 to 1000, not %d", c.PostgresConns)
@@ -142,6 +146,7 @@ func (c *workerCmd) Run(r *run) error {
 	return stopped(r, worker.Run(r.ctx, worker.Config{
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
+		Origins:        c.Origin,
 		TokenLifetime:  c.TokenLifetime,
 		MaxUserData:    int(userData),
 		Retain:         c.Retain,

@@ -38,6 +38,9 @@ type Config struct {
 	NATSHost, ProxyHost string
 	// NATSPort and ProxyPort are ports; 0: any free one.
 	NATSPort, ProxyPort int
+	// Origins gives sessions hosts of their own, where a connect does not say; Embedded lets them stand in frames of
+	// other sites' pages.
+	Origins, Embedded bool
 	// Runtime is RuntimeProcess, the default, or RuntimeFake.
 	Runtime string
 	// ProcessRoot is the directory below which the process runtime finds its
@@ -104,6 +107,9 @@ func (c *Config) validate() error {
 		if err := (process.Config{Root: c.ProcessRoot}).Validate(); err != nil {
 			return fmt.Errorf("--process-root: %w", err)
 		}
+	}
+	if c.Origins && net.ParseIP(clusterHost(c.ProxyHost)) != nil {
+		return fmt.Errorf("--origin: needs a name below which sessions have theirs, and browsers reach --proxy-host %s by its address: leave --proxy-host out", c.ProxyHost)
 	}
 	if c.Grace < 0 {
 		return fmt.Errorf("the grace %s is negative", c.Grace)

@@ -169,7 +169,7 @@ func (a *agent) refusalLocked(spawn *messages.Spawn, demands runtime.Demands, no
 		why = "the drone is shutting down"
 	}
 	if why == "" {
-		why = a.memory.unable()
+		why = a.cannot()
 	}
 	return messages.Report{Refused: true, State: refusal(messages.ReasonStartFailed, why)}
 }

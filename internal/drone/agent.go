@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 
@@ -21,7 +20,6 @@ type agent struct {
 	log     *slog.Logger
 	nc      *nats.Conn
 	rt      runtime.Runtime
-	probes  *http.Client
 	reports *reporter
 	output  *publisher
 	memory  memory
@@ -81,11 +79,13 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	}
 	cfg = cfg.withDefaults()
 	// First of all: what another agent of the name runs is not to be touched (I1).
-	who, err := identity.Take(cfg.Name, cfg.DataDir, cfg.Log)
-	if err != nil {
-		return err
+	who := cfg.Who
+	if who == nil {
+		if who, err = identity.Take(cfg.Name, cfg.DataDir, cfg.Log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, who.Release()) }()
 	}
-	defer func() { err = errors.Join(err, who.Release()) }()
 	a := newAgent(cfg, who, nc, rt)
 	// The end of ctx asks for an exit, for which all that follows is needed.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -96,11 +96,12 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	}
 	defer func() {
 		stop()
+		a.mu.Lock()   // who tells of an end has done so, or hears that it is the next run's
+		a.mu.Unlock() //nolint:staticcheck // that was all
 		a.wg.Wait()
 		if closeErr := a.memory.journal.Close(); err == nil {
 			err = closeErr
 		}
-		a.probes.CloseIdleConnections()
 	}()
 	a.wg.Go(func() { a.keep(work) })
 	a.wg.Go(func() { a.output.run(work) })
@@ -112,6 +113,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	a.wg.Go(func() { a.keepLease(work) })
 	a.wg.Go(func() { a.consume(work) })
 	a.wg.Go(func() { a.measure(work) })
+	a.wg.Go(func() { a.attend(work) })
 
 	select {
 	case <-ctx.Done():
@@ -126,7 +128,6 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runtime) *agent {
 	a := &agent{
 		cfg: cfg, who: who, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
-		probes:     newProbes(),
 		output:     newPublisher(nc),
 		wake:       make(chan struct{}, 1),
 		kick:       make(chan struct{}, 1),

@@ -71,7 +71,7 @@ func playAgent(config string) {
 	fail(drone.Run(ctx, drone.Config{
 		Name: c.Name, Cluster: c.Cluster, Pool: c.Pool, DataDir: c.Dir, Guard: []string{self, "guard", c.Dir},
 		Grace: grace, StatsEvery: time.Second, Log: log, OnReady: func() { fmt.Println("ready") },
-	}, nc, crashing{rt.(runtime.Adopter), c.Crash}))
+	}, nc, crashing{rt.(lasting), c.Crash}))
 	nc.Close()
 	fail(rt.Close())
 	os.Exit(0)
@@ -97,8 +97,14 @@ func limitFiles() {
 
 // crashing is a runtime under which the agent dies.
 type crashing struct {
-	runtime.Adopter
+	lasting
 	at string
+}
+
+// lasting is what the process runtime is.
+type lasting interface {
+	runtime.Adopter
+	runtime.Grouped
 }
 
 func (r crashing) dieAt(at string) {
@@ -110,12 +116,12 @@ func (r crashing) dieAt(at string) {
 
 func (r crashing) Prepare(ctx context.Context, spec runtime.Spec) error {
 	r.dieAt("prepare")
-	return r.Adopter.Prepare(ctx, spec)
+	return r.lasting.Prepare(ctx, spec)
 }
 
 func (r crashing) Start(ctx context.Context, spec runtime.Spec) (runtime.Instance, error) {
 	r.dieAt("start")
-	instance, err := r.Adopter.Start(ctx, spec)
+	instance, err := r.lasting.Start(ctx, spec)
 	r.dieAt("started")
 	return instance, err
 }

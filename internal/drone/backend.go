@@ -3,7 +3,6 @@ package drone
 import (
 	"cmp"
 	"fmt"
-	"strings"
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
@@ -104,17 +103,17 @@ func step(b backend, e event) (backend, effects) {
 		state := messages.State{Message: e.message, Reason: cmp.Or(e.reason, messages.ReasonStartFailed)}
 		return b.over(state)
 	case exited:
-		state := messages.State{}
+		state := messages.State{Message: e.exit.Message} // "out of memory …"
 		if e.exit.Code >= 0 {
 			state.ExitCode = &e.exit.Code
-			state.Message = e.exit.Message // "out of memory …"
 		} else {
 			state.Message = e.exit.String()
 		}
 		if b.status < messages.Ready {
 			state.Reason = messages.ReasonStartFailed
-			state.Message = farewell(e.exit, e.lastWords)
+			state.Message = fmt.Sprintf("the process ended before it was ready: %s", e.exit)
 		}
+		state.Message = withLast(state.Message, "its last output", e.lastWords...)
 		return b.over(state)
 	}
 	return b, effects{}
@@ -184,13 +183,4 @@ func (b backend) over(state messages.State) (backend, effects) {
 	state.Status, state.LastStatus = messages.Terminated, b.status
 	b.status, b.running = messages.Terminated, false
 	return b, effects{report: state, abort: true, over: true}
-}
-
-// farewell is the message of a backend that ended before it was ready.
-func farewell(exit runtime.Exit, lastWords []string) string {
-	text := fmt.Sprintf("the process ended before it was ready: %s", exit)
-	if len(lastWords) == 0 {
-		return text
-	}
-	return text + "; its last output:\n" + strings.Join(lastWords, "\n")
 }

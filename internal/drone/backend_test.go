@@ -144,6 +144,12 @@ func TestHowABackendEnded(t *testing.T) {
 		if name == "before it was ready" && !strings.Contains(got.Message, "oh no") {
 			t.Errorf("%s: message %q", name, got.Message)
 		}
+		if name == "by itself" && got.Message != "its last output: oh no" {
+			t.Errorf("%s: message %q", name, got.Message)
+		}
+		if name == "softly" && got.Message != "" {
+			t.Errorf("%s: message %q", name, got.Message)
+		}
 		if name == "by itself, and more is known" && (got.Message != "out of memory" || got.ExitCode == nil || *got.ExitCode != 137) {
 			t.Errorf("%s: reported %+v", name, got)
 		}

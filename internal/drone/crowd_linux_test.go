@@ -103,7 +103,7 @@ func TestI1I8ManyProcessesOutliveAKilledAgent(t *testing.T) {
 }
 
 // mostPerBackend is what a backend may cost its agent, in bytes of resident memory.
-const mostPerBackend = 64 << 10
+const mostPerBackend = 24 << 10
 
 // I8: how the resident memory of an agent grows with backends that answer, and what the next run of
 // it has, which adopts them all. In full size the agent is the program itself, as it is shipped.

@@ -146,7 +146,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 
 // unable says why no spawns are taken, and logs it where it lasts. One heartbeat asks at a time.
 func (a *agent) unable(ctx context.Context) string {
-	why := a.memory.unable()
+	why := a.cannot()
 	switch {
 	case why != "" && a.said != "" && !a.complained:
 		a.log.WarnContext(ctx, "no backends are taken; what runs goes on", "err", why)

@@ -38,6 +38,8 @@ type held struct {
 	abort context.CancelFunc
 	lines *lines
 	said  progress
+	// met is what the last probe met that got no answer.
+	met string
 	// span is that of the start: from the spawn until it is ready, or has failed.
 	span tracing.Span
 }
@@ -70,7 +72,6 @@ func (a *agent) applyLocked(ctx context.Context, h *held, e event) {
 	switch {
 	case next.status >= messages.Ready:
 		h.readyByMS = 0
-		h.lines.keepNone()
 	case next.status != before: // each part of a start has its time
 		h.readyByMS = a.nowMS() + a.cfg.StartupTimeout.Milliseconds()
 		a.dueLocked(h.readyByMS)

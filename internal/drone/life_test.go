@@ -174,6 +174,24 @@ func TestSoftTerminationWhileLoadingEndsIt(t *testing.T) {
 	}
 }
 
+// Why a backend dies stands at the end of its output, however much that is, also after it was ready.
+func TestLastWordsOfABackendThatWasReady(t *testing.T) {
+	t.Parallel()
+	h := realRig(t)
+	h.spawn("b-1", plays("panics"))
+	states := h.await("b-1", messages.Ready)
+	if resp, err := http.Get("http://" + states[len(states)-1].Address + "/panic"); err == nil {
+		_ = resp.Body.Close()
+	}
+	got := h.end("b-1")
+	if got.Kind != "" || got.Reason != "" || got.ExitCode == nil || *got.ExitCode != 2 {
+		t.Errorf("ended as %+v", got)
+	}
+	if want := "line 2999\npanic: no room left"; !strings.Contains(got.Message, "its last output:\n") || !strings.HasSuffix(got.Message, want) {
+		t.Errorf("the message is %q, without %q", got.Message, want)
+	}
+}
+
 func TestBackendThatEndsByItselfHasItsExitCode(t *testing.T) {
 	t.Parallel()
 	h, rt, _ := rig(t)

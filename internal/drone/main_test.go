@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -52,6 +53,13 @@ func playBackend(role string) {
 		os.Exit(3)
 	case "mute":
 		select {}
+	case "begets": // a child of which nothing tells whose it is
+		child := exec.Command("/bin/sleep", "1000")
+		child.Env, child.SysProcAttr = []string{}, &syscall.SysProcAttr{Setsid: true}
+		if err := child.Start(); err != nil {
+			fmt.Println(err)
+		}
+		fmt.Println("child", child.Process.Pid)
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 	}
@@ -62,6 +70,12 @@ func playBackend(role string) {
 		case "/exit":
 			code, _ := strconv.Atoi(r.URL.RawQuery)
 			os.Exit(code)
+		case "/panic":
+			for n := range 3000 {
+				fmt.Fprintln(os.Stderr, "line", n)
+			}
+			fmt.Fprintln(os.Stderr, "panic: no room left")
+			os.Exit(2)
 		case "/echo":
 			echo(w, r)
 			return

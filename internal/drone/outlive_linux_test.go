@@ -1,13 +1,18 @@
 package drone_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -82,6 +87,64 @@ func TestI1PastTheHardDeadlineNoProcessOutlivesItsAgent(t *testing.T) {
 			s.end("b-1")
 		})
 	}
+}
+
+// I1: the guard ends what has cleared its environment and left its session, by its control group.
+func TestI1NoChildOutlivesItsAgentPastTheHardDeadline(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t)
+	ttl := (testkit.Patience / 20).Milliseconds()
+	s.set(func() { s.softMS, s.hardMS = ttl, ttl })
+	said := make(chan *nats.Msg, 16)
+	if _, err := s.nc.ChanSubscribe(messages.LogSubject("b-1"), said); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	agent := s.run("")
+	agent.awaitLine("ready")
+	s.spawn("b-1", plays("begets"))
+	s.await("b-1", messages.Ready)
+	var line messages.LogLine
+	if err := json.Unmarshal(testkit.Receive(t, said, "it says who its child is").Data, &line); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(strings.TrimPrefix(line.Line, "child "), &pid); err != nil {
+		t.Fatal(line, err)
+	}
+	id, err := procs.Identify(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	child, err := procs.Open(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer child.Close()
+	defer func() { _ = child.Signal(syscall.SIGKILL) }()
+	var state journal.State
+	var held journal.Lease
+	testkit.Eventually(t, "its process is noted", func() bool {
+		state, held = s.noted("b-1")
+		return state.PID != 0
+	})
+	if state.Group == "" {
+		testkit.LeaveOut(t, "tests of control groups", "run as root, or in a unit with Delegate=yes")
+	}
+	agent.signal(syscall.SIGKILL)
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	if err := testkit.Receive(t, ended, "the child ends"); err != nil {
+		t.Fatal(err)
+	}
+	if now := boottime.Now().Milliseconds(); now < held.HardAtMS {
+		t.Errorf("ended %d ms before the hard deadline", held.HardAtMS-now)
+	}
+	s.awaitNone()
+	s.run("").awaitLine("ready")
+	s.end("b-1")
 }
 
 // Wherever the agent dies, a spawn takes effect once: it is started at most once, and if

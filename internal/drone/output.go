@@ -3,6 +3,7 @@ package drone
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,8 +17,8 @@ import (
 const (
 	// maxLines bounds the lines of all backends that wait to be published (I8).
 	maxLines = 1024
-	// maxLastWords and maxWord bound what is kept of a backend that is not ready
-	// yet, for the message should it not become so.
+	// maxLastWords and maxWord bound what is kept of a backend's output, for the message
+	// should it end without being asked.
 	maxLastWords = 10
 	maxWord      = 300
 )
@@ -26,7 +27,8 @@ const (
 const streamDrone = "drone"
 
 // publisher puts the backends' output on the bus. It never makes a backend wait:
-// what does not fit in its queue, or cannot be sent, is dropped and counted.
+// where its queue is full the oldest line gives way, and that, like one that cannot be sent,
+// is counted.
 type publisher struct {
 	nc    *nats.Conn
 	queue chan queuedLine
@@ -83,11 +85,10 @@ type lines struct {
 
 	mu     sync.Mutex
 	latest []string
-	keep   bool
 }
 
 func (p *publisher) lines(backend string) *lines {
-	return &lines{to: p, subject: messages.LogSubject(backend), keep: true}
+	return &lines{to: p, subject: messages.LogSubject(backend)}
 }
 
 // add takes a line; it never waits.
@@ -102,11 +103,18 @@ func (l *lines) add(line runtime.Line) {
 }
 
 func (l *lines) enqueue(line messages.LogLine) {
-	select {
-	case l.to.queue <- queuedLine{l, line}:
-	default:
-		if line.Stream != "" {
-			l.dropped.Add(1)
+	for {
+		select {
+		case l.to.queue <- queuedLine{l, line}:
+			return
+		default:
+		}
+		select {
+		case oldest := <-l.to.queue:
+			if oldest.line.Stream != "" {
+				oldest.of.dropped.Add(1)
+			}
+		default: // the publisher was sooner
 		}
 	}
 }
@@ -114,27 +122,17 @@ func (l *lines) enqueue(line messages.LogLine) {
 func (l *lines) keepLatest(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.keep {
-		return
-	}
 	if len(l.latest) == maxLastWords {
 		l.latest = append(l.latest[:0], l.latest[1:]...)
 	}
 	l.latest = append(l.latest, clean(text, maxWord))
 }
 
-// lastWords are the latest lines of a backend that has not been ready.
+// lastWords are the latest lines of a backend.
 func (l *lines) lastWords() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.latest
-}
-
-// keepNone forgets the latest lines, for good: the backend is ready.
-func (l *lines) keepNone() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.latest, l.keep = nil, false
+	return slices.Clone(l.latest)
 }
 
 // close says how many lines were dropped, if there is nothing more to come.

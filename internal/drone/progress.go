@@ -51,23 +51,31 @@ func (a *agent) tardyText(h *held) string {
 	limit := a.cfg.StartupTimeout
 	switch h.status {
 	case messages.Loading:
-		if why := a.memory.unable(); why != "" {
+		if why := a.cannot(); why != "" {
 			return fmt.Sprintf("it was not started within %s: %s", limit, why)
 		}
-		return fmt.Sprintf("it was still loading after %s%s", limit, lastSaid(h.said.text))
+		return withLast(fmt.Sprintf("it was still loading after %s", limit), "the last that it said", h.said.text)
 	case messages.Starting:
 		return fmt.Sprintf("it was not started within %s", limit)
 	}
-	return fmt.Sprintf("it did not answer HTTP at %s within %s of its start%s", h.address, limit, lastSaid(h.lines.lastWords()...))
+	text := fmt.Sprintf("it did not answer HTTP at %s within %s of its start", h.address, limit)
+	if h.met != "" {
+		text += ": " + h.met
+	}
+	return withLast(text, "its last output", h.lines.lastWords()...)
 }
 
-func lastSaid(words ...string) string {
-	text := strings.Join(words, "\n")
-	switch {
-	case text == "":
-		return ""
-	case len(words) == 1:
-		return "; the last that it said: " + text
+// withLast adds the last that was heard of a backend to a text, if there is something.
+func withLast(text, what string, words ...string) string {
+	last := strings.Join(words, "\n")
+	if last == "" {
+		return text
 	}
-	return "; its last output:\n" + text
+	if text != "" {
+		text += "; "
+	}
+	if len(words) == 1 {
+		return text + what + ": " + last
+	}
+	return text + what + ":\n" + last
 }

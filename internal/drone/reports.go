@@ -19,8 +19,8 @@ const (
 	// reportBytes is about how large one report may become.
 	reportBytes = 256 << 10
 	// linger is how long the states of a start, for which nobody waits, are held
-	// back for company.
-	linger = 10 * time.Millisecond
+	// back for company: that of the `ready` of most programs, which would wait for the answer to them.
+	linger = 50 * time.Millisecond
 )
 
 // reporter tells the workers the states of backends, in order, one message at a time:

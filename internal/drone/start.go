@@ -4,23 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
-)
-
-// Times of the probe: one that is up soon is found soon, one that takes long is not
-// bothered much. Each wait is a quarter longer than the one before, so that what the
-// probe adds to a start is a part of it.
-const (
-	probeFirst   = time.Millisecond
-	probeMost    = 250 * time.Millisecond
-	probeTimeout = 5 * time.Second
 )
 
 // specOf says what the runtime is to run, with the variables that tell the
@@ -55,19 +44,32 @@ func (a *agent) runBackend(ctx, start context.Context, h *held, spec runtime.Spe
 	if instance == nil {
 		return
 	}
-	// A goroutine of its own: the stack that starting took is not kept for as
-	// long as the backend runs.
-	a.wg.Go(func() { a.awaitEnd(ctx, h, instance) })
+	a.onEnd(ctx, h, instance)
 }
 
-// awaitEnd waits for a backend's end.
-func (a *agent) awaitEnd(ctx context.Context, h *held, instance runtime.Instance) {
-	select {
-	case <-instance.Done():
+// onEnd has the end of a backend seen, until ctx ends.
+func (a *agent) onEnd(ctx context.Context, h *held, instance runtime.Instance) {
+	ended := func() {
 		h.lines.close()
-		a.apply(ctx, h, exited{exit: instance.Exit(), lastWords: h.lines.lastWords()})
-	case <-ctx.Done():
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if ctx.Err() == nil { // else it is the next run's
+			a.applyLocked(ctx, h, exited{exit: instance.Exit(), lastWords: h.lines.lastWords()})
+		}
 	}
+	if teller, ok := instance.(runtime.Teller); ok {
+		teller.OnDone(ended)
+		return
+	}
+	// A goroutine of its own: the stack that starting took is not kept for as
+	// long as the backend runs.
+	a.wg.Go(func() {
+		select {
+		case <-instance.Done():
+			ended()
+		case <-ctx.Done():
+		}
+	})
 }
 
 var (
@@ -100,7 +102,7 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 	waiting := h.span.Child("ready", time.Now())
 	switch {
 	case address == "", isReady: // nothing to probe
-	case a.probe(start, address, instance.Done()):
+	case a.probe(start, h, instance):
 		a.apply(ctx, h, answered{})
 	default:
 		err = errEnded
@@ -115,7 +117,7 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 func (a *agent) failed(ctx context.Context, h *held, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.leaving {
+	if !a.leaving && !errors.Is(err, errLeft) {
 		a.applyLocked(ctx, h, failed{message: failureText(err)})
 	}
 }
@@ -167,53 +169,21 @@ func (a *agent) begin(ctx, start context.Context, h *held, spec runtime.Spec) (r
 	if err != nil || start.Err() != nil { // it was ended meanwhile; nothing runs yet
 		return nil, errEnded
 	}
-	return a.rt.Start(start, spec)
-}
-
-// probe asks until the address answers HTTP, which is true; false when ctx or the
-// instance ended before.
-func (a *agent) probe(ctx context.Context, address string, done <-chan struct{}) bool {
-	url := "http://" + address + "/"
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for wait := probeFirst; ; wait = min(wait*5/4, probeMost) {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-done:
-			return false
-		case <-timer.C:
-		}
-		if a.probeOnce(ctx, url) {
-			return true
-		}
-		timer.Reset(wait)
+	// A runtime that is not sure whether it has started something tries to end it until it is closed,
+	// which is after this agent: the next run goes on with it.
+	type outcome struct {
+		instance runtime.Instance
+		err      error
 	}
-}
-
-func (a *agent) probeOnce(ctx context.Context, url string) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, http.NoBody)
-	if err != nil {
-		return false // an address that is none: the startup timeout tells
-	}
-	resp, err := a.probes.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = resp.Body.Close()
-	return true
-}
-
-// newProbes makes a client that takes any answer for one, and keeps no connection.
-func newProbes() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			DisableKeepAlives:      true,
-			DialContext:            (&net.Dialer{Timeout: probeTimeout}).DialContext,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	started := make(chan outcome, 1)
+	go func() {
+		instance, err := a.rt.Start(start, spec)
+		started <- outcome{instance, err}
+	}()
+	select {
+	case o := <-started:
+		return o.instance, o.err
+	case <-ctx.Done():
+		return nil, errLeft
 	}
 }

@@ -85,8 +85,6 @@ func (a *agent) restore(work context.Context, before journal.Contents) []restore
 		switch {
 		case h.status == messages.Terminating:
 			h.graceAtMS = now + a.graceMS
-		case h.status == messages.Ready:
-			h.lines.keepNone()
 		case h.status < messages.Ready:
 			h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
 		}
@@ -132,7 +130,7 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 	}
 	if instance.Handle() == "" || hasEnded(instance) { // nothing is left of it, or never was
 		b.abort()
-		a.wg.Go(func() { a.awaitEnd(work, b.held, instance) })
+		a.onEnd(work, b.held, instance)
 		return nil
 	}
 	a.wg.Go(func() {

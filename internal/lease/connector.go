@@ -19,6 +19,8 @@ type Config struct {
 	Store Store
 	// DefaultCluster is for requests that name none; "" refuses them.
 	DefaultCluster string
+	// Origins gives backends hosts of their own where requests do not say, in clusters that have names.
+	Origins bool
 	// TokenLifetime is how long a token lives after its last use, where the request does not say. Default [DefaultTokenLifetime].
 	TokenLifetime time.Duration
 	// OnTakeover is called, if set, for each expired lease that was taken over.
@@ -264,12 +266,17 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if drone == nil {
 		return nil, nil, messages.Errorf(messages.NoDroneAvailable, "no drone of cluster %q, pool %q can take a backend", cluster, cfg.Pool)
 	}
+	subdomain, origin, err := hostOf(cfg, cluster, b.cfg.Origins)
+	if err != nil {
+		return nil, nil, err
+	}
 	key.Tag = spawnTag(b.reqs[i].Key)
 	spawn := &Spawn{
 		BackendID: cfg.ID, IDGiven: cfg.ID != "",
 		Cluster: cluster, Pool: cfg.Pool,
 		Drone: drone.Name, Session: drone.Session,
-		Subdomain:   cfg.Subdomain,
+		Subdomain:   subdomain,
+		Origin:      origin,
 		Traceparent: b.reqs[i].Traceparent,
 	}
 	if !spawn.IDGiven {
@@ -358,6 +365,9 @@ func (b *batch) join(i int, g *group, got Got) {
 			resp.Drone = g.spawn.Drone
 		}
 		resp.URL = messages.BackendURL(got.Cluster, got.Subdomain, resp.Token)
+		if got.Origin {
+			resp.URL = messages.EnterURL(got.Cluster, got.Subdomain, resp.Token)
+		}
 		b.outcomes[i].Response = resp
 	}
 }

@@ -42,6 +42,7 @@ type Spawn struct {
 	Cluster, Pool   string
 	Drone, Session  string
 	Subdomain       string
+	Origin          bool // its host is its own
 	StaticToken     string
 	LifetimeSeconds int64 // 0: no limit
 	MaxIdleSeconds  int64 // 0: no limit
@@ -73,6 +74,7 @@ type Got struct {
 	Leaving     bool
 	Cluster     string
 	Subdomain   string
+	Origin      bool
 	StaticToken string
 	// ExpiresIn is how long the lease lasts; for Held.
 	ExpiresIn time.Duration

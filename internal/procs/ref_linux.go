@@ -111,6 +111,9 @@ func (r *Ref) Ended() bool {
 	return ended
 }
 
+// Control calls f with the pidfd, which poll calls readable once the process has ended.
+func (r *Ref) Control(f func(fd uintptr)) error { return r.raw.Control(f) }
+
 // Wait returns nil when the process has ended, reaped or not, and os.ErrClosed when
 // the Ref was closed before. It waits in the poller and costs no thread.
 func (r *Ref) Wait() error {

@@ -34,8 +34,12 @@ type Config struct {
 	// TLS, if set, is what browsers are met with: HTTP/2 and HTTP/1.1 over TLS. nil:
 	// plain HTTP/1.1. The certificates in it are the caller's.
 	TLS *tls.Config
-	// RootRedirect is where / leads; "": / is refused.
+	// RootRedirect is where / leads who shows no session's token; "": / is refused.
 	RootRedirect string
+	// Embedded lets sessions that have hosts of their own stand in frames of other sites' pages.
+	Embedded bool
+	// PlainPaths passes on what backends say of their own root as it is where the token is in the path, as Plane does.
+	PlainPaths bool
 
 	// ReadyTimeout is how long a request waits for a backend to get ready; 60 s.
 	ReadyTimeout time.Duration

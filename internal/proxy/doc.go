@@ -1,6 +1,6 @@
 // Package proxy is the data path: it takes a browser's request for
-// /<token>/…, finds out where the token leads, and forwards the request to that
-// backend, WebSockets and streams included.
+// /<token>/…, or one that shows its token in a cookie or as a bearer (origin.go), finds out where
+// the token leads, and forwards the request to that backend, WebSockets and streams included.
 //
 // It owns the HTTP server and the listener that it was given, the connections to
 // backends, the routes that it remembers, and the count of who is connected. The
@@ -12,6 +12,10 @@
 //     token, and only through the host that the route names.
 //   - What a backend reads in x-verified-* comes from the worker, never from
 //     the client, in whatever spelling the client tries, trailers included.
+//   - A cookie leads only to the backend whose host it was set for, which is that backend's alone,
+//     and only where the backend's own page, or a link, has caused the request. No backend sees or sets it.
+//   - No field that a backend sets, and no Referer, has an effect on another session that shares its
+//     host, as far as a proxy can see to it (prefix.go).
 //   - The backend gets each request in one framing only, said anew by the proxy. Where a
 //     client's body was not read to its end, its connection ends with the response.
 //   - No link leads to another's backend. A remembered route is dropped when its token runs out or is revoked,
@@ -42,7 +46,7 @@
 // (passage.go). An upgraded connection, both ends of it, belongs to its two ways, the last of
 // which to end closes it (splice.go).
 //
-// The way of a request, file by file: handler.go, target.go (the path), host.go,
+// The way of a request, file by file: handler.go, target.go (the path), cookie.go (origin mode), host.go,
 // door.go, strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
 // forward.go, request.go, upload.go, relay.go, upgrade.go, splice.go, frames.go, loop_linux.go (there and back);
 // plain.go, errand_linux.go, callees_linux.go, handon_linux.go, handed.go (the same without net/http, and on to it);

@@ -138,7 +138,7 @@ jetway_proxy_routes 2
 	all := gather(t, reg)
 	for _, line := range []string{
 		`jetway_proxy_requests_total{by="backend",status="2xx"} 2`, `jetway_proxy_requests_total{by="backend",status="1xx"} 1`,
-		`jetway_proxy_requests_total{by="proxy",status="410"} 2`, `jetway_proxy_requests_total{by="proxy",status="400"} 1`,
+		`jetway_proxy_requests_total{by="proxy",status="410"} 2`, `jetway_proxy_requests_total{by="proxy",status="401"} 1`,
 		`jetway_proxy_requests_total{by="",status="abandoned"} 1`, `jetway_proxy_added_seconds 3`,
 		`jetway_proxy_info{proxy="px-test",version="v1"} 1`, `jetway_proxy_nats_connected 1`,
 	} {

@@ -43,18 +43,21 @@ type stack struct {
 	nc      *nats.Conn
 	url     string // of NATS
 	addr    string // of the proxy
-	cluster string // the same: what URLs and Host headers say
+	cluster string // the same, or by another name: what URLs and Host headers say
 }
 
 // newStack runs a stack until the test ends. Its drone runs nothing with a nil
 // runtime: backends are then where the test says.
-func newStack(t *testing.T, rt runtime.Runtime) *stack {
+func newStack(t *testing.T, rt runtime.Runtime) *stack { return newStackAt(t, rt, "127.0.0.1") }
+
+// newStackAt is newStack, whose cluster has this name for the proxy's host.
+func newStackAt(t *testing.T, rt runtime.Runtime, host string, change ...func(*proxy.Config)) *stack {
 	t.Helper()
 	log := testkit.Logger(t)
 	url, dsn := testkit.NATS(t).URL(), testkit.Postgres(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	s := &stack{t: t, nc: testkit.Conn(t, url), url: url, addr: listener.Addr().String(), cluster: listener.Addr().String()}
+	s := &stack{t: t, nc: testkit.Conn(t, url), url: url, addr: listener.Addr().String(), cluster: strings.Replace(listener.Addr().String(), "127.0.0.1", host, 1)}
 
 	// No lease runs out, and no drone gets stale, however slow the machine.
 	st, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4, Terms: lease.Terms{TTL: time.Hour}})
@@ -84,7 +87,7 @@ func newStack(t *testing.T, rt runtime.Runtime) *stack {
 		}, drones, rt)
 	})
 
-	s.proxy("px-test", listener)
+	s.proxy("px-test", listener, change...)
 	return s
 }
 

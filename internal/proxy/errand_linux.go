@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/metrics"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // A loop also has the connections of clients that speak plain HTTP/1.1, and carries requests and responses that are plain (plain.go)
@@ -67,15 +69,31 @@ const (
 	returned             // it is over
 )
 
-// plainRoute says where a plain request leads, if that is known and can be used at once, and how its target is meant.
+// plainRoute says where a plain request leads, if that is known and can be used at once, and how its target is meant. It
+// says what serve would find (handler.go), or nothing.
 func (p *Proxy) plainRoute(r *http.Request) (*route, target, bool) {
 	t, ok := targetOf(r)
-	if !ok || t.bare || !tokenShaped(t.token) {
+	if !ok || strings.HasPrefix(t.whole, messages.EnterPath) || bearerOf(r) != "" {
 		return nil, t, false
 	}
-	rt, trusted, _ := p.routes.get(t.token)
+	cookie, token := cookieOf(r)
+	if cookie == "" {
+		token = t.token
+	}
+	if !tokenShaped(token) || cookie == "" && t.bare {
+		return nil, t, false
+	}
+	rt, trusted, _ := p.routes.get(token)
 	if !trusted || !rt.open() || !sameHost(r.Host, rt.host) {
 		return nil, t, false
+	}
+	switch {
+	case cookie != "" && (cookie != rt.cookie() || foreign(r)):
+		return nil, t, false
+	case cookie != "":
+		t.token, t.rest, t.mode = token, t.whole, modeOrigin
+	case p.cfg.PlainPaths:
+		t.mode = modePlain
 	}
 	if rt.due(p.routes.clock(), p.routes.trust) {
 		p.join(rt.token, true) // nobody waits for it

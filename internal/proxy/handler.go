@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/jetway-project/jetway/messages"
@@ -37,41 +38,66 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !ok:
 		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "This is not a request for a path."})
+	case strings.HasPrefix(t.whole, messages.EnterPath):
+		p.enter(v, t)
+	case p.serveCookie(v, t):
+	default:
+		p.servePath(v, t)
+	}
+}
+
+// servePath serves a request that shows its token in its path or as a bearer, if it shows one. The path comes first: an
+// application's own bearers may look like tokens.
+func (p *Proxy) servePath(v *visit, t target) {
+	r := v.r
+	if p.cfg.PlainPaths {
+		t.mode = modePlain
+	}
+	borne := bearerOf(r)
+	switch {
+	case !tokenShaped(t.token) && borne != "":
+		p.serveBearer(v, t, borne)
 	case t.whole == "/ready":
 		p.serveReady(v)
-	case t.token == "":
-		p.serveRoot(v, t)
 	case !tokenShaped(t.token):
-		p.refuse(v, gone)
+		p.serveNobody(v, t)
+	case borne != "":
+		rt, err := p.lookup(r, t.token)
+		if nowhere(err) {
+			p.serveBearer(v, t, borne)
+			return
+		}
+		p.serveFound(v, t, rt, err)
 	case t.bare && !isStatic(t.token) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && upgradeOf(r) == "":
 		// Relative links on the page need the slash. Those who do not follow
 		// redirects (WebSockets, POST) are served as if it were there.
 		p.redirect(v, t.whole+"/"+t.query, http.StatusTemporaryRedirect)
 	default:
-		p.serveToken(v, t)
+		rt, err := p.lookup(r, t.token)
+		p.serveFound(v, t, rt, err)
 	}
-}
-
-func (p *Proxy) serveRoot(v *visit, t target) {
-	if t.whole != "/" || p.cfg.RootRedirect == "" {
-		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "There is nothing here: the link to a session has its token in the path."})
-		return
-	}
-	p.redirect(v, p.cfg.RootRedirect, http.StatusMovedPermanently)
 }
 
 func (p *Proxy) redirect(v *visit, to string, status int) {
 	v.status = status
 	p.endUnread(v)
-	setGeneral(v.w.Header())
-	http.Redirect(v.w, v.r, to, status)
+	h := v.w.Header()
+	setGeneral(h)
+	h.Set("Location", to) // as it is: http.Redirect would fold its slashes
+	h.Set("Content-Length", "0")
+	v.w.WriteHeader(status)
 }
 
-// serveToken finds out where the token leads, waits there if it must, and passes
+// nowhere says that a token leads nowhere, or that its client has tried too many such.
+func nowhere(err error) bool {
+	kind := messages.KindOf(err)
+	return kind == messages.NotFound || kind == messages.BadRequest || errors.Is(err, errStranger)
+}
+
+// serveFound goes on when it is known where the token leads, or why not: it waits there if it must, and passes
 // the request on.
-func (p *Proxy) serveToken(v *visit, t target) {
+func (p *Proxy) serveFound(v *visit, t target, rt *route, err error) {
 	r := v.r
-	rt, err := p.lookup(r, t.token)
 	switch {
 	case err != nil:
 		p.refuseUnfound(v, nil, err)
@@ -80,11 +106,7 @@ func (p *Proxy) serveToken(v *visit, t target) {
 		p.refuse(v, goneAt(rt))
 		return
 	case !sameHost(r.Host, rt.host):
-		p.refuse(v, refusal{
-			status: http.StatusForbidden,
-			reason: fmt.Sprintf("This session is reached through %s only, not through %.100q.", rt.host, r.Host),
-			route:  rt,
-		})
+		p.refuseHost(v, rt)
 		return
 	}
 	if !rt.open() {
@@ -101,6 +123,14 @@ func (p *Proxy) serveToken(v *visit, t target) {
 		}
 	}
 	p.forward(v, rt, t)
+}
+
+func (p *Proxy) refuseHost(v *visit, rt *route) {
+	p.refuse(v, refusal{
+		status: http.StatusForbidden,
+		reason: fmt.Sprintf("This session is reached through %s only, not through %.100q.", rt.host, v.r.Host),
+		route:  rt,
+	})
 }
 
 func goneAt(rt *route) refusal {

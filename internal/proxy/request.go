@@ -81,6 +81,8 @@ func (o *outgoing) appendHead(b []byte) []byte {
 		switch name {
 		case "Content-Length", "Expect":
 			continue
+		case "Cookie", "Authorization", "Referer":
+			values = o.ownFields(name, values)
 		}
 		for _, v := range values {
 			b = appendField(b, name, v)
@@ -123,6 +125,9 @@ func wantsLength(r *http.Request) bool {
 func (o *outgoing) appendForwarded(b []byte) []byte {
 	b = appendField(b, "X-Forwarded-For", o.from.client)
 	b = appendField(b, "X-Forwarded-Host", o.r.Host)
+	if prefix := o.target.prefix(); prefix != "" && o.target.rest != o.target.whole {
+		b = appendField(b, "X-Forwarded-Prefix", prefix)
+	}
 	return appendField(b, "X-Forwarded-Proto", o.from.proto)
 }
 
@@ -144,6 +149,7 @@ func (o *outgoing) appendVerified(b []byte) []byte {
 // answerFields gives the client what the backend said, and what every response carries.
 func (o *outgoing) answerFields(h, said http.Header) {
 	copyFields(h, said)
+	o.adapt(h)
 	setGeneral(h)
 	h.Set(headerBackendID, o.route.backend)
 }

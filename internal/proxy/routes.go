@@ -19,6 +19,8 @@ type route struct {
 	status    messages.Status
 	address   string
 	host      string // the one that requests must name
+	own       bool   // the host is this backend's alone: cookies and the whole of the paths may be
+	secure    bool   // browsers reach it by https
 	user      string
 	username  string // as a header
 	userData  string // JSON in ASCII
@@ -49,6 +51,8 @@ func newRoute(token string, askedAt time.Duration, mark uint64, r *messages.Rout
 		status:    r.Status,
 		address:   r.Address,
 		host:      hostOf(r.Cluster, r.Subdomain),
+		own:       r.Subdomain != "",
+		secure:    messages.Secure(r.Cluster),
 		user:      r.User,
 		username:  messages.HeaderUser(r.User),
 		userData:  cmp.Or(messages.HeaderJSON(r.Auth), "{}"),

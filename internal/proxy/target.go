@@ -19,6 +19,7 @@ type target struct {
 	whole, rest string
 	// query is what follows, with its question mark; "" without one.
 	query string
+	mode  mode
 	// bare says that nothing follows the token, not even a slash.
 	bare bool
 }

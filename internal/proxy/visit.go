@@ -24,6 +24,7 @@ type visit struct {
 	received, sent int64
 	forwarded      bool // the backend answered
 	added          time.Duration
+	whole          bool // no token is in its path
 	uploading      bool // the body is being passed on, or was
 	handedOn       bool // it goes on as an upgraded connection, which ends it
 }
@@ -48,6 +49,7 @@ func (v *visit) line(p *Proxy) []slog.Attr {
 	path := "/"
 	if t, ok := targetOf(r); ok {
 		switch path = t.whole; {
+		case v.whole:
 		case tokenShaped(t.token):
 			path = "/" + strings.TrimPrefix(path[1+len(t.token):], "/")
 		case t.token != "" && t.whole != "/ready":

@@ -1,6 +1,7 @@
 // Package runtime declares what the drone asks of the thing that runs its
 // backends: the small interface that the packages below it implement, `process`
-// for executables of the machine, `docker` for containers and `fake` for tests.
+// for executables of the machine, `docker` for containers, `socket` for a server of the
+// operator's own, and `fake` for tests.
 //
 // What holds for every implementation:
 //
@@ -78,6 +79,14 @@ type Grouped interface {
 	Group(backendID string) string
 }
 
+// Remote is a Runtime whose backends somebody else runs, who may be away.
+type Remote interface {
+	Runtime
+	// Away says why nothing can be started now, nil if it can, and gives what is closed when
+	// that changes. It does not wait.
+	Away() (changed <-chan struct{}, why error)
+}
+
 // Demands is what a backend promises itself of the machine; 0: not said.
 type Demands struct {
 	MemoryBytes int64
@@ -130,6 +139,15 @@ type Instance interface {
 	Done() <-chan struct{}
 	// Exit says how it ended. It means something only after Done is closed.
 	Exit() Exit
+}
+
+// Teller is an Instance that tells of its end: where there are thousands, one goroutine each that
+// waits for Done takes more memory than all else of them.
+type Teller interface {
+	Instance
+	// OnDone has f called when Done is closed, at once if it is. It is asked for once; f may wait
+	// a little.
+	OnDone(f func())
 }
 
 // Usage is what an instance uses, memory in bytes; 0 where the runtime cannot tell.

@@ -118,7 +118,7 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 		var expiresIn float64
 		g := lease.Got{Result: lease.Held}
 		_, err = pgx.ForEachRow(result, []any{
-			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Leaving, &isIdle, &alive, &g.Cluster, &g.Subdomain, &g.StaticToken, &expiresIn,
+			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Leaving, &isIdle, &alive, &g.Cluster, &g.Subdomain, &g.Origin, &g.StaticToken, &expiresIn,
 		}, func() error {
 			if ix == 0 {
 				c.unbelieved = true
@@ -202,7 +202,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 			}
 			c.got[i] = lease.Got{
 				Result: lease.Acquired, BackendID: w.Spawn.BackendID, Tag: w.Key.Tag, Status: messages.Scheduled, Cluster: w.Spawn.Cluster,
-				Subdomain: w.Spawn.Subdomain, StaticToken: w.Spawn.StaticToken,
+				Subdomain: w.Spawn.Subdomain, Origin: w.Spawn.Origin, StaticToken: w.Spawn.StaticToken,
 			}
 			spawned = append(spawned, outbox.Row{
 				Kind: outbox.KindSpawn, BackendID: w.Spawn.BackendID, Drone: w.Spawn.Drone, Status: messages.Scheduled,
@@ -268,7 +268,7 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 	n := len(wants)
 	texts := make([]string, 5*n)
 	ids, subdomains, statics, bodies, traces := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:]
-	given := make([]bool, n)
+	given, origins := make([]bool, n), make([]bool, n)
 	numbers := make([]int64, 3*n)
 	hosts, lifetimes, idles := numbers[:n], numbers[n:2*n], numbers[2*n:]
 	drones, sessions := []string{}, []string{}
@@ -281,11 +281,11 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 			numberOf[host] = int64(len(drones))
 		}
 		ids[i], given[i], hosts[i] = spawn.BackendID, spawn.IDGiven, numberOf[host]
-		subdomains[i], statics[i] = spawn.Subdomain, spawn.StaticToken
+		subdomains[i], origins[i], statics[i] = spawn.Subdomain, spawn.Origin, spawn.StaticToken
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
 		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds())
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins)
 }

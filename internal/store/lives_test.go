@@ -48,7 +48,7 @@ type nation struct {
 // vitals are what must stay flat, by name.
 type vitals map[string]int
 
-var livesFlag = flag.Int("lives", testkit.Sized(1000, 20_000), "how many backends live and end in TestI8ManyLivesLeaveNothingBehind")
+var livesFlag = flag.Int("lives", testkit.Sized(500, 20_000), "how many backends live and end in TestI8ManyLivesLeaveNothingBehind")
 
 // Backends live and end, and everything is as it was after half of them, by when tables have
 // been as full of dead rows as they ever are: tables and their indexes, streams, the workers'
@@ -104,7 +104,10 @@ func least(name string, rounds []vitals) int {
 func newNation(t *testing.T, lives int) *nation {
 	t.Helper()
 	d := newRunningDB(t)
-	d.Store = openWith(t, d.raw.Config().ConnString(), lease.Terms{TTL: time.Hour}) // no lease is to expire
+	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: time.Hour}); err != nil { // no lease is to expire
+		t.Fatal(err)
+	}
+	d.Store = openWith(t, d.raw.Config().ConnString(), lease.Terms{TTL: time.Hour})
 	server := testkit.NATS(t)
 	n := &nation{db: d, nc: testkit.Conn(t, server.URL()), clock: 1000}
 	n.js = testkit.JetStream(t, n.nc)
@@ -126,7 +129,7 @@ create function expire_earlier() returns trigger language plpgsql as $$
 begin new.expires_at := now() + interval '200 ms'; return new; end $$;
 create trigger earlier before insert on token for each row
     when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
-	n.spawn, n.join = newExplainer(t, d, store.SpawnSQL, 23), newExplainer(t, d, store.JoinSQL, 10)
+	n.spawn, n.join = newExplainer(t, d, store.SpawnSQL, 24), newExplainer(t, d, store.JoinSQL, 10)
 	for _, name := range []string{"wo-a", "wo-b"} {
 		n.work(name, server.URL())
 	}
@@ -337,7 +340,7 @@ func spawnArgs(key string) []string {
 		`'{""}'`, `'{` + key + `}'`, `'{""}'`,
 		`'{b-new}'`, `'{t}'`, `'{1}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`,
 		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `'{3600}'`,
-		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`,
+		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`, `'{f}'`,
 	}
 }
 

@@ -74,16 +74,19 @@ func (e *Engine) Start() {
 	if err := e.process.Start(); err != nil {
 		e.t.Fatal(err)
 	}
+	Eventually(e.t, "the engine answers", func() bool { return answers(e.Host) })
+}
+
+// answers says whether an engine answers at a URL.
+func answers(host string) bool {
 	ask := &http.Client{Timeout: time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(e.Host, "unix://"))
+			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(host, "unix://"))
 		},
 	}}
-	Eventually(e.t, "the engine answers", func() bool {
-		resp, err := ask.Get("http://docker/_ping")
-		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
-	})
+	resp, err := ask.Get("http://docker/_ping")
+	return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
 // Signal sends the engine a signal.

@@ -220,18 +220,18 @@ func JetStream(t testing.TB, nc *nats.Conn) jetstream.JetStream {
 	return js
 }
 
-// Eventually waits until cond holds, looking often, and fails the test when it does
-// not within [Patience]. It is for conditions of another process or server, which cannot
+// Eventually waits until cond holds, and fails the test when it does not within
+// [Patience]. It looks often at first, and the longer it has waited the more seldom: to look
+// costs what is looked at, too. It is for conditions of another process or server, which cannot
 // signal.
 func Eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(Patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
+	began := time.Now()
 	for !cond() {
 		select {
-		case <-tick.C:
+		case <-time.After(min(max(time.Since(began)/20, 2*time.Millisecond), 200*time.Millisecond)):
 		case <-deadline.C:
 			if !cond() {
 				t.Fatalf("not within %s: %s", Patience, what)

@@ -64,7 +64,7 @@ func badFields() (all []badInput) {
 	add(messages.SubjectConnect, `{"key":{"name":"n"},"spawn_config":{"executable":%s}}`, `{"a":"`+strings.Repeat("x", 256<<10)+`"}`)
 	for field, values := range map[string][]string{
 		"id": optionalID, "pool": wrongText, "cluster": wrongCluster, "subdomain": wrongSubdomain,
-		"lifetime_limit_seconds": wrongLimit, "max_idle_seconds": wrongLimit, "use_static_token": {`1`, `"true"`, `{}`},
+		"lifetime_limit_seconds": wrongLimit, "max_idle_seconds": wrongLimit, "use_static_token": {`1`, `"true"`, `{}`}, "origin": {`1`, `"true"`, `{}`},
 	} {
 		add(messages.SubjectConnect, `{"key":{"name":"n"},"spawn_config":{"executable":{},"`+field+`":%s}}`, values...)
 	}

@@ -18,7 +18,7 @@ func forgetful(t *testing.T, w *world, ttl time.Duration) {
 	t.Helper()
 	for _, name := range []string{"wo-a", "wo-b"} {
 		startWorker(t, w, name, options{ttl: ttl, change: func(c *worker.Config) {
-			c.SweepEvery, c.Retain, c.RetainEvery = 20*time.Millisecond, time.Hour, 20*time.Millisecond
+			c.SweepEvery, c.Retain, c.RetainEvery = 100*time.Millisecond, time.Hour, 100*time.Millisecond
 		}})
 	}
 }

@@ -23,6 +23,7 @@ func (w *worker) metadata() map[string]string {
 	return map[string]string{
 		"worker": w.cfg.Name, "version": w.cfg.Version,
 		"default_cluster": w.cfg.DefaultCluster,
+		"origin":          strconv.FormatBool(w.cfg.Origins),
 		"retain":          w.cfg.Retain.String(),
 		"start_within":    w.cfg.StartWithin.String(),
 		"stream_replicas": strconv.Itoa(streams.Replicas),

@@ -51,7 +51,7 @@ func expire(t *testing.T, w *world, backend string) {
 
 // eager is a worker that sweeps all the time.
 func eager(ttl time.Duration) options {
-	return options{ttl: ttl, change: func(c *worker.Config) { c.SweepEvery = 20 * time.Millisecond }}
+	return options{ttl: ttl, change: func(c *worker.Config) { c.SweepEvery = 100 * time.Millisecond }}
 }
 
 // twoWorkers sweep at once.

@@ -47,6 +47,8 @@ type Config struct {
 	Version string
 	// DefaultCluster is for connects that name none; "" refuses them.
 	DefaultCluster string
+	// Origins gives backends hosts of their own, below their clusters, where connects do not say.
+	Origins bool
 	// TokenLifetime is how long a token lives after its last use, where a connect does not say. Default 1 h.
 	TokenLifetime time.Duration
 	// MaxUserData is how long a connect's auth may be as a header of requests, in bytes. Default messages.MaxUserData.
@@ -176,7 +178,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 	w := &worker{
 		cfg: cfg, nc: nc, js: js, store: st, missing: missing, metrics: counts, log: log,
 		connector: lease.NewConnector(lease.Config{
-			Store: st, DefaultCluster: cfg.DefaultCluster, TokenLifetime: cfg.TokenLifetime, OnTakeover: counts.TookOver, Log: log,
+			Store: st, DefaultCluster: cfg.DefaultCluster, Origins: cfg.Origins, TokenLifetime: cfg.TokenLifetime, OnTakeover: counts.TookOver, Log: log,
 		}),
 		relay: outbox.NewRelay(outbox.Config{
 			Store: st, Publisher: mending{publisher, missing}, Deadlines: func(ms int64) messages.Deadlines { return st.Terms().Deadlines(ms) }, Counter: counts, Tracer: cfg.Tracer, Log: log,

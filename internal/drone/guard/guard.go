@@ -39,7 +39,8 @@ func (n note) fresh(now time.Duration) bool {
 	return now-time.Duration(n.AtMS)*time.Millisecond < freshFor
 }
 
-// Ender ends backends where signals may not, or do not reach: the engine of containers.
+// Ender ends backends where signals may not, or do not reach: the engine of containers, or the server
+// of a runtime of one's own.
 type Ender interface {
 	// End ends what runs of a drone's backends, and says of which something did when it looked.
 	// It has missed nothing only if err is nil.
@@ -54,6 +55,8 @@ type Config struct {
 	Dir string
 	// Engine is asked to end containers, too; nil: there are none.
 	Engine Ender
+	// Afar says that no signal may reach what the engine runs, whatever this process may do.
+	Afar bool
 	// Agent, if set, ends when the agent does that started this guard: it is not needed for ever.
 	Agent io.Reader
 	// Looked is called, if set, after each look; it must not wait.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/cgroup"
 )
 
 // kill kills all that there is of the backends, and counts per backend what
@@ -27,9 +27,9 @@ func (g *guardian) kill(ctx context.Context, due map[string]journal.State) (left
 		}
 	}
 	for id, state := range due {
-		if populated(state.Group) {
+		if populated, err := cgroup.Populated(state.Group); populated || err != nil {
 			left[id]++
-			failed(os.WriteFile(filepath.Join(state.Group, groupKill), []byte("1"), 0))
+			failed(errors.Join(err, cgroup.Kill(state.Group)))
 		}
 		leader, err := procs.Open(procs.ID{PID: state.PID, Start: state.Start})
 		if state.PID == 0 || err != nil {
@@ -106,17 +106,6 @@ func belongs(env procs.Env, drone string, due map[string]journal.State) (id stri
 	return id, !named || of == drone
 }
 
-const groupKill = "cgroup.kill"
-
-// populated says whether anything runs in a cgroup of version 2.
-func populated(group string) bool {
-	if group == "" {
-		return false
-	}
-	events, err := os.ReadFile(filepath.Join(group, "cgroup.events"))
-	return err == nil && strings.Contains(string(events), "populated 1")
-}
-
 // able says why it could not end what it guards.
 func (g *guardian) able(ctx context.Context) error {
 	var engine error
@@ -125,6 +114,9 @@ func (g *guardian) able(ctx context.Context) error {
 		defer cancel()
 		if engine = g.Engine.Able(asked); engine == nil {
 			return nil
+		}
+		if g.Afar {
+			return fmt.Errorf("the guard could not end backends: %w", engine)
 		}
 		if !mayKillAll() {
 			return fmt.Errorf("the guard could not end containers: the engine does not answer it (%w), and it may not kill processes of other users: "+
@@ -146,7 +138,7 @@ func (g *guardian) able(ctx context.Context) error {
 
 // mayEnd says whether what runs of a backend could be ended. What is gone need not be.
 func mayEnd(state journal.State, process procs.ID) bool {
-	if state.PID == 0 || state.Group != "" && unix.Access(filepath.Join(state.Group, groupKill), unix.W_OK) == nil {
+	if state.PID == 0 || cgroup.MayKill(state.Group) {
 		return true
 	}
 	ref, err := procs.Open(process)

@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/jetway-project/jetway/messages"
 )
 
 // index says what is needed of a journal's file, and where it is.
@@ -131,7 +129,7 @@ func (j *Journal) setAside(why error, used int) (aside string) {
 
 // read reads all that can be read of the file; the error says that something cannot.
 func (j *Journal) read(c *Contents) error {
-	spawns, reports, damaged := map[string]json.RawMessage{}, map[Mark]*messages.Report{}, 0
+	damaged := 0
 	end, err := scan(j.file, 0, func(at int64, text []byte) {
 		var r record
 		if parse(text, &r) != nil {
@@ -139,33 +137,28 @@ func (j *Journal) read(c *Contents) error {
 			return
 		}
 		j.live.add(at, len(text), r)
-		if r.Spawn != nil {
-			spawns[r.ID] = r.Spawn
-			c.Backends[r.ID] = Backend{}
-		}
-		if b, ok := c.Backends[r.ID]; ok && r.State != nil {
-			b.State = *r.State
-			c.Backends[r.ID] = b
-		}
-		if r.Over {
-			delete(c.Backends, r.ID)
-		}
-		if r.Report != nil {
-			reports[r.Mark] = r.Report
-		}
 		j.last = max(j.last, r.Mark)
 	})
-	for id, b := range c.Backends {
-		if json.Unmarshal(spawns[id], &b.Spawn) != nil {
+	for id, lines := range j.live.backends {
+		var b Backend
+		_, r, err := j.lineAt(lines.spawn)
+		if err == nil {
+			err = json.Unmarshal(r.Spawn, &b.Spawn)
+		}
+		if _, r, stateErr := j.lineAt(lines.state); err == nil && stateErr == nil && r.State != nil {
+			b.State = *r.State
+		}
+		if err != nil {
 			damaged++
-			delete(c.Backends, id)
 			delete(j.live.backends, id)
 			continue
 		}
 		c.Backends[id] = b
 	}
-	for mark := range j.live.reports {
-		c.Reports = append(c.Reports, Unreported{Mark: mark, Report: *reports[mark]})
+	for mark, p := range j.live.reports {
+		if _, r, err := j.lineAt(p); err == nil {
+			c.Reports = append(c.Reports, Unreported{Mark: mark, Report: *r.Report})
+		}
 	}
 	slices.SortFunc(c.Reports, func(a, b Unreported) int { return cmp.Compare(a.Mark, b.Mark) })
 	j.size, j.room = end, end
@@ -177,6 +170,15 @@ func (j *Journal) read(c *Contents) error {
 		return fmt.Errorf("%d records are damaged, and %d bytes at the end are not whole", damaged, left)
 	}
 	return nil
+}
+
+// lineAt is the line at a place.
+func (j *Journal) lineAt(p place) (text []byte, r record, err error) {
+	text = make([]byte, p.size)
+	if _, err = j.file.ReadAt(text, p.at); err == nil {
+		err = parse(text, &r)
+	}
+	return text, r, err
 }
 
 func (j *Journal) compactIfDue() {
@@ -215,11 +217,8 @@ func (j *Journal) compact() (err error) {
 		return err
 	}
 	for _, p := range j.live.inOrder() {
-		text, r := make([]byte, p.size), record{}
-		if _, err := j.file.ReadAt(text, p.at); err != nil {
-			return err
-		}
-		if err := parse(text, &r); err != nil {
+		text, r, err := j.lineAt(p)
+		if err != nil {
 			return err
 		}
 		if r.Spawn == nil { // what of it is needed still

@@ -35,7 +35,7 @@ type Base struct {
 }
 
 // hierarchies are where control groups are mounted: the unified one, those of v1 by
-// their controllers, and what group of each this process is in.
+// their controllers, and what group of each a process is in.
 type hierarchies struct {
 	unified string
 	v1, own map[string]string
@@ -44,7 +44,7 @@ type hierarchies struct {
 // Open makes ready a directory of that name for the groups of a drone: below the parent,
 // or where it is "", where groups can be made. An error says why they cannot.
 func Open(parent, name string) (*Base, error) {
-	h, err := find()
+	h, err := find("self")
 	if err != nil {
 		return nil, err
 	}
@@ -123,10 +123,10 @@ func (b *Base) Close() {
 // Dir is where the groups are, in the unified hierarchy.
 func (b *Base) Dir() string { return b.dir }
 
-// find reads where control groups are.
-func find() (h hierarchies, err error) {
+// find reads where control groups are, for a process by its number, or "self".
+func find(process string) (h hierarchies, err error) {
 	h.v1, h.own = map[string]string{}, map[string]string{}
-	groups, err := os.ReadFile("/proc/self/cgroup")
+	groups, err := os.ReadFile("/proc/" + process + "/cgroup")
 	if err != nil {
 		return h, fmt.Errorf("control groups: %w", err)
 	}

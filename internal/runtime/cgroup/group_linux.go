@@ -75,6 +75,11 @@ func Kill(dir string) error {
 	return nil
 }
 
+// MayKill says whether this process may end what runs in the group of that directory.
+func MayKill(dir string) bool {
+	return dir != "" && unix.Access(filepath.Join(dir, "cgroup.kill"), unix.W_OK) == nil
+}
+
 // Populated says whether anything runs in the group of that directory, or below it.
 func Populated(dir string) (bool, error) {
 	if dir == "" {
@@ -90,40 +95,35 @@ func Populated(dir string) (bool, error) {
 // gone says that there is no such group any more.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
 
-// Wait waits until nothing runs in the group any more, or the channel is closed. It waits
-// in the poller.
+// Wait waits until nothing runs in the group any more, or the channel is closed.
 func (g *Group) Wait(closing <-chan struct{}) error {
-	events, err := os.Open(filepath.Join(g.dir, "cgroup.events"))
-	if gone(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("wait for a control group: %w", err)
-	}
-	stopped := make(chan struct{})
-	defer close(stopped)
-	go func() {
+	const again = 100 // ms; the kernel tells of the change at once, the channel is asked so often
+	events, err := unix.Open(filepath.Join(g.dir, "cgroup.events"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	for err == nil {
+		var text [256]byte
+		var n int
+		if n, err = unix.Pread(events, text[:], 0); err == nil && !strings.Contains(string(text[:n]), "populated 1") {
+			break
+		}
 		select {
 		case <-closing:
-		case <-stopped:
+			err = os.ErrClosed
+		default:
+			if err == nil {
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(events), Events: unix.POLLPRI}}, again)
+			}
 		}
-		events.Close()
-	}()
-	raw, err := events.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("wait for a control group: %w", err)
+		if errors.Is(err, unix.EINTR) {
+			err = nil
+		}
 	}
-	var readErr error
-	err = raw.Read(func(fd uintptr) bool {
-		var text [256]byte
-		n, err := unix.Pread(int(fd), text[:], 0) // which also makes it wake for the next change
-		readErr = err
-		return err != nil && !errors.Is(err, unix.EINTR) || err == nil && !strings.Contains(string(text[:n]), "populated 1")
-	})
-	if err == nil && !gone(readErr) {
-		err = readErr
+	if events >= 0 {
+		_ = unix.Close(events)
 	}
-	return err
+	if err == nil || gone(err) {
+		return nil
+	}
+	return fmt.Errorf("wait for a control group: %w", err)
 }
 
 // Remove removes the group, in which nothing runs, and what the backend made below it.
@@ -178,19 +178,17 @@ func (g *Group) Processes() (pids []int, err error) {
 func (g *Group) Usage() (u runtime.Usage, counted bool) {
 	u.CPU = time.Duration(keyed(g.dir, "cpu.stat")["usage_usec"]) * time.Microsecond
 	dir, v1 := g.v1(memory)
-	used, limit, prefix := "memory.current", "memory.max", ""
+	used, limit := "memory.current", "memory.max"
 	if v1 {
-		used, limit, prefix = "memory.usage_in_bytes", "memory.limit_in_bytes", "total_"
+		used, limit = "memory.usage_in_bytes", "memory.limit_in_bytes"
 	}
 	total, ok := number(dir, used)
 	if !ok {
 		return u, false
 	}
-	stat := keyed(dir, "memory.stat")
-	u.MemUsed = total - min(stat[prefix+"inactive_file"], total)
-	u.MemActive = stat[prefix+"active_anon"] + stat[prefix+"active_file"]
-	u.MemInactive = stat[prefix+"inactive_anon"] + stat[prefix+"inactive_file"]
-	u.MemUnevictable = stat[prefix+"unevictable"]
+	cpu := u.CPU
+	u = Memory(total, keyed(dir, "memory.stat"))
+	u.CPU = cpu
 	if most, ok := number(dir, limit); ok && most < 1<<60 { // v1 says a huge number for none
 		u.MemLimit = most
 	}

@@ -84,10 +84,11 @@ func (g *Group) v1(controller string) (dir string, v1 bool) {
 // limit it, until leave is called, by the same thread, which must stay its own meanwhile. On
 // the unified hierarchy the clone itself does it, and this does nothing.
 func (g *Group) Enter() (leave func(), err error) {
-	var entered []string
+	var homes []*os.File // opened before: the thread may be denied it after
 	leave = func() {
-		for _, controller := range entered {
-			_ = write(g.base.home[controller], "tasks", "0")
+		for _, home := range homes {
+			_, _ = home.WriteString("0")
+			_ = home.Close()
 		}
 	}
 	for _, controller := range []string{memory, cpu, pids} {
@@ -95,11 +96,15 @@ func (g *Group) Enter() (leave func(), err error) {
 		if !v1 || !exists(dir) {
 			continue
 		}
-		if err := write(dir, "tasks", "0"); err != nil {
+		home, err := os.OpenFile(filepath.Join(g.base.home[controller], "tasks"), os.O_WRONLY, 0)
+		if err == nil {
+			homes = append(homes, home)
+			err = write(dir, "tasks", "0")
+		}
+		if err != nil {
 			leave()
 			return nil, fmt.Errorf("enter a control group: %w", err)
 		}
-		entered = append(entered, controller)
 	}
 	return leave, nil
 }

@@ -37,14 +37,15 @@ func (r *Runtime) Adopt(ctx context.Context, spec runtime.Spec, handle string) (
 	}
 	i := r.newInstance(found.ID, spec)
 	if err := i.learn(found); err != nil {
+		i.letGo()
 		return nil, fmt.Errorf("take over the container of backend %s: %w", spec.BackendID, err)
 	}
 	if !r.add(i) {
+		i.letGo()
 		return nil, runtime.ErrClosed
 	}
-	i.begin(resume(i))
+	i.begin(resume(i), found)
 	if !running(found) {
-		i.finish(exitOf(found))
 		select {
 		case <-i.done:
 		case <-ctx.Done():
@@ -59,10 +60,8 @@ func (r *Runtime) past(spec runtime.Spec, handle string, exit runtime.Exit) *Ins
 	i := r.newInstance(handle, spec)
 	i.exit = exit
 	i.unfollow()
-	i.once.Do(func() {
-		close(i.ended)
-		close(i.done)
-	})
+	close(i.ended)
+	close(i.done)
 	return i
 }
 

@@ -226,7 +226,7 @@ func TestOutputGoesOnAfterAdoption(t *testing.T) {
 		testkit.Eventually(t, "more output than can be on its way", func() bool {
 			log, err := s.engine.ContainerLogs(t.Context(), instance.Handle(), client.ContainerLogsOptions{ShowStdout: true, Tail: "1"})
 			if err != nil {
-				t.Fatal(err)
+				return false // Podman cannot read its log while it is written to, now and then
 			}
 			defer log.Close()
 			var last bytes.Buffer

@@ -42,7 +42,7 @@ func (s *secret) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// mounted says which folder the container gets: the key's, or path.
+// mounted says which folder the container gets: the key's, or the one named path.
 type mounted struct {
 	byKey bool
 	path  string
@@ -55,7 +55,7 @@ func (m *mounted) UnmarshalJSON(raw []byte) error {
 		return nil
 	}
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &m.path) != nil || m.path == "" {
-		return fmt.Errorf("got %.20s where mount wants true, false or a path", raw)
+		return fmt.Errorf("got %.20s where mount wants true, false or the name of a folder", raw)
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func parse(raw json.RawMessage) (command, error) {
 		return c, errors.New("executable: credentials need a username and a password; give both, or no credentials")
 	}
 	if c.Mount != nil && c.Mount.path != "" {
-		if err := checkMountPath(c.Mount.path); err != nil {
+		if err := checkFolder(c.Mount.path); err != nil {
 			return c, err
 		}
 	}

@@ -53,6 +53,9 @@ func (r *Runtime) describe(spec runtime.Spec, c command, folder string) client.C
 		host.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: folder, Target: mountTarget}}
 	}
 	limit(host, c.ResourceLimits)
+	if r.podman.Load() {
+		host.Ulimits = append(host.Ulimits, ownLimits()...)
+	}
 	return client.ContainerCreateOptions{
 		Name: containerName(spec.BackendID),
 		Config: &container.Config{
@@ -104,12 +107,8 @@ func (r *Runtime) environment(spec runtime.Spec, c command) []string {
 }
 
 func (r *Runtime) labels(spec runtime.Spec) map[string]string {
-	labels := maps.Clone(r.config.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	labels[labelDrone], labels[labelBackend] = r.config.Drone, spec.BackendID
-	labels[labelNamespace], labels[labelKey] = spec.Namespace, spec.Key
+	labels := map[string]string{labelDrone: r.config.Drone, labelBackend: spec.BackendID, labelNamespace: spec.Namespace, labelKey: spec.Key}
+	maps.Copy(labels, r.config.Labels) // which name none of ours
 	if token := spec.Env["SESSION_BACKEND_FENCING_TOKEN"]; token != "" {
 		labels[labelFencing] = token
 	}

@@ -16,7 +16,7 @@
 //	    "memory_limit_bytes": 268435456,           // swap included
 //	    "disk_limit_bytes": 1073741824             // of the container's own layer
 //	  },
-//	  "mount": true,                               // or a path below the mount base
+//	  "mount": true,                               // or a folder's name in the mount base
 //	  "network_name": "rooms"
 //	}
 //
@@ -30,12 +30,13 @@
 //
 // What holds:
 //
-//   - One stream of events and one list per half minute tell the end of all
-//     containers. When the engine comes back after it was away, all are looked at.
-//     While it is away nothing ends, as far as is known: Done waits.
+//   - The end of a container whose first process is on this machine is told by the kernel,
+//     by a pidfd; that of another one by the engine, which is asked to wait for it. The
+//     engine is then asked how it ended; if it does not answer, the kernel's exit code counts.
 //   - A hard termination needs no engine where the engine is on this machine: the
 //     container's first process is killed by its pidfd, and with it the kernel ends
 //     all of the container (I1).
+//   - Podman (4.3 or later, with its API's service, rootful or rootless) is as good as Docker.
 //   - Start gives a running container or an error and none. When it cannot tell whether
 //     a container started, it removes it, however long the engine is away (I1).
 //   - Containers are named jetway-<backend id> and labelled with the drone, the backend,
@@ -52,8 +53,8 @@
 //   - Pulls of one image with the same credentials are one pull, which ends when nobody
 //     waits for it any more. Credentials are in the request to the engine and nowhere
 //     else; that the agent keeps them until the pull is done is its own affair.
-//   - No mount leads out of the mount base, also not through symbolic links that a
-//     backend made in its own folder.
+//   - No mount leads out of the mount base: each is one folder in it, whose own entry no
+//     backend can write to.
 //
 // Who closes what: who calls New closes the Runtime, which ends its goroutines and
 // leaves the containers. An Instance needs no closing.

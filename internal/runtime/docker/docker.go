@@ -2,17 +2,22 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
 
 // Bounds of one request to the engine that nobody else bounds.
@@ -24,29 +29,27 @@ const (
 	greetTimeout = 5 * time.Second
 )
 
-// maxAsking is how many requests about ended containers are under way at once.
-const maxAsking = 16
-
 // Runtime runs containers. Make it with New.
 type Runtime struct {
 	config Config
 	host   netip.Addr
 	engine *client.Client
 	// local says that the engine is on this machine, as far as its address tells.
-	local  bool
-	pulls  pulls
-	images *images
-	rest   *remover
-	asking chan struct{}
+	local bool
+	// podman says that the engine is Podman, which differs here and there.
+	podman atomic.Bool
+	// boundless says that it cannot bound what containers use.
+	boundless bool
+	pulls     pulls
+	images    *images
 
 	// ctx ends with Close, and with it all goroutines, which wg counts.
 	ctx  context.Context
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
-	// live are the containers that are looked after, by their ids.
+	mu sync.Mutex
+	// live are the containers that are looked after, by their ids, until they are removed.
 	live map[string]*Instance
 }
 
@@ -59,48 +62,62 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 		return nil, err
 	}
 	config = config.withDefaults()
-	engine, err := greet(ctx, config.Engine)
-	if err != nil {
-		return nil, err
-	}
 	r := &Runtime{
 		config: config,
 		host:   netip.MustParseAddr(config.Host),
-		engine: engine,
-		local:  strings.HasPrefix(config.Engine, "unix:"),
-		asking: make(chan struct{}, maxAsking),
 		live:   map[string]*Instance{},
 	}
+	if err := r.greet(ctx); err != nil {
+		return nil, err
+	}
+	var err error
 	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
-	r.pulls.r, r.rest = r, newRemover(r)
+	r.pulls.r = r
 	if r.images, err = openImages(r); err != nil {
 		r.stop()
-		_ = engine.Close()
+		_ = r.engine.Close()
 		return nil, err
 	}
 	r.wg.Go(r.watch)
-	r.wg.Go(r.rest.run)
 	r.wg.Go(r.images.run)
 	return r, nil
 }
 
-// greet connects and agrees on a version of the API.
-func greet(ctx context.Context, host string) (*client.Client, error) {
-	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv())
+// connect makes a client of the engine at a URL, and does not ask it anything yet. It tells
+// podman if that is what answers: the engine's word about itself takes Podman up to a minute.
+func connect(host string, podman *atomic.Bool) (*client.Client, error) {
+	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv(),
+		client.WithHTTPResponseHook(func(answer *http.Response) {
+			if answer.Header.Get("Libpod-Api-Version") != "" {
+				podman.Store(true)
+			}
+		}))
 	if err != nil {
 		return nil, fmt.Errorf("docker host %s: %w", host, err)
 	}
+	return engine, nil
+}
+
+// greet connects and agrees on a version of the API.
+func (r *Runtime) greet(ctx context.Context) (err error) {
+	host := r.config.Engine
+	if r.engine, err = connect(host, &r.podman); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
-	ping, err := engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
-	if err == nil && ping.OSType != "" && ping.OSType != "linux" {
-		err = fmt.Errorf("it runs %s containers, Linux containers are needed", ping.OSType)
+	answer, err := r.engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	if kind := answer.OSType; err == nil && kind != "" && kind != "linux" {
+		err = fmt.Errorf("it runs %s containers, Linux containers are needed", kind)
 	}
 	if err != nil {
-		_ = engine.Close()
-		return nil, fmt.Errorf("docker host %s: %w", host, plain(err))
+		_ = r.engine.Close()
+		return fmt.Errorf("docker host %s: %w", host, plain(err))
 	}
-	return engine, nil
+	if socket, local := strings.CutPrefix(host, "unix://"); local {
+		r.local, r.boundless = true, boundless(socket)
+	}
+	return nil
 }
 
 // Prepare checks the executable and pulls its image where the policy says so.
@@ -115,14 +132,22 @@ func (r *Runtime) Prepare(ctx context.Context, spec runtime.Spec) error {
 	return r.prepare(ctx, spec, c)
 }
 
+// check says whether this machine can run it, and makes the folder that it gets, or "".
+func (r *Runtime) check(spec runtime.Spec, c command) (folder string, err error) {
+	if l := c.ResourceLimits; r.boundless && l != nil && *l != (executable.Limits{}) { // Podman leaves them all away, and says nothing
+		return "", errors.New("executable: resource_limits: the drone's engine is rootless on a machine with cgroup v1, where it can limit nothing; leave them out, or move the machine to cgroup v2")
+	}
+	return r.mountSource(spec, c)
+}
+
 func (r *Runtime) prepare(ctx context.Context, spec runtime.Spec, c command) error {
-	if _, err := r.mountSource(spec, c); err != nil {
+	if _, err := r.check(spec, c); err != nil {
 		return err
 	}
 	if c.policy() != always {
 		image, err := r.engine.ImageInspect(ctx, c.ref.String())
 		if err == nil {
-			r.images.used(image.ID)
+			r.images.used(image.ID, "")
 			return nil
 		}
 		if !errdefs.IsNotFound(err) {
@@ -144,7 +169,7 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	if err != nil {
 		return nil, err
 	}
-	folder, err := r.mountSource(spec, c)
+	folder, err := r.check(spec, c)
 	if err != nil {
 		return nil, err
 	}
@@ -153,23 +178,19 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 		return nil, err
 	}
 	i := r.newInstance(id, spec)
-	// From here on the end of the container is seen, however soon it comes.
 	if !r.add(i) {
 		r.discard(i)
 		return nil, runtime.ErrClosed
 	}
 	found, err := r.launch(ctx, i)
 	if err != nil {
-		r.drop(i)
 		i.unfollow()
-		close(i.followed)
 		r.discard(i)
+		r.drop(id)
+		i.letGo()
 		return nil, c.explain(err)
 	}
-	i.begin(&follower{})
-	if !running(found) {
-		i.finish(exitOf(found))
-	}
+	i.begin(&follower{}, found)
 	return i, nil
 }
 
@@ -188,7 +209,7 @@ func (r *Runtime) create(ctx context.Context, spec runtime.Spec, c command, fold
 		return created.ID, nil
 	case unsure(err):
 		// It may be there. As it was never started, nothing of it runs.
-		r.rest.add(options.Name)
+		r.removeLater(options.Name)
 	}
 	return "", c.explain(fmt.Errorf("create the container: %w", plain(err)))
 }
@@ -198,7 +219,15 @@ func (r *Runtime) launch(ctx context.Context, i *Instance) (found container.Insp
 	if _, err := r.engine.ContainerStart(ctx, i.id, client.ContainerStartOptions{}); err != nil {
 		return found, fmt.Errorf("start the container: %w", plain(err))
 	}
-	if found, err = r.inspect(ctx, i.id); err != nil {
+	// Podman cannot tell of one that ends at that moment.
+	found, err = backoff.RetryWithData(func() (container.InspectResponse, error) {
+		found, err := r.inspect(ctx, i.id)
+		if err != nil && !errdefs.IsInternal(err) {
+			err = backoff.Permanent(err)
+		}
+		return found, err
+	}, backoff.WithContext(backoff.WithMaxRetries(retries(), 5), ctx))
+	if err != nil {
 		return found, fmt.Errorf("look at the started container: %w", plain(err))
 	}
 	return found, i.learn(found)
@@ -218,32 +247,18 @@ func (c command) explain(err error) error {
 
 // discard removes a container of which may run what nobody asked for any more, and
 // returns when it is gone, or the runtime is closed (then the next agent finds it).
-// Until the engine answers, its processes are killed without it (I1).
+// Until then its backend has its lease, and past that the guard ends it (I1).
 func (r *Runtime) discard(i *Instance) {
-	wait := time.NewTimer(0)
-	defer wait.Stop()
-	for {
-		select {
-		case <-wait.C:
-		case <-r.ctx.Done():
-			return
-		}
-		err := r.remove(i.id)
-		if err == nil {
-			return
-		}
+	_ = backoff.RetryNotify(func() error { return r.remove(i.id) }, backoff.WithContext(retries(), r.ctx), func(err error, _ time.Duration) {
 		r.config.Log.Warn("cannot remove a container whose start failed, trying again", "backend_id", i.backendID, "err", err)
-		_ = r.killWithoutEngine(i) // if there is anything to kill
-		wait.Reset(time.Second)
-	}
+	})
 }
 
 // Close ends what the runtime does and leaves the containers. It may be called twice.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
-	r.closed = true
-	r.mu.Unlock()
 	r.stop()
+	r.mu.Unlock()
 	r.wg.Wait()
 	if err := r.engine.Close(); err != nil {
 		return fmt.Errorf("close the connection to Docker: %w", err)
@@ -251,36 +266,32 @@ func (r *Runtime) Close() error {
 	return nil
 }
 
-func (r *Runtime) isClosed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.closed
-}
+// isClosed says whether Close was called; who holds mu is told for good.
+func (r *Runtime) isClosed() bool { return r.ctx.Err() != nil }
 
 // add looks after an instance from now on, unless the runtime is closed.
 func (r *Runtime) add(i *Instance) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed {
-		r.live[i.id] = i
-	}
-	return !r.closed
+	r.live[i.id] = i
+	return !r.isClosed()
 }
 
-func (r *Runtime) drop(i *Instance) {
+func (r *Runtime) drop(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.live, i.id)
+	delete(r.live, id)
 }
 
 // goOn runs f in a goroutine that Close waits for, unless it is closed already.
 func (r *Runtime) goOn(f func()) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.closed {
-		r.wg.Go(f)
+	if r.isClosed() {
+		return false
 	}
-	return !r.closed
+	r.wg.Go(f)
+	return true
 }
 
 // unsure says of an error that the engine may have done what it was asked for: it is

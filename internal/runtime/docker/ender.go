@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 )
 
-// Ender ends containers for who guards a drone, beside its agent: by label and by name.
+// Ender ends containers for who guards a drone, beside its agent: by their labels.
 type Ender struct {
 	host   string
 	engine *client.Client
@@ -19,11 +20,8 @@ type Ender struct {
 // NewEnder makes one for the engine at a URL, as in [Config]. It does not ask it anything yet.
 func NewEnder(host string) (*Ender, error) {
 	host = Config{Engine: host}.withDefaults().Engine
-	engine, err := client.New(client.WithTLSClientConfigFromEnv(), client.WithHost(host), client.WithAPIVersionFromEnv())
-	if err != nil {
-		return nil, fmt.Errorf("docker host %s: %w", host, err)
-	}
-	return &Ender{host: host, engine: engine}, nil
+	engine, err := connect(host, new(atomic.Bool))
+	return &Ender{host: host, engine: engine}, err
 }
 
 // Close lets go of the connection.
@@ -52,7 +50,7 @@ func (e *Ender) End(ctx context.Context, drone string, backendIDs []string) (lef
 	var errs []error
 	for _, c := range list.Items { // those that run, or are paused
 		id := c.Labels[labelBackend]
-		if !slices.Contains(backendIDs, id) && !slices.ContainsFunc(backendIDs, func(id string) bool { return slices.Contains(c.Names, "/"+containerName(id)) }) {
+		if !slices.Contains(backendIDs, id) {
 			continue
 		}
 		left = append(left, id)

@@ -28,32 +28,33 @@ const overlap = 2 * time.Second
 // it was when the engine was away, or another agent read before it.
 type follower struct {
 	i *Instance
-	// seen is up to when each stream was passed on, by the engine's clock, in ns.
-	seen [2]int64
+	place
 	// again says of a stream that what comes first may have been passed on before.
 	again [2]bool
-	noted [2]int64
-	notes *os.File // nil: seen is not noted
+	skip  [2]int64 // so many entries of the moment seen, then
+	noted place
+	notes *os.File // nil: the place is not noted
 
 	mu     sync.Mutex // guards lines
 	lines  [2]*output.Lines
 	notice *time.Timer
 }
 
+// place is where a follower is.
+type place struct {
+	// Seen is up to when each stream was passed on, by the engine's clock, in ns.
+	// Same is how many entries of that moment were: Podman's moments are seconds.
+	Seen, Same [2]int64
+}
+
 // resume is where an earlier agent was with the output of a container. If that is not
 // known, what was written until now is left out rather than passed on twice.
 func resume(i *Instance) *follower {
 	f := &follower{}
-	raw, err := os.ReadFile(i.r.seenFile(i.id))
-	if err == nil && len(raw) == 16 {
-		for n := range f.seen {
-			f.seen[n] = int64(binary.LittleEndian.Uint64(raw[8*n:]))
-		}
-		return f
-	}
-	if i.r.config.StateDir == "" {
+	raw, _ := os.ReadFile(i.r.seenFile(i.id))
+	if _, err := binary.Decode(raw, binary.LittleEndian, &f.place); err != nil && i.r.config.StateDir == "" {
 		now := time.Now().UnixNano()
-		f.seen = [2]int64{now, now}
+		f.Seen = [2]int64{now, now}
 	}
 	return f
 }
@@ -84,8 +85,8 @@ func (f *follower) follow(ctx context.Context) {
 		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
 	for {
 		ending := f.i.hasEnded()
-		before := f.seen
-		err := f.read(ctx)
+		before := f.Seen
+		err := f.read(ctx, !ending)
 		switch {
 		case ctx.Err() != nil, errdefs.IsNotFound(err):
 			return
@@ -95,7 +96,7 @@ func (f *follower) follow(ctx context.Context) {
 		case err == nil && ending:
 			return // it was read to its end
 		}
-		if f.seen != before {
+		if f.Seen != before {
 			pause.Reset()
 		}
 		wait := time.NewTimer(pause.NextBackOff())
@@ -108,15 +109,16 @@ func (f *follower) follow(ctx context.Context) {
 	}
 }
 
-// read reads the log once, until the container has ended or the connection has.
-func (f *follower) read(ctx context.Context) error {
-	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: true}
+// read reads the log once: to its end, or if it is to go on, until the container has ended or the
+// connection has. Podman may leave out the end when it is asked to follow what has ended.
+func (f *follower) read(ctx context.Context, goOn bool) error {
+	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: goOn}
 	// The streams are written to the log in the order of their times, nearly.
-	if since := max(f.seen[0], f.seen[1]) - overlap.Nanoseconds(); since > 0 {
+	if since := max(f.Seen[0], f.Seen[1]) - overlap.Nanoseconds(); since > 0 {
 		options.Since = fmt.Sprintf("%d.%09d", since/1e9, since%1e9)
 	}
-	for n, at := range f.seen {
-		f.again[n] = at > 0
+	for n, at := range f.Seen {
+		f.again[n], f.skip[n] = at > 0, f.Same[n]
 	}
 	log, err := f.i.r.engine.ContainerLogs(ctx, f.i.id, options)
 	if err != nil {
@@ -141,12 +143,20 @@ func (s stream) Write(entry []byte) (int, error) {
 	if !ok || err != nil {
 		return 0, fmt.Errorf("an entry of the log begins with %.40q", entry)
 	}
-	if f.again[s.n] && at.UnixNano() <= f.seen[s.n] {
+	moment := at.UnixNano()
+	if f.again[s.n] && moment < f.Seen[s.n] {
+		return len(entry), nil
+	}
+	if f.again[s.n] && moment == f.Seen[s.n] && f.skip[s.n] > 0 {
+		f.skip[s.n]--
 		return len(entry), nil
 	}
 	// Only what comes first can be old: clocks are set back, too.
 	f.again[s.n] = false
-	f.seen[s.n] = at.UnixNano()
+	if moment != f.Seen[s.n] {
+		f.Seen[s.n], f.Same[s.n] = moment, 0
+	}
+	f.Same[s.n]++
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, _ = f.lines[s.n].Write(text)
@@ -181,16 +191,13 @@ func (f *follower) openNotes() {
 }
 
 func (f *follower) note() {
-	if f.notes == nil || f.seen == f.noted {
+	if f.notes == nil || f.place == f.noted {
 		return
 	}
-	raw := make([]byte, 0, 16)
-	for _, at := range f.seen {
-		raw = binary.LittleEndian.AppendUint64(raw, uint64(at))
-	}
 	// A full disk costs lines passed on twice, after an agent that was killed.
+	raw, _ := binary.Append(nil, binary.LittleEndian, f.place)
 	_, _ = f.notes.WriteAt(raw, 0)
-	f.noted = f.seen
+	f.noted = f.place
 }
 
 // tell passes on that lines were dropped, also while the container is silent.

@@ -64,24 +64,16 @@ func openImages(r *Runtime) (*images, error) {
 
 func (m *images) file() string { return filepath.Join(m.r.config.StateDir, imagesName) }
 
-// pulled notes an image that was not there before.
-func (m *images) pulled(id, ref string) {
+// used notes that an image is needed, or with a name, that one was pulled which was not there.
+func (m *images) used(id, pulled string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.known) < maxImages {
-		m.known[id] = pulledImage{Ref: ref, Used: time.Now()}
-		m.dirty = true
+	image, known := m.known[id]
+	if pulled != "" && len(m.known) < maxImages {
+		image.Ref, known = pulled, true
 	}
-}
-
-// used notes that an image is needed.
-func (m *images) used(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if image, ok := m.known[id]; ok {
-		image.Used = time.Now()
-		m.known[id] = image
-		m.dirty = true
+	if image.Used = time.Now(); known {
+		m.known[id], m.dirty = image, true
 	}
 }
 
@@ -123,7 +115,7 @@ func (m *images) prune() {
 			m.r.config.Log.Info("removed an image that was not used", "image", image.Ref, "id", id)
 		case errdefs.IsNotFound(err):
 		case errdefs.IsConflict(err):
-			m.used(id) // it has a container
+			m.used(id, "") // it has a container
 			continue
 		default:
 			m.r.config.Log.Warn("cannot remove an image that was not used", "image", image.Ref, "err", plain(err))

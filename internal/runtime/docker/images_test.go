@@ -55,6 +55,9 @@ func program(name string) ([]byte, error) {
 			return
 		}
 		if programs.dir, programs.err = os.MkdirTemp("", "jetway-images"); programs.err == nil {
+			programs.err = os.Chmod(programs.dir, 0o755) // another user's Podman is tested, too
+		}
+		if programs.err == nil {
 			programs.err = testkit.Build(context.Background(), programs.dir, "./testdata/odd", "../../../cmd/room")
 		}
 		if programs.err == nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -26,18 +27,16 @@ type Instance struct {
 	// Known once the container was seen running, and not changed after begin.
 	address    string
 	pid        int
+	process    process // the one with that pid; nil: 0
+	first      int     // the same on the engine's machine
 	stopSignal string
 	memLimit   uint64
 
-	cgroup cgroup
-
 	// ended is closed when the container has ended, done when its output is read too.
 	ended, done chan struct{}
-	// following ends the reading of output, followed is closed when it has ended.
+	// following ends the reading of output, as unfollow does.
 	following context.Context
 	unfollow  context.CancelFunc
-	followed  chan struct{}
-	once      sync.Once
 	exit      runtime.Exit // written before done is closed
 	// oom is closed when an event says that the container ran out of memory; killed says
 	// that it was ended hard from here.
@@ -51,8 +50,7 @@ var _ runtime.Instance = (*Instance)(nil)
 func (r *Runtime) newInstance(id string, spec runtime.Spec) *Instance {
 	i := &Instance{
 		r: r, id: id, backendID: spec.BackendID, log: spec.Log,
-		ended: make(chan struct{}), done: make(chan struct{}), followed: make(chan struct{}),
-		oom: make(chan struct{}),
+		ended: make(chan struct{}), done: make(chan struct{}), oom: make(chan struct{}),
 	}
 	i.following, i.unfollow = context.WithCancel(r.ctx)
 	return i
@@ -60,6 +58,9 @@ func (r *Runtime) newInstance(id string, spec runtime.Spec) *Instance {
 
 // Address is where the container's port is published.
 func (i *Instance) Address() string { return i.address }
+
+// ListensAt is where the program has to listen, inside the container.
+func (i *Instance) ListensAt() string { return net.JoinHostPort("0.0.0.0", inside.Port()) }
 
 // Handle is the container's id.
 func (i *Instance) Handle() string { return i.id }
@@ -102,7 +103,8 @@ func (i *Instance) learn(found container.InspectResponse) error {
 		if !ok {
 			return fmt.Errorf("no port of it is published on %s: its network (%s) may be internal", i.r.config.Host, found.HostConfig.NetworkMode)
 		}
-		if i.r.local && runsIn(found.State.Pid, i.id) {
+		i.first = found.State.Pid
+		if i.process = i.r.hold(found.State.Pid, i); i.process != nil {
 			i.pid = found.State.Pid
 		}
 	}
@@ -110,12 +112,47 @@ func (i *Instance) learn(found container.InspectResponse) error {
 	return nil
 }
 
-// begin has the output followed from where f says.
-func (i *Instance) begin(f *follower) {
-	i.r.goOn(func() {
-		defer close(i.followed)
+// begin has the output followed from where f says, and the end awaited, or taken from found.
+func (i *Instance) begin(f *follower, found container.InspectResponse) {
+	if !i.r.goOn(func() { i.live(f, found) }) {
+		i.letGo()
+	}
+}
+
+// live returns when the container has ended, or at Close.
+func (i *Instance) live(f *follower, found container.InspectResponse) {
+	defer i.letGo()
+	followed := make(chan struct{})
+	i.r.wg.Go(func() {
+		defer close(followed)
 		f.run(i)
 	})
+	exit := runtime.Exit{}
+	if running(found) {
+		exit = i.r.await(i)
+	} else {
+		exit = i.exitOf(found)
+	}
+	if i.r.ctx.Err() != nil {
+		return
+	}
+	close(i.ended)
+	grace := time.AfterFunc(i.r.config.OutputGrace, i.unfollow)
+	defer grace.Stop()
+	<-followed
+	if exit = i.withOOM(exit); i.r.ctx.Err() != nil {
+		return
+	}
+	i.exit = exit
+	close(i.done)
+	i.r.removeLater(i.id)
+}
+
+// letGo closes what an instance holds that nobody awaits.
+func (i *Instance) letGo() {
+	if i.process != nil {
+		i.process.Close()
+	}
 }
 
 // Terminate sends the image's stop signal, SIGTERM if it names none, or with hard set
@@ -131,72 +168,65 @@ func (i *Instance) Terminate(ctx context.Context, hard bool) error {
 	}
 	asked, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, err := i.r.engine.ContainerKill(asked, i.id, client.ContainerKillOptions{Signal: signal})
+	err := i.signal(asked, signal)
 	switch {
-	case err == nil:
-		return nil
-	case errdefs.IsNotFound(err), errdefs.IsConflict(err):
-		// It has ended; see that it is noticed.
-		i.r.goOn(func() { i.r.check(i, nil) })
+	case err == nil, errdefs.IsNotFound(err), errdefs.IsConflict(err): // it ends, or has ended
 		return nil
 	case !hard:
 		return fmt.Errorf("send %s to the container: %w", signal, plain(err))
+	case i.process == nil:
+		return fmt.Errorf("kill the container, whose processes cannot be seen from here: %w", plain(err))
 	}
 	// I1 does not wait for Docker.
-	if killErr := i.r.killWithoutEngine(i); killErr != nil {
+	if killErr := i.process.Signal(syscall.SIGKILL); killErr != nil && !i.hasEnded() {
 		return fmt.Errorf("kill the container: %w", errors.Join(plain(err), killErr))
 	}
 	return nil
 }
 
-// finish ends the instance once, for whoever notices first: the events, a list, Start
-// itself, or who killed it without the engine.
-func (i *Instance) finish(exit runtime.Exit) {
-	i.once.Do(func() {
-		close(i.ended)
-		i.r.goOn(func() {
-			grace := time.AfterFunc(i.r.config.OutputGrace, i.unfollow)
-			defer grace.Stop()
-			select {
-			case <-i.followed:
-			case <-i.r.ctx.Done():
-				return
-			}
-			i.exit = i.withOOM(exit)
-			i.r.drop(i)
-			i.r.rest.add(i.id)
-			close(i.done)
-		})
-	})
+// signal has the engine send a signal, and thaw a container that is paused: kill, then thaw.
+func (i *Instance) signal(ctx context.Context, signal string) error {
+	_, err := i.r.engine.ContainerKill(ctx, i.id, client.ContainerKillOptions{Signal: signal})
+	if err == nil || errdefs.IsConflict(err) {
+		_, _ = i.r.engine.ContainerUnpause(ctx, i.id, client.ContainerUnpauseOptions{}) // refused unless it is paused
+	}
+	return err
 }
 
-// oomGrace is how long the word that a container ran out of memory may come after its end:
+// oomGrace is how long Docker's word that a container ran out of memory may come after its end:
 // in the kernel's and the engine's reports the two are not ordered. It is waited for only where
 // somebody else killed a container with a limit, which is rare but for this.
 const oomGrace = 5 * time.Second
 
-// withOOM adds that word to the exit of a container with a limit that somebody killed.
+// withOOM adds that word to an exit, or where nobody gives it, that it may be so: Podman does not.
 func (i *Instance) withOOM(exit runtime.Exit) runtime.Exit {
-	if exit.Code != 137 || exit.Message != "" || i.memLimit == 0 || i.killed.Load() {
-		return exit
+	maybe := exit.Code == 137 && i.memLimit > 0 && !i.killed.Load()
+	if maybe && exit.Message == "" && !i.r.podman.Load() {
+		select {
+		case <-i.oom:
+		case <-time.After(oomGrace):
+		case <-i.r.ctx.Done():
+		}
 	}
-	timer := time.NewTimer(oomGrace)
-	defer timer.Stop()
+	why := ""
 	select {
 	case <-i.oom:
-		exit.Message = outOfMemory(i.memLimit)
-	case <-timer.C:
-	case <-i.r.ctx.Done():
+		why = "out of memory"
+	default:
+		if maybe {
+			why = "killed, maybe for want of memory"
+		}
+	}
+	if why != "" && i.memLimit > 0 {
+		why += fmt.Sprintf(": the limit is %d bytes", i.memLimit)
+	}
+	if why != "" {
+		exit.Message = why
 	}
 	return exit
 }
 
-func outOfMemory(limit uint64) string {
-	if limit == 0 {
-		return "out of memory"
-	}
-	return fmt.Sprintf("out of memory: the limit is %d bytes", limit)
-}
+func (i *Instance) ranOutOfMemory() { i.oomOnce.Do(func() { close(i.oom) }) }
 
 func (i *Instance) hasEnded() bool {
 	select {
@@ -212,18 +242,12 @@ func running(found container.InspectResponse) bool {
 }
 
 // exitOf says how a container that does not run ended.
-func exitOf(found container.InspectResponse) runtime.Exit {
-	state := found.State
-	if state == nil {
+func (i *Instance) exitOf(found container.InspectResponse) runtime.Exit {
+	if found.State == nil {
 		return runtime.Exit{Code: -1, Message: "Docker does not say how it ended"}
 	}
-	exit := runtime.Exit{Code: state.ExitCode, Message: state.Error}
-	if state.OOMKilled {
-		limit := uint64(0)
-		if found.HostConfig != nil && found.HostConfig.Memory > 0 {
-			limit = uint64(found.HostConfig.Memory)
-		}
-		exit.Message = outOfMemory(limit)
+	if found.State.OOMKilled {
+		i.ranOutOfMemory()
 	}
-	return exit
+	return runtime.Exit{Code: found.State.ExitCode, Message: found.State.Error}
 }

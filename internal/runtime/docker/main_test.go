@@ -32,7 +32,13 @@ const testLabel = "jetway-test"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	_ = flag.Set("test.parallel", "6") // they wait more than they work
+	parallel := "6" // they wait more than they work
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "test.parallel" {
+			parallel = f.Value.String()
+		}
+	})
+	_ = flag.Set("test.parallel", parallel)
 	testkit.Main(m, cleanUp)
 }
 
@@ -239,6 +245,16 @@ func (s *stage) exit(instance runtime.Instance) runtime.Exit {
 	s.t.Helper()
 	testkit.Receive(s.t, instance.Done(), "the instance ends")
 	return instance.Exit()
+}
+
+// lives says that an instance has not ended.
+func lives(t *testing.T, instance runtime.Instance) {
+	t.Helper()
+	select {
+	case <-instance.Done():
+		t.Fatalf("it has ended: %v", instance.Exit())
+	default:
+	}
 }
 
 // contextOf is for cleanups, which run after the test's own context has ended.

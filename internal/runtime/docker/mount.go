@@ -16,8 +16,11 @@ import (
 // mountTarget is where the folder is in the container.
 const mountTarget = "/plane-data"
 
-// maxFolder bounds the name of a key's folder, in bytes; the kernel's bound is 255.
+// maxFolder bounds the name of a key's folder, in bytes.
 const maxFolder = 200
+
+// maxName is the kernel's bound for one name, in bytes.
+const maxName = 255
 
 // mountSource is the folder on this machine that a container gets, made if need be;
 // "" is none.
@@ -38,45 +41,34 @@ func (r *Runtime) mountSource(spec runtime.Spec, c command) (string, error) {
 	return makeFolder(r.config.MountBase, path)
 }
 
-// checkMountPath says whether a path stays below the mount base by its text alone.
-func checkMountPath(path string) error {
+// checkFolder says whether a name is that of one folder. One and no path: a backend can swap
+// what is in its own folder for a link at any time, also between a look at a path and the
+// engine's, which follows links to anywhere, as root. The base itself no backend can write to.
+func checkFolder(name string) error {
 	switch {
-	case strings.IndexByte(path, 0) >= 0:
+	case strings.IndexByte(name, 0) >= 0:
 		return errors.New("executable: mount contains a NUL byte; remove it")
-	case !filepath.IsLocal(path) || filepath.Clean(path) == ".":
-		return fmt.Errorf("executable: mount %.200q does not lead below the drone's mount base; give a relative path without `..`", path)
+	case strings.Contains(name, "/") || !filepath.IsLocal(name) || name == "." || len(name) > maxName:
+		return fmt.Errorf("executable: mount %.200q is not the name of one folder below the drone's mount base; give a name of at most %d bytes without `/` and not `..`, such as %q",
+			name, maxName, "shared")
 	}
 	return nil
 }
 
-// makeFolder makes the folder at path below base and returns where it is. A backend
-// can put symbolic links into its folder, which the engine would follow to anywhere,
-// as root: so there may be none on the way. os.Root keeps the making inside, and the
-// comparison afterwards refuses the links that lead to somewhere else below base.
-func makeFolder(base, path string) (string, error) {
+// makeFolder makes the folder of that name in base and returns where it is. What is there and
+// no folder, or a link to one, is refused.
+func makeFolder(base, name string) (string, error) {
 	fail := func(err error) (string, error) {
 		if pathError, ok := errors.AsType[*fs.PathError](err); ok {
 			err = pathError.Err
 		}
-		return "", fmt.Errorf("executable: mount %.200q below the drone's mount base cannot be used: %w", path, err)
+		return "", fmt.Errorf("executable: mount %.200q below the drone's mount base cannot be used: %w", name, err)
 	}
-	base, err := filepath.EvalSymlinks(base)
-	if err != nil {
+	folder := filepath.Join(base, name)
+	if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fail(err)
 	}
-	root, err := os.OpenRoot(base)
-	if err != nil {
-		return fail(err)
-	}
-	defer root.Close()
-	if err := root.MkdirAll(path, 0o755); err != nil {
-		return fail(err)
-	}
-	folder := filepath.Join(base, path)
-	if real, err := filepath.EvalSymlinks(folder); err != nil || real != folder {
-		return fail(errors.New("there is a symbolic link on the way"))
-	}
-	info, err := os.Stat(folder)
+	info, err := os.Lstat(folder)
 	if err != nil {
 		return fail(err)
 	}

@@ -169,10 +169,11 @@ func (r *Runtime) pullImage(ctx context.Context, key pullKey, progress *progress
 	if err != nil {
 		return fmt.Errorf("look for the pulled image: %w", plain(err))
 	}
-	if image.ID != before.ID {
-		r.images.pulled(image.ID, key.ref)
-		r.images.save()
+	if image.ID == before.ID {
+		r.images.used(image.ID, "")
+		return nil
 	}
-	r.images.used(image.ID)
+	r.images.used(image.ID, key.ref)
+	r.images.save()
 	return nil
 }

@@ -3,129 +3,50 @@ package docker
 import (
 	"context"
 	"errors"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 )
 
-const (
-	// removeTick is how often, at least, is looked for what is due.
-	removeTick = time.Second
-	// removeTries is how often the engine may refuse to remove a container. What is
-	// left then, the next agent finds.
-	removeTries = 20
-)
+// removeTries is how often the engine may refuse to remove a container. What is left then,
+// the next agent finds.
+const removeTries = 20
 
-// remover removes containers that have ended, a while after it was told of them.
-type remover struct {
-	r    *Runtime
-	wake chan struct{}
-
-	mu  sync.Mutex
-	due map[string]removal // by id or name
-}
-
-type removal struct {
-	at    time.Time
-	tries int
-}
-
-func newRemover(r *Runtime) *remover {
-	return &remover{r: r, wake: make(chan struct{}, 1), due: map[string]removal{}}
-}
-
-// add has a container that has ended removed, RemoveAfter from now.
-func (m *remover) add(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.due[id] = removal{at: time.Now().Add(m.r.config.RemoveAfter)}
-}
-
-// run works until Close. What is not due by then stays for the next agent.
-func (m *remover) run() {
-	tick := time.NewTicker(min(removeTick, m.r.config.RemoveAfter))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-m.wake:
-		case <-m.r.ctx.Done():
-			return
+// removeLater removes a container that has ended, by its id or name, RemoveAfter from now. By
+// Close it is left for the next agent.
+func (r *Runtime) removeLater(id string) {
+	r.goOn(func() {
+		defer r.drop(id)
+		tick := time.NewTicker(r.config.RemoveAfter)
+		defer tick.Stop()
+		for refused := 0; refused < removeTries; {
+			select {
+			case <-tick.C:
+			case <-r.ctx.Done():
+				return
+			}
+			err := r.remove(id)
+			if err == nil {
+				return
+			}
+			if _, answered := errors.AsType[*engineError](err); answered {
+				refused++
+			}
+			r.config.Log.Warn("cannot remove a container that has ended", "container", id, "err", err)
 		}
-		for _, id := range m.dueNow() {
-			m.settle(id, m.remove(id))
-		}
-	}
+	})
 }
 
-// remove removes one. By force: should somebody have started it again, its backend has
-// ended all the same, and its lease is another's (I1). A name may be another drone's.
-func (m *remover) remove(id string) error {
-	if strings.HasPrefix(id, namePrefix) {
-		found, err := m.r.inspect(m.r.ctx, id)
-		switch {
-		case errdefs.IsNotFound(err):
-			return nil
-		case err != nil:
-			return plain(err)
-		}
-		id = found.ID
-	}
-	return m.r.remove(id)
-}
-
-// now has a container removed at once, if it is to be removed at all.
-func (m *remover) now(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if removal, ok := m.due[id]; ok {
-		removal.at = time.Now()
-		m.due[id] = removal
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-func (m *remover) dueNow() (ids []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	for id, removal := range m.due {
-		if !now.Before(removal.at) {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-func (m *remover) settle(id string, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	removal := m.due[id]
-	removal.at = time.Now().Add(m.r.config.RemoveAfter)
-	if _, answered := errors.AsType[*engineError](err); answered {
-		removal.tries++
-	}
-	m.due[id] = removal
-	if err == nil || removal.tries == removeTries {
-		delete(m.due, id)
-	}
-	if removal.tries > 0 && !errdefs.IsConflict(err) { // else it is being removed
-		m.r.config.Log.Warn("cannot remove a container that has ended", "container", id, "attempt", removal.tries, "err", err)
-	}
-}
-
-// remove removes a container with its anonymous volumes, also one that runs. One that
-// is not there is removed.
+// remove removes a container of this drone, with its anonymous volumes, by force: one that runs
+// has been started again, and its lease is another's (I1). One that is not there is removed.
 func (r *Runtime) remove(id string) error {
-	ctx, cancel := context.WithTimeout(r.ctx, askTimeout)
-	defer cancel()
-	_, err := r.engine.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+	found, err := r.inspect(r.ctx, id)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(r.ctx, askTimeout)
+		defer cancel()
+		_, err = r.engine.ContainerRemove(ctx, found.ID, client.ContainerRemoveOptions{RemoveVolumes: true, Force: true})
+	}
 	if err == nil || errdefs.IsNotFound(err) {
 		return nil
 	}

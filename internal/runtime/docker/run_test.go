@@ -70,9 +70,13 @@ func TestWhatTheProgramSees(t *testing.T) {
 		got = append(got, line.Text)
 	}
 	text := "\n" + strings.Join(got, "\n") + "\n"
+	caps := "CapEff:\t00000000a80425fb"
+	if s.isPodman() {
+		caps = "CapEff:\t00000000800405fb" // fewer
+	}
 	for _, want := range []string{
 		"env AS=show", "env GREETING=hello = x", "env FROM_IMAGE=yes", "env HOST=0.0.0.0", "env PORT=8080", "env SESSION_BACKEND_ID=" + spec.BackendID,
-		"env SESSION_BACKEND_FENCING_TOKEN=7", "env JETWAY_DRONE=" + s.config.Drone, "NoNewPrivs:\t1", "CapEff:\t00000000a80425fb",
+		"env SESSION_BACKEND_FENCING_TOKEN=7", "env JETWAY_DRONE=" + s.config.Drone, "NoNewPrivs:\t1", caps,
 	} {
 		if !strings.Contains(text, "\n"+want+"\n") {
 			t.Errorf("no line %q in %s", want, text)
@@ -144,7 +148,7 @@ func TestI1ChildrenEndWithTheContainer(t *testing.T) {
 		instance := s.start(s.spec("fork 20"))
 		s.line("ready")
 		members := membersOf(t, instance.Handle())
-		if len(members) < 21 {
+		if len(members) < 21 && !s.isBoundless() { // whose containers have no control groups
 			t.Fatalf("%d processes", len(members))
 		}
 		if err := instance.Terminate(t.Context(), hard); err != nil {

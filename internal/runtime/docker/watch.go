@@ -2,7 +2,9 @@ package docker
 
 import (
 	"context"
-	"strconv"
+	"errors"
+	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -15,179 +17,157 @@ import (
 )
 
 const (
-	// settle is when, after the events have begun, all containers are looked at once
-	// more: the engine says that they begin a moment before they do.
-	settle = time.Second
-	// recheck is how often they are looked at anyway.
-	recheck = 30 * time.Second
+	// tellPatience is how long the engine may take, once a container's first process has
+	// ended, to say how: it knows of a lack of memory, the kernel of the exit code alone.
+	tellPatience = 5 * time.Second
+	// waitAtMost bounds one wait for the end of a container by the engine's word, in
+	// case that the connection is dead and nobody notices.
+	waitAtMost = time.Minute
 )
 
-// watch keeps one stream of events until Close.
+// process is a container's first process, on this machine. Its end is the container's: the
+// kernel ends all others of it before.
+type process interface {
+	// Wait returns nil when it has ended, and an error after Close.
+	Wait() error
+	Signal(signal syscall.Signal) error
+	// exit says how it ended, after Wait.
+	exit() runtime.Exit
+	// Usage is what its control group uses, if it is known.
+	Usage() (usage runtime.Usage, known bool)
+	// OutOfMemory says whether the kernel has killed one of the group for want of memory.
+	OutOfMemory() bool
+	Close()
+}
+
+func retries() backoff.BackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(10*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+}
+
+// await returns how a container has ended, when it has, or at Close. Where its first process is
+// on this machine the kernel tells of that, also while the engine is away. Of others the engine does.
+func (r *Runtime) await(i *Instance) runtime.Exit {
+	ctx, known := r.ctx, runtime.Exit{}
+	if i.process != nil {
+		defer context.AfterFunc(r.ctx, i.process.Close)()
+	}
+	if i.process != nil && i.process.Wait() == nil {
+		if i.process.OutOfMemory() { // asked at once, before the engine removes the group
+			i.ranOutOfMemory()
+		}
+		known = i.process.exit()
+		bounded, cancel := context.WithTimeout(r.ctx, tellPatience)
+		defer cancel()
+		ctx = bounded
+	}
+	exit, err := backoff.RetryWithData(func() (runtime.Exit, error) { return r.end(ctx, i) }, backoff.WithContext(retries(), ctx))
+	if err != nil {
+		return known
+	}
+	return exit
+}
+
+// end says how a container has ended. Somebody else's first process in it is one that was started
+// behind the drone's back, and removed: its lease is given away with its end (I1).
+func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
+	if i.process == nil {
+		bounded, cancel := context.WithTimeout(ctx, waitAtMost)
+		defer cancel()
+		wait := r.engine.ContainerWait(bounded, i.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+		select {
+		case <-wait.Result:
+		case err := <-wait.Error:
+			if err != nil && !errdefs.IsNotFound(err) {
+				return runtime.Exit{}, err
+			}
+		}
+	}
+	found, err := r.inspect(ctx, i.id)
+	switch {
+	case errdefs.IsNotFound(err):
+		i.unfollow() // Podman keeps a reader of its log waiting
+		return runtime.Exit{Code: -1, Message: "its container was removed"}, nil
+	case err != nil:
+		return runtime.Exit{}, err
+	case !running(found):
+		return i.exitOf(found), nil
+	case found.State.Pid == i.first:
+		return runtime.Exit{}, errors.New("the engine says that it runs")
+	}
+	if err := r.remove(i.id); err != nil {
+		r.config.Log.Warn("cannot remove a container that was started again, trying again", "backend_id", i.backendID, "err", err)
+		return runtime.Exit{}, err
+	}
+	i.unfollow()
+	return runtime.Exit{Code: -1, Message: "it was started again behind the drone's back, and removed"}, nil
+}
+
+// watch keeps one stream of events until Close. No end depends on it: it tells at once what
+// else is worth knowing of containers, and whether the engine is there.
 func (r *Runtime) watch() {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
-	away := false
-	for r.ctx.Err() == nil {
-		err := r.listen(func() {
+	pause, away := retries(), false
+	_ = backoff.RetryNotify(func() error {
+		return r.listen(func() {
 			pause.Reset()
 			if away {
 				r.config.Log.Info("docker is back")
 			}
 			away = false
 		})
-		if r.ctx.Err() != nil {
-			return
-		}
-		if !away {
-			r.config.Log.Warn("docker is away: no backend is started, and no end of one is seen, until it is back", "err", plain(err))
+	}, backoff.WithContext(pause, r.ctx), func(err error, _ time.Duration) {
+		if !away && r.ctx.Err() == nil {
+			r.config.Log.Warn("docker is away: no backend is started until it is back", "err", plain(err))
 		}
 		away = true
-		select {
-		case <-time.After(pause.NextBackOff()):
-		case <-r.ctx.Done():
-		}
-	}
+	})
 }
 
-// listen takes events until their stream breaks. hears is called once it stands and
-// all containers were looked at.
+// listen takes events until their stream breaks. hears is called once the engine answers.
 func (r *Runtime) listen(hears func()) error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionDie), string(events.ActionStart), string(events.ActionOOM))
+	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionStart), string(events.ActionOOM))
 	stream := r.engine.Events(ctx, client.EventsListOptions{Filters: filter})
-	if err := r.reconcile(); err != nil {
+	if _, err := r.engine.Ping(ctx, client.PingOptions{}); err != nil {
 		return err
 	}
 	hears()
-	again := time.NewTimer(settle)
-	defer again.Stop()
 	for {
 		select {
 		case event := <-stream.Messages:
-			switch event.Action {
-			case events.ActionStart:
-				r.started(event.Actor.ID)
-			case events.ActionDie:
-				r.died(event)
-			case events.ActionOOM:
-				r.ranOutOfMemory(event.Actor.ID)
-			}
+			r.heard(event)
 		case err := <-stream.Err:
-			return err
-		case <-again.C:
-			if err := r.reconcile(); err != nil {
-				return err
-			}
-			again.Reset(recheck)
+			return fmt.Errorf("its events end: %w", err)
 		}
 	}
 }
 
-// started takes the event of a start: by Start, or of a container that had ended, by
-// somebody else.
-func (r *Runtime) started(id string) {
-	r.mu.Lock()
-	i := r.live[id]
-	r.mu.Unlock()
-	if i == nil {
-		r.rest.now(id)
-	} else if i.hasEnded() {
-		r.goOn(func() { r.endAgain(i, runtime.Exit{}) })
-	}
-}
-
-// ranOutOfMemory takes the event of that, which may come before or after the end.
-func (r *Runtime) ranOutOfMemory(id string) {
-	r.mu.Lock()
-	i := r.live[id]
-	r.mu.Unlock()
-	if i != nil {
-		i.oomOnce.Do(func() { close(i.oom) })
-	}
-}
-
-// died takes the event of a container's end. It is looked at for what the event does
-// not say.
-func (r *Runtime) died(event events.Message) {
+// heard takes the event of a start, by Start or by somebody else, or that a container ran out
+// of memory, which may come before or after its end.
+func (r *Runtime) heard(event events.Message) {
 	r.mu.Lock()
 	i := r.live[event.Actor.ID]
 	r.mu.Unlock()
-	if i == nil {
-		return
-	}
-	known := &runtime.Exit{Code: -1}
-	if code, err := strconv.Atoi(event.Actor.Attributes["exitCode"]); err == nil {
-		known.Code = code
-	}
-	r.goOn(func() { r.check(i, known) })
-}
-
-// reconcile finds the containers that have ended without an event, with one list.
-func (r *Runtime) reconcile() error {
-	// Before the list: what is added while it is made is not missed in it.
-	r.mu.Lock()
-	looked := make([]*Instance, 0, len(r.live))
-	for _, i := range r.live {
-		looked = append(looked, i)
-	}
-	r.mu.Unlock()
-	ctx, cancel := context.WithTimeout(r.ctx, askTimeout)
-	defer cancel()
-	list, err := r.engine.ContainerList(ctx, client.ContainerListOptions{Filters: r.ours()})
-	if err != nil {
-		return err
-	}
-	running := make(map[string]struct{}, len(list.Items))
-	for _, c := range list.Items {
-		running[c.ID] = struct{}{}
-	}
-	for _, i := range looked {
-		if _, ok := running[i.id]; !ok {
-			r.goOn(func() { r.check(i, nil) })
-		}
-	}
-	return nil
-}
-
-// check looks at one container and ends its instance if it does not run. known is how
-// it ended, if an event has told. A container that was not started yet is left alone.
-func (r *Runtime) check(i *Instance, known *runtime.Exit) {
-	select {
-	case r.asking <- struct{}{}:
-		defer func() { <-r.asking }()
-	case <-i.ended:
-		return
-	case <-r.ctx.Done():
-		return
-	}
-	found, err := r.inspect(r.ctx, i.id)
 	switch {
-	case errdefs.IsNotFound(err):
-		if known == nil {
-			known = &runtime.Exit{Code: -1, Message: "its container was removed"}
-		}
-		i.finish(*known)
-	case err != nil: // until Docker is back
-	case running(found):
-		if known != nil {
-			r.endAgain(i, *known)
-		}
-	case found.State != nil && found.State.Status == container.StateCreated:
-	default:
-		i.finish(exitOf(found))
+	case i == nil:
+	case event.Action == events.ActionOOM:
+		i.ranOutOfMemory()
+	case event.Action == events.ActionStart && i.hasEnded():
+		r.goOn(func() { r.again(i) })
 	}
 }
 
-// endAgain ends an instance whose container runs after it has ended: somebody started
-// it again behind the drone's back. With its end its lease is given away (I1).
-func (r *Runtime) endAgain(i *Instance, exit runtime.Exit) {
-	if err := r.remove(i.id); err != nil {
-		r.config.Log.Warn("cannot remove a container that was started again, trying again", "backend_id", i.backendID, "err", err)
-		return // the next look at it finds it running, as a container that has not ended
+// again removes a container that has ended, if it runs: the event of its first start may be late.
+func (r *Runtime) again(i *Instance) {
+	found, err := r.inspect(r.ctx, i.id)
+	if err != nil || !running(found) {
+		return
 	}
-	exit.Message = "it was started again behind the drone's back, and removed"
-	i.finish(exit)
+	i.unfollow() // or its output has no end
+	if err := r.remove(i.id); err != nil {
+		r.config.Log.Warn("cannot remove a container that was started again, trying again when it is due", "backend_id", i.backendID, "err", err)
+	}
 }
 
 // inspect asks for a container, and takes one of another drone for none.

@@ -4,9 +4,11 @@
 // What holds for each [Lines]:
 //
 //   - It costs one buffer of [MaxLine] bytes, whatever is written to it (I8), and none
-//     while it has no beginning of a line to keep.
-//   - What is over the limit of a second is dropped, counted, and told in a notice
-//     once that second is over. The writer is never held up.
+//     while it has no beginning of a line to keep; while more comes than may be passed on,
+//     a tail of at most 16 KiB besides.
+//   - Of what is over the limit of a second the last lines, the tail, are passed on once that
+//     second is over, or the output ends: why a backend dies stands at the end. What lies
+//     between is dropped, counted, and told in a notice before them. The writer is never held up.
 //   - Lines come in order; a longer one comes as several, none of which ends within
 //     a character.
 //
@@ -33,6 +35,12 @@ var buffers = sync.Pool{New: func() any { return new([MaxLine]byte) }}
 // window is the time over which output is limited.
 const window = time.Second
 
+// What is kept of the lines over the limit of a window.
+const (
+	tailLines = 100
+	tailBytes = 16 << 10
+)
+
 // Lines takes one stream of a backend.
 type Lines struct {
 	stream          runtime.Stream
@@ -41,13 +49,15 @@ type Lines struct {
 
 	buffer        []byte // the beginning of a line; nil if there is none
 	windowEnd     time.Time
-	lines, volume int // passed on in this window
-	droppedLines  int // since the last notice
+	lines, volume int            // passed on in this window
+	tail          []runtime.Line // the last over the limit
+	tailVolume    int
+	droppedLines  int // before them
 	droppedBytes  int
 }
 
 // New passes the lines of a stream to log (nil drops them), at most maxLines of them
-// and maxBytes per second.
+// and maxBytes per second, and a tail.
 func New(stream runtime.Stream, log func(runtime.Line), maxLines, maxBytes int) *Lines {
 	if log == nil {
 		log = func(runtime.Line) {}
@@ -101,23 +111,28 @@ func (l *Lines) End() {
 	l.Notify(time.Now().Add(window))
 }
 
-// NoticeAt is when a notice is due, the zero time if none is.
+// NoticeAt is when Notify has something to pass on, the zero time if there is nothing.
 func (l *Lines) NoticeAt() time.Time {
-	if l.droppedLines == 0 {
+	if len(l.tail) == 0 {
 		return time.Time{}
 	}
 	return l.windowEnd
 }
 
-// Notify passes on how much was dropped, once its window is over.
+// Notify passes on how much was dropped, and the lines after it, once their window is over.
 func (l *Lines) Notify(now time.Time) {
-	if l.droppedLines == 0 || now.Before(l.windowEnd) {
+	if len(l.tail) == 0 || now.Before(l.windowEnd) {
 		return
 	}
-	l.log(runtime.Line{Time: time.Now(), Stream: runtime.Notice, Text: fmt.Sprintf(
-		"%d lines (%d bytes) of %s were dropped: over the limit of %d lines or %d bytes per second",
-		l.droppedLines, l.droppedBytes, l.stream, l.maxLines, l.bytes)})
-	l.droppedLines, l.droppedBytes = 0, 0
+	if l.droppedLines > 0 {
+		l.log(runtime.Line{Time: time.Now(), Stream: runtime.Notice, Text: fmt.Sprintf(
+			"%d lines (%d bytes) of %s were dropped: over the limit of %d lines or %d bytes per second",
+			l.droppedLines, l.droppedBytes, l.stream, l.maxLines, l.bytes)})
+	}
+	for _, line := range l.tail {
+		l.log(line)
+	}
+	l.tail, l.tailVolume, l.droppedLines, l.droppedBytes = nil, 0, 0, 0
 }
 
 // emit passes the complete lines of the buffer on and keeps the rest, moved to its
@@ -153,21 +168,34 @@ func wholeRunes(b []byte) int {
 	return len(b)
 }
 
-// line passes one line on, or counts it if the window is used up.
+// line passes one line on, or keeps it as the last if the window is used up.
 func (l *Lines) line(raw []byte) {
 	now := time.Now()
 	if !now.Before(l.windowEnd) {
 		l.Notify(now)
 		l.windowEnd, l.lines, l.volume = now.Add(window), 0, 0
 	}
+	line := runtime.Line{Time: now, Stream: l.stream, Text: strings.ToValidUTF8(string(bytes.TrimSuffix(raw, []byte("\r"))), "\uFFFD")}
 	if l.lines >= l.maxLines || l.volume+len(raw) > l.bytes {
-		l.lines = l.maxLines // a shorter line must not overtake a dropped one
-		l.droppedLines++
-		l.droppedBytes += len(raw)
+		l.lines = l.maxLines // a shorter line must not overtake one that is kept back
+		l.keep(line)
 		return
 	}
 	l.lines++
 	l.volume += len(raw)
-	text := strings.ToValidUTF8(string(bytes.TrimSuffix(raw, []byte("\r"))), "\uFFFD")
-	l.log(runtime.Line{Time: now, Stream: l.stream, Text: text})
+	l.log(line)
+}
+
+// keep has a line be one of the last, and drops those before it that are too many.
+func (l *Lines) keep(line runtime.Line) {
+	l.tail = append(l.tail, line)
+	l.tailVolume += len(line.Text)
+	n := 0
+	for ; len(l.tail)-n > tailLines || l.tailVolume > tailBytes; n++ {
+		l.droppedLines++
+		l.droppedBytes += len(l.tail[n].Text)
+		l.tailVolume -= len(l.tail[n].Text)
+		l.tail[n].Text = "" // append moves what is left when it has run out of room
+	}
+	l.tail = l.tail[n:]
 }

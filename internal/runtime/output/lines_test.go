@@ -1,6 +1,7 @@
 package output_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -43,22 +44,53 @@ func TestLinesOfAnyPieces(t *testing.T) {
 	})
 }
 
-// I8: what is over the limit is counted, and told when its second is over.
-func TestDroppedLinesAreTold(t *testing.T) {
+// I8: of what is over the limit the last lines come when its second is over; what was dropped
+// before them is counted, and told in its place.
+func TestI8LastLinesAreKept(t *testing.T) {
 	t.Parallel()
+	const limit, written = 500, 3000
 	var got []runtime.Line
-	lines := output.New(runtime.Stdout, func(l runtime.Line) { got = append(got, l) }, 2, output.MaxLine)
-	_, _ = lines.Write([]byte("1\n2\n3\n4\n"))
+	lines := output.New(runtime.Stderr, func(l runtime.Line) { got = append(got, l) }, limit, 1<<20)
+	for n := range written {
+		_, _ = fmt.Fprintf(lines, "line %d\n", n)
+	}
+	_, _ = lines.Write([]byte("panic: the cause"))
 	at := lines.NoticeAt()
 	lines.Notify(at.Add(-time.Millisecond))
-	if len(got) != 2 || at.IsZero() {
-		t.Fatalf("got %v, notice at %v", got, at)
+	if len(got) != limit || at.IsZero() {
+		t.Fatalf("got %d lines, notice at %v", len(got), at)
 	}
-	lines.Notify(at)
-	if len(got) != 3 || got[2].Stream != runtime.Notice || !strings.HasPrefix(got[2].Text, "2 lines (2 bytes) of stdout were dropped") {
-		t.Fatalf("got %v", got)
+	lines.End()
+	told := got[limit]
+	if told.Stream != runtime.Notice || !strings.HasPrefix(told.Text, "2401 lines (21109 bytes) of stderr were dropped") {
+		t.Errorf("told %+v", told)
+	}
+	last := got[limit+1:]
+	if len(last) != 100 || last[0].Text != "line 2901" || last[98].Text != "line 2999" || last[99].Text != "panic: the cause" {
+		t.Errorf("the last are %d, %v", len(last), last)
 	}
 	if !lines.NoticeAt().IsZero() {
-		t.Fatal("the notice is due again")
+		t.Error("the notice is due again")
+	}
+}
+
+// I8: the last lines are bounded in bytes, too, and where none lies between nothing is told.
+func TestI8LastLinesAreBounded(t *testing.T) {
+	t.Parallel()
+	var got []runtime.Line
+	lines := output.New(runtime.Stdout, func(l runtime.Line) { got = append(got, l) }, 1, output.MaxLine)
+	_, _ = lines.Write([]byte("one\ntwo\n"))
+	lines.Notify(lines.NoticeAt())
+	if len(got) != 2 || got[1].Text != "two" {
+		t.Fatalf("got %v", got)
+	}
+	got = nil
+	long := strings.Repeat("x", output.MaxLine-1) + "\n"
+	for range 4 {
+		_, _ = lines.Write([]byte(long))
+	}
+	lines.End()
+	if len(got) != 3 || !strings.HasPrefix(got[0].Text, "2 lines (16382 bytes)") || len(got[1].Text)+len(got[2].Text) > 16<<10 {
+		t.Fatalf("got %d lines, the first %.80q", len(got), got[0].Text)
 	}
 }

@@ -31,12 +31,12 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 	}
 	var dir unix.Stat_t
 	if err := unix.Stat(r.config.Dir, &dir); err != nil {
-		return nil, fmt.Errorf("directory of the backends: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrDir, err)
 	}
 	name := "dev"
 	if r.outlives() {
 		if err := unix.Stat(r.config.StateDir, &dir); err != nil {
-			return nil, fmt.Errorf("process state directory: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrDir, err)
 		}
 		name = r.config.Drone
 	}
@@ -49,9 +49,12 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 	if !r.outlives() {
 		return r, nil
 	}
+	if r.config.Landlock {
+		r.landlock = findLandlock()
+	}
 	adopter := lasting{r}
 	if err := adopter.removeLeft(); err != nil {
-		return nil, fmt.Errorf("process state directory: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrDir, err)
 	}
 	return adopter, nil
 }
@@ -149,8 +152,7 @@ func (r lasting) Adopt(ctx context.Context, spec runtime.Spec, text string) (run
 	r.users.use(h.user)
 	instance.pid, instance.body.ref, instance.handle = ref.PID, ref, h.String()
 	instance.prepare(spec, readers)
-	r.add(instance)
-	return instance, nil
+	return instance, r.add(instance)
 }
 
 // gone is the instance of a process that has ended, or never was. What is left of it is

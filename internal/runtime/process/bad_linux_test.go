@@ -190,6 +190,27 @@ func TestFullDiskOfTheProcess(t *testing.T) {
 	h.leftNothing(t)
 }
 
+// A process that uses up its descriptors gets its own errors; its agent and its neighbours have theirs.
+func TestI8DescriptorsOfTheProcess(t *testing.T) {
+	t.Parallel()
+	h := newBad(t, nil)
+	h.id = "neighbour"
+	neighbour := h.start(h.specOf())
+	h.line("ready")
+	h.id = "b"
+	instance := h.script(t, `ulimit -n 64; i=3; while eval "exec $i< /dev/null"; do i=$((i+1)); done 2>/dev/null; sleep 1000`)
+	if exit := h.exit(instance); exit.Code == 0 { // a shell that can open nothing more gives up
+		t.Errorf("ended with %v", exit)
+	}
+	tell(t, neighbour.Address(), "say here")
+	h.line("here")
+	if err := neighbour.Terminate(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	h.exit(neighbour)
+	h.leftNothing(t)
+}
+
 // On a full disk of the drone a backend is refused, and what runs runs on.
 func TestFullDiskOfTheDrone(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,9 @@ type Config struct {
 	// Cgroup is the control group below which every backend has its own; "" finds a place,
 	// NoCgroup does without; `--cgroup`. Linux, with StateDir.
 	Cgroup string
+	// Landlock has backends read the root and the system alone, and write to their own directories
+	// alone, where the kernel can do that; `--landlock`. Linux, with StateDir.
+	Landlock bool
 	// Path is the PATH of every process; by default DefaultPath.
 	Path string
 	// Host is the address of this machine on which backends listen and are
@@ -114,10 +117,10 @@ func (c Config) Validate() error {
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(c.Host, "0"))
 	if err != nil {
-		return fmt.Errorf("process host %q: cannot listen there: %w", c.Host, err)
+		return fmt.Errorf("%w %q: cannot listen there: %w", ErrHost, c.Host, err)
 	}
 	if err := listener.Close(); err != nil {
-		return fmt.Errorf("process host %q: %w", c.Host, err)
+		return fmt.Errorf("%w %q: %w", ErrHost, c.Host, err)
 	}
 	if c.LogLines < 0 || c.LogBytes < output.MaxLine || c.PortRest < 0 || c.OutputGrace < 0 {
 		return fmt.Errorf("process limits: must not be negative, and log bytes at least %d", output.MaxLine)

@@ -45,7 +45,7 @@
 //     between its choice and the backend's listen would be taken for the backend. A
 //     program that insists on one can still; the backend then ends with its own error.
 //
-// Who closes what: the maker of a Runtime closes it. The Runtime owns one goroutine,
-// tied to an OS thread, that forks; an instance owns three, which wait in the poller and
-// end before its Done is closed, or when the Runtime lets go of it.
+// Who closes what: the maker of a Runtime closes it. The Runtime owns two goroutines, each with
+// an OS thread: one forks, one hears the output and the ends of all processes. An instance has
+// one of its own only while an end is made of it, before its Done is closed.
 package process

@@ -70,8 +70,16 @@ func (r *Runtime) openFIFOs(backendID string) (readers []*os.File, err error) {
 	return readers, nil
 }
 
+// openFIFO opens one to read from, which waits for no writer; a read does.
 func openFIFO(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // removeFiles removes what the state directory has of a backend, but for its own directory.

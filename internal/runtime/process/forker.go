@@ -28,6 +28,8 @@ type program struct {
 	cpuTime   int64     // s; 0: no limit
 	// enter, if set, has what the thread forks be born in the right place, until leave.
 	enter func() (leave func(), err error)
+	// confine, if set, takes rights from the thread for good.
+	confine func() error
 }
 
 type forkRequest struct {
@@ -49,11 +51,26 @@ func newForker() *forker {
 
 func (f *forker) run() {
 	defer close(f.stopped)
+	forkFrom(f.requests)
+}
+
+// forkFrom forks from a thread of its own, until there is nothing more to come.
+func forkFrom(requests <-chan forkRequest) {
 	// Never unlocked: the thread must end with this goroutine, not be reused,
 	// because prepareThread changes it for good.
 	goruntime.LockOSThread()
+	if onMainThread() { // which stands for the process, and lasts as long: another is found while it is held
+		defer goruntime.UnlockOSThread()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			forkFrom(requests)
+		}()
+		<-done
+		return
+	}
 	prepareErr := prepareThread()
-	for request := range f.requests {
+	for request := range requests {
 		answer := forked{err: prepareErr}
 		if prepareErr == nil {
 			answer.pid, answer.err = request.fork()
@@ -70,14 +87,24 @@ func (r forkRequest) fork() (pid int, err error) {
 		}
 		defer leave()
 	}
+	if r.confine != nil {
+		if err := r.confine(); err != nil {
+			return 0, err
+		}
+	}
 	return syscall.ForkExec(r.path, r.args, &syscall.ProcAttr{Dir: r.dir, Env: r.env, Files: r.files, Sys: r.sys})
 }
 
 // start starts a program as a child that nobody but the caller may reap. It must not be
 // called after close.
 func (f *forker) start(p program, sys *syscall.SysProcAttr) (pid int, err error) {
-	reply := make(chan forked, 1)
-	f.requests <- forkRequest{program: p, sys: sys, reply: reply}
+	requests, reply := f.requests, make(chan forked, 1)
+	if p.confine != nil { // its thread is good for nothing else then
+		requests = make(chan forkRequest)
+		defer close(requests)
+		go forkFrom(requests)
+	}
+	requests <- forkRequest{program: p, sys: sys, reply: reply}
 	answer := <-reply
 	return answer.pid, answer.err
 }

@@ -26,7 +26,6 @@ type Instance struct {
 	// memory is the limit that the request names, 0 if none.
 	memory  int64
 	streams []*stream
-	reading sync.WaitGroup
 	done    chan struct{}
 	exit    runtime.Exit // written before done is closed
 
@@ -34,7 +33,8 @@ type Instance struct {
 	// over: from here on the number of the process may be another's. killed: by us.
 	over, killed bool
 	// usage is the most processor time that was seen.
-	usage time.Duration
+	usage  time.Duration
+	onDone func()
 }
 
 var _ runtime.Instance = (*Instance)(nil)
@@ -96,6 +96,30 @@ func (i *Instance) Terminate(_ context.Context, hard bool) error {
 // Done is closed when nothing of the backend runs and its output is read.
 func (i *Instance) Done() <-chan struct{} { return i.done }
 
+// OnDone has f called when Done is closed, at once if it is.
+func (i *Instance) OnDone(f func()) {
+	i.mu.Lock()
+	i.onDone = f
+	i.mu.Unlock()
+	i.tell()
+}
+
+// tell calls who is to be told of the end, once.
+func (i *Instance) tell() {
+	i.mu.Lock()
+	f := i.onDone
+	select {
+	case <-i.done:
+		i.onDone = nil
+	default:
+		f = nil
+	}
+	i.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
+
 // Exit says how the process ended; it is the zero Exit before Done is closed.
 func (i *Instance) Exit() runtime.Exit {
 	select {
@@ -106,20 +130,18 @@ func (i *Instance) Exit() runtime.Exit {
 	}
 }
 
-// watch starts the goroutines that own the process until Done, or until letGo.
-func (i *Instance) watch() {
+// watch has its output read and its end seen, until letGo.
+func (i *Instance) watch() (err error) {
 	for _, stream := range i.streams {
-		i.reading.Go(stream.run)
+		if stream.id, err = i.owner.poller.add(int(stream.pipe.Fd()), false, stream.heard); err != nil {
+			return err
+		}
 	}
-	i.owner.watching.Go(i.await)
+	return i.owner.onEnd(i.body, func() { i.owner.watching.Go(i.end) })
 }
 
-// await waits for the process, ends what it left, and closes Done.
-func (i *Instance) await() {
-	if i.body.wait() != nil { // let go: the process runs on
-		i.reading.Wait()
-		return
-	}
+// end ends what a process that has ended left, and closes Done.
+func (i *Instance) end() {
 	i.mu.Lock()
 	if usage, err := i.body.usage(); err == nil {
 		i.usage = max(i.usage, usage.CPU)
@@ -145,18 +167,17 @@ func (i *Instance) await() {
 func (i *Instance) finish() {
 	if !i.body.empty() {
 		i.letGo()
-		i.reading.Wait()
 		return
 	}
 	// What was killed has closed its ends of the pipes.
 	deadline := time.Now().Add(i.owner.config.OutputGrace)
 	for _, stream := range i.streams {
-		stream.finish(deadline)
+		stream.finish(i.owner.poller, deadline)
 	}
-	i.reading.Wait()
 	i.body.remove()
 	i.owner.ended(i)
 	close(i.done)
+	i.tell()
 	i.home.remove()
 }
 
@@ -164,6 +185,6 @@ func (i *Instance) finish() {
 func (i *Instance) letGo() {
 	i.body.close()
 	for _, stream := range i.streams {
-		stream.pipe.Close()
+		stream.letGo(i.owner.poller)
 	}
 }

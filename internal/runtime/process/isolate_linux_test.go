@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,6 +129,30 @@ func TestWithoutControlGroups(t *testing.T) {
 		}
 		k.tell("end")
 		k.says("done ")
+	})
+	t.Run("without controllers", func(t *testing.T) {
+		t.Parallel()
+		needsGroups(t)
+		needsPrograms(t, "unshare")
+		k := newKeeper(t, 0)
+		helper := k.cmd.Path
+		k.cmd.Path, _ = exec.LookPath("unshare")
+		k.cmd.Args = []string{
+			"unshare", "-m", "sh", "-c",
+			`for m in $(grep ' cgroup ' /proc/mounts | cut -d' ' -f2); do umount -l "$m"; done; exec "$@"`, "sh", helper,
+		}
+		k.start("exec sleep 1000", "null")
+		if why := k.says("lacks "); why != "" {
+			t.Fatalf("it does without: %q", why)
+		}
+		// Those of the machine that are on the unified hierarchy are there.
+		if limits := k.says("limits "); !strings.Contains(limits, "memory:") || !strings.Contains(limits, "has no such controller") {
+			testkit.LeaveOut(t, "tests of controllers that are missing", "run where they are on hierarchies of v1")
+		}
+		k.tell("kill")
+		if exit := k.says("done "); exit != "ended by SIGKILL" {
+			t.Errorf("it says %q", exit)
+		}
 	})
 	t.Run("named", func(t *testing.T) {
 		t.Parallel()
@@ -276,5 +301,54 @@ func TestProcessUserIsChecked(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, %v, want %q", user, rt, err, want)
 		}
+	}
+}
+
+// A backend reads what it is made of and writes what is its own, and nothing else, though its user
+// could.
+func TestLandlock(t *testing.T) {
+	t.Parallel()
+	for name, user := range map[string]int{"as root": 0, "as the unit's user": nobody} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newKeeper(t, user)
+			k.config.Landlock = true
+			secret := filepath.Join(k.config.StateDir, "secret")
+			if err := os.WriteFile(secret, []byte("secret"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			other := t.TempDir()
+			if err := os.Chmod(other, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			k.start(`
+exec 2>/dev/null
+echo x > "$HOME/file" && mkdir "$TMPDIR/dir" && mv "$HOME/file" "$TMPDIR/dir/" && echo can write its own
+cat "$0" > /dev/null && echo can read the root
+echo can write to its output > /dev/stdout
+cat `+secret+` && echo can read the secret
+echo x > `+other+`/file && echo can write elsewhere
+echo >> "$0" && echo can write to the root
+kill -0 $PPID && echo can signal the agent
+echo over
+exec sleep 1000`, "null")
+			if why := k.says("unconfined "); why != "" {
+				t.Log(why)
+				testkit.LeaveOut(t, "tests of Landlock", "run on Linux 6.12 or later")
+			}
+			var can []string
+			for line := ""; line != "over"; {
+				if line = k.says("line "); line != "over" {
+					can = append(can, line)
+				}
+			}
+			if want := []string{"can write its own", "can read the root", "can write to its output"}; !slices.Equal(can, want) {
+				t.Errorf("it %q, want %q", can, want)
+			}
+			k.tell("end")
+			if exit := k.says("done "); exit != "ended by SIGTERM" {
+				t.Errorf("it says %q", exit)
+			}
+		})
 	}
 }

@@ -155,6 +155,7 @@ func keep(config, executable string) {
 	}).Lacks()
 	fmt.Println("lacks", why)
 	fmt.Println("limits", limits)
+	fmt.Println("unconfined", rt.(interface{ Unconfined() string }).Unconfined())
 	if grouped, ok := rt.(runtime.Grouped); ok {
 		fmt.Println("group", grouped.Group("b"))
 	}

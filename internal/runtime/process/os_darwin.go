@@ -25,6 +25,8 @@ func (r *Runtime) closeSystem() {}
 
 func (r *Runtime) outlives() bool { return false }
 
+func onMainThread() bool { return false } // which makes no difference here
+
 func prepareThread() error { return nil }
 
 // pen is none: what leaves the process group is out of reach here.
@@ -57,6 +59,14 @@ func (r *Runtime) Lacks() (cgroups string, limits map[string]string) {
 	return why, map[string]string{"memory": why, "cpu": why, "pids": why}
 }
 
+// Unconfined says why backends are not held by Landlock, if they should be; "" else.
+func (r *Runtime) Unconfined() string {
+	if r.config.Landlock {
+		return "macOS has no Landlock"
+	}
+	return ""
+}
+
 // About is what drones show of the runtime: what it lacks.
 func (r *Runtime) About() string { return "process, no cgroups" }
 
@@ -78,16 +88,25 @@ type body struct {
 	child int
 }
 
+// onEnd calls when the process has ended, and leaves it unreaped.
+func (r *Runtime) onEnd(b body, ended func()) error {
+	go func() {
+		b.wait()
+		ended()
+	}()
+	return nil
+}
+
 // wait returns when the process has ended, and leaves it unreaped. x/sys has no waitid
 // for this system; this is the call that package os makes itself.
-func (b body) wait() error {
+func (b body) wait() {
 	const byPID = 1
 	var info [16]uint64 // more than the 104 bytes of a siginfo_t
 	for {
 		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, byPID, uintptr(b.child),
 			uintptr(unsafe.Pointer(&info)), syscall.WEXITED|syscall.WNOWAIT, 0, 0)
 		if errno != syscall.EINTR {
-			return nil // an error means that there is no such child; reaping says so, too
+			return // an error means that there is no such child; reaping says so, too
 		}
 	}
 }

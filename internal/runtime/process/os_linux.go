@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +22,14 @@ type system struct {
 	census census
 	pens   pens
 	boot   string
+	// landlock is none, without a reason, where nobody has asked for it.
+	landlock landlock
 }
 
 // outlives says whether the processes outlive the agent.
 func (r *Runtime) outlives() bool { return r.config.StateDir != "" }
+
+func onMainThread() bool { return unix.Gettid() == unix.Getpid() }
 
 // prepareThread denies the processes of this thread all gain of privileges: one that
 // has them could not be killed by an agent that has not (I1), and a setuid program
@@ -52,6 +57,14 @@ func (r *Runtime) fork(instance *Instance, pen pen, p program) error {
 		defer group.Close()
 		sys.UseCgroupFD, sys.CgroupFD = true, int(group.Fd())
 		p.enter = pen.group.Enter
+	}
+	if r.landlock.version > 0 {
+		ruleset, err := r.ruleset(instance.backendID, instance.home)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(ruleset)
+		p.confine = func() error { return confine(ruleset) }
 	}
 	pid, err := r.forker.start(p, sys)
 	if err != nil {
@@ -92,9 +105,18 @@ type body struct {
 	child bool
 }
 
-// wait returns nil when the process has ended, and leaves it unreaped; an error when the
-// body was closed before.
-func (b body) wait() error { return b.ref.Wait() }
+// onEnd calls when the process has ended, and leaves it unreaped, unless the body is closed before.
+func (r *Runtime) onEnd(b body, ended func()) (err error) {
+	return errors.Join(b.ref.Control(func(fd uintptr) {
+		_, err = r.poller.add(int(fd), true, func(bool) (again bool, _ time.Time) {
+			if b.ref.Ended() {
+				ended()
+				return false, time.Time{}
+			}
+			return true, time.Time{}
+		})
+	}), err)
+}
 
 // signal goes to the process group.
 func (b body) signal(signal syscall.Signal) error {
@@ -175,16 +197,22 @@ func (r *Runtime) Lacks() (cgroups string, limits map[string]string) {
 	return "", r.pens.base.Lacks()
 }
 
+// Unconfined says why backends are not held by Landlock, if they should be; "" else.
+func (r *Runtime) Unconfined() string { return r.landlock.why }
+
 // About is what drones show of the runtime: what it lacks.
 func (r *Runtime) About() string {
-	cgroups, limits := r.Lacks()
-	switch {
+	about := "process"
+	switch cgroups, limits := r.Lacks(); {
 	case cgroups != "":
-		return "process, no cgroups"
+		about += ", no cgroups"
 	case len(limits) > 0:
-		return "process, no limits of " + strings.Join(slices.Sorted(maps.Keys(limits)), ", ")
+		about += ", no limits of " + strings.Join(slices.Sorted(maps.Keys(limits)), ", ")
 	}
-	return "process"
+	if r.Unconfined() != "" {
+		about += ", no Landlock"
+	}
+	return about
 }
 
 // claim is how an agent keeps others of this machine off a port that it has given out:

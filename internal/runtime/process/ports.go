@@ -30,17 +30,19 @@ type ports struct {
 
 	mu    sync.Mutex
 	inUse map[int]claim
-	// resting are ports at rest, which other agents are to leave alone too.
-	resting map[int]resting
+	// resting are ports at rest, which other agents are to leave alone too, and rested are they
+	// in the order in which their rest ends.
+	resting map[int]claim
+	rested  []rested
 }
 
-type resting struct {
-	claim claim
-	until time.Time
+type rested struct {
+	port int
+	at   time.Time
 }
 
 func newPorts(host string, rest time.Duration) *ports {
-	return &ports{host: host, rest: rest, inUse: map[int]claim{}, resting: map[int]resting{}}
+	return &ports{host: host, rest: rest, inUse: map[int]claim{}, resting: map[int]claim{}}
 }
 
 // errTaken says that another agent has claimed a port.
@@ -52,24 +54,32 @@ func (p *ports) take() (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	const count = lastPort - firstPort + 1
-	start, now := rand.IntN(count), time.Now() //nolint:gosec // to be spread is enough
+	p.wake()
+	start := rand.IntN(count) //nolint:gosec // to be spread is enough
 	for n := range count {
 		port := firstPort + (start+n)%count
 		if _, taken := p.inUse[port]; taken {
 			continue
 		}
-		if r, rests := p.resting[port]; rests {
-			if now.Before(r.until) {
-				continue
-			}
-			r.claim.release()
-			delete(p.resting, port)
+		if _, rests := p.resting[port]; rests {
+			continue
 		}
 		if ok, err := p.reserve(port); err != nil || ok {
 			return port, err
 		}
 	}
 	return 0, fmt.Errorf("find a free port on %s: all from %d to %d are in use, or rest for %s after their backend has ended; try again, or on another drone", p.host, firstPort, lastPort, p.rest)
+}
+
+// wake gives up the claims of ports that have rested. It is called with the mutex held.
+func (p *ports) wake() {
+	n := 0
+	for now := time.Now(); n < len(p.rested) && !now.Before(p.rested[n].at); n++ {
+		port := p.rested[n].port
+		p.resting[port].release()
+		delete(p.resting, port)
+	}
+	p.rested = p.rested[n:] // append moves what is left when it has run out of room
 }
 
 // reserve reserves a port unless somebody else has it. It is called with the mutex held.
@@ -128,12 +138,14 @@ func (p *ports) release(port int, used bool) {
 		claimed = unclaimed
 	}
 	delete(p.inUse, port)
+	p.wake()
 	if !used || len(p.resting) >= maxRestingClaims {
 		claimed.release()
 		claimed = unclaimed
 	}
 	if used {
-		p.resting[port] = resting{claim: claimed, until: time.Now().Add(p.rest)}
+		p.resting[port] = claimed
+		p.rested = append(p.rested, rested{port, time.Now().Add(p.rest)})
 	}
 }
 
@@ -144,11 +156,12 @@ func (p *ports) close() {
 	for _, claimed := range p.inUse {
 		claimed.release()
 	}
-	for _, r := range p.resting {
-		r.claim.release()
+	for _, claimed := range p.resting {
+		claimed.release()
 	}
 	clear(p.inUse)
 	clear(p.resting)
+	p.rested = nil
 }
 
 func (p *ports) address(port int) string {

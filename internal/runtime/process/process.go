@@ -25,13 +25,14 @@ type Runtime struct {
 	ports  *ports
 	users  *users
 	forker *forker
+	poller *poller
 	// state is the number of Config.StateDir, where processes are known by it.
 	state string
 	// temporary is the directory of the backends, where the Runtime has made one for itself.
 	temporary string
 	system
 
-	// watching are the goroutines that wait for the ends of instances.
+	// watching are the goroutines that make an end of instances.
 	watching sync.WaitGroup
 	// closing is closed when Close lets go of processes.
 	closing chan struct{}
@@ -67,6 +68,9 @@ func New(config Config) (runtime.Runtime, error) {
 		return nil, err
 	}
 	opened, err := r.open()
+	if err == nil {
+		r.poller, err = newPoller()
+	}
 	if err != nil {
 		home(r.temporary).remove()
 		return nil, err
@@ -75,11 +79,13 @@ func New(config Config) (runtime.Runtime, error) {
 	return opened, nil
 }
 
-// ErrUser says that Config.User is not one, or cannot be used as things are.
-var ErrUser = errors.New("process user")
-
-// ErrCgroup says that Config.Cgroup, which the operator has named, cannot be used.
-var ErrCgroup = errors.New("cgroup")
+// What of a Config cannot be used as things are, where it is not Config.Root.
+var (
+	ErrUser   = errors.New("process user")
+	ErrCgroup = errors.New("cgroup")
+	ErrHost   = errors.New("process host")
+	ErrDir    = errors.New("directory of the backends") // Config.StateDir or Config.Dir
+)
 
 // makeDirs makes the directory below which backends have theirs.
 func (r *Runtime) makeDirs() error {
@@ -99,7 +105,7 @@ func (r *Runtime) makeDirs() error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("directory of the backends: %w", err)
+		return fmt.Errorf("%w: %w", ErrDir, err)
 	}
 	for _, dir := range []string{r.config.Dir, r.config.Root} {
 		if err := r.users.reach(dir); err != nil {
@@ -168,8 +174,7 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	if err != nil {
 		return nil, err
 	}
-	r.add(instance)
-	return instance, nil
+	return instance, r.add(instance)
 }
 
 // launch starts a process with all that it needs; what of it there was is undone when it
@@ -237,12 +242,17 @@ func (r *Runtime) exec(instance *Instance, pen pen, p program, writers []*os.Fil
 	return r.fork(instance, pen, p)
 }
 
-// add begins to watch over an instance that runs.
-func (r *Runtime) add(instance *Instance) {
+// add begins to watch over an instance that runs, or ends it.
+func (r *Runtime) add(instance *Instance) error {
 	r.mu.Lock()
 	r.live[instance] = struct{}{}
 	r.mu.Unlock()
-	instance.watch()
+	err := instance.watch()
+	if err != nil {
+		_ = instance.body.kill()
+		instance.end()
+	}
+	return err
 }
 
 // running is the instance of a backend that has not ended, or nil.
@@ -321,6 +331,7 @@ func (r *Runtime) Close() error {
 	r.starts.Wait()
 	if first && r.outlives() {
 		close(r.closing)
+		r.poller.close() // what is let go is not to end under it
 	}
 	r.mu.Lock()
 	live := slices.Collect(maps.Keys(r.live))
@@ -333,8 +344,10 @@ func (r *Runtime) Close() error {
 		if err := instance.Terminate(context.Background(), true); err != nil {
 			return err
 		}
+		<-instance.done
 	}
 	r.watching.Wait()
+	r.poller.close()
 	r.ports.close()
 	// Only now: the end of its thread kills processes that do not outlive the agent.
 	r.forker.close()

@@ -3,7 +3,6 @@ package process
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -18,117 +17,93 @@ import (
 // streamNames are what a process writes to: descriptors 1 and 2.
 var streamNames = [...]runtime.Stream{runtime.Stdout, runtime.Stderr}
 
-// stream reads one stream of a process until its end.
+// stream is what is read of one stream of a process, until its end. It is read on when lines are
+// dropped: the process must not hang on a full pipe. Most processes are silent most of the
+// time, and there may be thousands: nothing is held for one that is.
 type stream struct {
-	pipe  *os.File
 	lines *output.Lines
+	id    int32 // the poller's
 
-	mu       sync.Mutex // guards the pipe's read deadline
-	finalEnd time.Time  // set when the process has ended: read no longer than this
+	mu sync.Mutex
+	// pipe is nil once it has been read to its end, or let go. A read of it waits, so it is
+	// asked first whether there is something.
+	pipe *os.File
 }
 
-// run reads until the last writer has closed the pipe, finish's time is up, or the pipe
-// is closed here. It reads on when lines are dropped: the process must not hang on a
-// full pipe.
-func (s *stream) run() {
-	defer s.pipe.Close()
+// heard reads what has come, and tells of lines that were dropped when it is time.
+func (s *stream) heard(something bool) (again bool, noticeAt time.Time) {
+	if !s.mu.TryLock() {
+		return true, noticeAt // its end is being read, or it is let go
+	}
+	defer s.mu.Unlock()
+	if s.pipe == nil {
+		return false, noticeAt
+	}
+	if something && s.read() == 0 {
+		s.end()
+		return false, noticeAt
+	}
+	s.lines.Notify(time.Now())
+	return true, s.lines.NoticeAt()
+}
+
+// read reads once; 0 is the end.
+func (s *stream) read() int {
 	for {
-		s.setDeadline()
-		err := s.read()
-		if err == nil {
+		n, err := unix.Read(int(s.pipe.Fd()), s.lines.Space())
+		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
-		if errors.Is(err, os.ErrDeadlineExceeded) && !s.final() {
-			s.lines.Notify(time.Now())
+		s.lines.Read(max(n, 0)) // also gives the buffer back
+		return max(n, 0)
+	}
+}
+
+// finish reads what is left, until the last writer has closed the pipe or the time has come: a
+// child that escaped may hold its other end. What lies in it then is read too, and no more
+// of it than a pipe holds: its writer may go on.
+func (s *stream) finish(poller *poller, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pipe == nil {
+		return
+	}
+	poller.forget(s.id, int(s.pipe.Fd()))
+	for late, most := 0, 64<<10; late < most; {
+		left := max(time.Until(at), 0)
+		asked := []unix.PollFd{{Fd: int32(s.pipe.Fd()), Events: unix.POLLIN}}
+		events, err := unix.Poll(asked, int((left+time.Millisecond-1)/time.Millisecond))
+		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			s.drain()
+		if events == 0 {
+			break
 		}
-		s.lines.End()
-		return
+		n := s.read()
+		if n == 0 {
+			break
+		}
+		if left == 0 {
+			late += n
+		}
 	}
+	s.end()
 }
 
-// read waits for output and passes on what came. Only while there is some does it hold a
-// buffer: most backends are silent most of the time, and there may be thousands.
-func (s *stream) read() error {
-	raw, err := s.pipe.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var n int
-	var readErr error
-	err = raw.Read(func(fd uintptr) bool {
-		for {
-			if n, readErr = unix.Read(int(fd), s.lines.Space()); !errors.Is(readErr, syscall.EINTR) {
-				break
-			}
-		}
-		n = max(n, 0)
-		if errors.Is(readErr, syscall.EAGAIN) {
-			s.lines.Read(0) // gives the buffer back
-			return false
-		}
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	s.lines.Read(n)
-	if n == 0 && readErr == nil {
-		return io.EOF
-	}
-	return readErr
-}
-
-// drain reads what is in the pipe now, which on a busy machine may have lain there all the
-// time, and no more of it than a pipe holds: its writer may go on.
-func (s *stream) drain() {
-	const most = 64 << 10
-	raw, err := s.pipe.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		for total := 0; total < most; {
-			n, err := unix.Read(int(fd), s.lines.Space())
-			if errors.Is(err, syscall.EINTR) {
-				continue
-			}
-			s.lines.Read(max(n, 0))
-			if n <= 0 {
-				return
-			}
-			total += n
-		}
-	})
-}
-
-// finish makes run end when the time has come, although a child that escaped may
-// still hold the pipe's other end.
-func (s *stream) finish(at time.Time) {
+// letGo reads no more; the process runs on.
+func (s *stream) letGo(poller *poller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.finalEnd = at
-	_ = s.pipe.SetReadDeadline(at)
-}
-
-func (s *stream) final() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.finalEnd.IsZero() && !time.Now().Before(s.finalEnd)
-}
-
-// setDeadline wakes the next read when a notice about dropped lines is due.
-func (s *stream) setDeadline() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	deadline := s.finalEnd
-	if at := s.lines.NoticeAt(); !at.IsZero() && (deadline.IsZero() || at.Before(deadline)) {
-		deadline = at
+	if s.pipe != nil {
+		poller.forget(s.id, int(s.pipe.Fd()))
+		s.end()
 	}
-	_ = s.pipe.SetReadDeadline(deadline)
+}
+
+func (s *stream) end() {
+	s.lines.End()
+	_ = s.pipe.Close()
+	s.pipe = nil
 }
 
 // pipes makes a pipe per stream: what is read here, and the ends that the process gets.

@@ -95,8 +95,8 @@ func testManyProcessesAreKept(t *testing.T, cgroup string) {
 }
 
 // mostPerProcess is what a process may cost the agent in the runtime, in bytes, of the
-// 64 KiB that a backend may cost it in all.
-const mostPerProcess = 24 << 10
+// 24 KiB that a backend may cost it in all.
+const mostPerProcess = 12 << 10
 
 // I8: what the runtime holds for each of many processes, heap and stacks, and resident memory.
 func TestI8MemoryOfManyProcessesIsLittle(t *testing.T) {

@@ -2,7 +2,7 @@
 -- token that may be written. The database's clock says whether who was given a key, and has not
 -- released it, still holds it, unless it cannot be trusted now: past $10, and while the database is not settled, nothing counts as expired.
 with given as materialized (
-    select w.ix, l.tag, l.backend_id, b.status, b.cluster, b.subdomain, b.static_token,
+    select w.ix, l.tag, l.backend_id, b.status, b.cluster, b.subdomain, b.origin, b.static_token,
            -- A backend that is leaving, or was asked to, gets no visitors any more.
            b.status >= 60 or b.asked > 0 as leaving,
            -- A join writes that somebody is there at most once in a quarter of the idle limit.
@@ -23,10 +23,10 @@ tokens as (
     join given g on g.ix = t.ix and g.tag = t.tag
     where g.alive and not g.leaving and not g.idle and g.static_token = ''
 )
-select ix, backend_id, tag, status, leaving, idle, alive, cluster, subdomain, static_token,
+select ix, backend_id, tag, status, leaving, idle, alive, cluster, subdomain, origin, static_token,
        least(greatest(extract(epoch from expires_at - now()), 0), 86400)::float8 as expires_in
 from given
 union all
 -- The number 0: the database is not settled, and may not know of a key that somebody holds it.
-select 0, '', '', 0, false, false, false, '', '', '', 0
+select 0, '', '', 0, false, false, false, '', '', false, '', 0
 where not exists (select from settled)

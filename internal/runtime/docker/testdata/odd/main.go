@@ -2,7 +2,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -88,10 +90,20 @@ func main() {
 		signal.Notify(term, syscall.SIGTERM)
 		fmt.Println("ready")
 		<-term
-	case "eat": // takes memory without end
+	case "eat": // takes memory, more than a limit leaves it, and less than the machine has
+		if argument == "later" { // once somebody connects
+			fmt.Println("ready")
+			listener, err := net.Listen("tcp", ":"+os.Getenv("PORT"))
+			if err == nil {
+				_, err = listener.Accept()
+			}
+			if err != nil {
+				panic(err)
+			}
+		}
 		fmt.Println("eating")
 		var eaten [][]byte
-		for {
+		for len(eaten) < 256 {
 			bite := make([]byte, 1<<20)
 			for n := range bite {
 				bite[n] = byte(n)
@@ -109,6 +121,21 @@ func main() {
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(6)
+		}
+	case "swap": // swaps a directory of its mount and a link to the argument, without end
+		const doc, dir, link = "/plane-data/doc", "/plane-data/dir", "/plane-data/link"
+		if err := errors.Join(os.RemoveAll(doc), os.RemoveAll(dir), os.RemoveAll(link), os.Mkdir(dir, 0o755), os.Symlink(argument, link)); err != nil {
+			fmt.Println(err)
+			os.Exit(6)
+		}
+		fmt.Println("ready")
+		for {
+			_ = os.Rename(dir, doc)
+			time.Sleep(2 * time.Millisecond)
+			_ = os.Rename(doc, dir)
+			_ = os.Rename(link, doc)
+			time.Sleep(2 * time.Millisecond)
+			_ = os.Rename(doc, link)
 		}
 	case "fill": // fills a disk
 		file, err := os.Create(argument)

@@ -1,0 +1,1 @@
+export default { allowedDevOrigins: ["*.localhost"], devIndicators: false };
