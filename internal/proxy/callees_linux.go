@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,8 +35,8 @@ func (l *loop) keep(s *callee, now time.Time) {
 // unlist takes a connection out of those that are idle, if it is one.
 func (l *loop) unlist(s *callee) {
 	list := l.idle[s.to]
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i] != s {
+	for i, one := range slices.Backward(list) {
+		if one != s {
 			continue
 		}
 		if len(list) == 1 {

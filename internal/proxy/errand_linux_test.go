@@ -62,6 +62,7 @@ func (a *asker) answer(request string) (status int, body string) {
 
 // rawBackend answers each request on a connection with what says gives for its first line; "" ends the connection.
 func rawBackend(t testing.TB, says func(line string) string) string {
+	t.Helper()
 	return converse(t, func(c net.Conn, from *bufio.Reader) {
 		for {
 			head := readHead(from)
