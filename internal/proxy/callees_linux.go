@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,8 +35,8 @@ func (l *loop) keep(s *callee, now time.Time) {
 // unlist takes a connection out of those that are idle, if it is one.
 func (l *loop) unlist(s *callee) {
 	list := l.idle[s.to]
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i] != s {
+	for i, one := range slices.Backward(list) {
+		if one != s {
 			continue
 		}
 		if len(list) == 1 {
@@ -103,7 +104,8 @@ func (l *loop) sweepCallers(now time.Time) {
 	}
 }
 
-// clear closes the idle connections of clients, hands on the others, and lets none in any more.
+// clear closes the idle connections of clients, hands on the others, and lets none in any more. It returns when handlers
+// have what was under way: an HTTP server that is shutting down begins with no request.
 func (l *loop) clear() {
 	l.mu.Lock()
 	l.shut = true

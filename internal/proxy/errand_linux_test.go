@@ -62,6 +62,7 @@ func (a *asker) answer(request string) (status int, body string) {
 
 // rawBackend answers each request on a connection with what says gives for its first line; "" ends the connection.
 func rawBackend(t testing.TB, says func(line string) string) string {
+	t.Helper()
 	return converse(t, func(c net.Conn, from *bufio.Reader) {
 		for {
 			head := readHead(from)
@@ -189,17 +190,26 @@ func TestLoopsAskAgainOnKeptConnectionsOnly(t *testing.T) {
 	testkit.Eventually(t, "nothing is left", func() bool { return w.inside() == 0 })
 }
 
-// A lone % in a path reaches the backend, as browsers send it.
+// A lone % in a path reaches the backend, as browsers send it: by a link that is known or not, and whatever goes back.
 func TestLonePercentReachesTheBackend(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	tok := token("a")
-	w.worker.route(tok, ready("be-a", rawBackend(t, func(line string) string {
-		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(line), line)
-	})))
-	equal(t, "the first answer", w.get("/"+tok+"/").status, 200)
-	_, body := w.asker().ask(plainGet(tok, "/100%/%zz%2?a=%"))
-	equal(t, "the backend's request", body, "GET /100%/%zz%2?a=% HTTP/1.1")
+	for name, method := range map[string]string{"plain": "GET", "plain, known": "GET", "odd": "POST"} {
+		for _, odd := range []bool{false, true} {
+			w := newWorld(t)
+			tok := token("a")
+			w.worker.route(tok, ready("be-a", rawBackend(t, func(line string) string {
+				if odd {
+					return fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(line), line)
+				}
+				return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(line), line)
+			})))
+			if name == "plain, known" {
+				equal(t, "the first answer", w.get("/"+tok+"/").status, 200)
+			}
+			status, body := w.asker().ask(method + strings.TrimPrefix(plainGet(tok, "/100%/%zz%2?a=%"), "GET"))
+			equal(t, fmt.Sprintf("%s, odd answer %t: the backend's request", name, odd), fmt.Sprint(status, body), "200"+method+" /100%/%zz%2?a=% HTTP/1.1")
+		}
+	}
 }
 
 // A client that takes a response in slowly gets all of it, in its time, and the next one too.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -16,6 +17,42 @@ type handed struct {
 	early []byte
 	// begun is what became of the request in early; nil: nothing. Who swaps it out has it.
 	begun atomic.Pointer[begun]
+	// uri is what that request is for, where early says it in a way that net/http takes. Who swaps it out has it.
+	uri atomic.Pointer[string]
+}
+
+// newHanded gives net/http a connection, and what was read of it.
+func newHanded(conn net.Conn, p *Proxy, early []byte, b *begun) *handed {
+	h := &handed{Conn: conn, p: p}
+	var uri string
+	if h.early, uri = escapeLone(early); uri != "" {
+		h.uri.Store(&uri)
+	}
+	h.begun.Store(b)
+	return h
+}
+
+// escapeLone escapes, in the path of a request's first line, each % that no two hexadecimal digits follow: net/http would refuse
+// it, though browsers send it. uri is what stood there; "" where nothing was to be done.
+func escapeLone(early []byte) (escaped []byte, uri string) {
+	line, _, _ := bytes.Cut(early, []byte("\r\n"))
+	method, rest, _ := bytes.Cut(line, []byte(" "))
+	target, _, whole := bytes.Cut(rest, []byte(" "))
+	path, _, _ := bytes.Cut(target, []byte("?"))
+	if !whole || !bytes.HasPrefix(path, []byte("/")) || !bytes.ContainsRune(path, '%') {
+		return early, ""
+	}
+	escaped = append(append(escaped, method...), ' ')
+	for i, c := range path {
+		if escaped = append(escaped, c); c == '%' && (i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2])) {
+			escaped = append(escaped, "25"...)
+		}
+	}
+	return append(escaped, early[len(method)+1+len(path):]...), string(target)
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'f'
 }
 
 func (h *handed) Read(b []byte) (int, error) {
@@ -34,7 +71,7 @@ func (h *handed) CloseWrite() error { return closeWrite(h.Conn) }
 
 // Close closes the connection, and what was begun if no handler has taken it over.
 func (h *handed) Close() error {
-	if b := h.begun.Swap(nil); b != nil {
+	if b := h.takeBegun(); b != nil {
 		b.discard(h.p)
 	}
 	return h.Conn.Close()
@@ -42,6 +79,7 @@ func (h *handed) Close() error {
 
 // begun is a request that a loop has begun. It is within the gate.
 type begun struct {
+	taken func() // tells the loop that its handler has it, or nobody will
 	route *route
 	ps    *passage // in activity, until another is; then nil
 	start time.Time
@@ -76,18 +114,30 @@ type handedKey struct{}
 
 // handedContext lets a request know of the connection it comes by.
 func handedContext(ctx context.Context, conn net.Conn) context.Context {
-	if h, ok := conn.(*handed); ok && h.begun.Load() != nil {
+	if h, ok := conn.(*handed); ok && (h.begun.Load() != nil || h.uri.Load() != nil) {
 		return context.WithValue(ctx, handedKey{}, h)
 	}
 	return ctx
 }
 
-// takeBegun gives what was begun of this request, once.
+// takeBegun gives what was begun of this request, once, and what it is for.
 func takeBegun(r *http.Request) *begun {
-	if h, ok := r.Context().Value(handedKey{}).(*handed); ok {
-		return h.begun.Swap(nil)
+	h, ok := r.Context().Value(handedKey{}).(*handed)
+	if !ok {
+		return nil
 	}
-	return nil
+	if uri := h.uri.Swap(nil); uri != nil {
+		r.RequestURI = *uri
+	}
+	return h.takeBegun()
+}
+
+func (h *handed) takeBegun() *begun {
+	b := h.begun.Swap(nil)
+	if b != nil {
+		b.taken()
+	}
+	return b
 }
 
 // hatch is the listener by which net/http gets what loops hand on.

@@ -54,8 +54,9 @@ func (l *loop) handOn(c *caller, said []byte, failed error) {
 	if s != nil {
 		l.forgetCallee(s)
 	}
+	l.handing.Add(1)
 	l.handing.Go(func() {
-		b := &begun{route: e.out.route, ps: &e.ps, start: e.start, added: e.added, err: failed}
+		b := &begun{taken: l.handing.Done, route: e.out.route, ps: &e.ps, start: e.start, added: e.added, err: failed}
 		if s != nil {
 			b.conn, b.err = l.p.regainBackend(s, early, failed)
 		}
@@ -68,13 +69,12 @@ func (l *loop) handOn(c *caller, said []byte, failed error) {
 func (p *Proxy) handOver(client net.Conn, c *caller, early []byte, b *begun) {
 	p.clients.Add(-1) // net/http's count has it, or nobody
 	if client != nil {
-		h := &handed{Conn: client, p: p, early: early}
-		h.begun.Store(b)
-		p.hatch.give(h)
+		p.hatch.give(newHanded(client, p, early, b))
 		return
 	}
 	p.door.gone(c.client)
 	if b != nil {
+		b.taken()
 		b.discard(p)
 	}
 }

@@ -115,6 +115,9 @@ func (s *strangers) forgetLocked(now time.Time) {
 }
 
 func (a *allowance) refill(now time.Time) {
-	a.left = min(a.left+now.Sub(a.at).Seconds()*strangerRate, strangerBurst)
-	a.at = now
+	// Of those who ask at once, one may have looked at the clock before another that was here first.
+	if passed := now.Sub(a.at); passed > 0 {
+		a.left = min(a.left+passed.Seconds()*strangerRate, strangerBurst)
+		a.at = now
+	}
 }
