@@ -38,7 +38,9 @@ type DrainResponse struct {
 
 // StatusRequest asks for one backend.
 type StatusRequest struct {
-	BackendID string `json:"backend_id"`
+	BackendID string `json:"backend_id,omitempty"`
+	// Key asks for the backend that holds a key, or held it last, instead; its tag is not compared.
+	Key *Key `json:"key,omitempty"`
 }
 
 // BackendInfo is what Postgres knows of a backend.
@@ -110,7 +112,16 @@ type DroneInfo struct {
 }
 
 func (r *TerminateRequest) validate() *Error { return checkID("backend_id", r.BackendID) }
-func (r *StatusRequest) validate() *Error    { return checkID("backend_id", r.BackendID) }
+
+func (r *StatusRequest) validate() *Error {
+	switch {
+	case r.Key == nil:
+		return checkID("backend_id", r.BackendID)
+	case r.BackendID != "":
+		return badField("key", "must be left out where backend_id is given")
+	}
+	return r.Key.validate()
+}
 
 func (r *RevokeRequest) validate() *Error {
 	if err := checkID("backend_id", r.BackendID); err != nil {

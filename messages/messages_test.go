@@ -109,7 +109,8 @@ var golden = map[string]any{
 	"event_token": &messages.TokenEvent{
 		Type: messages.TypeTokenRevoked, ID: "b.revoked.7", Time: at, BackendID: "b", User: new("ada"), TokenSHA256: "00ff",
 	},
-	"status_request": &messages.StatusRequest{BackendID: "b"},
+	"status_request":     &messages.StatusRequest{BackendID: "b"},
+	"status_request_key": &messages.StatusRequest{Key: &messages.Key{Name: "doc-1", Namespace: "rooms"}},
 	"status_response": &messages.BackendInfo{
 		BackendID: "b", Key: messages.Key{Name: "doc-1"}, Cluster: "localhost:9090", Pool: "gpu", Drone: "dr-a",
 		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at,
@@ -192,6 +193,7 @@ var decoders = []decoder{
 	{"stats", decoderOf(messages.Decode[messages.Stats])},
 	{"log_line", decoderOf(messages.Decode[messages.LogLine])},
 	{"dns_challenge", decoderOf(messages.Decode[messages.Challenge])},
+	{"status_request_key", decoderOf(messages.Decode[messages.StatusRequest])},
 }
 
 func TestGoldenRequestsAreValid(t *testing.T) {

@@ -14,15 +14,12 @@ import (
 // statusCmd is `jetway status`.
 type statusCmd struct {
 	clientFlags
-	Backend string `arg:"" help:"The backend's id."`
+	which
 }
 
 // Run shows one backend.
 func (c *statusCmd) Run(r *run) error {
-	if err := messages.CheckBackendID(c.Backend); err != nil {
-		return invalid(err)
-	}
-	nc, err := c.open(r)
+	nc, err := c.which.open(r, &c.clientFlags)
 	if err != nil {
 		return err
 	}
@@ -48,21 +45,25 @@ func (c *statusCmd) Run(r *run) error {
 // watchCmd is `jetway watch`.
 type watchCmd struct {
 	clientFlags
-	Backend string `arg:"" optional:"" help:"The backend's id. Left out: all backends, from now on."`
+	which
 }
+
+// Help is part of jetway watch --help.
+func (c *watchCmd) Help() string { return "Without a backend it shows all of them, from now on." }
 
 // Run shows events until the backend has ended or the user stops it.
 func (c *watchCmd) Run(r *run) error {
-	if c.Backend != "" {
-		if err := messages.CheckBackendID(c.Backend); err != nil {
-			return invalid(err)
-		}
+	if err := c.check(false); err != nil {
+		return err
 	}
-	nc, err := c.open(r)
+	nc, err := c.clientFlags.open(r)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
+	if err := c.find(r, &c.clientFlags, nc); err != nil {
+		return err
+	}
 	events := bus.WatchAll(r.ctx, nc)
 	if c.Backend != "" {
 		ended, err := printEnded(r, &c.clientFlags, nc, c.Backend, messages.Scheduled)
@@ -122,22 +123,19 @@ func printEnded(r *run, f *clientFlags, nc *nats.Conn, backend string, from mess
 // terminateCmd is `jetway terminate`.
 type terminateCmd struct {
 	clientFlags
-	Backend string `arg:"" help:"The backend's id."`
-	Hard    bool   `help:"Kill it at once instead of asking it to end."`
-	NoWait  bool   `help:"Do not wait until it has ended."`
+	which
+	Hard   bool `help:"Kill it at once instead of asking it to end."`
+	NoWait bool `help:"Do not wait until it has ended."`
 }
 
 // Run asks, then shows the backend's states until it has ended.
 func (c *terminateCmd) Run(r *run) error {
-	req := messages.TerminateRequest{BackendID: c.Backend, Hard: c.Hard}
-	if err := messages.CheckBackendID(c.Backend); err != nil {
-		return invalid(err)
-	}
-	nc, err := c.open(r)
+	nc, err := c.which.open(r, &c.clientFlags)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
+	req := messages.TerminateRequest{BackendID: c.Backend, Hard: c.Hard}
 	if _, err := ask[messages.Empty](r, &c.clientFlags, nc, messages.SubjectTerminate, req); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func TestDevAndClient(t *testing.T) {
 	if !strings.HasPrefix(joined, "backend    "+resp.BackendID+" (joined)\n") || !strings.HasSuffix(joined, "/\n") {
 		t.Errorf("joining printed %s", joined)
 	}
-	for _, args := range []string{"status " + resp.BackendID, "backends", "backends --drone dr-dev"} {
+	for _, args := range []string{"status " + resp.BackendID, "status --key doc-1", "backends", "backends --drone dr-dev"} {
 		if text, _, _ := jetway(t, strings.Fields(args+" --nats "+nats)...); !strings.Contains(text, resp.BackendID) || !strings.Contains(text, "ready") {
 			t.Errorf("%s printed %s", args, text)
 		}
@@ -51,10 +51,16 @@ func TestDevAndClient(t *testing.T) {
 	if text, _, _ := jetway(t, "drones", "--nats", nats); !strings.Contains(text, "dr-dev") || !strings.Contains(text, "process") {
 		t.Errorf("drones printed %s", text)
 	}
-	ended, _, exit := jetway(t, "terminate", "--nats", nats, resp.BackendID)
+	ended, _, exit := jetway(t, "terminate", "--nats", nats, "--key", "doc-1")
 	wantCode(t, exit, ExitOK)
 	if !strings.Contains(ended, "TIME  terminated        external") {
 		t.Errorf("terminate printed %s", ended)
+	}
+	if text, _, _ := jetway(t, "status", "--nats", nats, "--key", "doc-1"); !strings.Contains(text, resp.BackendID) || !strings.Contains(text, "terminated") {
+		t.Errorf("of the key's last backend status printed %s", text)
+	}
+	if _, errs, exit := jetway(t, "logs", "--nats", nats, "--key", "nobodys"); exit != ExitFailed || !strings.Contains(errs, `no backend holds the key "nobodys"`) {
+		t.Errorf("of a key that nobody has held logs says %s, exit code %d", errs, exit)
 	}
 	history, _, exit := jetway(t, "watch", "--nats", nats, resp.BackendID)
 	wantCode(t, exit, ExitOK)

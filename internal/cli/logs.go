@@ -16,7 +16,7 @@ import (
 // logsCmd is `jetway logs`.
 type logsCmd struct {
 	clientFlags
-	Backend    string `arg:"" help:"The backend's id."`
+	which
 	Follow     bool   `short:"f" help:"Go on with what it writes, until it has ended."`
 	Tail       string `short:"n" default:"all" placeholder:"N" help:"Only the last N of the lines that are kept: the last 200, for an hour."`
 	Since      string `placeholder:"TIME" help:"Only lines since then: a duration such as 10m, a time such as 2026-01-02T15:04:05Z, or seconds since 1970."`
@@ -26,10 +26,7 @@ type logsCmd struct {
 // Run shows output lines: what the backend wrote to standard error goes there, and so
 // does what its drone has to say.
 func (c *logsCmd) Run(r *run) error {
-	if err := messages.CheckBackendID(c.Backend); err != nil {
-		return invalid(err)
-	}
-	what := bus.Logs{Backend: c.Backend}
+	var what bus.Logs
 	var err error
 	if what.Tail, err = tailOf(c.Tail); err != nil {
 		return err
@@ -37,11 +34,12 @@ func (c *logsCmd) Run(r *run) error {
 	if what.Since, err = sinceOf(c.Since, r.now()); err != nil {
 		return err
 	}
-	nc, err := c.open(r)
+	nc, err := c.which.open(r, &c.clientFlags)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
+	what.Backend = c.Backend
 	info, err := ask[messages.BackendInfo](r, &c.clientFlags, nc, messages.SubjectStatus, messages.StatusRequest{BackendID: c.Backend})
 	switch {
 	case messages.KindOf(err) == messages.Unavailable:

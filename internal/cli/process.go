@@ -23,12 +23,14 @@ func (c *processFlags) process(r *run, d *droneCmd, stateDir string, capacity me
 	rt, err = process.New(process.Config{
 		Root: c.ProcessRoot, Host: d.IP, StateDir: stateDir, Drone: d.Name, User: c.ProcessUser, Cgroup: c.Cgroup,
 	})
-	switch {
-	case errors.Is(err, process.ErrUser):
-		return nil, "", badFlag("--process-user", err)
-	case errors.Is(err, process.ErrCgroup):
-		return nil, "", badFlag("--cgroup", err)
-	case err != nil:
+	for sentinel, flag := range map[error]string{
+		process.ErrUser: "--process-user", process.ErrCgroup: "--cgroup", process.ErrHost: "--ip", process.ErrDir: "--data-dir",
+	} {
+		if errors.Is(err, sentinel) {
+			return nil, "", badFlag(flag, err)
+		}
+	}
+	if err != nil {
 		return nil, "", badFlag("--process-root", err)
 	}
 	machine := rt.(interface {

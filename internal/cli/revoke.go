@@ -5,20 +5,17 @@ import "github.com/jetway-project/jetway/messages"
 // revokeCmd is `jetway revoke`.
 type revokeCmd struct {
 	clientFlags
-	Backend string  `arg:"" help:"The backend's id."`
-	User    *string `placeholder:"NAME" help:"Revoke the tokens of this user; \"\" is the one of connects that named none."`
-	Token   string  `placeholder:"TOKEN" help:"Revoke this token."`
+	which
+	User  *string `placeholder:"NAME" help:"Revoke the tokens of this user; \"\" is the one of connects that named none."`
+	Token string  `placeholder:"TOKEN" help:"Revoke this token."`
 }
 
 // Run revokes tokens.
 func (c *revokeCmd) Run(r *run) error {
-	if err := messages.CheckBackendID(c.Backend); err != nil {
-		return invalid(err)
-	}
 	if c.User == nil && c.Token == "" {
 		return usagef("--user or --token: say what to revoke")
 	}
-	nc, err := c.open(r)
+	nc, err := c.which.open(r, &c.clientFlags)
 	if err != nil {
 		return err
 	}

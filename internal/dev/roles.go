@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/drone/identity"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime"
@@ -115,6 +116,11 @@ func (s *Stack) startDrone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// What it ran ended with it: the next run of this directory has its name at once.
+	who, err := identity.Keep(DroneName, s.cfg.Data, s.cfg.Log)
+	if err != nil {
+		return err
+	}
 	hurry := make(chan struct{})
 	return s.run(ctx, role{
 		title: "drone", name: DroneName,
@@ -123,6 +129,7 @@ func (s *Stack) startDrone(ctx context.Context) error {
 			return drone.Run(ctx, drone.Config{
 				Name:            DroneName,
 				Cluster:         s.Cluster,
+				Who:             who,
 				Grace:           s.cfg.Grace,
 				ShutdownTimeout: s.cfg.Grace * 3 / 2,
 				OnExit:          drone.End,

@@ -81,11 +81,13 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	}
 	cfg = cfg.withDefaults()
 	// First of all: what another agent of the name runs is not to be touched (I1).
-	who, err := identity.Take(cfg.Name, cfg.DataDir, cfg.Log)
-	if err != nil {
-		return err
+	who := cfg.Who
+	if who == nil {
+		if who, err = identity.Take(cfg.Name, cfg.DataDir, cfg.Log); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, who.Release()) }()
 	}
-	defer func() { err = errors.Join(err, who.Release()) }()
 	a := newAgent(cfg, who, nc, rt)
 	// The end of ctx asks for an exit, for which all that follows is needed.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))

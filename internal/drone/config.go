@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/boottime"
+	"github.com/jetway-project/jetway/internal/drone/identity"
 	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -26,6 +27,8 @@ type Config struct {
 	// DataDir is where it keeps what is to outlive a run of the agent: a journal and
 	// the deadlines of leases. "": nothing does.
 	DataDir string
+	// Who, if not nil, is who the agent is, for one without a data directory; it is the caller's to release.
+	Who *identity.Identity
 	// Guard is the command (jetway guard …) that is started to end backends whose lease
 	// runs out while no agent can; empty: none is. It needs a data directory.
 	Guard []string

@@ -31,6 +31,21 @@ func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendIn
 	return list[0], true, nil
 }
 
+const keyHolderSQL = `
+select ` + backendColumns + `
+from lease l
+join backend b on b.id = l.backend_id
+where l.namespace = $1 and l.name = $2`
+
+// Holder gives the backend that holds a key, or held it last; ok is false when there is none, or it is forgotten.
+func (s *Store) Holder(ctx context.Context, key *messages.Key) (info messages.BackendInfo, ok bool, err error) {
+	list, err := read(ctx, s, scanBackend, keyHolderSQL, key.Namespace, key.Name)
+	if err != nil || len(list) == 0 {
+		return info, false, wrap("read the backend of a key", err)
+	}
+	return list[0], true, nil
+}
+
 // liveSQL walks the live backends alone: the index that is for ids greater than ” holds no others.
 const liveSQL = `
 select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,

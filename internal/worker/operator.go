@@ -23,13 +23,24 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 		if err != nil {
 			return nil, err
 		}
-		info, ok, err := w.store.Backend(ctx, r.BackendID)
+		return w.status(ctx, &r)
+	}
+	return nil, fmt.Errorf("nothing is asked on %s", req.subject)
+}
+
+func (w *worker) status(ctx context.Context, r *messages.StatusRequest) (any, error) {
+	if r.Key != nil {
+		info, ok, err := w.store.Holder(ctx, r.Key)
 		if err == nil && !ok {
-			return nil, noBackend(r.BackendID)
+			return nil, messages.Errorf(messages.NotFound, "no backend holds the key %q of namespace %q, and none that held it is remembered", r.Key.Name, r.Key.Namespace)
 		}
 		return info, err
 	}
-	return nil, fmt.Errorf("nothing is asked on %s", req.subject)
+	info, ok, err := w.store.Backend(ctx, r.BackendID)
+	if err == nil && !ok {
+		return nil, noBackend(r.BackendID)
+	}
+	return info, err
 }
 
 func noBackend(id string) error {

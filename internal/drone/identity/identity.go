@@ -11,7 +11,8 @@
 //     (a cloned image, two containers on one kernel, a restored backup) it is replaced.
 //     So is one that cannot be read. A new id is always safe: what the one before held has
 //     to wait for the end of its lease.
-//   - Without a data directory nothing outlives a run, and each has an id of its own.
+//   - Without a data directory nothing outlives a run, and each has an id of its own, unless
+//     whoever starts it keeps one (Keep): then the next run need not wait until the one before is no longer heard.
 //   - One agent of this machine has a name, whatever its data directory, and whichever
 //     workers it talks to: the next one is told who has it. The kernel holds the name for the
 //     process (an abstract Unix socket), so it is free when the process ends, however it
@@ -51,6 +52,19 @@ type Identity struct {
 	MachineID, BootID string
 
 	name io.Closer
+}
+
+// Keep finds or makes the machine's id in a directory that one agent has at a time, for an agent whose
+// backends do not outlive it, and which so needs no name of its own.
+func Keep(name, dir string, log *slog.Logger) (*Identity, error) {
+	boot, err := boottime.BootID()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("directory of the machine's id: %w", err)
+	}
+	return &Identity{MachineID: machineID(filepath.Join(dir, fileName), log.With("drone", name)), BootID: boot}, nil
 }
 
 // Take takes a drone's name for this process, and finds or makes the machine's id in the

@@ -31,12 +31,12 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 	}
 	var dir unix.Stat_t
 	if err := unix.Stat(r.config.Dir, &dir); err != nil {
-		return nil, fmt.Errorf("directory of the backends: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrDir, err)
 	}
 	name := "dev"
 	if r.outlives() {
 		if err := unix.Stat(r.config.StateDir, &dir); err != nil {
-			return nil, fmt.Errorf("process state directory: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrDir, err)
 		}
 		name = r.config.Drone
 	}
@@ -51,7 +51,7 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 	}
 	adopter := lasting{r}
 	if err := adopter.removeLeft(); err != nil {
-		return nil, fmt.Errorf("process state directory: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrDir, err)
 	}
 	return adopter, nil
 }

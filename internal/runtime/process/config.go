@@ -114,10 +114,10 @@ func (c Config) Validate() error {
 	}
 	listener, err := net.Listen("tcp", net.JoinHostPort(c.Host, "0"))
 	if err != nil {
-		return fmt.Errorf("process host %q: cannot listen there: %w", c.Host, err)
+		return fmt.Errorf("%w %q: cannot listen there: %w", ErrHost, c.Host, err)
 	}
 	if err := listener.Close(); err != nil {
-		return fmt.Errorf("process host %q: %w", c.Host, err)
+		return fmt.Errorf("%w %q: %w", ErrHost, c.Host, err)
 	}
 	if c.LogLines < 0 || c.LogBytes < output.MaxLine || c.PortRest < 0 || c.OutputGrace < 0 {
 		return fmt.Errorf("process limits: must not be negative, and log bytes at least %d", output.MaxLine)

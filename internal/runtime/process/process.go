@@ -75,11 +75,13 @@ func New(config Config) (runtime.Runtime, error) {
 	return opened, nil
 }
 
-// ErrUser says that Config.User is not one, or cannot be used as things are.
-var ErrUser = errors.New("process user")
-
-// ErrCgroup says that Config.Cgroup, which the operator has named, cannot be used.
-var ErrCgroup = errors.New("cgroup")
+// What of a Config cannot be used as things are, where it is not Config.Root.
+var (
+	ErrUser   = errors.New("process user")
+	ErrCgroup = errors.New("cgroup")
+	ErrHost   = errors.New("process host")
+	ErrDir    = errors.New("directory of the backends") // Config.StateDir or Config.Dir
+)
 
 // makeDirs makes the directory below which backends have theirs.
 func (r *Runtime) makeDirs() error {
@@ -99,7 +101,7 @@ func (r *Runtime) makeDirs() error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("directory of the backends: %w", err)
+		return fmt.Errorf("%w: %w", ErrDir, err)
 	}
 	for _, dir := range []string{r.config.Dir, r.config.Root} {
 		if err := r.users.reach(dir); err != nil {

@@ -1,0 +1,23 @@
+// Command hello is a backend in Go: one process for each key, which counts its visits.
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+)
+
+func main() {
+	var visits atomic.Int64
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		user, _ := url.PathUnescape(r.Header.Get("X-Verified-Username"))
+		fmt.Fprintf(w, "hello %s, this is %s, visit %d\n", cmp.Or(user, "stranger"), os.Getenv("SESSION_BACKEND_KEY"), visits.Add(1))
+	})
+	where := net.JoinHostPort(cmp.Or(os.Getenv("HOST"), "127.0.0.1"), cmp.Or(os.Getenv("PORT"), "8080"))
+	log.Fatal(http.ListenAndServe(where, nil)) //nolint:gosec // its only client is the proxy, which bounds what takes long
+}

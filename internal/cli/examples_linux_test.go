@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jetway-project/jetway/internal/dev"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// examples is the root of a drone that runs the examples of deploy, those in Go compiled.
+func examples(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.CopyFS(root, os.DirFS("../../deploy/examples")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"hello", "ask"} {
+		if err := testkit.Build(t.Context(), filepath.Join(root, "go", name), "github.com/jetway-project/jetway/deploy/examples/go/"+name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func needs(t *testing.T, program, install string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		testkit.LeaveOut(t, "examples take "+program, install)
+	}
+}
+
+// The demand: the examples that the README names run as they are: programs in Python, Node.js and Go, each told who visits.
+func TestExamplesOfBackends(t *testing.T) {
+	t.Parallel()
+	needs(t, "python3", "install python3")
+	needs(t, "node", "install nodejs")
+	s := newSite(t, "process")
+	s.agent(t.TempDir(), "", "--process-root", examples(t))
+	for _, program := range []string{"python/hello.py", "node/hello.mjs", "go/hello/hello"} {
+		held := s.connect(program, map[string]any{"command": []string{program}})
+		s.awaitStatus(held.BackendID, messages.Ready)
+		if code, page := get(t, held.URL); code != http.StatusOK || !strings.HasPrefix(page, "hello stranger, this is "+program+", visit ") {
+			t.Errorf("%s: %d %s", program, code, page)
+		}
+	}
+}
+
+// The demand: so do the web tiers in Python, Node.js and Go, with the clients of NATS that their users install.
+func TestExamplesOfWebTiers(t *testing.T) {
+	testkit.Long(t) // it downloads the clients
+	t.Parallel()
+	needs(t, "python3", "install python3 and python3-venv")
+	needs(t, "npm", "install nodejs and npm")
+	root, tools := examples(t), t.TempDir()
+	data, err := makeStackData()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(data) })
+	stack, err := dev.Start(testkit.Context(t), dev.Config{Data: data, ProcessRoot: root, Log: testkit.Logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stack.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	do := func(dir, name string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(testkit.Context(t), name, args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "NATS_URL="+stack.NATSURL)
+		cmd.Stderr = t.Output()
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s %v: %v", name, args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	do(tools, "python3", "-m", "venv", "py")
+	do(tools, "py/bin/pip", "install", "-q", "--disable-pip-version-check", "nats-py==2.16.0")
+	do(filepath.Join(root, "node"), "npm", "install", "--no-save", "--silent", "@nats-io/transport-node@3.4.0")
+	for tier, run := range map[string][]string{
+		"Python":  {filepath.Join(tools, "py/bin/python3"), filepath.Join(root, "python/ask.py")},
+		"Node.js": {"node", filepath.Join(root, "node/ask.mjs")},
+		"Go":      {filepath.Join(root, "go/ask/ask")},
+	} {
+		run = append(run, "of "+tier, "go/hello/hello", "Zoë")
+		if code, page := get(t, do(root, run[0], run[1:]...)); code != http.StatusOK || !strings.HasPrefix(page, "hello Zoë, this is of "+tier) {
+			t.Errorf("%s: %d %s", tier, code, page)
+		}
+	}
+}
