@@ -179,7 +179,7 @@ func Secure(cluster string) bool {
 	return i < 0 || cluster[i:] == ":443" || strings.HasSuffix(cluster, "]")
 }
 
-// EnterPath, and a token behind it, is where a browser enters a backend that has a host of its own: the proxy hands
+// EnterPath with a token behind it is where a browser enters a backend that has a host of its own: the proxy hands
 // the token to a cookie and leads to the backend's root.
 const EnterPath = "/.jetway/enter/"
 

@@ -84,6 +84,7 @@ func (s *stack) originOf(name, path string) string {
 
 // rootApp does what applications do that know of no path before theirs.
 func rootApp(t *testing.T, name string) http.Handler {
+	t.Helper()
 	mux := http.NewServeMux()
 	say := func(path, kind, text string) {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {

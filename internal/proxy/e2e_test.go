@@ -48,7 +48,10 @@ type stack struct {
 
 // newStack runs a stack until the test ends. Its drone runs nothing with a nil
 // runtime: backends are then where the test says.
-func newStack(t *testing.T, rt runtime.Runtime) *stack { return newStackAt(t, rt, "127.0.0.1") }
+func newStack(t *testing.T, rt runtime.Runtime) *stack {
+	t.Helper()
+	return newStackAt(t, rt, "127.0.0.1")
+}
 
 // newStackAt is newStack, whose cluster has this name for the proxy's host.
 func newStackAt(t *testing.T, rt runtime.Runtime, host string, change ...func(*proxy.Config)) *stack {
