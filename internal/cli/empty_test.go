@@ -2,6 +2,7 @@ package cli
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,9 +33,9 @@ func leaves(t *testing.T, visit func(args []string, flags []*kong.Flag)) {
 	}
 	var descend func(node *kong.Node, args []string, flags []*kong.Flag)
 	descend = func(node *kong.Node, args []string, flags []*kong.Flag) {
-		flags = append(flags[:len(flags):len(flags)], node.Flags...)
+		flags = append(slices.Clip(flags), node.Flags...)
 		for _, child := range node.Children {
-			descend(child, append(args[:len(args):len(args)], child.Name), flags)
+			descend(child, append(slices.Clip(args), child.Name), flags)
 		}
 		if len(node.Children) > 0 {
 			return
@@ -75,7 +76,7 @@ func TestEmptyIsUnset(t *testing.T) {
 				given = append(given, "--"+flag.Name+"=")
 				tried++
 			case !flag.IsCumulative(): // those add up
-				if _, err := parsing(t, append(args[:len(args):len(args)], "--"+flag.Name+"=")...); err == nil || !strings.Contains(err.Error(), "missing flags: --"+flag.Name) {
+				if _, err := parsing(t, append(slices.Clip(args), "--"+flag.Name+"=")...); err == nil || !strings.Contains(err.Error(), "missing flags: --"+flag.Name) {
 					t.Errorf("%s --%s=: %v", command, flag.Name, err)
 				}
 			}

@@ -55,7 +55,7 @@ func suggest(what string) string {
 		return what
 	}
 	var near []string
-	for _, candidate := range strings.Split(m[3], ", ") {
+	for candidate := range strings.SplitSeq(m[3], ", ") {
 		if isNear(strings.TrimLeft(m[2], "-"), strings.TrimLeft(strings.Trim(candidate, `"`), "-")) {
 			near = append(near, candidate)
 		}

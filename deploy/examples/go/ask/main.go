@@ -4,8 +4,8 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"log"
 	"os"
 	"time"
 
@@ -31,18 +31,25 @@ func link(nc *nats.Conn, key, program, user string) (string, error) {
 	return got.URL, json.Unmarshal(reply.Data, &got)
 }
 
-func main() {
-	if len(os.Args) != 4 {
-		log.Fatal("usage: ask KEY PROGRAM USER")
+func run(args []string) error {
+	if len(args) != 3 {
+		return errors.New("usage: ask KEY PROGRAM USER")
 	}
 	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer nc.Close()
-	url, err := link(nc, os.Args[1], os.Args[2], os.Args[3])
-	if err != nil {
-		log.Panic(err)
+	url, err := link(nc, args[0], args[1], args[2])
+	if err == nil {
+		fmt.Println(url)
 	}
-	fmt.Println(url)
+	return err
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }

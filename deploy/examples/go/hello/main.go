@@ -4,7 +4,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,5 +18,7 @@ func main() {
 		fmt.Fprintf(w, "hello %s, this is %s, visit %d\n", cmp.Or(user, "stranger"), os.Getenv("SESSION_BACKEND_KEY"), visits.Add(1))
 	})
 	where := net.JoinHostPort(cmp.Or(os.Getenv("HOST"), "127.0.0.1"), cmp.Or(os.Getenv("PORT"), "8080"))
-	log.Fatal(http.ListenAndServe(where, nil)) //nolint:gosec // its only client is the proxy, which bounds what takes long
+	err := http.ListenAndServe(where, nil) //nolint:gosec // its only client is the proxy, which bounds what takes long
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
