@@ -103,7 +103,7 @@ func readMatrix(t *testing.T) map[string][2]string {
 
 const (
 	// appPatience is how long an application may take: some compile first.
-	appPatience = 2 * time.Minute
+	appPatience = 5 * time.Minute
 	// afterwards is how long one may still take that has asked for what is not below its path.
 	afterwards = 15 * time.Second
 )
@@ -230,6 +230,7 @@ func (s *session) edit(file string) error {
 
 // try says why an application does not work, or nil.
 func (a *apps) try(t *testing.T, app app, origin bool) error {
+	t.Helper()
 	s := &session{apps: a, t: t, app: app, origin: origin, astray: make(chan struct{})}
 	var once sync.Once
 	s.stray = func(path string) { once.Do(func() { s.path = path; close(s.astray) }) }
