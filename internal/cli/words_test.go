@@ -24,7 +24,7 @@ func TestRefusalsAreInTheWordsOfTheCommand(t *testing.T) {
 		"get":                        `did you mean "backends"?`,
 		"bogus":                      "unexpected argument bogus (usage)",
 		"stauts x":                   `did you mean "status"?`,
-		"terminate --key one":        "unknown flag --key (usage): see jetway terminate --help",
+		"drones --key one":           "unknown flag --key (usage): see jetway drones --help",
 		"backends --dron a":          `did you mean "--drone"?`,
 	} {
 		_, stderr, code := jetway(t, strings.Fields(args)...)
