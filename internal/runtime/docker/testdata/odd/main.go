@@ -92,9 +92,9 @@ func main() {
 		<-term
 	case "eat": // takes memory, more than a limit leaves it, and less than the machine has
 		if argument == "later" { // once somebody connects
-			fmt.Println("ready")
 			listener, err := net.Listen("tcp", ":"+os.Getenv("PORT"))
 			if err == nil {
+				fmt.Println("ready") // only now: the engine's own proxy answers before
 				_, err = listener.Accept()
 			}
 			if err != nil {
