@@ -37,7 +37,7 @@ func OnPodman(t *testing.T, as, pattern string) {
 	start := func(name string, args ...string) *exec.Cmd {
 		cmd := exec.Command(name, args...)
 		cmd.Dir, cmd.Env = dir, env
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM, Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 		return cmd
 	}
 	if err := errors.Join(os.Chown(dir, uid, gid), os.Chmod(dir, 0o711), os.WriteFile(filepath.Join(dir, "registries"), []byte("[[registry]]\nprefix = \"127.0.0.1\"\nlocation = \"127.0.0.1\"\ninsecure = true\n"), 0o644)); err != nil {
@@ -61,8 +61,15 @@ func OnPodman(t *testing.T, as, pattern string) {
 	t.Cleanup(func() {
 		_ = service.Process.Signal(syscall.SIGTERM)
 		_ = service.Wait()
+		_ = syscall.Kill(-service.Process.Pid, syscall.SIGKILL) // rootless, its first process waits for another
 		if said, err := start("podman", append(storage, "system", "reset", "--force")...).CombinedOutput(); err != nil {
 			t.Logf("podman system reset: %v: %s", err, said)
+		}
+		for _, at := range []string{"run/libpod/tmp/pause.pid", "libpod/tmp/pause.pid", "tmp/pause.pid"} { // it keeps the user's namespace
+			raw, _ := os.ReadFile(filepath.Join(dir, at))
+			if pid, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil && pid > 1 {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
 		if said, err := os.ReadFile(log.Name()); t.Failed() && err == nil {
 			t.Logf("Podman said:\n%s", said[max(0, len(said)-5000):])
