@@ -272,7 +272,7 @@ func TestI6MetricsCountSweepsOnce(t *testing.T) {
 	s, change := show(t)
 	startWorker(t, w, "wo-a", options{change: func(c *worker.Config) {
 		change(c)
-		c.SweepEvery = 20 * time.Millisecond
+		c.SweepEvery = 100 * time.Millisecond
 	}})
 	startDrone(t, w, "dr-a", w.url)
 	var ids []string
