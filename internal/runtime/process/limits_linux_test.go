@@ -100,12 +100,12 @@ func forkBomb(t *testing.T, limits map[string]int64, want int) {
 // What it may use of the processors is bounded, and what it has used is told.
 func TestProcessorIsBounded(t *testing.T) {
 	t.Parallel()
-	h, instance, neighbour := limited(t, map[string]int64{"cpu_period": 10_000, "cpu_period_percent": 20, "memory_limit_bytes": 256 << 20}, "as=talker")
+	h, instance, neighbour := limited(t, map[string]int64{"cpu_period": 10_000, "cpu_period_percent": 10, "memory_limit_bytes": 256 << 20}, "as=talker")
 	h.line("ready")
 	tell(t, instance.Address(), "burn 100ms")
 	// On a busy machine it may get less than its part anyway.
 	testkit.Eventually(t, "it is held back", func() bool {
-		tell(t, instance.Address(), "burn 10ms")
+		tell(t, instance.Address(), "burn 20ms")
 		return throttled(t, instance.Handle()) >= 10
 	})
 	usage, err := instance.Usage(t.Context())

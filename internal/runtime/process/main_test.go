@@ -211,7 +211,7 @@ func talk() {
 		case "burn": // that much processor time
 			span, err := time.ParseDuration(rest)
 			must(err)
-			for used(syscall.RUSAGE_SELF) < span {
+			for before := used(syscall.RUSAGE_SELF); used(syscall.RUSAGE_SELF)-before < span; {
 			}
 		case "exit":
 			code, err := strconv.Atoi(rest)
