@@ -100,8 +100,11 @@ func TestPortThatRestsIsGivenToNobody(t *testing.T) {
 	if port, err := p.take(); err == nil || !strings.Contains(err.Error(), "or rest for 1h0m0s") {
 		t.Fatalf("got %d, %v", port, err)
 	}
-	p.rested[0].at = time.Now()
-	if port, err := p.take(); err != nil || port != firstPort {
+	const many = 500 // some of them others on this machine may have
+	for n := range many {
+		p.rested[n].at = time.Now()
+	}
+	if port, err := p.take(); err != nil || port >= firstPort+many {
 		t.Fatalf("got %d, %v", port, err)
 	}
 }
