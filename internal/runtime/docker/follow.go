@@ -86,7 +86,11 @@ func (f *follower) follow(ctx context.Context) {
 	for {
 		ending := f.i.hasEnded()
 		before := f.Seen
-		err := f.read(ctx, !ending)
+		reading := ctx
+		if !ending {
+			reading = f.i.running
+		}
+		err := f.read(reading, !ending)
 		switch {
 		case ctx.Err() != nil, errdefs.IsNotFound(err):
 			return
@@ -100,6 +104,9 @@ func (f *follower) follow(ctx context.Context) {
 			pause.Reset()
 		}
 		wait := time.NewTimer(pause.NextBackOff())
+		if f.i.running.Err() != nil {
+			wait.Stop() // its end is told in a moment
+		}
 		select {
 		case <-wait.C:
 		case <-f.i.ended: // what is left now is all
@@ -110,7 +117,8 @@ func (f *follower) follow(ctx context.Context) {
 }
 
 // read reads the log once: to its end, or if it is to go on, until the container has ended or the
-// connection has. Podman may leave out the end when it is asked to follow what has ended.
+// connection has. From a container's end on Podman leaves out lines of a log that it follows, and then passes on a later
+// one; so what follows does not go on past the end.
 func (f *follower) read(ctx context.Context, goOn bool) error {
 	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: goOn}
 	// The streams are written to the log in the order of their times, nearly.

@@ -34,10 +34,11 @@ type Instance struct {
 
 	// ended is closed when the container has ended, done when its output is read too.
 	ended, done chan struct{}
-	// following ends the reading of output, as unfollow does.
-	following context.Context
-	unfollow  context.CancelFunc
-	exit      runtime.Exit // written before done is closed
+	// following ends the reading of output, as unfollow does; running, which is part of it, with the container's
+	// first process: what is read from then on is read once, to its end.
+	following, running context.Context
+	unfollow, over     context.CancelFunc
+	exit               runtime.Exit // written before done is closed
 	// oom is closed when an event says that the container ran out of memory; killed says
 	// that it was ended hard from here.
 	oom     chan struct{}
@@ -53,6 +54,7 @@ func (r *Runtime) newInstance(id string, spec runtime.Spec) *Instance {
 		ended: make(chan struct{}), done: make(chan struct{}), oom: make(chan struct{}),
 	}
 	i.following, i.unfollow = context.WithCancel(r.ctx)
+	i.running, i.over = context.WithCancel(i.following)
 	return i
 }
 
@@ -134,6 +136,7 @@ func (i *Instance) live(f *follower, found container.InspectResponse) {
 	if i.r.ctx.Err() != nil {
 		return
 	}
+	i.over()
 	close(i.ended)
 	grace := time.AfterFunc(i.r.config.OutputGrace, i.unfollow)
 	defer grace.Stop()

@@ -6,10 +6,9 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// onPodman names the tests that every engine has to pass. TestOutputGoesOnAfterAdoption is not among them: lines were missing once of
-// many on rootless Podman, and why is not known; deploy/README.md says so.
+// onPodman names the tests that every engine has to pass.
 const onPodman = "^(TestServesUntilTerminated|TestWhatTheProgramSees|TestDeafProgramIsKilled|TestEndsAtOnce|TestI1ChildrenEndWithTheContainer|" +
-	"TestPausedContainersEnd|TestI1RestartedContainerIsRemoved|TestAdoptsWhatRuns|TestAdoptsWhatHasEnded|TestAdoptsWhatWasNeverStarted|TestOtherDronesContainers|" +
+	"TestPausedContainersEnd|TestI1RestartedContainerIsRemoved|TestAdoptsWhatRuns|TestAdoptsWhatHasEnded|TestAdoptsWhatWasNeverStarted|TestOtherDronesContainers|TestOutputGoesOnAfterAdoption|" +
 	"TestMemoryLimit|TestProcessorTimeLimit|TestUsage|TestMountOfTheKey|TestPullOfNothing|TestI1GuardEndsContainersByTheEngine|TestEndsElsewhereAreSeenOnceTheEngineAnswers|TestI1StartWithoutAnAnswerLeavesNothing)$"
 
 // The demand: Podman, rootful and rootless, is a tested runtime. What Docker passes in the tests

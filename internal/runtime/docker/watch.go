@@ -53,6 +53,7 @@ func (r *Runtime) await(i *Instance) runtime.Exit {
 		defer context.AfterFunc(r.ctx, i.process.Close)()
 	}
 	if i.process != nil && i.process.Wait() == nil {
+		i.over()
 		if i.process.OutOfMemory() { // asked at once, before the engine removes the group
 			i.ranOutOfMemory()
 		}
