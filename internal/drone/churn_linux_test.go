@@ -54,7 +54,7 @@ func TestI8ShortLivesLeaveNothing(t *testing.T) {
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
 	rt, err := process.New(process.Config{
-		Root: ownRoot(t), StateDir: filepath.Join(dir, "processes"), Drone: droneName,
+		Root: ownRoot(t), StateDir: filepath.Join(dir, "processes"), Drone: droneName(t),
 		PortRest: time.Millisecond, // else what rests of the first half is held through the second
 	})
 	if err != nil {

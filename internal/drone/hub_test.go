@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -65,7 +66,7 @@ func newHub(tb testing.TB, url string) *hub {
 	tb.Helper()
 	nc := testkit.Conn(tb, url)
 	h := &hub{
-		t: tb, drone: droneName, nc: nc, js: testkit.JetStream(tb, nc),
+		t: tb, drone: droneName(tb), nc: nc, js: testkit.JetStream(tb, nc),
 		softMS: soft.Milliseconds(), hardMS: hard.Milliseconds(), everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{}, sealed: map[string]bool{},
 		refused: map[string]bool{}, progress: map[string][]string{}, onRegister: func() {},
@@ -85,6 +86,9 @@ func (h *hub) up() {
 		messages.SubjectAnyReport:    h.report,
 	} {
 		sub, err := h.nc.Subscribe(subject, func(msg *nats.Msg) {
+			if name := strings.Split(msg.Subject, ".")[2]; strings.HasPrefix(name, testDrone) && name != h.drone {
+				return // another test's: see droneName
+			}
 			resp, err := handle(msg.Data)
 			if errors.Is(err, errIgnored) {
 				return

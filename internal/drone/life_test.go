@@ -307,7 +307,7 @@ func TestClosedConnectionEndsTheDrone(t *testing.T) {
 	ready, result := make(chan struct{}), make(chan error, 1)
 	go func() {
 		result <- drone.Run(t.Context(), drone.Config{
-			Name: droneName, Cluster: "localhost:9090", Grace: grace, ShutdownTimeout: testkit.Patience,
+			Name: droneName(t), Cluster: "localhost:9090", Grace: grace, ShutdownTimeout: testkit.Patience,
 			OnReady: func() { close(ready) },
 		}, nc, rt)
 	}()

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,7 +29,17 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-const droneName = "dr-test"
+const testDrone = "dr-test-"
+
+// droneName is the drone's in a test. No other test's has it: one whose server is stopped asks on at the server's port,
+// which the next test's server may get.
+func droneName(tb testing.TB) string {
+	tb.Helper()
+	test, _, _ := strings.Cut(tb.Name(), "/")
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(test))
+	return testDrone + strconv.FormatUint(sum.Sum64(), 36)
+}
 
 func TestMain(m *testing.M) {
 	if role := os.Getenv("TEST_BACKEND"); role != "" {
@@ -159,7 +171,7 @@ func start(tb testing.TB, url string, rt runtime.Runtime, change ...func(*drone.
 	hurry := make(chan struct{})
 	a := &agent{t: tb, ready: make(chan struct{}), stop: stop, result: make(chan error, 1)}
 	cfg := drone.Config{
-		Name: droneName, Cluster: "localhost:9090", Version: "test", RuntimeName: "test",
+		Name: droneName(tb), Cluster: "localhost:9090", Version: "test", RuntimeName: "test",
 		Grace: grace, ShutdownTimeout: testkit.Patience, Hurry: hurry, Log: testkit.Logger(tb),
 		OnReady: func() { close(a.ready) },
 	}

@@ -375,7 +375,7 @@ func TestDroneWithADataDirectorySaysHowManyItCanTakeOver(t *testing.T) {
 	if got := s.registered()[0].MaxBackends; got != messages.MaxNamed {
 		t.Fatalf("registered with room for %d", got)
 	}
-	bad := drone.Config{Name: droneName, Cluster: "localhost", DataDir: s.dir, Capacity: messages.Capacity{MaxBackends: messages.MaxNamed + 1}}
+	bad := drone.Config{Name: droneName(t), Cluster: "localhost", DataDir: s.dir, Capacity: messages.Capacity{MaxBackends: messages.MaxNamed + 1}}
 	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "8000") {
 		t.Fatalf("got %v", err)
 	}
