@@ -422,15 +422,20 @@ func (s *side) spawn(ctx context.Context, n int) error {
 	return s.parked.connect(ctx, "parked-"+strconv.Itoa(s.turns), n)
 }
 
-// lives has a drone of this build take, start and report what is spawned.
+// livesRate is more than either build spawns a second: there is room for as many.
+const livesRate = 24000
+
+// lives has drones of this build take, start and report what is spawned.
 func (s *side) lives(ctx context.Context, d time.Duration) (Figures, error) {
 	s.turns++
 	name := fmt.Sprintf("%s-%d", s.run, s.turns)
-	stop, err := s.drone(ctx, "dr-"+name, cluster(name))
-	if err != nil {
-		return Figures{}, err
+	for n := range drones(int(livesRate * d.Seconds())) {
+		stop, err := s.drone(ctx, fmt.Sprintf("dr-%s-%d", name, n), cluster(name))
+		if err != nil {
+			return Figures{}, err
+		}
+		defer stop()
 	}
-	defer stop()
 	c := newClient(s.nc, name, cluster(name))
 	return c.lives(ctx, 128, d)
 }
