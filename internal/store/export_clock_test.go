@@ -44,7 +44,7 @@ func (s *Store) HomeWaited() {
 func (s *Store) DiskReplaced() {
 	s.home.mu.Lock()
 	defer s.home.mu.Unlock()
-	s.home.flushed += 1 << 40
+	s.home.last.flushed += 1 << 40
 }
 
 // Settled says whether the database is believed: it is neither restored nor failed over, or long enough ago.

@@ -17,7 +17,7 @@ import (
 const setLeaseTTLSQL = `update setting set lease_ttl_ms = $1`
 
 const lookSQL = `
-select now(), t.lease_ttl_ms, current_setting('jetway.cluster'), coalesce((select h.id from home h), ''),
+select now(), t.lease_ttl_ms, coalesce((select h.id from home h), ''),
        exists (select from here), exists (select from settled),
        (pg_current_wal_flush_lsn() - '0/0')::int8
 from setting t`
@@ -46,7 +46,7 @@ func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	var ttl int64
 	var where seen
 	before := s.clock.now()
-	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl, &where.cluster, &where.id, &where.here, &where.settled, &where.flushed); err != nil {
+	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl, &where.id, &where.here, &where.settled, &where.flushed); err != nil {
 		switch c := code(err); {
 		case c == codeUndefinedTable, errors.Is(err, pgx.ErrNoRows):
 			err = fmt.Errorf("%w: %w", ErrNotMigrated, err)

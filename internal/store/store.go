@@ -70,9 +70,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	conn.ConnectTimeout = cmp.Or(conn.ConnectTimeout, 3*time.Second)
 	conn.DialFunc = (&net.Dialer{Timeout: conn.ConnectTimeout}).DialContext
 	conn.RuntimeParams["application_name"] = "jetway"
-	conn.ValidateConnect = validate(settings(conn.RuntimeParams))
 	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	s := &Store{link: newLink(pc, probe, log), clock: newWallClock(cfg.Terms.TTL), first: cfg.Terms, log: log}
+	s := &Store{clock: newWallClock(cfg.Terms.TTL), first: cfg.Terms, log: log}
+	conn.ValidateConnect = s.validate(settings(conn.RuntimeParams))
+	s.link = newLink(pc, probe, log)
 	s.terms.Store(&cfg.Terms)
 	refuses := conn.OnPgError
 	conn.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
