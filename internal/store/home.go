@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -50,6 +51,9 @@ where home.id = $1`
 const leaveSQL = `
 update home set id = ''
 where exists (select from settled) and (id <> $1 or (pg_current_wal_flush_lsn() - '0/0')::int8 < $2)`
+
+// believeSQL ends the wait in the home where it is.
+const believeSQL = `update setting set settled_home = h.id from here h`
 
 // copySQL is what an operator says of a database that looks like the one of which it is a copy.
 const copySQL = `update home set id = ''`
@@ -152,9 +156,29 @@ func (s *Store) arrive(ctx context.Context, conn *pgconn.PgConn, last seen) erro
 	return err
 }
 
-// Distrust has the database not be believed for as long as a lease lives, for it is a copy although it looks like the
+// ErrNotFoundYet says of a database that is a copy that no worker has found it yet.
+var ErrNotFoundYet = errors.New("no worker has found yet that the database was restored or failed over")
+
+// Believed says whether the database is believed, and how long leases live, for which it would not be.
+func (s *Store) Believed(ctx context.Context) (believed bool, ttl time.Duration, err error) {
+	var ms int64
+	err = s.pool.QueryRow(ctx, "select exists (select from settled), lease_ttl_ms from setting").Scan(&believed, &ms)
+	return believed, time.Duration(ms) * time.Millisecond, refusedOf(err)
+}
+
+// Distrust has the database not be believed for as long as a lease lives: it is a copy although it looks like the
 // original.
 func (s *Store) Distrust(ctx context.Context) error {
 	_, err := s.pool.Exec(ctx, copySQL)
-	return wrap("say that the database is a copy", err)
+	return refusedOf(err)
+}
+
+// Believe ends the wait in a database that has lost nothing. Before a worker has found that there is one to end it
+// gives ErrNotFoundYet.
+func (s *Store) Believe(ctx context.Context) error {
+	tag, err := s.pool.Exec(ctx, believeSQL)
+	if err == nil && tag.RowsAffected() == 0 {
+		return ErrNotFoundYet
+	}
+	return refusedOf(err)
 }

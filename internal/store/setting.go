@@ -38,6 +38,17 @@ var (
 	ErrNotLetIn = errors.New("there is no such database, or it does not let us in")
 )
 
+// refusedOf says what is wrong with a database that answered to whoever looks what it is.
+func refusedOf(err error) error {
+	switch c := code(err); {
+	case c == codeUndefinedTable, errors.Is(err, pgx.ErrNoRows):
+		err = fmt.Errorf("%w: %w", ErrNotMigrated, err)
+	case c == codeNoDatabase, strings.HasPrefix(c, classNotLetIn):
+		err = fmt.Errorf("%w: %w", ErrNotLetIn, err)
+	}
+	return wrap("read the settings", err)
+}
+
 // Look reads the settings, the database's clock and where it is, which workers do every second. It gives by
 // how much that clock has jumped since the last looks, or 0: after a jump nothing is taken over
 // or called lost for as long as a lease lives (I1). In a database that was restored or failed over it settles down.
@@ -47,13 +58,7 @@ func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	var where seen
 	before := s.clock.now()
 	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl, &where.id, &where.here, &where.settled, &where.flushed); err != nil {
-		switch c := code(err); {
-		case c == codeUndefinedTable, errors.Is(err, pgx.ErrNoRows):
-			err = fmt.Errorf("%w: %w", ErrNotMigrated, err)
-		case c == codeNoDatabase, strings.HasPrefix(c, classNotLetIn):
-			err = fmt.Errorf("%w: %w", ErrNotLetIn, err)
-		}
-		return 0, wrap("read the settings", err)
+		return 0, refusedOf(err)
 	}
 	after := s.clock.now()
 	terms := lease.Terms{TTL: time.Duration(ttl) * time.Millisecond}
