@@ -41,6 +41,7 @@ type Store struct {
 	link     *link
 	clock    *wallClock
 	home     home
+	lowered  lowered
 	first    lease.Terms // that were set for a new database
 	terms    atomic.Pointer[lease.Terms]
 	log      *slog.Logger
