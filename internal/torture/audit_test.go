@@ -61,7 +61,10 @@ begin
         if new.backend_id <> old.backend_id then
             if old.released_at is null then fault := 'it was taken over without having been released'; end if;
         elsif old.released_at is not null and new.released_at is null then fault := 'it was held again after it was released';
-        elsif old.sealed_until is distinct from new.sealed_until and old.sealed_until is not null then fault := 'it was renewed though it was sealed';
+        -- After the clock stepped back it ends where no drone can trust in it any more, as a session's does.
+        elsif old.sealed_until is distinct from new.sealed_until and old.sealed_until is not null and not coalesce(new.sealed_until < old.sealed_until
+            and new.sealed_until >= now() + (select make_interval(secs => greatest(lease_ttl_ms, longest_ttl_ms) / 1000.0) from setting), false)
+        then fault := 'it was renewed though it was sealed';
         end if;
         if fault = '' and new.backend_id = old.backend_id and new.fencing_token = old.fencing_token then return null; end if;
     end if;
