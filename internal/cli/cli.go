@@ -67,6 +67,7 @@ type grammar struct {
 	DNS    dnsCmd    `cmd:"" name:"dns" help:"Run a DNS server, which gets proxies their wildcard certificates."`
 
 	LeaseTTL leaseTTLCmd `cmd:"" name:"lease-ttl" help:"Show or change how long leases live."`
+	Database databaseCmd `cmd:"" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
 
 	Guard guardCmd `cmd:"" help:"Run a drone's guard, which ends backends past their leases, also while the agent is gone."`
 

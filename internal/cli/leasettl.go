@@ -27,7 +27,7 @@ func (c *leaseTTLCmd) Run(r *run) error {
 	}
 	defer st.Close()
 	if _, err := st.Look(r.ctx); err != nil {
-		return leaseTTLError(err)
+		return databaseError(err)
 	}
 	before := st.Terms().TTL
 	if c.TTL == nil || *c.TTL == before {
@@ -35,14 +35,14 @@ func (c *leaseTTLCmd) Run(r *run) error {
 		return nil
 	}
 	if err := st.SetLeaseTTL(r.ctx, lease.Terms{TTL: *c.TTL}); err != nil {
-		return leaseTTLError(err)
+		return databaseError(err)
 	}
 	r.printf("leases live %s from now on, and %s until now; workers and drones take it within seconds\n", *c.TTL, before)
 	return nil
 }
 
-// leaseTTLError says what it means that the database did not answer as it should.
-func leaseTTLError(err error) error {
+// databaseError says of a command that asks the database itself what it means that the database did not answer as it should.
+func databaseError(err error) error {
 	switch {
 	case errors.Is(err, store.ErrNotMigrated):
 		return &failure{what: store.ErrNotMigrated.Error(), do: "start a worker of this version on it, which makes them, or name another one with --postgres", code: ExitFailed, err: err}

@@ -10,4 +10,7 @@ const (
 	// EnvState has the number of the directory that the runtime keeps its state in: another
 	// drone of the machine may have the same name, but not the same directory.
 	EnvState = "JETWAY_STATE"
+	// EnvStateDir has the path of that directory: where it leads to another one, or nowhere, no agent can come back
+	// that knows what was started with it.
+	EnvStateDir = "JETWAY_STATE_DIR"
 )

@@ -24,7 +24,8 @@ type wallClock struct {
 
 	mu    sync.Mutex
 	ttl   time.Duration
-	looks []look // of the last ttl, the oldest first
+	live  time.Duration // how long leases live of which some were given before the time to live was lowered
+	looks []look        // of the last ttl, the oldest first
 	quiet time.Duration
 }
 
@@ -39,7 +40,9 @@ type look struct {
 func (l look) least(epoch time.Time) time.Duration { return l.then.Sub(epoch) - l.here - l.took }
 func (l look) most(epoch time.Time) time.Duration  { return l.then.Sub(epoch) - l.here }
 
-func newWallClock(ttl time.Duration) *wallClock { return &wallClock{now: boottime.Now, ttl: ttl} }
+func newWallClock(ttl time.Duration) *wallClock {
+	return &wallClock{now: boottime.Now, ttl: ttl, live: ttl}
+}
 
 // margin is how far the clocks may come apart while a lease lives: half of what lies between
 // a drone's hard deadline and its lease's end.
@@ -54,7 +57,7 @@ func (c *wallClock) take(before, after time.Duration, then time.Time) (jump time
 	if newest.took > 2*c.margin() {
 		return 0 // it says too little
 	}
-	for len(c.looks) > 1 && newest.here-c.looks[1].here >= c.ttl {
+	for len(c.looks) > 1 && newest.here-c.looks[1].here >= c.live {
 		c.looks = c.looks[1:]
 	}
 	if len(c.looks) == 0 {
@@ -70,7 +73,7 @@ func (c *wallClock) take(before, after time.Duration, then time.Time) (jump time
 		jump = back
 	}
 	if jump != 0 {
-		c.looks, c.quiet = []look{newest}, after+c.ttl
+		c.looks, c.quiet = []look{newest}, after+c.live
 		return jump
 	}
 	if last := c.looks[len(c.looks)-1]; newest.here-last.here >= c.margin() {
@@ -110,12 +113,12 @@ func (c *wallClock) looked() bool {
 func (c *wallClock) distrust() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.quiet = c.now() + c.ttl
+	c.quiet = c.now() + c.live
 }
 
-// set changes how long leases live.
-func (c *wallClock) set(ttl time.Duration) {
+// set changes how long leases live that are given now, and how long any does.
+func (c *wallClock) set(ttl, live time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ttl = ttl
+	c.ttl, c.live = ttl, live
 }

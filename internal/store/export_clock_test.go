@@ -44,7 +44,7 @@ func (s *Store) HomeWaited() {
 func (s *Store) DiskReplaced() {
 	s.home.mu.Lock()
 	defer s.home.mu.Unlock()
-	s.home.flushed += 1 << 40
+	s.home.last.flushed += 1 << 40
 }
 
 // Settled says whether the database is believed: it is neither restored nor failed over, or long enough ago.
@@ -55,3 +55,15 @@ func (s *Store) Settled(ctx context.Context) (settled bool, err error) {
 	}
 	return settled, wrap("ask whether the database is settled", err)
 }
+
+// Waits is for how long the store believes nobody in its home, and after a jump.
+func (s *Store) Waits() (home, jump time.Duration) {
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	return s.home.wait, s.clock.quiet - s.clock.now()
+}
+
+// LoweredLongAgo is when the leases have ended that were given before the time to live was lowered.
+func (s *Store) LoweredLongAgo() { s.lowered.since -= time.Hour }

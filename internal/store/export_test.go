@@ -93,3 +93,9 @@ func (s *Store) MakeReadOnly(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Reconnect has a store's sessions be new ones.
+func Reconnect(ctx context.Context, s *Store) error {
+	s.pool.Reset()
+	return s.Ping(ctx)
+}

@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"errors"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/jetway-project/jetway/internal/mutant"
 )
@@ -13,6 +17,9 @@ import (
 // nobody is given a key, and nothing counts as expired, until it is settled: a worker has written it anew and
 // then watched it for as long as a lease lives. A session that began in another home is over, so its drone
 // registers anew, and kills what the database does not know; one that does not has killed all by then (I1).
+//
+// A worker that is led back to a database where it was before, as to a primary that was never fenced, finds that one at
+// home and settled; but not the one that it saw last. So it knows, and its sessions say so before they do anything else.
 
 // clusterSQL has a session say where it is. It cannot come to be elsewhere: one that is let in at a standby is refused.
 const clusterSQL = `
@@ -40,6 +47,17 @@ values (current_setting('jetway.cluster') || '.' || 'home'::regclass::oid || '.'
 on conflict (only_row) do update set id = excluded.id
 where home.id = $1`
 
+// leaveSQL has a settled database not be believed that is not home $1 any more, or of which the log has less on disk than $2.
+const leaveSQL = `
+update home set id = ''
+where exists (select from settled) and (id <> $1 or (pg_current_wal_flush_lsn() - '0/0')::int8 < $2)`
+
+// believeSQL ends the wait in the home where it is.
+const believeSQL = `update setting set settled_home = h.id from here h`
+
+// copySQL is what an operator says of a database that looks like the one of which it is a copy.
+const copySQL = `update home set id = ''`
+
 // settleSQL ends the wait in a home, $1.
 const settleSQL = `
 update setting set settled_home = $1
@@ -47,29 +65,37 @@ where exists (select from here h where h.id = $1) and settled_home <> $1`
 
 // home is what a store has seen of where its database is.
 type home struct {
-	mu      sync.Mutex
-	cluster string
-	flushed int64         // the greatest place in its log that was on disk
-	id      string        // in which it waits
-	since   time.Duration // since boot
-	wait    time.Duration
+	mu    sync.Mutex
+	last  seen          // at the last look
+	id    string        // in which it waits
+	since time.Duration // since boot
+	wait  time.Duration
 }
 
 // seen is what one look says of it.
 type seen struct {
-	cluster, id   string
+	id            string
 	here, settled bool
-	flushed       int64
+	flushed       int64 // the greatest place in its log that was on disk
 }
 
-// wentBack says whether the log has less on disk than it had before: a copy of the disk was put in its place. That says
-// nothing of another timeline, which id tells apart.
-func (h *home) wentBack(now seen) bool {
+// elsewhere says whether a settled database is another one than at the last look, or has less on disk: a copy of the
+// disk was put in its place.
+func (h *home) elsewhere(now seen) bool {
+	last := h.lastSeen()
+	return last.id != "" && now.settled && (now.id != last.id || now.flushed < last.flushed)
+}
+
+func (h *home) lastSeen() seen {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	back := now.cluster == h.cluster && now.flushed < h.flushed
-	h.cluster, h.flushed = now.cluster, now.flushed
-	return back
+	return h.last
+}
+
+func (h *home) see(now seen) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last = now
 }
 
 // waits says whether the wait in a home that is not settled has only begun, and whether it is over. ttl is how long
@@ -91,10 +117,14 @@ func (h *home) waits(id string, now, ttl time.Duration) (begins, over bool) {
 // lookHome sees to it that a copy of the database is written anew, and is settled in time. at is when it was looked
 // at, or later; ttl as of waits.
 func (s *Store) lookHome(ctx context.Context, now seen, at, ttl time.Duration) error {
-	if s.home.wentBack(now) || !now.here {
+	if s.home.elsewhere(now) || !now.here {
 		_, err := s.pool.Exec(ctx, enterSQL, now.id)
+		if err == nil {
+			s.home.see(seen{flushed: now.flushed})
+		}
 		return err // the next look begins to wait
 	}
+	s.home.see(now)
 	if now.settled {
 		return nil
 	}
@@ -111,4 +141,44 @@ func (s *Store) lookHome(ctx context.Context, now seen, at, ttl time.Duration) e
 		s.log.Info("the database is settled: backends are started again", "home", now.id)
 	}
 	return err
+}
+
+// arrive has a new session, which is set up, not believe a database that is another one than at the last look. It
+// cannot wait for the next one, for somebody may be given a key meanwhile (I1).
+func (s *Store) arrive(ctx context.Context, conn *pgconn.PgConn, last seen) error {
+	if last.id == "" {
+		return nil
+	}
+	err := conn.ExecParams(ctx, leaveSQL, [][]byte{[]byte(last.id), strconv.AppendInt(nil, last.flushed, 10)}, nil, nil, nil).Read().Err
+	if code(err) == codeUndefinedTable {
+		return nil // nobody has made the tables yet
+	}
+	return err
+}
+
+// ErrNotFoundYet says of a database that is a copy that no worker has found it yet.
+var ErrNotFoundYet = errors.New("no worker has found yet that the database was restored or failed over")
+
+// Believed says whether the database is believed, and how long leases live, for which it would not be.
+func (s *Store) Believed(ctx context.Context) (believed bool, ttl time.Duration, err error) {
+	var ms int64
+	err = s.pool.QueryRow(ctx, "select exists (select from settled), lease_ttl_ms from setting").Scan(&believed, &ms)
+	return believed, time.Duration(ms) * time.Millisecond, refusedOf(err)
+}
+
+// Distrust has the database not be believed for as long as a lease lives: it is a copy although it looks like the
+// original.
+func (s *Store) Distrust(ctx context.Context) error {
+	_, err := s.pool.Exec(ctx, copySQL)
+	return refusedOf(err)
+}
+
+// Believe ends the wait in a database that has lost nothing. Before a worker has found that there is one to end it
+// gives ErrNotFoundYet.
+func (s *Store) Believe(ctx context.Context) error {
+	tag, err := s.pool.Exec(ctx, believeSQL)
+	if err == nil && tag.RowsAffected() == 0 {
+		return ErrNotFoundYet
+	}
+	return refusedOf(err)
 }

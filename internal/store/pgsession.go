@@ -21,8 +21,9 @@ const (
 
 // pinned has a session not depend on what the database, the role or a pooler's
 // last client have set. It is no part of the startup message, of which PgBouncer refuses most. What the
-// operator means for Jetway stays as it is set: search_path, synchronous_commit, and
-// default_transaction_read_only, by which a database is fenced off.
+// operator means for Jetway stays as it is set: search_path, which commits a standby has to have, and
+// default_transaction_read_only, by which a database is fenced off. But a commit is on disk here: of a key that was given
+// away nobody may forget it in a crash (I1).
 const pinned = `
 set client_encoding = 'UTF8';
 set standard_conforming_strings = on;
@@ -31,7 +32,8 @@ set default_transaction_isolation = 'read committed';
 set idle_session_timeout = 0;
 set jit = off;
 set plan_cache_mode = force_generic_plan;
-set enable_seqscan = off`
+set enable_seqscan = off;
+select set_config('synchronous_commit', 'local', false) where current_setting('synchronous_commit') = 'off'`
 
 // bounds are how long a statement may take, wait for a lock, and leave its transaction
 // idle, unless the address says otherwise.
@@ -57,13 +59,16 @@ var ErrPooled = errors.New("a pooler shares the sessions of Postgres, as PgBounc
 
 // validate gives what makes a new connection ready by settings, and refuses one that cannot
 // write: another host is tried then.
-func validate(settings string) pgconn.ValidateConnectFunc {
+func (s *Store) validate(settings string) pgconn.ValidateConnectFunc {
 	return func(ctx context.Context, conn *pgconn.PgConn) error {
 		if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn); err != nil {
 			return err
 		}
-		_, err := conn.Exec(ctx, settings).ReadAll()
-		return err
+		last := s.home.lastSeen() // before it says how far its log is
+		if _, err := conn.Exec(ctx, settings).ReadAll(); err != nil {
+			return err
+		}
+		return s.arrive(ctx, conn, last)
 	}
 }
 

@@ -41,6 +41,7 @@ type Store struct {
 	link     *link
 	clock    *wallClock
 	home     home
+	lowered  lowered
 	first    lease.Terms // that were set for a new database
 	terms    atomic.Pointer[lease.Terms]
 	log      *slog.Logger
@@ -70,9 +71,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	conn.ConnectTimeout = cmp.Or(conn.ConnectTimeout, 3*time.Second)
 	conn.DialFunc = (&net.Dialer{Timeout: conn.ConnectTimeout}).DialContext
 	conn.RuntimeParams["application_name"] = "jetway"
-	conn.ValidateConnect = validate(settings(conn.RuntimeParams))
 	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	s := &Store{link: newLink(pc, probe, log), clock: newWallClock(cfg.Terms.TTL), first: cfg.Terms, log: log}
+	s := &Store{clock: newWallClock(cfg.Terms.TTL), first: cfg.Terms, log: log}
+	conn.ValidateConnect = s.validate(settings(conn.RuntimeParams))
+	s.link = newLink(pc, probe, log)
 	s.terms.Store(&cfg.Terms)
 	refuses := conn.OnPgError
 	conn.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
@@ -145,7 +147,8 @@ const (
 	codeDeadlock       = "40P01"
 	codeLockTimeout    = "55P03"
 	codeCanceled       = "57014"
-	codeTooMany        = "53300"
+	codeNoRoom         = "53100"
+	classResources     = "53"
 	codeReadOnly       = "25006"
 	codeNoDatabase     = "3D000"
 	classNotLetIn      = "28"
@@ -160,7 +163,7 @@ func code(err error) string {
 }
 
 // wrap says what was being done, and makes an error of kind Unavailable of what
-// comes from a database that is away, starting, stopping, read-only or out of time. Out of time is said as that: it
+// comes from a database that is away, starting, stopping, read-only, without room or out of time. Out of time is said as that: it
 // may be there, and the asker's deadline have been short.
 func wrap(what string, err error) error {
 	if err == nil {
@@ -173,8 +176,11 @@ func wrap(what string, err error) error {
 		return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "not settled in time"), err)
 	}
 	said := "the database cannot be reached"
-	if code(err) == codeReadOnly || errors.Is(err, pgconn.ErrReadOnlyConnection) {
+	switch c := code(err); {
+	case c == codeReadOnly, errors.Is(err, pgconn.ErrReadOnlyConnection):
 		said = "the database takes no writes: it is a standby, or default_transaction_read_only is on"
+	case c == codeNoRoom:
+		said = "the database's disk is full"
 	}
 	return fmt.Errorf("%s: %w: %w", what, messages.Errorf(messages.Unavailable, "%s", said), err)
 }
@@ -194,7 +200,7 @@ func late(err error) bool {
 func away(err error) bool {
 	if c := code(err); c != "" {
 		return strings.HasPrefix(c, classConnection) || strings.HasPrefix(c, classShutdown) ||
-			c == codeTooMany || c == codeReadOnly || c == codeCanceled || c == codeLockTimeout
+			strings.HasPrefix(c, classResources) || c == codeReadOnly || c == codeCanceled || c == codeLockTimeout
 	}
 	var connErr *pgconn.ConnectError
 	var netErr net.Error

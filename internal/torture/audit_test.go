@@ -37,13 +37,15 @@ end $$;
 create trigger torture_born after insert on backend for each row execute function torture.note_status();
 create trigger torture_status after update on backend for each row when (new.status <> old.status) execute function torture.note_status();
 
--- A session's lease: its end never moves back, nor rises once it is sealed, or expired.
+-- A session's lease: its end never moves back but to where no drone can trust in it any more, after the clock stepped back; nor rises
+-- once it is sealed, or expired.
 create function torture.note_session() returns trigger language plpgsql as $$
 declare fault text;
 begin
-    if new.expires_at < old.expires_at then fault := 'the end of its lease moved back';
+    if new.expires_at < least(old.expires_at, now() + (select make_interval(secs => greatest(lease_ttl_ms, longest_ttl_ms) / 1000.0) from setting))
+        then fault := 'the end of its lease moved back';
     elsif old.sealed_at is not null and new.sealed_at is null then fault := 'its seal was broken';
-    elsif new.expires_at = old.expires_at then return null;
+    elsif new.expires_at <= old.expires_at then return null;
     elsif old.sealed_at is not null then fault := 'it was renewed though it was sealed';
     elsif old.expires_at <= now() then fault := 'it was renewed though it had expired';
     else return null; end if;
@@ -59,7 +61,10 @@ begin
         if new.backend_id <> old.backend_id then
             if old.released_at is null then fault := 'it was taken over without having been released'; end if;
         elsif old.released_at is not null and new.released_at is null then fault := 'it was held again after it was released';
-        elsif old.sealed_until is distinct from new.sealed_until and old.sealed_until is not null then fault := 'it was renewed though it was sealed';
+        -- After the clock stepped back it ends where no drone can trust in it any more, as a session's does.
+        elsif old.sealed_until is distinct from new.sealed_until and old.sealed_until is not null and not coalesce(new.sealed_until < old.sealed_until
+            and new.sealed_until >= now() + (select make_interval(secs => greatest(lease_ttl_ms, longest_ttl_ms) / 1000.0) from setting), false)
+        then fault := 'it was renewed though it was sealed';
         end if;
         if fault = '' and new.backend_id = old.backend_id and new.fencing_token = old.fencing_token then return null; end if;
     end if;

@@ -117,7 +117,7 @@ func (g *guardian) guard(ctx context.Context) {
 		case <-timer.C:
 		}
 		next, needed := g.round(ctx)
-		if orphaned && (!needed || g.relieved()) {
+		if orphaned && (!needed || len(g.reader.Left) == 0 && g.relieved()) {
 			g.log.InfoContext(ctx, "nothing is left to end, or another guard stands: going")
 			return
 		}
@@ -160,15 +160,17 @@ func (g *guardian) round(ctx context.Context) (next time.Duration, needed bool) 
 	now := g.Clock()
 	next = math.MaxInt64
 	past, due := map[string]bool{}, map[string]journal.State{}
-	for id, state := range g.reader.Backends {
-		hard := time.Duration(g.reader.Until(state).HardAtMS) * time.Millisecond
-		switch again, ended := g.ended[id]; {
-		case now < hard:
-			next, needed = min(next, hard), true
-		case ended && now < again:
-			past[id] = true
-		default:
-			past[id], due[id] = true, state
+	for _, backends := range []map[string]journal.State{g.reader.Backends, g.reader.Left} {
+		for id, state := range backends {
+			hard := time.Duration(g.reader.Until(state).HardAtMS) * time.Millisecond
+			switch again, ended := g.ended[id]; {
+			case now < hard:
+				next, needed = min(next, hard), true
+			case ended && now < again:
+				past[id] = true
+			default:
+				past[id], due[id] = true, state
+			}
 		}
 	}
 	g.forget(past)
@@ -223,6 +225,7 @@ func (g *guardian) somethingLeft(ctx context.Context, id string, state journal.S
 
 func (g *guardian) nothingLeft(ctx context.Context, id string, now time.Duration) {
 	g.ended[id] = now + lookLate
+	delete(g.reader.Left, id) // the agent had ended it, or the guard just has
 	if k, known := g.killing[id]; known {
 		delete(g.killing, id)
 		g.log.WarnContext(ctx, "killed a backend past the hard deadline of its lease", "backend_id", id, "took", now-k.since)

@@ -101,7 +101,7 @@ func (j *Journal) open() (c Contents, err error) {
 	case h.Version != version:
 		err = fmt.Errorf("it is of version %d, this program reads %d", h.Version, version)
 	case h.Drone != j.cfg.Drone:
-		return c, fmt.Errorf("it is of drone %s, not %s; give each drone a data directory of its own", h.Drone, j.cfg.Drone)
+		return c, fmt.Errorf("it is of drone %s, not %s; give each drone a data directory of its own (to rename one, drain it and remove its directory)", h.Drone, j.cfg.Drone)
 	case h.Boot != j.cfg.Boot || h.Machine != j.cfg.Machine:
 		j.cfg.Log.Info("the journal is of an earlier start of the machine, or of another one: nothing of it runs here, a new one is begun", "file", j.path)
 		return c, j.compact()

@@ -15,6 +15,9 @@ type Reader struct {
 	Drone string
 	// Backends are those of which something may run, with what is known of it: without the texts.
 	Backends map[string]State
+	// Left are those that the file before this one had and this one does not name, with the lease that they had: perhaps
+	// somebody restored the directory, or began it anew, while they ran.
+	Left map[string]State
 	// Lease is that of those that have none of their own.
 	Lease Lease
 
@@ -30,7 +33,7 @@ type Reader struct {
 
 // NewReader makes a Reader of a data directory, for what was written in a boot.
 func NewReader(dir, boot string) *Reader {
-	return &Reader{dir: dir, boot: boot, Backends: map[string]State{}}
+	return &Reader{dir: dir, boot: boot, Backends: map[string]State{}, Left: map[string]State{}}
 }
 
 // Close lets go of the file.
@@ -132,6 +135,11 @@ func (r *Reader) begin(file *os.File) error {
 	if r.file != file {
 		r.Close()
 	}
+	for id, state := range r.Backends {
+		own := r.Until(state)
+		state.Own = &own
+		r.Left[id] = state
+	}
 	r.file, r.at, r.damaged = file, 0, 0
 	r.Drone, r.foreign, r.Backends = h.Drone, h.Boot != r.boot, map[string]State{}
 	return nil
@@ -142,6 +150,7 @@ func (r *Reader) take(l record) {
 	switch {
 	case r.foreign:
 	case l.Spawn != nil:
+		delete(r.Left, l.ID)
 		r.Backends[l.ID] = State{}
 	case l.Over:
 		delete(r.Backends, l.ID)

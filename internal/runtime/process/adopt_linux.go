@@ -39,9 +39,13 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 			return nil, fmt.Errorf("%w: %w", ErrDir, err)
 		}
 		name = r.config.Drone
+		if r.stateDir, err = filepath.Abs(r.config.StateDir); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrDir, err)
+		}
+		r.census.drone = name
 	}
 	// It stays the same while anything can run that was started with it: for this boot.
-	r.state = fmt.Sprintf("%d:%d", dir.Dev, dir.Ino)
+	r.state = numberOf(dir)
 	r.census.state = r.state
 	if err := r.pens.open(r.config.Cgroup, name+"."+strings.ReplaceAll(r.state, ":", ".")); err != nil {
 		return nil, err
@@ -58,6 +62,9 @@ func (r *Runtime) open() (_ runtime.Runtime, err error) {
 	}
 	return adopter, nil
 }
+
+// numberOf tells a directory from all others.
+func numberOf(dir unix.Stat_t) string { return fmt.Sprintf("%d:%d", dir.Dev, dir.Ino) }
 
 // handle is what a process is found by: the kernel's name of it, for this boot; where it
 // listens, whose it is, and its control group, "" without.

@@ -9,7 +9,7 @@
 //     bit leads out of it. Root must be writable only by people who may decide what is
 //     run here.
 //   - The process sees a clean environment: PATH, HOME and TMPDIR, what the request
-//     gives, the SESSION_BACKEND_* variables, HOST and PORT, and the label JETWAY_STATE.
+//     gives, the SESSION_BACKEND_* variables, HOST and PORT, and the labels JETWAY_STATE and JETWAY_STATE_DIR.
 //     Nothing of the agent's environment. Its standard input is empty. Its working directory
 //     and HOME are a directory of its own, removed at its end.
 //   - On Linux all that it starts is in one pen: a control group of its own (package cgroup),

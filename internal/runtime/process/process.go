@@ -28,6 +28,8 @@ type Runtime struct {
 	poller *poller
 	// state is the number of Config.StateDir, where processes are known by it.
 	state string
+	// stateDir is its path, where processes may outlive the agent.
+	stateDir string
 	// temporary is the directory of the backends, where the Runtime has made one for itself.
 	temporary string
 	system
@@ -289,6 +291,9 @@ func (r *Runtime) environment(spec runtime.Spec, parsed command, instance *Insta
 	}
 	if r.state != "" {
 		env[runtime.EnvState] = r.state
+	}
+	if r.stateDir != "" {
+		env[runtime.EnvStateDir] = r.stateDir
 	}
 	env[runtime.EnvBackendID] = spec.BackendID
 	env["HOST"], env["PORT"] = r.config.Host, strconv.Itoa(instance.port)
