@@ -20,10 +20,11 @@ const (
 	// tellPatience is how long the engine may take, once a container's first process has
 	// ended, to say how: it knows of a lack of memory, the kernel of the exit code alone.
 	tellPatience = 5 * time.Second
-	// waitAtMost bounds one wait for the end of a container by the engine's word, in
-	// case that the connection is dead and nobody notices.
-	waitAtMost = time.Minute
 )
+
+// lookEvery bounds one wait for the engine's word that a container has ended, which may be lost: then it is
+// looked. Tests, which see what is found, have less.
+var lookEvery = 20 * time.Second
 
 // process is a container's first process, on this machine. Its end is the container's: the
 // kernel ends all others of it before.
@@ -73,15 +74,12 @@ func (r *Runtime) await(i *Instance) runtime.Exit {
 // behind the drone's back, and removed: its lease is given away with its end (I1).
 func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
 	if i.process == nil {
-		bounded, cancel := context.WithTimeout(ctx, waitAtMost)
+		bounded, cancel := context.WithTimeout(ctx, lookEvery)
 		defer cancel()
 		wait := r.engine.ContainerWait(bounded, i.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
-		select {
+		select { // whatever it says is not more than a reason to look
 		case <-wait.Result:
-		case err := <-wait.Error:
-			if err != nil && !errdefs.IsNotFound(err) {
-				return runtime.Exit{}, err
-			}
+		case <-wait.Error:
 		}
 	}
 	found, err := r.inspect(ctx, i.id)
@@ -93,6 +91,8 @@ func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
 		return runtime.Exit{}, err
 	case !running(found):
 		return i.exitOf(found), nil
+	case i.process == nil && r.near && isGone(found.State.Pid):
+		return runtime.Exit{Code: -1, Message: "its process is gone, of which the engine has not heard: how it ended is not known"}, nil
 	case found.State.Pid == i.first:
 		return runtime.Exit{}, errors.New("the engine says that it runs")
 	}
