@@ -219,7 +219,7 @@ func (r *Runtime) launch(spec runtime.Spec, parsed command, path string) (_ *Ins
 		cpuTime: parsed.ResourceLimits.CPUTime(),
 	}, writers)
 	if err != nil {
-		err = fmt.Errorf("executable: command[0] %.200q cannot be started: %w", parsed.Command[0], reason(err))
+		err = fmt.Errorf("executable: command[0] %.200q cannot be started: %w", parsed.Command[0], explain(reason(err), path))
 	}
 	return instance, err
 }
