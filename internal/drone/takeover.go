@@ -128,7 +128,7 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 	if err != nil {
 		return err
 	}
-	if instance.Handle() == "" || hasEnded(instance) { // nothing is left of it, or never was
+	if instance.Handle() == "" || runtime.Over(instance.Done()) { // nothing is left of it, or never was
 		b.abort()
 		a.onEnd(work, b.held, instance)
 		return nil
@@ -139,15 +139,6 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 		})
 	})
 	return nil
-}
-
-func hasEnded(instance runtime.Instance) bool {
-	select {
-	case <-instance.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 // giveUp ends a backend of which nothing runs.
