@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
@@ -42,8 +43,7 @@ type process interface {
 }
 
 func retries() backoff.BackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(10*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	return pause.Growing(10*time.Millisecond, 2*time.Second)
 }
 
 // await returns how a container has ended, when it has, or at Close. Where its first process is
@@ -107,16 +107,16 @@ func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
 // watch keeps one stream of events until Close. No end depends on it: it tells at once what
 // else is worth knowing of containers, and whether the engine is there.
 func (r *Runtime) watch() {
-	pause, away := retries(), false
+	tries, away := retries(), false
 	_ = backoff.RetryNotify(func() error {
 		return r.listen(func() {
-			pause.Reset()
+			tries.Reset()
 			if away {
 				r.config.Log.Info("docker is back")
 			}
 			away = false
 		})
-	}, backoff.WithContext(pause, r.ctx), func(err error, _ time.Duration) {
+	}, backoff.WithContext(tries, r.ctx), func(err error, _ time.Duration) {
 		if !away && r.ctx.Err() == nil {
 			r.config.Log.Warn("docker is away: no backend is started until it is back", "err", plain(err))
 		}

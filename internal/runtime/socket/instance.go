@@ -16,12 +16,6 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// Output that one stream of one backend may pass on per second, as with every runtime.
-const (
-	logLines = 500
-	logBytes = 256 << 10
-)
-
 // Instance is one backend that the server runs.
 type Instance struct {
 	r       *Runtime
@@ -42,7 +36,7 @@ var _ runtime.Instance = (*Instance)(nil)
 func (r *Runtime) newInstance(spec runtime.Spec) *Instance {
 	i := &Instance{r: r, id: spec.BackendID, done: make(chan struct{}), lines: map[runtime.Stream]*output.Lines{}}
 	for _, stream := range []runtime.Stream{runtime.Stdout, runtime.Stderr, runtime.Notice} {
-		i.lines[stream] = output.New(stream, spec.Log, logLines, logBytes)
+		i.lines[stream] = output.New(stream, spec.Log, output.LinesPerSecond, output.BytesPerSecond)
 	}
 	return i
 }
