@@ -54,17 +54,14 @@ func (a *agent) releaseLocked(d runtime.Demands) {
 // any more, and soon when their number of backends is far from true: what they place goes
 // by its last heartbeat.
 func (a *agent) fullnessLocked() {
-	limit := a.cfg.Capacity
-	full := limit.MaxBackends > 0 && len(a.backends) >= limit.MaxBackends ||
-		limit.MaxMemoryBytes > 0 && a.promised.MemoryBytes >= limit.MaxMemoryBytes ||
-		limit.MaxCPUMillis > 0 && a.promised.CPUMillis >= limit.MaxCPUMillis
+	full := a.noRoomLocked(runtime.Demands{MemoryBytes: 1, CPUMillis: 1}) != ""
 	if full != a.full {
 		a.full = full
 		nudge(a.kick)
 	}
 	step := maxStep
-	if limit.MaxBackends > 0 {
-		step = min(step, limit.MaxBackends/10+1)
+	if most := a.cfg.Capacity.MaxBackends; most > 0 {
+		step = min(step, most/10+1)
 	}
 	if n := len(a.backends); n >= a.stated+step || n <= a.stated-step {
 		nudge(a.changed)

@@ -69,21 +69,12 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	if c.Grace == 0 {
-		c.Grace = 10 * time.Second
-	}
-	if c.StartupTimeout == 0 {
-		c.StartupTimeout = 5 * time.Minute
-	}
-	if c.ShutdownTimeout == 0 {
-		c.ShutdownTimeout = c.Grace + 5*time.Second
-	}
-	if c.StatsEvery == 0 {
-		c.StatsEvery = 10 * time.Second
-	}
-	if c.Capacity.MaxBackends == 0 {
-		c.Capacity.MaxBackends = messages.MaxNamed
-	}
+	c.Grace = cmp.Or(c.Grace, 10*time.Second)
+	c.StartupTimeout = cmp.Or(c.StartupTimeout, 5*time.Minute)
+	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, c.Grace+5*time.Second)
+	c.StatsEvery = cmp.Or(c.StatsEvery, 10*time.Second)
+	c.Capacity.MaxBackends = cmp.Or(c.Capacity.MaxBackends, messages.MaxNamed)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	c.OnExit = cmp.Or(c.OnExit, Leave)
 	if c.Clock == nil {
 		c.Clock = boottime.Now
@@ -93,9 +84,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Alive == nil {
 		c.Alive = func() {}
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c
 }

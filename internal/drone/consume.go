@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -22,9 +22,7 @@ const actionSilence = 2*bus.ActionHeartbeat + time.Second
 // agent of the drone's name. A consumer or stream that vanished (a server lost its data)
 // is made again by a worker when the drone registers again.
 func (a *agent) consume(ctx context.Context) {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(100*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	tries := pause.Growing(100*time.Millisecond, 2*time.Second)
 	var from registration
 	for {
 		for from == (registration{}) {
@@ -39,14 +37,14 @@ func (a *agent) consume(ctx context.Context) {
 			return
 		}
 		if opened {
-			pause.Reset()
+			tries.Reset()
 		}
 		if from = next; err == nil {
 			continue
 		}
-		wait := pause.NextBackOff()
+		wait := tries.NextBackOff()
 		a.log.WarnContext(ctx, "actions do not arrive, registering again", "in", wait.Round(time.Millisecond), "err", err)
-		if !sleep(ctx, wait) {
+		if !pause.Sleep(ctx, wait) {
 			return
 		}
 		a.needRegistration()

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/mutant"
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -47,9 +47,7 @@ func (a *agent) keepLease(ctx context.Context) {
 	due, announced := time.Now(), false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(250*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	tries := pause.Growing(250*time.Millisecond, 2*time.Second)
 	for {
 		timer.Reset(time.Until(due))
 		select {
@@ -72,10 +70,10 @@ func (a *agent) keepLease(ctx context.Context) {
 			a.fail(err)
 			return
 		case err == nil, errors.Is(err, errUnregistered): // which kicks when it is answered
-			pause.Reset()
+			tries.Reset()
 			due = time.Now().Add(a.interval())
 		default:
-			wait := min(pause.NextBackOff(), a.interval())
+			wait := min(tries.NextBackOff(), a.interval())
 			a.log.WarnContext(ctx, "cannot renew the lease, trying again", "in", wait.Round(time.Millisecond), "err", err)
 			due = time.Now().Add(wait)
 		}

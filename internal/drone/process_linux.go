@@ -2,12 +2,9 @@ package drone
 
 import (
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/jetway-project/jetway/internal/procs"
+	"github.com/jetway-project/jetway/internal/runtime/cgroup"
 )
 
 // startOf is when a process started, for the guard, which tells by it a number that is another's
@@ -25,15 +22,6 @@ func startOf(pid int) uint64 {
 
 // listening is where a backend listens, as far as that can be seen.
 func listening(pid int, group string) []netip.AddrPort {
-	pids := []int{pid}
-	var raw []byte
-	if group != "" {
-		raw, _ = os.ReadFile(filepath.Join(group, "cgroup.procs"))
-	}
-	for word := range strings.FieldsSeq(string(raw)) {
-		if member, err := strconv.Atoi(word); err == nil && member != pid {
-			pids = append(pids, member)
-		}
-	}
-	return procs.Listening(pids...)
+	members, _ := cgroup.Processes(group)
+	return procs.Listening(append(members, pid)...)
 }

@@ -16,7 +16,7 @@ import (
 
 // remote is a runtime that may be away.
 type remote struct {
-	*fake.Adopting
+	*adopting
 	mu      sync.Mutex
 	why     error
 	changed chan struct{}
@@ -44,7 +44,7 @@ func TestWhoRunsTheBackendsIsAway(t *testing.T) {
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
 	h.set(func() { h.everyMS = testkit.Patience.Milliseconds() }) // so a heartbeat is not due
-	rt := &remote{Adopting: fake.NewMachine().Runtime(), changed: make(chan struct{})}
+	rt := &remote{adopting: newFakeMachine().runtime(), changed: make(chan struct{})}
 	start(t, server.URL(), rt).awaitReady()
 	h.spawn("b-1", fake.Script{}.Executable())
 	h.await("b-1", messages.Ready)
@@ -70,7 +70,7 @@ func TestWhoRunsTheBackendsIsAway(t *testing.T) {
 
 // unsure is a runtime that cannot tell whether it has started something, until it is closed.
 type unsure struct {
-	*fake.Adopting
+	*adopting
 	asked, closed chan struct{}
 }
 
@@ -86,8 +86,8 @@ func TestI1AnAgentStopsWhileAStartIsUnsure(t *testing.T) {
 	t.Parallel()
 	server := testkit.NATS(t)
 	h := newHub(t, server.URL())
-	machine, data := fake.NewMachine(), t.TempDir()
-	rt := &unsure{Adopting: machine.Runtime(), asked: make(chan struct{}), closed: make(chan struct{})}
+	machine, data := newFakeMachine(), t.TempDir()
+	rt := &unsure{adopting: machine.runtime(), asked: make(chan struct{}), closed: make(chan struct{})}
 	defer close(rt.closed)
 	here := func(c *drone.Config) { c.DataDir = data }
 	a := start(t, server.URL(), rt, here)
@@ -104,6 +104,6 @@ func TestI1AnAgentStopsWhileAStartIsUnsure(t *testing.T) {
 			}
 		}
 	})
-	start(t, server.URL(), machine.Runtime(), here).awaitReady()
+	start(t, server.URL(), machine.runtime(), here).awaitReady()
 	h.end("b-1") // the machine knows nothing of it
 }

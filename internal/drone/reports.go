@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -19,8 +18,9 @@ const (
 	// reportBytes is about how large one report may become.
 	reportBytes = 256 << 10
 	// linger is how long the states of a start, for which nobody waits, are held
-	// back for company: that of the `ready` of most programs, which would wait for the answer to them.
-	linger = 50 * time.Millisecond
+	// back for company: that of the `ready` of most programs, which would wait for the answer to them,
+	// also where a busy machine takes its time to start one.
+	linger = 250 * time.Millisecond
 )
 
 // reporter tells the workers the states of backends, in order, one message at a time:
@@ -118,9 +118,7 @@ func (r *reporter) tellEmptyLocked() {
 
 // run sends until ctx ends.
 func (r *reporter) run(ctx context.Context) {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(100*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	tries := pause.Growing(100*time.Millisecond, 2*time.Second)
 	for r.await(ctx) {
 		batch := r.next()
 		if len(batch) == 0 { // a new session is needed meanwhile
@@ -129,12 +127,12 @@ func (r *reporter) run(ctx context.Context) {
 		session, err := r.send(ctx, batch)
 		wait := r.settle(ctx, batch, session, err)
 		if !wait {
-			pause.Reset()
+			tries.Reset()
 			continue
 		}
-		again := pause.NextBackOff()
+		again := tries.NextBackOff()
 		r.agent.log.WarnContext(ctx, "cannot report, trying again", "states", len(batch), "in", again.Round(time.Millisecond), "err", err)
-		if !sleep(ctx, again) {
+		if !pause.Sleep(ctx, again) {
 			return
 		}
 	}
@@ -308,16 +306,4 @@ func (r *reporter) forget(backends []string) bool {
 	r.underWay = 0
 	r.tellEmptyLocked()
 	return len(dropped) > 0
-}
-
-// sleep waits and says whether ctx goes on.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

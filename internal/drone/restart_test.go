@@ -30,23 +30,23 @@ type site struct {
 	*hub
 	t       *testing.T
 	url     string
-	machine *fake.Machine
+	machine *fakeMachine
 	dir     string
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	url := testkit.NATS(t).URL()
-	s := &site{hub: newHub(t, url), t: t, url: url, machine: fake.NewMachine(), dir: t.TempDir()}
+	s := &site{hub: newHub(t, url), t: t, url: url, machine: newFakeMachine(), dir: t.TempDir()}
 	s.drone = "dr-" + strings.ToLower(rand.Text()) // no other agent of this machine may have it
-	t.Cleanup(s.machine.Stop)
+	t.Cleanup(func() { _ = s.machine.Close() })
 	return s
 }
 
 // run starts an agent.
 func (s *site) run(change ...func(*drone.Config)) *agent {
 	s.t.Helper()
-	return s.runOn(s.machine.Runtime(), change...)
+	return s.runOn(s.machine.runtime(), change...)
 }
 
 func (s *site) runOn(rt runtime.Runtime, change ...func(*drone.Config)) *agent {
@@ -164,17 +164,17 @@ func TestI1PastItsHardDeadlineABackendIsEndedByTheNextRun(t *testing.T) {
 }
 
 // stuck is a runtime that does not get done with preparing.
-type stuck struct{ *fake.Adopting }
+type stuck struct{ *adopting }
 
 // asked hands on what it was asked to prepare.
 type asked struct {
-	*fake.Adopting
+	*adopting
 	executables chan json.RawMessage
 }
 
 func (r asked) Prepare(ctx context.Context, spec runtime.Spec) error {
 	r.executables <- spec.Executable
-	return r.Adopting.Prepare(ctx, spec)
+	return r.adopting.Prepare(ctx, spec)
 }
 
 // holds says whether any file of the data directory has some text.
@@ -202,7 +202,7 @@ func (stuck) Prepare(ctx context.Context, _ runtime.Spec) error {
 func TestI3SpawnThatWasNotBegunGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	first := s.runOn(stuck{s.machine.Runtime()})
+	first := s.runOn(stuck{s.machine.runtime()})
 	first.awaitReady()
 	script := json.RawMessage(`{"fake":{"exit_code":3},"secret":"hush"}`)
 	for _, id := range []string{"b-1", "b-2"} {
@@ -223,7 +223,7 @@ func TestI3SpawnThatWasNotBegunGoesOnAfterARestart(t *testing.T) {
 	if !s.holds("hush") {
 		t.Fatal("what the start of b-1 still needs is lost")
 	}
-	second := asked{s.machine.Runtime(), make(chan json.RawMessage, 2)}
+	second := asked{s.machine.runtime(), make(chan json.RawMessage, 2)}
 	s.runOn(second).awaitReady()
 	states := statusesOf(s.await("b-1", messages.Ready))
 	s.lives("b-1")
@@ -241,7 +241,7 @@ func TestI3SpawnThatWasNotBegunGoesOnAfterARestart(t *testing.T) {
 func TestI1SpawnThatWasNotBegunInTimeIsLost(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	first := s.runOn(stuck{s.machine.Runtime()})
+	first := s.runOn(stuck{s.machine.runtime()})
 	first.awaitReady()
 	s.spawn("b-1", fake.Script{}.Executable())
 	s.await("b-1", messages.Loading)
@@ -289,18 +289,18 @@ func TestRuntimeThatIsAwayIsWaitedForBeforeRegistering(t *testing.T) {
 	s.spawn("b-1", fake.Script{}.Executable())
 	s.await("b-1", messages.Ready)
 	left(t, first)
-	s.machine.SetAway(errors.New("nobody there"))
+	s.machine.setAway(errors.New("nobody there"))
 	second := s.run()
-	testkit.Eventually(t, "it is asked again", func() bool { return s.machine.Asks() > 2 })
+	testkit.Eventually(t, "it is asked again", func() bool { return s.machine.asked() > 2 })
 	if n := len(s.registered()); n != 1 {
 		t.Fatalf("registered %d times", n)
 	}
 	// It can be stopped meanwhile, and nothing is lost by it.
 	left(t, second)
 	third := s.run()
-	asked := s.machine.Asks()
-	testkit.Eventually(t, "it is asked again", func() bool { return s.machine.Asks() > asked })
-	s.machine.SetAway(nil)
+	asked := s.machine.asked()
+	testkit.Eventually(t, "it is asked again", func() bool { return s.machine.asked() > asked })
+	s.machine.setAway(nil)
 	third.awaitReady()
 	s.lives("b-1")
 	if got := s.registered(); len(got) != 2 || !slices.Equal(got[1].Backends, []string{"b-1"}) {

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -53,9 +53,7 @@ func newSession(interval time.Duration) session {
 // keepRegistered registers whenever that is due, until ctx ends. Nothing waits for it but
 // what needs its answer: heartbeats go on meanwhile.
 func (a *agent) keepRegistered(ctx context.Context) {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(250*time.Millisecond), // spread, so that not all drones ask at once
-		backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	tries := pause.Growing(250*time.Millisecond, 2*time.Second) // spread, so that not all drones ask at once
 	for held := false; ; {
 		if !a.registrationDue() {
 			select {
@@ -70,14 +68,14 @@ func (a *agent) keepRegistered(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			pause.Reset()
+			tries.Reset()
 			held = false
 			continue
 		case errors.Is(err, nats.ErrConnectionClosed):
 			a.fail(err)
 			return
 		}
-		wait := min(pause.NextBackOff(), a.interval())
+		wait := min(tries.NextBackOff(), a.interval())
 		switch {
 		case messages.KindOf(err) != messages.DroneHeld:
 			a.log.WarnContext(ctx, "cannot register, trying again", "in", wait.Round(time.Millisecond), "err", err)
@@ -85,7 +83,7 @@ func (a *agent) keepRegistered(ctx context.Context) {
 			held = true
 			a.log.ErrorContext(ctx, "another machine has this drone's name: this one takes no backends until it has it", "err", err)
 		}
-		if !sleep(ctx, wait) {
+		if !pause.Sleep(ctx, wait) {
 			return
 		}
 	}

@@ -5,10 +5,9 @@ import (
 	"os"
 	"strconv"
 	"time"
-)
 
-// tick is the unit of /proc/stat: USER_HZ, which is 100 on every architecture of Linux.
-const tick = 10 * time.Millisecond
+	"github.com/jetway-project/jetway/internal/procs"
+)
 
 // systemCPU is the processor time of the machine since it started, busy or not, as
 // Docker counts it: user, nice, system, idle, iowait, irq and softirq (proc_stat(5)), of
@@ -27,7 +26,7 @@ func systemCPU() time.Duration {
 			if err != nil {
 				return 0
 			}
-			total += time.Duration(ticks) * tick
+			total += time.Duration(ticks) * procs.Tick
 		}
 	}
 	return total

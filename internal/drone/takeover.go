@@ -4,10 +4,10 @@ import (
 	"context"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -128,7 +128,7 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 	if err != nil {
 		return err
 	}
-	if instance.Handle() == "" || hasEnded(instance) { // nothing is left of it, or never was
+	if instance.Handle() == "" || runtime.Over(instance.Done()) { // nothing is left of it, or never was
 		b.abort()
 		a.onEnd(work, b.held, instance)
 		return nil
@@ -139,15 +139,6 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 		})
 	})
 	return nil
-}
-
-func hasEnded(instance runtime.Instance) bool {
-	select {
-	case <-instance.Done():
-		return true
-	default:
-		return false
-	}
 }
 
 // giveUp ends a backend of which nothing runs.
@@ -167,17 +158,15 @@ func (a *agent) adopt(ctx context.Context, adopter runtime.Adopter, spec runtime
 
 // persist tries until it works or ctx ends.
 func (a *agent) persist(ctx context.Context, complaint, id string, try func() error) error {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(250*time.Millisecond),
-		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+	tries := pause.Growing(250*time.Millisecond, 5*time.Second)
 	for {
 		err := try()
 		if err == nil {
 			return nil
 		}
-		wait := pause.NextBackOff()
+		wait := tries.NextBackOff()
 		a.log.WarnContext(ctx, complaint, "backend_id", id, "in", wait.Round(time.Millisecond), "err", err)
-		if !sleep(ctx, wait) {
+		if !pause.Sleep(ctx, wait) {
 			return context.Cause(ctx)
 		}
 	}

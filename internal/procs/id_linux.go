@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,9 @@ type ID struct {
 	// Start is the time of its start, in clock ticks since boot.
 	Start uint64
 }
+
+// Tick is the unit of times in /proc: USER_HZ, which is 100 a second on every architecture of Linux.
+const Tick = 10 * time.Millisecond
 
 // Stat is what /proc tells of a process at one moment.
 type Stat struct {

@@ -141,6 +141,16 @@ type Instance interface {
 	Exit() Exit
 }
 
+// Over says whether a channel such as Done is closed.
+func Over(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Teller is an Instance that tells of its end: where there are thousands, one goroutine each that
 // waits for Done takes more memory than all else of them.
 type Teller interface {

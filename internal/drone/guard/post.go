@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
+	"github.com/jetway-project/jetway/internal/pause"
 )
 
 const (
@@ -108,10 +108,7 @@ func (p *Post) watch(ctx context.Context) {
 }
 
 func (p *Post) keep(ctx context.Context) {
-	wait := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(10*time.Second),
-		backoff.WithMaxElapsedTime(0))
+	wait := pause.Growing(50*time.Millisecond, 10*time.Second)
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := p.post(ctx)
@@ -124,12 +121,7 @@ func (p *Post) keep(ctx context.Context) {
 		again := wait.NextBackOff()
 		p.log.ErrorContext(ctx, "the guard has ended, starting another: no backends are started meanwhile",
 			"again_in", again, "log", filepath.Join(p.dir, logName), "err", err)
-		timer := time.NewTimer(again)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		pause.Sleep(ctx, again)
 	}
 }
 

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -75,9 +76,7 @@ func newGuardian(cfg Config) (*guardian, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = boottime.Now
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if _, err := os.Stat(cfg.Dir); err != nil {
 		return nil, err
 	}

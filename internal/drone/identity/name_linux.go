@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jetway-project/jetway/internal/procs"
 )
 
 const (
@@ -83,26 +85,11 @@ func holderOf(address *net.UnixAddr) string {
 		dir = string(raw)
 	}
 	who := "a process in another PID namespace"
-	if pid := peerOf(conn); pid != 0 {
+	if pid := procs.PeerOf(conn); pid != 0 {
 		who = fmt.Sprintf("process %d", pid)
 	}
 	if dir == "" {
 		return who + ", which does not answer (it may be stopped)"
 	}
 	return fmt.Sprintf("%s, with the data directory %q", who, dir)
-}
-
-// peerOf is the process that listens at the other end, as this one's PID namespace
-// numbers it; 0 if it does not.
-func peerOf(conn net.Conn) (pid int32) {
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = peer.Pid
-		}
-	})
-	return max(pid, 0)
 }

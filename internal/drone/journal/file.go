@@ -56,9 +56,7 @@ func (x *index) add(at int64, size int, r record) {
 // Open opens the journal of a data directory, and makes it if there is none. It
 // fails at once when another agent uses the directory.
 func Open(cfg Config) (*Journal, Contents, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, secretsName), 0o700); err != nil {
 		return nil, Contents{}, fmt.Errorf("data directory: %w", err)
 	}

@@ -159,9 +159,12 @@ func remove(dir string) error {
 	return nil
 }
 
-// Processes are the numbers of what runs in the group itself.
-func (g *Group) Processes() (pids []int, err error) {
-	raw, err := os.ReadFile(filepath.Join(g.dir, "cgroup.procs"))
+// Processes are the numbers of what runs in the group of that directory itself.
+func Processes(dir string) (pids []int, err error) {
+	if dir == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if gone(err) {
 		return nil, nil
 	}

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,28 +60,18 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	orDefault(&c.Engine, os.Getenv(client.EnvOverrideHost))
-	orDefault(&c.Engine, client.DefaultDockerHost)
-	orDefault(&c.Host, "127.0.0.1")
-	orDefault(&c.LogDriver, "json-file")
+	c.Engine = cmp.Or(c.Engine, os.Getenv(client.EnvOverrideHost), client.DefaultDockerHost)
+	c.Host = cmp.Or(c.Host, "127.0.0.1")
+	c.LogDriver = cmp.Or(c.LogDriver, "json-file")
 	if len(c.LogOptions) == 0 && (c.LogDriver == "json-file" || c.LogDriver == "local") {
 		c.LogOptions = map[string]string{"max-size": "10m", "max-file": "2"}
 	}
-	orDefault(&c.LogLines, 500)
-	orDefault(&c.LogBytes, 256<<10)
-	orDefault(&c.OutputGrace, 5*time.Second)
-	orDefault(&c.RemoveAfter, 10*time.Second)
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
+	c.LogLines = cmp.Or(c.LogLines, output.LinesPerSecond)
+	c.LogBytes = cmp.Or(c.LogBytes, output.BytesPerSecond)
+	c.OutputGrace = cmp.Or(c.OutputGrace, 5*time.Second)
+	c.RemoveAfter = cmp.Or(c.RemoveAfter, 10*time.Second)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	return c
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate says whether the configuration makes sense and its addresses and the mount

@@ -31,7 +31,9 @@
 // What holds:
 //
 //   - The end of a container whose first process is on this machine is told by the kernel,
-//     by a pidfd; that of another one by the engine, which is asked to wait for it. The
+//     by a pidfd; that of another one by the engine, which is asked to wait for it, and now and
+//     then whether it still runs: its word may be lost. A process that is gone while
+//     the engine believes that it runs has ended. The
 //     engine is then asked how it ended; if it does not answer, the kernel's exit code counts.
 //   - A hard termination needs no engine where the engine is on this machine: the
 //     container's first process is killed by its pidfd, and with it the kernel ends

@@ -36,6 +36,8 @@ type Runtime struct {
 	engine *client.Client
 	// local says that the engine is on this machine, as far as its address tells.
 	local bool
+	// near says that what it calls a process's number is what this process calls so.
+	near bool
 	// podman says that the engine is Podman, which differs here and there.
 	podman atomic.Bool
 	// boundless says that it cannot bound what containers use.
@@ -115,7 +117,7 @@ func (r *Runtime) greet(ctx context.Context) (err error) {
 		return fmt.Errorf("docker host %s: %w", host, plain(err))
 	}
 	if socket, local := strings.CutPrefix(host, "unix://"); local {
-		r.local, r.boundless = true, boundless(socket)
+		r.local, r.boundless, r.near = true, boundless(socket), near(socket)
 	}
 	return nil
 }

@@ -12,11 +12,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
 
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/output"
 )
@@ -81,8 +81,7 @@ func (f *follower) run(i *Instance) {
 
 // follow reads the log until its end, from the beginning or from where it was.
 func (f *follower) follow(ctx context.Context) {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+	tries := pause.Growing(50*time.Millisecond, 5*time.Second)
 	for {
 		ending := f.i.hasEnded()
 		before := f.Seen
@@ -101,9 +100,9 @@ func (f *follower) follow(ctx context.Context) {
 			return // it was read to its end
 		}
 		if f.Seen != before {
-			pause.Reset()
+			tries.Reset()
 		}
-		wait := time.NewTimer(pause.NextBackOff())
+		wait := time.NewTimer(tries.NextBackOff())
 		if f.i.running.Err() != nil {
 			wait.Stop() // its end is told in a moment
 		}

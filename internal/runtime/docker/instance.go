@@ -75,12 +75,10 @@ func (i *Instance) Done() <-chan struct{} { return i.done }
 
 // Exit says how the container ended. The code is Docker's: 137 also means SIGKILL.
 func (i *Instance) Exit() runtime.Exit {
-	select {
-	case <-i.done:
-		return i.exit
-	default:
+	if !runtime.Over(i.done) {
 		return runtime.Exit{}
 	}
+	return i.exit
 }
 
 // nobody is a port that nothing listens on (tcpmux). A container that ended before
@@ -209,34 +207,23 @@ func (i *Instance) withOOM(exit runtime.Exit) runtime.Exit {
 		case <-i.r.ctx.Done():
 		}
 	}
-	why := ""
-	select {
-	case <-i.oom:
-		why = "out of memory"
+	switch {
+	case runtime.Over(i.oom):
+		exit.Message = "out of memory"
+	case maybe:
+		exit.Message = "killed, maybe for want of memory"
 	default:
-		if maybe {
-			why = "killed, maybe for want of memory"
-		}
+		return exit
 	}
-	if why != "" && i.memLimit > 0 {
-		why += fmt.Sprintf(": the limit is %d bytes", i.memLimit)
-	}
-	if why != "" {
-		exit.Message = why
+	if i.memLimit > 0 {
+		exit.Message += fmt.Sprintf(": the limit is %d bytes", i.memLimit)
 	}
 	return exit
 }
 
 func (i *Instance) ranOutOfMemory() { i.oomOnce.Do(func() { close(i.oom) }) }
 
-func (i *Instance) hasEnded() bool {
-	select {
-	case <-i.ended:
-		return true
-	default:
-		return false
-	}
-}
+func (i *Instance) hasEnded() bool { return runtime.Over(i.ended) }
 
 func running(found container.InspectResponse) bool {
 	return found.State != nil && (found.State.Running || found.State.Paused || found.State.Restarting)

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 		}
 	})
 	_ = flag.Set("test.parallel", parallel)
+	docker.LookEvery(time.Second)
 	testkit.Main(m, cleanUp)
 }
 

@@ -2,6 +2,9 @@ package docker
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"strconv"
 
@@ -64,6 +67,24 @@ func (h held) exit() runtime.Exit {
 		}
 	}
 	return exit
+}
+
+// near says whether the engine at a socket runs in this process's PID namespace, as far as can be seen.
+func near(socket string) bool {
+	conn, err := net.DialTimeout("unix", socket, greetTimeout)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", procs.PeerOf(conn)))
+	own, ownErr := os.Readlink("/proc/self/ns/pid")
+	return err == nil && ownErr == nil && its == own
+}
+
+// isGone says that there is no process of that number.
+func isGone(pid int) bool {
+	_, err := procs.Identify(pid)
+	return errors.Is(err, procs.ErrGone)
 }
 
 // boundless says that the engine at a socket can bound nothing that its containers use: it is

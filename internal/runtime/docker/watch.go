@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
@@ -20,10 +21,11 @@ const (
 	// tellPatience is how long the engine may take, once a container's first process has
 	// ended, to say how: it knows of a lack of memory, the kernel of the exit code alone.
 	tellPatience = 5 * time.Second
-	// waitAtMost bounds one wait for the end of a container by the engine's word, in
-	// case that the connection is dead and nobody notices.
-	waitAtMost = time.Minute
 )
+
+// lookEvery bounds one wait for the engine's word that a container has ended, which may be lost: then it is
+// looked. Tests, which see what is found, have less.
+var lookEvery = 20 * time.Second
 
 // process is a container's first process, on this machine. Its end is the container's: the
 // kernel ends all others of it before.
@@ -41,8 +43,7 @@ type process interface {
 }
 
 func retries() backoff.BackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(10*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	return pause.Growing(10*time.Millisecond, 2*time.Second)
 }
 
 // await returns how a container has ended, when it has, or at Close. Where its first process is
@@ -73,15 +74,12 @@ func (r *Runtime) await(i *Instance) runtime.Exit {
 // behind the drone's back, and removed: its lease is given away with its end (I1).
 func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
 	if i.process == nil {
-		bounded, cancel := context.WithTimeout(ctx, waitAtMost)
+		bounded, cancel := context.WithTimeout(ctx, lookEvery)
 		defer cancel()
 		wait := r.engine.ContainerWait(bounded, i.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
-		select {
+		select { // whatever it says is not more than a reason to look
 		case <-wait.Result:
-		case err := <-wait.Error:
-			if err != nil && !errdefs.IsNotFound(err) {
-				return runtime.Exit{}, err
-			}
+		case <-wait.Error:
 		}
 	}
 	found, err := r.inspect(ctx, i.id)
@@ -93,6 +91,8 @@ func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
 		return runtime.Exit{}, err
 	case !running(found):
 		return i.exitOf(found), nil
+	case i.process == nil && r.near && isGone(found.State.Pid):
+		return runtime.Exit{Code: -1, Message: "its process is gone, of which the engine has not heard: how it ended is not known"}, nil
 	case found.State.Pid == i.first:
 		return runtime.Exit{}, errors.New("the engine says that it runs")
 	}
@@ -107,16 +107,16 @@ func (r *Runtime) end(ctx context.Context, i *Instance) (runtime.Exit, error) {
 // watch keeps one stream of events until Close. No end depends on it: it tells at once what
 // else is worth knowing of containers, and whether the engine is there.
 func (r *Runtime) watch() {
-	pause, away := retries(), false
+	tries, away := retries(), false
 	_ = backoff.RetryNotify(func() error {
 		return r.listen(func() {
-			pause.Reset()
+			tries.Reset()
 			if away {
 				r.config.Log.Info("docker is back")
 			}
 			away = false
 		})
-	}, backoff.WithContext(pause, r.ctx), func(err error, _ time.Duration) {
+	}, backoff.WithContext(tries, r.ctx), func(err error, _ time.Duration) {
 		if !away && r.ctx.Err() == nil {
 			r.config.Log.Warn("docker is away: no backend is started until it is back", "err", plain(err))
 		}

@@ -25,6 +25,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
@@ -109,14 +110,8 @@ func (r *Runtime) Prepare(ctx context.Context, spec runtime.Spec) error {
 			spec.Progress(text)
 		}
 	}
-	if script.PrepareFor > 0 {
-		timer := time.NewTimer(time.Duration(script.PrepareFor))
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return fmt.Errorf("prepare: %w", context.Cause(ctx))
-		}
+	if script.PrepareFor > 0 && !pause.Sleep(ctx, time.Duration(script.PrepareFor)) {
+		return fmt.Errorf("prepare: %w", context.Cause(ctx))
 	}
 	if script.PrepareError != "" {
 		return errors.New(script.PrepareError)

@@ -17,7 +17,6 @@ type Instance struct {
 	script    Script
 	owner     *Runtime
 	backendID string
-	handle    string
 	env       map[string]string
 	done      chan struct{}
 
@@ -33,8 +32,8 @@ var _ runtime.Instance = (*Instance)(nil)
 // Address is the script's address, by default empty: ready at once.
 func (i *Instance) Address() string { return i.script.Address }
 
-// Handle is empty, but on a Machine.
-func (i *Instance) Handle() string { return i.handle }
+// Handle is empty: what runs nothing can be adopted.
+func (i *Instance) Handle() string { return "" }
 
 // PID is 0: there is no process.
 func (i *Instance) PID() int { return 0 }

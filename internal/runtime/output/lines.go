@@ -26,6 +26,12 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
+// What one stream of one backend may pass on per second, in lines and in bytes.
+const (
+	LinesPerSecond = 500
+	BytesPerSecond = 256 << 10
+)
+
 // MaxLine is the length in bytes at which a line is split.
 const MaxLine = 8 << 10
 

@@ -40,7 +40,9 @@ func (h *heir) script(t *testing.T, body string) *process.Instance {
 func TestBadCommandLeavesNothing(t *testing.T) {
 	t.Parallel()
 	h := newBad(t, nil)
-	for name, content := range map[string]string{"plain": "text", "garbage": "\x7fELF not really", "lost": "#!/no/such/interpreter\n"} {
+	for name, content := range map[string]string{"plain": "text", "garbage": "\x7fELF not really", "lost": "#!/no/such/interpreter\n",
+		"dos": "#!/bin/sh\r\necho\r\n", "foreign": foreign(t),
+	} {
 		mode := os.FileMode(0o755)
 		if name == "plain" {
 			mode = 0o644
@@ -53,7 +55,9 @@ func TestBadCommandLeavesNothing(t *testing.T) {
 		"missing": "does not exist; install it there",
 		"plain":   "is not executable; make it so with chmod +x",
 		"garbage": "cannot be started: exec format error",
-		"lost":    "cannot be started: no such file or directory",
+		"lost":    `cannot be started: no such file or directory: its first line names the interpreter "/no/such/interpreter", which is not there`,
+		"dos":     `names the interpreter "/bin/sh\r", with a carriage return at the end: write it with Unix line ends`,
+		"foreign": "what loads it is not on the drone's machine: link it statically",
 	} {
 		spec := h.specOf()
 		spec.Executable = fmt.Appendf(nil, `{"command": [%q]}`, command)
@@ -67,6 +71,16 @@ func TestBadCommandLeavesNothing(t *testing.T) {
 		t.Errorf("an id that is a path: %v", err)
 	}
 	h.leftNothing(t)
+}
+
+// foreign is a program of another system's libraries: its loader is not here.
+func foreign(t *testing.T) string {
+	t.Helper()
+	raw, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Replace(string(raw), "/ld-linux", "/no-linux", 1)
 }
 
 func TestExitAtOnceLeavesNothing(t *testing.T) {

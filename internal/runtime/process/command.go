@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
@@ -117,4 +118,22 @@ func reason(err error) error {
 		return pathError.Err
 	}
 	return err
+}
+
+// explain says what a program that is there lacks, if the kernel has found something not to be there.
+func explain(err error, program string) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	raw, _ := os.ReadFile(program)
+	line, _, _ := strings.Cut(string(raw[:min(len(raw), 256)]), "\n")
+	wanted, isScript := strings.CutPrefix(line, "#!")
+	interpreter, _, _ := strings.Cut(strings.TrimLeft(wanted, " \t"), " ")
+	switch {
+	case !isScript:
+		return fmt.Errorf("%w: what loads it is not on the drone's machine: link it statically, or install the system's libraries that it was built for", err)
+	case strings.HasSuffix(line, "\r"):
+		return fmt.Errorf("%w: its first line names the interpreter %q, with a carriage return at the end: write it with Unix line ends", err, interpreter)
+	}
+	return fmt.Errorf("%w: its first line names the interpreter %q, which is not there: install it, or name another", err, interpreter)
 }

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -64,13 +65,13 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Root == "" {
 		return c, errors.New("process root: not set; name the directory that holds the executables")
 	}
-	orDefault(&c.Dir, c.StateDir)
-	orDefault(&c.Path, DefaultPath)
-	orDefault(&c.Host, "127.0.0.1")
-	orDefault(&c.PortRest, time.Minute)
-	orDefault(&c.LogLines, 500)
-	orDefault(&c.LogBytes, 256<<10)
-	orDefault(&c.OutputGrace, 500*time.Millisecond)
+	c.Dir = cmp.Or(c.Dir, c.StateDir)
+	c.Path = cmp.Or(c.Path, DefaultPath)
+	c.Host = cmp.Or(c.Host, "127.0.0.1")
+	c.PortRest = cmp.Or(c.PortRest, time.Minute)
+	c.LogLines = cmp.Or(c.LogLines, output.LinesPerSecond)
+	c.LogBytes = cmp.Or(c.LogBytes, output.BytesPerSecond)
+	c.OutputGrace = cmp.Or(c.OutputGrace, 500*time.Millisecond)
 	var err error
 	// With its own symlinks resolved, so that what lies below it can be told by
 	// its path.
@@ -89,13 +90,6 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	return c, nil
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Validate says whether the directories exist, the host is an address of this

@@ -107,27 +107,22 @@ func (i *Instance) OnDone(f func()) {
 // tell calls who is to be told of the end, once.
 func (i *Instance) tell() {
 	i.mu.Lock()
-	f := i.onDone
-	select {
-	case <-i.done:
+	f, over := i.onDone, runtime.Over(i.done)
+	if over {
 		i.onDone = nil
-	default:
-		f = nil
 	}
 	i.mu.Unlock()
-	if f != nil {
+	if over && f != nil {
 		f()
 	}
 }
 
 // Exit says how the process ended; it is the zero Exit before Done is closed.
 func (i *Instance) Exit() runtime.Exit {
-	select {
-	case <-i.done:
-		return i.exit
-	default:
+	if !runtime.Over(i.done) {
 		return runtime.Exit{}
 	}
+	return i.exit
 }
 
 // watch has its output read and its end seen, until letGo.

@@ -130,6 +130,18 @@ func TestProcessorTimeIsBounded(t *testing.T) {
 	}
 }
 
+// Limits of more than the machine has are no error: they hold nothing back, whatever of them the kernel takes.
+func TestLimitsBeyondTheMachineHoldNothingBack(t *testing.T) {
+	t.Parallel()
+	h, instance, neighbour := limited(t, map[string]int64{"memory_limit_bytes": 1 << 60, "cpu_period": 1_000_000, "cpu_period_percent": 100_000, "pids_limit": 4096}, "as=talker")
+	h.line("ready")
+	tell(t, instance.Address(), "burn 1ms")
+	if err := instance.Terminate(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	over(t, h, instance, neighbour)
+}
+
 // A drone that cannot hold a process to a limit refuses it.
 func TestLimitsAreHeldOrRefused(t *testing.T) {
 	t.Parallel()

@@ -32,7 +32,7 @@ func prepareThread() error { return nil }
 // pen is none: what leaves the process group is out of reach here.
 type pen struct{}
 
-func (r *Runtime) makePen(_ string, l *executable.Limits) (pen, error) { return pen{}, r.canLimit(l) }
+func (r *Runtime) makePen(string, *executable.Limits) (pen, error) { return pen{}, nil }
 
 func (pen) kill() error { return nil }
 

@@ -63,8 +63,8 @@ type pen struct {
 // be, all else where it is asked for.
 func (r *Runtime) makePen(backendID string, l *executable.Limits) (pen, error) {
 	p := pen{r: r, backendID: backendID}
-	if err := r.canLimit(l); err != nil || r.pens.base == nil {
-		return p, err
+	if r.pens.base == nil {
+		return p, nil
 	}
 	limits := cgroup.Limits{MemoryBytes: l.Memory(), Pids: l.Pids()}
 	if limits.CPUQuota = l.Quota(); limits.CPUQuota > 0 {
@@ -162,12 +162,8 @@ func (p pen) remove() {
 // outOfMemory says whether the kernel has killed anything in the pen for its limit.
 func (p pen) outOfMemory() bool { return p.group != nil && p.group.OutOfMemory() > 0 }
 
-const (
-	// usageAge is how old what is known of the labels may be, to say what is used.
-	usageAge = time.Second
-	// clockTick is the unit of times in /proc, fixed for programs at 100 a second.
-	clockTick = 10 * time.Millisecond
-)
+// usageAge is how old what is known of the labels may be, to say what is used.
+const usageAge = time.Second
 
 // usage is what the process and all in its pen use.
 func (b body) usage() (usage runtime.Usage, err error) {
@@ -185,7 +181,7 @@ func (b body) usage() (usage runtime.Usage, err error) {
 	if counted {
 		return usage, nil
 	}
-	pids, err := b.group.Processes()
+	pids, err := cgroup.Processes(b.group.Dir())
 	cpu := usage.CPU
 	for _, pid := range pids {
 		add(&usage, pid)
@@ -198,7 +194,7 @@ func (b body) usage() (usage runtime.Usage, err error) {
 // reaped.
 func add(usage *runtime.Usage, pid int) {
 	if stat, err := procs.Read(pid); err == nil {
-		usage.CPU += time.Duration(stat.CPUTicks) * clockTick
+		usage.CPU += time.Duration(stat.CPUTicks) * procs.Tick
 		usage.MemUsed += stat.RSSPages * uint64(os.Getpagesize())
 	}
 }

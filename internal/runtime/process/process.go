@@ -119,21 +119,23 @@ func (r *Runtime) makeDirs() error {
 
 // Prepare checks that the executable of the spec can be run.
 func (r *Runtime) Prepare(_ context.Context, spec runtime.Spec) error {
-	r.mu.Lock()
-	closed := r.closed
-	r.mu.Unlock()
-	if closed {
-		return runtime.ErrClosed
-	}
-	parsed, err := parse(spec.Executable)
-	if err != nil {
+	if err := r.begin(); err != nil {
 		return err
 	}
-	if err := r.canLimit(parsed.ResourceLimits); err != nil {
-		return err
-	}
-	_, err = resolve(r.config.Root, string(parsed.Command[0]))
+	defer r.starts.Done()
+	_, _, err := r.check(spec)
 	return err
+}
+
+// check says whether the spec can be run, and gives the program's path.
+func (r *Runtime) check(spec runtime.Spec) (parsed command, path string, err error) {
+	if parsed, err = parse(spec.Executable); err == nil {
+		err = r.canLimit(parsed.ResourceLimits)
+	}
+	if err == nil {
+		path, err = resolve(r.config.Root, string(parsed.Command[0]))
+	}
+	return parsed, path, err
 }
 
 // begin lets a Start under way end before Close does; the caller calls starts.Done.
@@ -155,7 +157,7 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	}
 	defer r.starts.Done()
 
-	parsed, err := parse(spec.Executable)
+	parsed, path, err := r.check(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -167,10 +169,6 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	}
 	if r.running(spec.BackendID) != nil {
 		return nil, fmt.Errorf("the backend %s runs already", spec.BackendID)
-	}
-	path, err := resolve(r.config.Root, string(parsed.Command[0]))
-	if err != nil {
-		return nil, err
 	}
 	instance, err := r.launch(spec, parsed, path)
 	if err != nil {
@@ -221,7 +219,7 @@ func (r *Runtime) launch(spec runtime.Spec, parsed command, path string) (_ *Ins
 		cpuTime: parsed.ResourceLimits.CPUTime(),
 	}, writers)
 	if err != nil {
-		err = fmt.Errorf("executable: command[0] %.200q cannot be started: %w", parsed.Command[0], reason(err))
+		err = fmt.Errorf("executable: command[0] %.200q cannot be started: %w", parsed.Command[0], explain(reason(err), path))
 	}
 	return instance, err
 }

@@ -16,12 +16,6 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// Output that one stream of one backend may pass on per second, as with every runtime.
-const (
-	logLines = 500
-	logBytes = 256 << 10
-)
-
 // Instance is one backend that the server runs.
 type Instance struct {
 	r       *Runtime
@@ -42,7 +36,7 @@ var _ runtime.Instance = (*Instance)(nil)
 func (r *Runtime) newInstance(spec runtime.Spec) *Instance {
 	i := &Instance{r: r, id: spec.BackendID, done: make(chan struct{}), lines: map[runtime.Stream]*output.Lines{}}
 	for _, stream := range []runtime.Stream{runtime.Stdout, runtime.Stderr, runtime.Notice} {
-		i.lines[stream] = output.New(stream, spec.Log, logLines, logBytes)
+		i.lines[stream] = output.New(stream, spec.Log, output.LinesPerSecond, output.BytesPerSecond)
 	}
 	return i
 }
@@ -77,20 +71,16 @@ func (i *Instance) Done() <-chan struct{} { return i.done }
 
 // Exit says how it ended.
 func (i *Instance) Exit() runtime.Exit {
-	select {
-	case <-i.done:
-		return i.exit
-	default:
+	if !runtime.Over(i.done) {
 		return runtime.Exit{}
 	}
+	return i.exit
 }
 
 // Terminate asks the server to end it.
 func (i *Instance) Terminate(ctx context.Context, hard bool) error {
-	select {
-	case <-i.done:
+	if runtime.Over(i.done) {
 		return nil
-	default:
 	}
 	_, err := i.r.client.terminate(ctx, i.r.config.Drone, hard, i.id)
 	return err
@@ -120,13 +110,8 @@ func (i *Instance) Usage(ctx context.Context) (runtime.Usage, error) {
 func (i *Instance) write(w written) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	lines := i.lines[w.Stream]
-	select {
-	case <-i.done:
-	default:
-		if lines != nil && w.Line != nil {
-			_, _ = lines.Write([]byte(*w.Line + "\n"))
-		}
+	if lines := i.lines[w.Stream]; lines != nil && w.Line != nil && !runtime.Over(i.done) {
+		_, _ = lines.Write([]byte(*w.Line + "\n"))
 	}
 }
 
@@ -134,10 +119,8 @@ func (i *Instance) write(w written) {
 func (i *Instance) notify(now time.Time) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	select {
-	case <-i.done:
-	default:
-		for _, lines := range i.lines {
+	for _, lines := range i.lines {
+		if !runtime.Over(i.done) {
 			lines.Notify(now)
 		}
 	}
@@ -147,10 +130,8 @@ func (i *Instance) notify(now time.Time) {
 func (i *Instance) finish(exit runtime.Exit) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	select {
-	case <-i.done:
+	if runtime.Over(i.done) {
 		return
-	default:
 	}
 	for _, lines := range i.lines {
 		lines.End()

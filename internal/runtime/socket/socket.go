@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,9 +74,7 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 	if err := checkPath(config.Path); err != nil {
 		return nil, err
 	}
-	if config.Log == nil {
-		config.Log = slog.New(slog.DiscardHandler)
-	}
+	config.Log = cmp.Or(config.Log, slog.New(slog.DiscardHandler))
 	r := &Runtime{
 		config: config, client: newClient(config.Path), opened: make(chan struct{}),
 		live: map[string]*Instance{}, over: map[string]time.Time{},

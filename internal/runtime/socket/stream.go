@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
+	"github.com/jetway-project/jetway/internal/pause"
 )
 
 // Times of the stream. Tests, which see what becomes of them, have less.
@@ -24,19 +24,14 @@ const maxMark = 256
 
 // follow reads the stream until Close, and again when it breaks off.
 func (r *Runtime) follow() {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
+	tries := pause.Growing(50*time.Millisecond, 2*time.Second)
 	for {
-		err := r.stream(pause.Reset)
+		err := r.stream(tries.Reset)
 		if r.ctx.Err() != nil {
 			return
 		}
 		r.setAway(err)
-		wait := time.NewTimer(pause.NextBackOff())
-		select {
-		case <-wait.C:
-		case <-r.ctx.Done():
-			wait.Stop()
+		if !pause.Sleep(r.ctx, tries.NextBackOff()) {
 			return
 		}
 	}
