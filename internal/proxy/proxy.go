@@ -250,6 +250,10 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 	<-shut
 	cut()
 	p.cut(metrics.CutDrained, p.activity.allPassages())
+	select {
+	case <-p.gate.empty:
+	case <-time.After(2 * p.cfg.waits.linger): // tunnels, which are the server's, say why they end
+	}
 	_ = server.Close()
 	<-p.gate.empty
 	p.splices.Wait()
