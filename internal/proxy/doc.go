@@ -48,7 +48,8 @@
 //
 // The way of a request, file by file: handler.go, target.go (the path), cookie.go (origin mode), host.go,
 // door.go, strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
-// forward.go, request.go, upload.go, relay.go, upgrade.go, splice.go, frames.go, loop_linux.go (there and back);
+// forward.go, request.go, upload.go, relay.go, upgrade.go, tunnel.go (WebSockets over HTTP/2), splice.go, frames.go,
+// loop_linux.go (there and back);
 // plain.go, errand_linux.go, callees_linux.go, handon_linux.go, handed.go (the same without net/http, and on to it);
 // page.go (refusals).
 package proxy
