@@ -37,10 +37,11 @@ func (x *exchange) switchProtocols() error {
 	}
 	x.answered()
 	s := x.newUpgrade(plain(client), late)
-	x.p.gate.stay() // the handler leaves
-	s.left = func() {
+	gate := x.p.gate
+	gate.stay() // the handler leaves
+	s.left = func() { // and holds nothing of the exchange: what is idle is to cost little
 		leave()
-		x.p.gate.leave()
+		gate.leave()
 	}
 	s.begin()
 	return nil
