@@ -38,7 +38,7 @@ func (x *exchange) switchProtocols() error {
 	x.answered()
 	s := x.newUpgrade(plain(client), late)
 	gate := x.p.gate
-	gate.stay() // the handler leaves
+	gate.stay()       // the handler leaves
 	s.left = func() { // and holds nothing of the exchange: what is idle is to cost little
 		leave()
 		gate.leave()
