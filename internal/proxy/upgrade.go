@@ -54,6 +54,7 @@ func (x *exchange) newUpgrade(client net.Conn, late []byte) *splice {
 		s.down.frames = new(frames)
 		s.down.frames.pass(late)
 	}
+	x.conn.doneReading() // late is no more
 	if s.p.cfg.AccessLog {
 		s.visit, s.line = x.v, x.v.line(x.p)
 		s.visit.w, s.visit.r = nil, nil // they hold much
