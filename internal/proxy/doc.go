@@ -16,6 +16,7 @@
 //     and only where the backend's own page, or a link, has caused the request. No backend sees or sets it.
 //   - No field that a backend sets, and no Referer, has an effect on another session that shares its
 //     host, as far as a proxy can see to it (prefix.go).
+//   - A WebSocket over HTTP/2 is an upgrade as any other from the handler on (tunnel.go), so each rule about upgrades holds of it.
 //   - The backend gets each request in one framing only, said anew by the proxy. Where a
 //     client's body was not read to its end, its connection ends with the response.
 //   - No link leads to another's backend. A remembered route is dropped when its token runs out or is revoked,
