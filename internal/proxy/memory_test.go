@@ -47,7 +47,7 @@ func TestIdleUpgradeHoldsLittle(t *testing.T) {
 	testkit.Eventually(t, "their handlers to end", func() bool { return w.proxy.upgrades.Load() == 8+many })
 	each := (live() - before) / many
 	t.Logf("%d bytes each", each)
-	if each > 26<<10 {
+	if each > 23<<10 {
 		t.Errorf("an idle one holds %d bytes of the heap", each)
 	}
 }
