@@ -16,8 +16,8 @@
 // of what a proxy, which does all that twice, can cost. Load and backend do share
 // the machine's cores with the proxy, which flatters the slower proxy a little; so
 // the CPU time that the proxy itself spent for one request is measured as well.
-// Loads are taken in short rounds that alternate between the three, so that what
-// else the machine does meets all of them.
+// Loads are taken in short turns that alternate between the three, and who comes first changes, so that what
+// else the machine does meets all of them. A ratio to nginx is the median of the turns' ratios.
 //
 // [Start] measures starts, from the request to the backend's first answer over HTTP, one
 // after another, beside the same program without Jetway: executed by itself, and as a

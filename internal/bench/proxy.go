@@ -48,6 +48,8 @@ type ProxyConfig struct {
 	Procs int
 	// Duration of each load through each of the three. Default 5 s.
 	Duration time.Duration
+	// Turns is how often the three take turns, which last Duration together. Default 5.
+	Turns int
 	// wrk makes the requests; "": the bench itself does.
 	wrk string
 	// Progress is told what is being measured.
@@ -57,9 +59,6 @@ type ProxyConfig struct {
 
 // downloads is how many downloads are under way at once.
 const downloads = 8
-
-// rounds is how often the three take turns.
-const rounds = 3
 
 type proxyLoad struct {
 	name, title, unit string
@@ -98,6 +97,9 @@ func (c *ProxyConfig) Validate() error {
 	if c.Duration == 0 {
 		c.Duration = 5 * time.Second
 	}
+	if c.Turns == 0 {
+		c.Turns = 5
+	}
 	if len(c.Loads) == 0 {
 		c.Loads = ProxyLoads()
 	}
@@ -116,6 +118,8 @@ func (c *ProxyConfig) Validate() error {
 		return errors.New("sockets must be 1 to 10000")
 	case c.Procs < 0 || c.Procs > 1024:
 		return errors.New("procs must be 0 to 1024")
+	case c.Turns < 1 || c.Turns > 1000:
+		return errors.New("turns must be 1 to 1000")
 	case c.Duration < 10*time.Millisecond || c.Duration > 10*time.Minute:
 		return errors.New("duration must be 10ms to 10m")
 	}
@@ -136,8 +140,10 @@ type ProxyFigures struct {
 	P99      float64 `json:"p99_ms"`
 	AddedP50 float64 `json:"added_p50_ms"`
 	AddedP99 float64 `json:"added_p99_ms"`
-	// OfNginx is the ratio of the rates; 0 without nginx.
+	// OfNginx is the median of the turns' ratios of the rates, Low and High are quartiles; 0 without nginx.
 	OfNginx float64 `json:"of_nginx,omitempty"`
+	Low     float64 `json:"of_nginx_low,omitempty"`
+	High    float64 `json:"of_nginx_high,omitempty"`
 	// CPU is the time that the proxy's process spent for one request, MiB or
 	// message, in microseconds; 0 where it cannot be told.
 	CPU    float64 `json:"proxy_cpu_us,omitempty"`
@@ -199,7 +205,7 @@ func Proxy(ctx context.Context, cfg ProxyConfig) (*ProxyResult, error) {
 	defer stopDrone()
 
 	r := new(ProxyResult)
-	cfg.wrk, r.WithoutWrk = findWrk(cfg.Duration / rounds)
+	cfg.wrk, r.WithoutWrk = findWrk(cfg.turn(), cfg.Turns)
 	ways := []target{direct}
 	nginx, through, err := startNginx(ctx, dir, cfg.Procs, direct.address, host)
 	switch {
@@ -304,12 +310,19 @@ func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name strin
 	return p, t, nil
 }
 
-// measure takes one load on all ways, in turns.
+// turn is how long one takes.
+func (c *ProxyConfig) turn() time.Duration { return c.Duration / time.Duration(c.Turns) }
+
+// measure takes one load on all ways, in turns. Who comes first changes, so that what else the machine does, and what the one
+// before has left it to do, meets all of them.
 func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) ([]ProxyFigures, error) {
 	samples, wrks := make([]sample, len(ways)), make([][]wrkRound, len(ways))
-	cpus := make([]time.Duration, len(ways))
-	for range rounds {
+	cpus, rates := make([]time.Duration, len(ways)), make([][]float64, len(ways))
+	for turn := range cfg.Turns {
 		for i := range ways {
+			if turn%2 == 1 {
+				i = len(ways) - 1 - i
+			}
 			t := &ways[i]
 			if cfg.wrk != "" && l.path != "" {
 				one, cpu, err := l.wrkRound(ctx, cfg, t)
@@ -317,6 +330,7 @@ func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) 
 					return nil, err
 				}
 				wrks[i] = append(wrks[i], one)
+				rates[i] = append(rates[i], float64(one.count)/one.elapsed.Seconds())
 				cpus[i] += cpu
 				continue
 			}
@@ -325,6 +339,7 @@ func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) 
 				return nil, err
 			}
 			samples[i].add(took)
+			rates[i] = append(rates[i], float64(len(took.took))/took.elapsed.Seconds())
 			cpus[i] += cpu
 		}
 	}
@@ -352,7 +367,8 @@ func measure(ctx context.Context, cfg *ProxyConfig, l proxyLoad, ways []target) 
 	all[0].AddedP50, all[0].AddedP99 = 0, 0
 	for i := range all {
 		if nginx := slices.IndexFunc(all, func(f ProxyFigures) bool { return f.Via == ViaNginx }); nginx >= 0 {
-			all[i].OfNginx = all[i].Rate / all[nginx].Rate
+			turns := compare(l.name, l.unit, rates[i], rates[nginx])
+			all[i].OfNginx, all[i].Low, all[i].High = turns.Ratio, turns.Low, turns.High
 		}
 	}
 	return all, nil
@@ -371,7 +387,7 @@ func (l *proxyLoad) round(ctx context.Context, cfg *ProxyConfig, t *target) (too
 	if err != nil {
 		return took, 0, err
 	}
-	took = take(ctx, l.connections(cfg), cfg.Duration/rounds, calls)
+	took = take(ctx, l.connections(cfg), cfg.turn(), calls)
 	after, err := t.cpu()
 	if t.process != nil {
 		select {
@@ -389,7 +405,7 @@ func (l *proxyLoad) wrkRound(ctx context.Context, cfg *ProxyConfig, t *target) (
 	if err != nil {
 		return one, 0, err
 	}
-	if one, err = runWrk(ctx, cfg.wrk, t, l.path, l.connections(cfg), cfg.Duration/rounds); err != nil {
+	if one, err = runWrk(ctx, cfg.wrk, t, l.path, l.connections(cfg), cfg.turn()); err != nil {
 		return one, 0, err
 	}
 	after, err := t.cpu()

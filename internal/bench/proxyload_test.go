@@ -36,14 +36,16 @@ func serveBackend(t *testing.T) target {
 // Every load comes through to the backend, and each answer is looked at.
 func TestLoads(t *testing.T) {
 	there := serveBackend(t)
-	cfg := ProxyConfig{Duration: 30 * time.Millisecond, InFlight: 8, Sockets: 20}
+	cfg := ProxyConfig{Duration: 30 * time.Millisecond, InFlight: 8, Sockets: 20, Turns: 3}
 	for _, l := range proxyLoads {
-		figures, err := measure(t.Context(), &cfg, l, []target{there, there})
+		nginx := there
+		nginx.name = ViaNginx
+		figures, err := measure(t.Context(), &cfg, l, []target{there, nginx})
 		if err != nil {
 			t.Fatalf("%s: %v", l.name, err)
 		}
 		for _, f := range figures {
-			if f.Failed != 0 || f.Count == 0 || f.P50 <= 0 || f.P99 < f.P50 || f.Rate <= 0 {
+			if f.Failed != 0 || f.Count == 0 || f.P50 <= 0 || f.P99 < f.P50 || f.Rate <= 0 || f.Low <= 0 || f.OfNginx < f.Low || f.High < f.OfNginx {
 				t.Errorf("%s: %+v", l.name, f)
 			}
 		}
@@ -129,7 +131,7 @@ func TestEchoes(t *testing.T) {
 func TestProxyConfigRefused(t *testing.T) {
 	for want, cfg := range map[string]ProxyConfig{
 		"concurrency": {InFlight: -1}, "sockets": {Sockets: 10001}, "procs": {Procs: -1},
-		"duration": {Duration: time.Millisecond}, "loads": {Loads: []string{"all"}},
+		"duration": {Duration: time.Millisecond}, "turns": {Turns: -1}, "loads": {Loads: []string{"all"}},
 	} {
 		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%+v: %v", cfg, err)

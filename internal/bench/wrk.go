@@ -13,13 +13,13 @@ import (
 )
 
 // findWrk gives the load tool that asks for HTTP responses, "" with the reason where it cannot be used for rounds so short.
-func findWrk(round time.Duration) (program, without string) {
+func findWrk(round time.Duration, turns int) (program, without string) {
 	program, err := exec.LookPath("wrk")
 	switch {
 	case err != nil:
 		return "", "wrk is not installed, so requests are made by the bench itself, which costs more than they do; install it: apt-get install wrk, or brew install wrk"
 	case round < time.Second:
-		return "", fmt.Sprintf("rounds of %s are too short for wrk, so requests are made by the bench itself; --duration %s is long enough", round, rounds*time.Second)
+		return "", fmt.Sprintf("rounds of %s are too short for wrk, so requests are made by the bench itself; --duration %s is long enough", round, time.Duration(turns)*time.Second)
 	}
 	return program, ""
 }

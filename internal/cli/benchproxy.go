@@ -23,6 +23,7 @@ type benchProxyCmd struct {
 	Sockets     int           `default:"1000" help:"WebSockets open at once."`
 	Procs       int           `placeholder:"N" help:"GOMAXPROCS of backend and proxy, and workers of nginx. Default: one for each core."`
 	Duration    time.Duration `default:"5s" help:"How long each load lasts, directly, through nginx and through the proxy each."`
+	Turns       int           `default:"5" help:"How often the three take turns, which last --duration together. A ratio to nginx is the median of the turns'."`
 	CPUProfile  string        `name:"cpu-profile" type:"path" placeholder:"FILE" help:"Write where the proxy spends its time there, for go tool pprof."`
 	HeapProfile string        `type:"path" placeholder:"FILE" help:"Write what the proxy has allocated there, at its end."`
 	JSON        bool          `name:"json" help:"Print JSON."`
@@ -42,7 +43,7 @@ func (c *benchProxyCmd) Run(r *run) error {
 				"--cpu-profile=" + c.CPUProfile, "--heap-profile=" + c.HeapProfile,
 			}, flags...)
 		},
-		Loads: c.Loads, InFlight: c.Concurrency, Sockets: c.Sockets, Procs: c.Procs, Duration: c.Duration, Log: r.log,
+		Loads: c.Loads, InFlight: c.Concurrency, Sockets: c.Sockets, Procs: c.Procs, Duration: c.Duration, Turns: c.Turns, Log: r.log,
 		Progress: func(what string) { r.notef("measuring: %s", what) },
 	}
 	if err := cfg.Validate(); err != nil {
@@ -79,7 +80,7 @@ func (r *run) printProxyBench(result *bench.ProxyResult, asJSON bool) error {
 			row[5], row[6] = fmt.Sprintf("%+.3f", f.AddedP50), fmt.Sprintf("%+.3f", f.AddedP99)
 		}
 		if f.OfNginx != 0 {
-			row[7] = fmt.Sprintf("%.2f", f.OfNginx)
+			row[7] = fmt.Sprintf("%.2f (%.2f to %.2f)", f.OfNginx, f.Low, f.High)
 		}
 		if f.CPU != 0 {
 			row[8] = fmt.Sprintf("%.1f", f.CPU)

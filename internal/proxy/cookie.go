@@ -188,16 +188,9 @@ func (p *Proxy) sessionCookie(rt *route, https bool) string {
 // serveNobody answers who shows no token.
 func (p *Proxy) serveNobody(v *visit, t target) {
 	r := v.r
-	// Browsers ask without cookies and tokens whether they may send them to another origin.
-	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-		v.status = http.StatusNoContent
-		setGeneral(v.w.Header())
-		v.w.WriteHeader(v.status)
-		return
-	}
 	// A frame in another page is not led away: a session may have been meant to be in it.
 	dest := r.Header.Get("Sec-Fetch-Dest")
-	if t.whole == "/" && p.cfg.RootRedirect != "" && (dest == "" || dest == "document") {
+	if t.whole == "/" && p.cfg.RootRedirect != "" && !preflight(r) && (dest == "" || dest == "document") {
 		p.redirect(v, p.cfg.RootRedirect, http.StatusFound) // not for good: this may be a session's host
 		return
 	}

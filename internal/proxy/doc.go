@@ -16,6 +16,7 @@
 //     and only where the backend's own page, or a link, has caused the request. No backend sees or sets it.
 //   - No field that a backend sets, and no Referer, has an effect on another session that shares its
 //     host, as far as a proxy can see to it (prefix.go).
+//   - A WebSocket over HTTP/2 is an upgrade as any other from the handler on (tunnel.go), so each rule about upgrades holds of it.
 //   - The backend gets each request in one framing only, said anew by the proxy. Where a
 //     client's body was not read to its end, its connection ends with the response.
 //   - No link leads to another's backend. A remembered route is dropped when its token runs out or is revoked,
@@ -48,7 +49,8 @@
 //
 // The way of a request, file by file: handler.go, target.go (the path), cookie.go (origin mode), host.go,
 // door.go, strangers.go, routes.go and ask.go (where to), events.go, news.go and hold.go (waiting),
-// forward.go, request.go, upload.go, relay.go, upgrade.go, splice.go, frames.go, loop_linux.go (there and back);
+// forward.go, request.go, upload.go, relay.go, upgrade.go, tunnel.go (WebSockets over HTTP/2), splice.go, frames.go,
+// loop_linux.go (there and back);
 // plain.go, errand_linux.go, callees_linux.go, handon_linux.go, handed.go (the same without net/http, and on to it);
 // page.go (refusals).
 package proxy

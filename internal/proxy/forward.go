@@ -41,6 +41,7 @@ type exchange struct {
 	announced map[string]bool // trailers of the response
 	// begun says that the response to the client has begun.
 	begun bool
+	uncut func() bool // the request's context cuts it no more
 }
 
 // forward passes the request on and returns when both ways are done, or when the
@@ -68,7 +69,8 @@ func (p *Proxy) forward(v *visit, rt *route, t target) {
 		p.refuse(v, goneAt(rt))
 		return
 	}
-	defer context.AfterFunc(r.Context(), x.ps.abort)()
+	x.uncut = context.AfterFunc(r.Context(), x.ps.abort)
+	defer x.uncut()
 	if err := x.ask(); err != nil {
 		x.failed(err)
 		return
@@ -186,12 +188,17 @@ func (x *exchange) readHead() error {
 			if x.out.upgrade == "" || !lists(resp.Header["Connection"], "upgrade") {
 				return errSwitching
 			}
+			if x.v.tunnel != nil && !acceptsTunnel(x.r, resp.Header) {
+				return errHandshake
+			}
 			x.conn.headLeft = -1
 			return nil
 		case code < 100:
 			return fmt.Errorf("%d: %w", code, errStatus)
 		case code < 200:
 			x.relayInterim()
+		case code < 300 && x.v.tunnel != nil:
+			return errHandshake // a tunnel's client would take the page for the WebSocket
 		default:
 			x.conn.headLeft = -1
 			return nil
@@ -208,7 +215,7 @@ func (x *exchange) failed(err error) {
 	if x.begun || x.ps.wasCut() || x.r.Context().Err() != nil {
 		x.stopUpload(longAgo)
 		if x.begun {
-			_ = x.ps.control.Flush() // what came of it is the client's
+			_ = http.NewResponseController(x.w).Flush() // what came of it is the client's
 		}
 		x.p.abort(x.r, err)
 	}

@@ -89,12 +89,19 @@ func (f *frames) begin() {
 // between says that a frame may follow.
 func (f *frames) between() bool { return f.have == 0 && f.left == 0 && !f.over }
 
-// farewell ends a WebSocket with a frame that says why, and gives the client a moment to take it in: closing at once on one that
-// still sends something could cost it the frame.
-func farewell(client net.Conn, code uint16, moment time.Duration) {
+// farewell ends a WebSocket with a frame that says why, and says whether it could. The client has a moment from now on.
+func farewell(client net.Conn, code uint16, moment time.Duration) bool {
 	_ = client.SetDeadline(time.Now().Add(moment))
-	frame := binary.BigEndian.AppendUint16([]byte{finalBit | opcodeClose, 2}, code)
-	if _, err := client.Write(frame); err != nil || closeWrite(client) != nil {
+	_, err := client.Write(binary.BigEndian.AppendUint16([]byte{finalBit | opcodeClose, 2}, code))
+	return err == nil
+}
+
+// hearOut gives a client the moment to take in what it was told: closing at once on one that still sends something could cost it
+// the frame.
+func hearOut(client net.Conn) {
+	if t, ok := client.(*tunnel); ok {
+		t.ended.Store(true)
+	} else if closeWrite(client) != nil {
 		return
 	}
 	var ignored [512]byte

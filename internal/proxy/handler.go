@@ -34,8 +34,11 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	if ambiguous(r) {
 		w.Header().Set("Connection", "close")
 	}
+	bad := tunnels(v)
 	t, ok := targetOf(r)
 	switch {
+	case bad != nil:
+		p.refuse(v, *bad)
 	case !ok:
 		p.refuse(v, refusal{status: http.StatusBadRequest, reason: "This is not a request for a path."})
 	case strings.HasPrefix(t.whole, messages.EnterPath):
@@ -57,7 +60,7 @@ func (p *Proxy) servePath(v *visit, t target) {
 	switch {
 	case !tokenShaped(t.token) && borne != "":
 		p.serveBearer(v, t, borne)
-	case t.whole == "/ready":
+	case t.whole == "/ready" && v.tunnel == nil: // of which a 200 would be the beginning
 		p.serveReady(v)
 	case !tokenShaped(t.token):
 		p.serveNobody(v, t)

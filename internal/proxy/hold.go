@@ -74,11 +74,11 @@ func (w *waiting) count() int {
 // hold waits until the backend of rt, which is not ready, gets ready, and gives
 // the route then. It waits for the event and asks once it came, or may have been
 // missed. The error is errNotReady past the ready timeout, errCrowded when too many
-// wait; else as for find. An upgrade is held only briefly, errNotYet then: browsers open WebSockets to one address
+// wait; else as for find. An upgrade of HTTP/1.1 is held only briefly, errNotYet then: browsers open WebSockets to one address
 // one after the other (RFC 6455, section 4.1), so it holds those to backends that are ready.
 func (p *Proxy) hold(req *http.Request, r *route) (*route, error) {
 	limit, late := p.cfg.ReadyTimeout, errNotReady
-	if upgradeOf(req) != "" && p.cfg.waits.upgrade < limit {
+	if req.ProtoMajor == 1 && upgradeOf(req) != "" && p.cfg.waits.upgrade < limit {
 		limit, late = p.cfg.waits.upgrade, errNotYet
 	}
 	ctx, cancel := context.WithTimeoutCause(req.Context(), limit, late)

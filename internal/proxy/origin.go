@@ -32,7 +32,7 @@ func (p *Proxy) originOf(r *http.Request) origin {
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		o.client = host
 	}
-	if r.TLS != nil {
+	if p.cfg.TLS != nil {
 		o.proto = "https"
 	}
 	if len(p.cfg.TrustedProxies) == 0 {

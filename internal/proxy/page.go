@@ -52,10 +52,23 @@ type page struct {
 	Message string `json:"message"`
 }
 
+// preflight says that a browser asks whether a page may send something to another origin.
+func preflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+}
+
 // refuse answers with a small page, in JSON for who asks for that and as plain
-// text for who does not ask for HTML. The id on it is in the log line too.
+// text for who does not ask for HTML. The id on it is in the log line too. A preflight is let pass: it has no
+// cookie and no bearer, and where it fails the page is not told why. The request that follows is refused.
 func (p *Proxy) refuse(v *visit, why refusal) {
 	w, r := v.w, v.r
+	if preflight(r) {
+		v.status = http.StatusNoContent
+		p.endUnread(v)
+		setGeneral(w.Header())
+		w.WriteHeader(v.status)
+		return
+	}
 	pg := page{ID: strings.ToLower(rand.Text()[:12]), Status: why.status, Title: http.StatusText(why.status), Message: why.reason}
 	v.status, v.refused = why.status, pg.ID
 	p.logRefusal(r, why, pg.ID)

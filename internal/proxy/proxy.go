@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -250,6 +251,10 @@ func (p *Proxy) drain(server *http.Server, cut context.CancelFunc) {
 	<-shut
 	cut()
 	p.cut(metrics.CutDrained, p.activity.allPassages())
+	select {
+	case <-p.gate.empty:
+	case <-time.After(2 * p.cfg.waits.linger): // tunnels, which are the server's, say why they end
+	}
 	_ = server.Close()
 	<-p.gate.empty
 	p.splices.Wait()
@@ -263,14 +268,25 @@ func (p *Proxy) sayGoodbye(ctx context.Context) {
 	p.tell(ctx, p.activity.connected, false)
 }
 
+// manyMore says that so many connections were upgraded since there were before that the garbage they left is worth collecting.
+// Nobody else does so soon, for what is idle makes none. As it grows with what is open, it costs each of those the same.
+func manyMore(before, open int64) bool { return open-before >= max(256, open/4) }
+
 // keepHouse closes what has been idle for too long, and what is left of backends that
 // have ended, until ctx ends.
 func (p *Proxy) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var swept int64
 	for {
 		select {
 		case now := <-tick.C:
+			if open := p.upgrades.Load(); manyMore(swept, open) {
+				debug.FreeOSMemory()
+				swept = open
+			} else {
+				swept = min(swept, open)
+			}
 			p.upstream.sweep(now.Add(-p.cfg.waits.idle))
 			p.cutEnded(now)
 			for _, l := range p.loops {

@@ -172,7 +172,7 @@ func appendField(b []byte, name, value string) []byte {
 func isHop(name string) bool {
 	switch name {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", protocolField:
 		return true
 	}
 	return false
@@ -205,9 +205,12 @@ func lists(fields []string, name string) bool {
 }
 
 // upgradeOf gives the protocol that the client of an HTTP/1.1 request wants to
-// change to, "" for none. Other versions of HTTP are none: what a client says
+// change to, "" for none, and what a tunnel is for. Other versions of HTTP are none: what a client says
 // on such a connection nobody would have looked at, x-verified-* included.
 func upgradeOf(r *http.Request) string {
+	if tunnel := r.Header[protocolField]; tunnel != nil {
+		return tunnel[0]
+	}
 	if r.ProtoMajor != 1 || r.ProtoMinor != 1 || !lists(r.Header["Connection"], "upgrade") {
 		return ""
 	}

@@ -22,7 +22,8 @@ type splice struct {
 	down way
 	ways atomic.Int32 // that go on
 	half atomic.Bool  // one way has ended
-	left func()       // to be called when the client's connection is closed; nil: nobody counts it
+	said bool         // the client was told why it is cut; down's, and after it the last one's
+	left func()       // to be called when both ends are closed and nothing is left to do
 	loop *loop        // that carries it, or did
 
 	// For the access log, if there is one.
@@ -57,7 +58,6 @@ func (s *splice) between(client, backend net.Conn) {
 
 // begin lets the bytes pass.
 func (s *splice) begin() {
-	s.p.gate.stay()
 	s.p.upgrades.Add(1)
 	s.ways.Store(2)
 	s.p.splices.Add(2)
@@ -94,20 +94,20 @@ func (w *way) ended(err error) {
 	if err != nil {
 		s.ps.abort() // the other way too
 	}
+	if w == &s.down && s.ps.cutFor() != 0 && !s.say() && w.to != nil {
+		_ = underTLS(w.to).Close() // by force: there is nothing to wait for
+	}
 	if s.ways.Add(-1) == 0 {
 		s.ps.abort()
 		s.close(s.down.to, s.down.from)
 		s.ps.end()
 		s.p.activity.leave(s.ps)
 		s.p.upgrades.Add(-1)
-		if s.left != nil {
-			s.left()
-		}
 		if s.visit != nil {
 			s.visit.received, s.visit.sent = s.up.passed.Load(), s.down.passed.Load()
 			s.p.logVisit(s.visit, "upgraded connection", s.line)
 		}
-		s.p.gate.leave()
+		s.left()
 	}
 }
 
@@ -119,10 +119,20 @@ func (s *splice) close(client, backend net.Conn) {
 	if client == nil {
 		return
 	}
-	if why, frames := s.ps.cutFor(), s.down.frames; why != 0 && frames != nil && frames.between() {
-		farewell(client, why, s.p.cfg.waits.linger)
+	if s.said {
+		hearOut(client)
 	}
 	_ = underTLS(client).Close()
+}
+
+// say tells the client of a WebSocket why it is cut, where that can be told. It is for who has written to it, and does no more.
+func (s *splice) say() bool {
+	client, frames := s.down.to, s.down.frames
+	if client == nil || frames == nil || !frames.between() {
+		return false
+	}
+	s.said = farewell(client, s.ps.cutFor(), s.p.cfg.waits.linger)
+	return s.said
 }
 
 // errDeaf says that one end takes nothing in any more.

@@ -182,6 +182,11 @@ func TestHTTP2CannotBreakTheRequestLine(t *testing.T) {
 // the stream was reset.
 func (w *world) rawHTTP2(method, path string) string {
 	w.t.Helper()
+	return w.rawStream([][2]string{{":method", method}, {":scheme", "https"}, {":authority", cluster}, {":path", path}})
+}
+
+func (w *world) rawStream(fields [][2]string) string {
+	w.t.Helper()
 	conn, err := tls.Dial("tcp", w.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	must(w.t, err)
 	defer func() { _ = conn.Close() }()
@@ -192,7 +197,7 @@ func (w *world) rawHTTP2(method, path string) string {
 	must(w.t, framer.WriteSettings())
 	var block strings.Builder
 	encoder := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", method}, {":scheme", "https"}, {":authority", cluster}, {":path", path}} {
+	for _, f := range fields {
 		must(w.t, encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
 	}
 	must(w.t, framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte(block.String()), EndStream: true, EndHeaders: true}))

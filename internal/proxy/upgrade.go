@@ -12,6 +12,9 @@ import (
 // pass unchanged, both ways, until both sides have ended or one failed.
 // The goroutine of the request ends, and with it goes what the HTTP server held for it.
 func (x *exchange) switchProtocols() error {
+	if x.v.tunnel != nil {
+		return x.openTunnel()
+	}
 	client, rw, err := x.ps.control.Hijack()
 	if err != nil {
 		return err
@@ -33,19 +36,31 @@ func (x *exchange) switchProtocols() error {
 		return err
 	}
 	x.answered()
-	s := newSplice(x.p, x.ps, plain(client), x.conn.Conn)
+	s := x.newUpgrade(plain(client), late)
+	gate := x.p.gate
+	gate.stay()       // the handler leaves
+	s.left = func() { // and holds nothing of the exchange: what is idle is to cost little
+		leave()
+		gate.leave()
+	}
+	s.begin()
+	return nil
+}
+
+// newUpgrade makes the splice that goes on with the exchange's connections. late is what the backend has said already.
+func (x *exchange) newUpgrade(client net.Conn, late []byte) *splice {
+	s := newSplice(x.p, x.ps, client, x.conn.Conn)
 	if strings.EqualFold(x.resp.Header.Get("Upgrade"), "websocket") {
 		s.down.frames = new(frames)
 		s.down.frames.pass(late)
 	}
-	s.left = leave
+	x.conn.doneReading() // late is no more
 	if s.p.cfg.AccessLog {
 		s.visit, s.line = x.v, x.v.line(x.p)
 		s.visit.w, s.visit.r = nil, nil // they hold much
 	}
 	x.v.handedOn = true
-	s.begin()
-	return nil
+	return s
 }
 
 // answerSwitch writes the response with which the protocol changes, and what either

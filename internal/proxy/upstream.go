@@ -51,6 +51,18 @@ type backendConn struct {
 	peek, await func(fd uintptr) bool
 }
 
+// readers are for the heads of responses.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, headSize) }}
+
+// doneReading gives the reader away: what comes from here on is read from the connection itself.
+func (c *backendConn) doneReading() {
+	if in := c.in; in.Size() == headSize {
+		in.Reset(nil)
+		readers.Put(in)
+	}
+	c.in = nil
+}
+
 func newBackendConn(conn net.Conn, to place) (*backendConn, error) {
 	c := &backendConn{Conn: conn, to: to, headLeft: -1}
 	sys, ok := conn.(syscall.Conn)
@@ -61,7 +73,8 @@ func newBackendConn(conn net.Conn, to place) (*backendConn, error) {
 	if c.raw, err = sys.SyscallConn(); err != nil {
 		return nil, err
 	}
-	c.in = bufio.NewReaderSize(c, headSize)
+	c.in = readers.Get().(*bufio.Reader)
+	c.in.Reset(c)
 	c.peek = func(fd uintptr) bool {
 		var n int
 		if n, _, c.found = syscall.Recvfrom(int(fd), c.peeked[:], syscall.MSG_PEEK); n == 0 && c.found == nil {

@@ -14,6 +14,8 @@ type visit struct {
 	r     *http.Request
 	start time.Time
 	begun *begun // by a loop; nil: nothing was, or it has been taken over
+	// tunnel is what a WebSocket over HTTP/2 will go on by; nil: it is no such request.
+	tunnel *tunnel
 	// held is for how long it waited for its backend.
 	held time.Duration
 

@@ -1,0 +1,55 @@
+package proxy_test
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
+
+	"github.com/jetway-project/jetway/internal/proxy"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
+)
+
+// The issue's item 7, over TLS in a real browser: one of two WebSockets of a page waits for a backend that starts, and the other one opens
+// meanwhile, and carries messages.
+func TestE2EBrowserOpensWebSocketsAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile := testkit.NewAuthority(t).Server()
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	must(t, err)
+	s := newStackAt(t, nil, "localhost", func(c *proxy.Config) { c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}} })
+	browser := startBrowser(t)
+	slow := s.connect(messages.ConnectRequest{
+		SpawnConfig: &messages.SpawnConfig{Executable: fake.Script{PrepareFor: fake.Duration(24 * time.Hour)}.Executable()},
+	}).Token
+	page := s.leads(httpBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = fmt.Fprint(w, "<!doctype html><title>two</title>")
+			return
+		}
+		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+		if err != nil {
+			return
+		}
+		if kind, said, err := c.Read(r.Context()); err == nil {
+			_ = c.Write(r.Context(), kind, append(said, '!'))
+		}
+		_, _, _ = c.Read(r.Context())
+	}))
+	tab := openTab(browser, t, "ada", "https://"+s.cluster+page)
+	tab.does("open two WebSockets", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => {
+		window.slow = new WebSocket("wss://" + location.host + "/%s/");
+		slow.onclose = slow.onerror = () => { window.failed = true; };
+		window.fast = new WebSocket("wss://" + location.host + %q);
+		fast.onopen = () => fast.send("hello");
+		fast.onmessage = e => { window.heard = e.data + " " + slow.readyState; };
+	})()`, slow, page)))
+	tab.sees(`window.heard === "hello! 0" && !window.failed`)
+}
