@@ -14,6 +14,13 @@ FUZZTIME  ?= 10s
 STARTS    ?= 25
 GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# Of what is shipped: for which machines, as which version, and by which tools (the newer nfpm has parts that cannot be had).
+ARCHS     ?= amd64 arm64
+VERSION   ?= $(shell (git describe --tags --match 'v[0-9]*' 2>/dev/null || git log -1 --format='0.0.0+%cd.%h' --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 0.0.0) | sed 's/^v//')
+IMAGE     ?= jetway
+NFPM      ?= go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2
+CYCLONEDX ?= go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
 # The version that `jetway version` shows is the tag or commit that Go records.
 VCS = $(shell git status >/dev/null 2>&1 && echo true || echo false)
 
@@ -24,7 +31,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow mixed torture mutants soak apps compiler browser lint fuzz bench bench-beside clean
+.PHONY: help build run test test-all test-slow mixed torture mutants soak apps compiler browser lint fuzz bench bench-beside dist deb images deploy-test clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -166,6 +173,20 @@ bench-beside: build ## Measure this build beside OTHER, a jetway or a commit, in
 
 mixed: ## Upgrade a system of OTHER, a jetway or a commit, to this build, part by part
 	@$(OTHER_JETWAY); JETWAY_TEST_OTHER="$$other" $(TEST) -count=1 -v -run '^TestI1I5I7SystemOfAnotherBuild' ./internal/cli
+
+dist: ## Build jetway and room for ARCHS (amd64 arm64) in bin/dist, each with its SBOM
+	@set -e; for arch in $(ARCHS); do \
+		dir=bin/dist/$$arch; mkdir -p $$dir; \
+		echo "compiling jetway and room for linux/$$arch"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=$(VCS) -ldflags='-s -w' -o $$dir/ ./cmd/jetway ./cmd/room; \
+		GOFLAGS= $(CYCLONEDX) bin -json -noserial -version "v$(VERSION)" -output $$dir/sbom.json $$dir/jetway 2>&1 | grep -v ' INF ' || true; \
+		test -s $$dir/sbom.json; \
+	done
+
+deb: dist ## Make Debian packages of ARCHS in bin/dist: the program, its units and users
+	@set -e; for arch in $(ARCHS); do \
+		BIN=bin/dist/$$arch ARCH=$$arch VERSION="$(VERSION)" $(NFPM) package --config deploy/debian/nfpm.yaml --packager deb --target bin/dist/; \
+	done
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin
