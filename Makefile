@@ -18,6 +18,7 @@ GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15
 ARCHS     ?= amd64 arm64
 VERSION   ?= $(shell (git describe --tags --match 'v[0-9]*' 2>/dev/null || git log -1 --format='0.0.0+%cd.%h' --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 0.0.0) | sed 's/^v//')
 IMAGE     ?= jetway
+DOCKER    ?= docker
 NFPM      ?= go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2
 CYCLONEDX ?= go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
@@ -186,6 +187,20 @@ dist: ## Build jetway and room for ARCHS (amd64 arm64) in bin/dist, each with it
 deb: dist ## Make Debian packages of ARCHS in bin/dist: the program, its units and users
 	@set -e; for arch in $(ARCHS); do \
 		BIN=bin/dist/$$arch ARCH=$$arch VERSION="$(VERSION)" $(NFPM) package --config deploy/debian/nfpm.yaml --packager deb --target bin/dist/; \
+	done
+
+# Where a machine has the certificates of authorities, which an image from scratch takes along.
+CA = $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+
+images: dist ## Build the images jetway and jetway-room with DOCKER (docker), those of other machines tagged -<arch>
+	@set -e; here=$$(go env GOHOSTARCH); for arch in $(ARCHS); do \
+		dir=bin/dist/$$arch; cp "$(CA)" $$dir/ca-certificates.crt; \
+		suffix=-$$arch; if [ $$arch = $$here ]; then suffix=; fi; \
+		for name in $(IMAGE):deploy/images/Dockerfile $(IMAGE)-room:deploy/images/room.Dockerfile; do \
+			file=$${name##*:}; name=$${name%:*}; \
+			echo "building $$name:latest$$suffix"; \
+			$(DOCKER) build -q --platform linux/$$arch -f $$file -t $$name:latest$$suffix -t $$name:$(subst +,-,$(VERSION))$$suffix $$dir >/dev/null; \
+		done; \
 	done
 
 clean: ## Remove what build made; the data of run stays in .jetway

@@ -60,7 +60,8 @@ func newDebian(t *testing.T) *debian {
 		m.file("etc/systemd/system/nats-server.service", 0o644, "[Service]\nEnvironmentFile=/etc/nats/env\nExecStart=nats-server --config /etc/nats/nats-server.conf\n[Install]\nWantedBy=multi-user.target\n")
 		m.file("etc/hostname", 0o644, "debian\n")
 	})
-	d.sh("systemctl enable --now nats-server && su postgres -c 'psql -c \"create role jetway login password '\"\\'secret\\'\"'\" -c \"create database jetway owner jetway\"'")
+	d.file("root/roles.sql", 0o644, "create role jetway login password 'secret';\ncreate database jetway owner jetway;\n")
+	d.sh("systemctl enable --now nats-server && su postgres -c psql </root/roles.sql")
 	return d
 }
 
@@ -130,7 +131,6 @@ func TestDebianPackage(t *testing.T) {
 	d.configure()
 	d.sh("systemctl enable --now jetway-worker jetway-proxy jetway-drone@a")
 	d.eventually("the drone is ready", d.env+" jetway drones | grep -q 'dr-a.*ready'")
-	d.sh("JETWAY_POSTGRES=postgres://jetway:secret@127.0.0.1/jetway jetway lease-ttl 15s")
 	backend, url, pid := d.connect("doc")
 	alive := func(after string) {
 		t.Helper()
@@ -182,6 +182,7 @@ func TestDebianPackage(t *testing.T) {
 	d.sh("grep -q ^JETWAY_POSTGRES= /etc/jetway/worker.env")
 	alive("after an upgrade")
 
+	d.sh("JETWAY_POSTGRES=postgres://jetway:secret@127.0.0.1/jetway jetway lease-ttl 15s")
 	// The guard, as the unit's user, ends what no agent comes back for.
 	d.sh("systemctl stop jetway-drone@a && kill -0 " + pid)
 	d.eventually("the guard has ended the backend past its lease", "! pgrep -x room")

@@ -21,8 +21,6 @@ var (
 	debFlag  = flag.String("deploy.deb", "", "directory of two Debian packages, of which the later is an upgrade")
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
-
 // machine is a Debian system of its own, with systemd as its first process, in a container of
 // systemd-nspawn with a network of its own.
 type machine struct {
