@@ -3,7 +3,6 @@
 package deployed
 
 import (
-	"flag"
 	"io"
 	"net/http"
 	"os"
@@ -16,13 +15,8 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-var (
-	composeFlag = flag.String("deploy.compose", "docker-compose", "the program docker-compose, version 2")
-	natsFlag    = flag.String("deploy.nats", "nats-server", "the program nats-server")
-)
-
-// standIns are built where no registry can be reached: what the official images of the same names do, as far
-// as compose.yaml asks for it.
+// postgresStandIn is built where no registry can be reached: it does what the official image does, as far as
+// compose.yaml asks for it.
 const postgresStandIn = `#!/bin/sh
 set -e
 bin=/usr/lib/postgresql/15/bin PGDATA=/var/lib/postgresql/data
@@ -55,8 +49,8 @@ func newComposed(t *testing.T) *composed {
 	write("entry", postgresStandIn, 0o755)
 	write("postgres", "FROM debian-stand-in\nCOPY entry /entry\nENTRYPOINT [\"/entry\"]\n", 0o644)
 	write("nats", "FROM scratch\nCOPY nats-server /nats-server\nENTRYPOINT [\"/nats-server\"]\n", 0o644)
-	c.run(dir, "cp", *natsFlag, "nats-server")
-	c.run(dir, "docker", "import", *rootFlag, "debian-stand-in")
+	c.run(dir, "cp", tool(t, "nats-server"), "nats-server")
+	c.run(dir, "docker", "import", tool(t, "root.tar"), "debian-stand-in")
 	c.run(dir, "docker", "build", "-q", "-f", "postgres", "-t", "postgres:17", ".")
 	c.run(dir, "docker", "build", "-q", "-f", "nats", "-t", "nats:2.12", ".")
 	c.run("../..", "make", "images", "ARCHS=amd64")
@@ -77,7 +71,7 @@ func (c *composed) run(dir, name string, args ...string) string {
 
 func (c *composed) compose(args ...string) string {
 	c.t.Helper()
-	return c.run("../../deploy/compose", *composeFlag, args...)
+	return c.run("../../deploy/compose", tool(c.t, "docker-compose"), args...)
 }
 
 // info is what a room says of itself.
@@ -122,7 +116,7 @@ func TestComposeLeadsToTheSharedRoom(t *testing.T) {
 		t.Errorf("the session's container is %s, not %s", now, pid)
 	}
 	testkit.Eventually(t, "the drone takes more", func() bool {
-		cmd := exec.Command(*composeFlag, "run", "--rm", "--no-deps", "-T", "room", "connect", "--key", "second", "--executable", `{"image":"jetway-room","pull_policy":"Never"}`)
+		cmd := exec.Command(tool(t, "docker-compose"), "run", "--rm", "--no-deps", "-T", "room", "connect", "--key", "second", "--executable", `{"image":"jetway-room","pull_policy":"Never"}`)
 		cmd.Dir, cmd.Env = "../../deploy/compose", c.env
 		said, err := cmd.CombinedOutput()
 		return err == nil && strings.Contains(info(link.FindString(string(said))), `"key":"second"`)

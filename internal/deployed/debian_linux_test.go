@@ -28,9 +28,9 @@ func newDebian(t *testing.T) *debian {
 	d := &debian{env: "NATS_URL=nats://localhost:4222 JETWAY_NKEY=/root/operator.nk JETWAY_TLS_CA=/etc/ssl/bus-ca.pem"}
 	authority := testkit.NewAuthority(t)
 	cert, key := authority.Server()
-	debs, err := filepath.Glob(filepath.Join(*debFlag, "*.deb"))
+	debs, err := filepath.Glob(filepath.Join(tool(t, "debs"), "*.deb"))
 	if err != nil || len(debs) != 2 {
-		t.Fatalf("%v in %s: make deploy-test makes two", debs, *debFlag)
+		t.Fatalf("make deploy-test makes two packages, of which the later is an upgrade, not %v", debs)
 	}
 	server, err := os.ReadFile("../../deploy/nats/nats-server.conf")
 	if err != nil {

@@ -4,7 +4,6 @@ package deployed
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,11 +13,6 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
-)
-
-var (
-	rootFlag = flag.String("deploy.root", "", "archive of a root file system with systemd, Postgres and NATS")
-	debFlag  = flag.String("deploy.deb", "", "directory of two Debian packages, of which the later is an upgrade")
 )
 
 // machine is a Debian system of its own, with systemd as its first process, in a container of
@@ -39,26 +33,38 @@ func newMachine(t *testing.T, prepare func(root string)) *machine {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
 	m := &machine{t: t, root: root}
-	m.host("tar", "-C", root, "-xf", *rootFlag)
+	m.host("tar", "-C", root, "-xf", tool(t, "root.tar"))
 	prepare(root)
+	t.Cleanup(m.end)
+	m.boot()
+	return m
+}
+
+// boot starts the machine, and waits until it has started.
+func (m *machine) boot() {
+	m.t.Helper()
 	// The host's own systemd, if it has one, is not to know of it.
-	m.run = exec.Command("systemd-nspawn", "-D", root, "--boot", "--register=no", "--keep-unit", "--private-network", "--console=read-only", "--quiet", "--kill-signal=SIGRTMIN+4")
+	m.run = exec.Command("systemd-nspawn", "-D", m.root, "--boot", "--register=no", "--keep-unit", "--private-network", "--console=read-only", "--quiet", "--kill-signal=SIGRTMIN+4")
+	m.run.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	m.run.Stdout, m.run.Stderr = &m.log, &m.log
 	if err := m.run.Start(); err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	t.Cleanup(m.end)
-	m.awaitBoot()
-	return m
+	testkit.Eventually(m.t, "the machine has booted", func() bool {
+		said, _ := m.try("systemctl", "is-system-running")
+		return strings.HasPrefix(said, "running") || strings.HasPrefix(said, "degraded")
+	})
 }
 
 func (m *machine) end() {
 	if m.t.Failed() {
-		said, _ := m.try("journalctl", "--no-pager", "-n", "200", "-u", "jetway-*", "-u", "nats-server")
+		said, _ := m.try("journalctl", "--no-pager", "-b", "-n", "200", "-u", "jetway-*")
 		m.t.Logf("the journal:\n%s", said)
 	}
-	_ = m.run.Process.Signal(syscall.SIGTERM)
-	_ = m.run.Wait()
+	if m.run.ProcessState == nil {
+		_ = m.run.Process.Signal(syscall.SIGTERM)
+		_ = m.run.Wait()
+	}
 }
 
 // first is the first process of the machine, as the host sees it; 0 while there is none.
@@ -68,24 +74,12 @@ func (m *machine) first() int {
 	return pid
 }
 
-func (m *machine) awaitBoot() {
-	m.t.Helper()
-	testkit.Eventually(m.t, "the machine has booted", func() bool {
-		said, _ := m.try("systemctl", "is-system-running")
-		return strings.HasPrefix(said, "running") || strings.HasPrefix(said, "degraded")
-	})
-}
-
-// reboot has the machine end as `reboot` does, and waits until it is back.
+// reboot has the machine end as `reboot` does, and starts it again, as systemd-nspawn leaves to its own unit.
 func (m *machine) reboot() {
 	m.t.Helper()
-	before := m.sh("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1")
 	_, _ = m.try("systemctl", "reboot")
-	testkit.Eventually(m.t, "the machine is another one", func() bool {
-		now, err := m.try("sh", "-c", "cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1")
-		return err == nil && now != before
-	})
-	m.awaitBoot()
+	_ = m.run.Wait()
+	m.boot()
 }
 
 // try runs a command in the machine.
