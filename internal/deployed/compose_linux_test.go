@@ -27,7 +27,7 @@ if [ ! -e $PGDATA/PG_VERSION ]; then
 	echo "host all all all scram-sha-256" >>$PGDATA/pg_hba.conf
 	echo "create database $POSTGRES_DB" | setpriv --reuid postgres --regid postgres --clear-groups $bin/postgres --single -D $PGDATA postgres
 fi
-exec setpriv --reuid postgres --regid postgres --clear-groups $bin/postgres -D $PGDATA -c listen_addresses='*'
+exec setpriv --reuid postgres --regid postgres --clear-groups $bin/postgres -D $PGDATA -c listen_addresses='*' -c unix_socket_directories=/tmp
 `
 
 // composed is the stack of compose.yaml on an engine of its own.
