@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 )
@@ -74,9 +75,12 @@ func (c *composed) compose(args ...string) string {
 	return c.run("../../deploy/compose", tool(c.t, "docker-compose"), args...)
 }
 
+// once keeps no connections.
+var once = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
 // info is what a room says of itself.
 func info(url string) string {
-	resp, err := http.Get(url + "info")
+	resp, err := once.Get(url + "info")
 	if err != nil {
 		return ""
 	}

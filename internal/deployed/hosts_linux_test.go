@@ -22,12 +22,11 @@ import (
 // fleet is Jetway on ten hosts.
 type fleet struct {
 	*network
-	jetway, rooms     string
-	bus               []string
-	nats              [3]*host
-	db, web, proxy    *host
-	workers, drones   [2]*host
-	natsEnv, commonTo []string
+	jetway, rooms   string
+	bus, natsEnv    []string
+	nats            [3]*host
+	db, web, proxy  *host
+	workers, drones [2]*host
 }
 
 const clusterOfHosts = "10.77.0.51:7470"
@@ -67,7 +66,6 @@ func newFleet(t *testing.T) *fleet {
 		cert, key := authority.Node(h.addr)
 		certs[h] = [2]string{cert, key}
 	}
-	f.commonTo = f.natsEnv
 	for _, h := range f.nats {
 		f.startNATS(h, certs[h])
 	}
