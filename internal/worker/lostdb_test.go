@@ -34,7 +34,8 @@ func startLoad(t *testing.T, w *world, askers int) *load {
 	for a := range askers {
 		asking.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				try, cancel := context.WithTimeout(ctx, testkit.Patience)
+				// Who stops asking waits for the last answer: what is asked for may be granted after its asker has gone.
+				try, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 				_, err := bus.Request[messages.ConnectResponse](try, nc, messages.SubjectConnect, spawnKey(fmt.Sprintf("doc-%d-%d", a, i)))
 				cancel()
 				switch kind := messages.KindOf(err); {
@@ -46,7 +47,7 @@ func startLoad(t *testing.T, w *world, askers int) *load {
 					}
 				case kind == messages.Unavailable:
 					l.refused.Add(1)
-				case ctx.Err() == nil && kind != messages.NoDroneAvailable: // a drone could not say that it lives
+				case t.Context().Err() == nil && kind != messages.NoDroneAvailable: // a drone could not say that it lives
 					t.Errorf("a connect: %v", err)
 				}
 			}

@@ -13,8 +13,9 @@ import (
 
 // Until a backend listens nothing but the agents themselves keeps its port free: they
 // keep off each other's, and off those that the system gives to others.
+//
+// It runs alone: a process that another test forks has this one's sockets too until its exec, and keeps the port from being free.
 func TestPortOfOneAgentIsNoOthers(t *testing.T) {
-	t.Parallel()
 	ours, theirs := newPorts("127.0.0.1", time.Hour), newPorts("127.0.0.1", time.Hour)
 	defer ours.close()
 	defer theirs.close()
