@@ -222,7 +222,7 @@ deploy-test: deploy-tools ## Install the Debian package in a system of its own, 
 		GOFLAGS= CGO_ENABLED=0 go build -C deploy/compose/tool -trimpath -o "$(CURDIR)/$(TOOLS)/docker-compose" github.com/docker/compose/v2/cmd; }
 	@rm -f $(TOOLS)/debs/*.deb; for version in 0.0.1 0.0.2; do \
 		$(MAKE) --no-print-directory deb ARCHS=$$(go env GOHOSTARCH) VERSION=$$version && mv bin/dist/jetway_$${version}_*.deb $(TOOLS)/debs/ || exit 1; done
-	@$(DEPLOY_TEST) -run 'Debian|Compose|Crash' ./internal/deployed
+	@$(DEPLOY_TEST) -run 'Debian|Compose|Dev|Crash' ./internal/deployed
 
 hosts-test: deploy-tools ## Run Jetway on ten hosts in network namespaces: upgrade each role, lose hosts, restore a backup (root)
 	@$(DEPLOY_TEST) -run SeveralHosts ./internal/deployed
