@@ -77,6 +77,9 @@ func check(in io.Reader) (n int, err error) {
 		}
 		n++
 	}
+	if n == 0 {
+		return 0, errors.New("nothing was read: helm template has failed")
+	}
 	for name, s := range selectors {
 		matches := 0
 		for _, p := range pods {
