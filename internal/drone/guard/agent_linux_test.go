@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,7 +39,7 @@ type ownAgent struct {
 
 func startAgent(t *testing.T) *ownAgent {
 	t.Helper()
-	a := &ownAgent{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	a := &ownAgent{t: t, dir: dataDir(t)}
 	cmd := backendCommand(self(t), "", "")
 	cmd.Args = []string{self(t), "as=agent", a.dir}
 	var err error
@@ -218,7 +217,7 @@ func TestI1GuardThatHangsIsReplaced(t *testing.T) {
 // A guard that is a service of its own needs no agent: it is there before the first, and after the last.
 func TestGuardAsAServiceNeedsNoAgent(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := dataDir(t)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

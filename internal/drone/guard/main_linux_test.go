@@ -204,8 +204,30 @@ func self(t *testing.T) string {
 
 func newJournal(t *testing.T) (j *journal.Journal, dir string) {
 	t.Helper()
-	dir = filepath.Join(t.TempDir(), "data")
+	dir = dataDir(t)
 	return reopen(t, dir), dir
+}
+
+// dataDir names an agent's data directory. A guard that is left at the end of the test ends before the directory goes, for it writes there.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
+	t.Cleanup(func() {
+		n, err := readNote(dir)
+		if err != nil || n.PID == os.Getpid() {
+			return // no guard has stood there, or the test itself
+		}
+		ref, err := procs.Open(procs.ID{PID: n.PID, Start: n.Start})
+		if err != nil {
+			return // it has ended
+		}
+		defer ref.Close()
+		if err := ref.Signal(syscall.SIGKILL); err != nil {
+			return
+		}
+		watched{t, ref}.ends()
+	})
+	return dir
 }
 
 func reopen(t *testing.T, dir string) *journal.Journal {
