@@ -14,6 +14,14 @@ FUZZTIME  ?= 10s
 STARTS    ?= 25
 GOLANGCI  ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
+# Of what is shipped: for which machines, as which version, and by which tools (the newer nfpm has parts that cannot be had).
+ARCHS     ?= amd64 arm64
+VERSION   ?= $(shell (git describe --tags --match 'v[0-9]*' 2>/dev/null || git log -1 --format='0.0.0+%cd.%h' --date=format:%Y%m%d%H%M%S 2>/dev/null || echo 0.0.0) | sed 's/^v//')
+IMAGE     ?= jetway
+DOCKER    ?= docker
+NFPM      ?= go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.2
+CYCLONEDX ?= go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
 # The version that `jetway version` shows is the tag or commit that Go records.
 VCS = $(shell git status >/dev/null 2>&1 && echo true || echo false)
 
@@ -24,7 +32,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow mixed torture mutants soak apps compiler browser lint fuzz bench bench-beside clean
+.PHONY: help build run test test-all test-slow mixed torture mutants soak apps compiler browser lint fuzz bench bench-beside dist deb images deploy-tools deploy-test hosts-test helm-test clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -166,6 +174,67 @@ bench-beside: build ## Measure this build beside OTHER, a jetway or a commit, in
 
 mixed: ## Upgrade a system of OTHER, a jetway or a commit, to this build, part by part
 	@$(OTHER_JETWAY); JETWAY_TEST_OTHER="$$other" $(TEST) -count=1 -v -run '^TestI1I5I7SystemOfAnotherBuild' ./internal/cli
+
+dist: ## Build jetway and room for ARCHS (amd64 arm64) in bin/dist, each with its SBOM
+	@set -e; for arch in $(ARCHS); do \
+		dir=bin/dist/$$arch; mkdir -p $$dir; \
+		echo "compiling jetway and room for linux/$$arch"; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -buildvcs=$(VCS) -ldflags='-s -w' -o $$dir/ ./cmd/jetway ./cmd/room; \
+		GOFLAGS= $(CYCLONEDX) bin -json -noserial -version "v$(VERSION)" -output $$dir/sbom.json $$dir/jetway 2>&1 | grep -v ' INF ' || true; \
+		test -s $$dir/sbom.json; \
+	done
+
+deb: dist ## Make Debian packages of ARCHS in bin/dist: the program, its units and users
+	@set -e; for arch in $(ARCHS); do \
+		BIN=bin/dist/$$arch ARCH=$$arch VERSION="$(VERSION)" $(NFPM) package --config deploy/debian/nfpm.yaml --packager deb --target bin/dist/; \
+	done
+
+# Where a machine has the certificates of authorities, which an image from scratch takes along.
+CA = $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+
+images: dist ## Build the images jetway and jetway-room with DOCKER (docker), those of other machines tagged -<arch>
+	@set -e; here=$$(go env GOHOSTARCH); for arch in $(ARCHS); do \
+		dir=bin/dist/$$arch; cp "$(CA)" $$dir/ca-certificates.crt; \
+		suffix=-$$arch; if [ $$arch = $$here ]; then suffix=; fi; \
+		for name in $(IMAGE):deploy/images/Dockerfile $(IMAGE)-room:deploy/images/room.Dockerfile; do \
+			file=$${name##*:}; name=$${name%:*}; \
+			echo "building $$name:latest$$suffix"; \
+			$(DOCKER) build -q --platform linux/$$arch -f $$file -t $$name:latest$$suffix -t $$name:$(subst +,-,$(VERSION))$$suffix $$dir >/dev/null; \
+		done; \
+	done
+
+# What the tests of deploy take, in bin/.tools: a Debian system with systemd and Postgres, two packages of which the second is an
+# upgrade, docker-compose, and a NATS server for images from scratch.
+TOOLS = bin/.tools
+DEPLOY_TEST = JETWAY_TEST_TOOLS="$(CURDIR)/$(TOOLS)" JETWAY_TEST_ALL=1 $(TEST) -tags deploy -count=1 -v -timeout 2h
+
+deploy-tools:
+	@mkdir -p $(TOOLS)/debs
+	@test -x $(TOOLS)/nats-server || { echo "compiling a NATS server"; CGO_ENABLED=0 go build -trimpath -o $(TOOLS)/nats-server github.com/nats-io/nats-server/v2; }
+
+deploy-test: deploy-tools ## Install the Debian package in a system of its own, and go through its life; start compose with an engine of its own (root)
+	@for tool in mmdebstrap systemd-nspawn; do command -v $$tool >/dev/null || { \
+		why="No $$tool is installed, which a system of its own takes"; apt="mmdebstrap systemd-container" dnf="mmdebstrap systemd-container" apk=none brew=none; $(INSTALL); break; }; done
+	@test -e $(TOOLS)/root.tar || { echo "making a Debian system (minutes)"; \
+		said=$$(mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,procps,postgresql \
+			--customize-hook='copy-in $(TOOLS)/nats-server /usr/local/bin' bookworm $(TOOLS)/root.new 2>&1) || { echo "$$said"; exit 1; }; mv $(TOOLS)/root.new $(TOOLS)/root.tar; }
+	@test -x $(TOOLS)/docker-compose || { echo "compiling docker-compose"; \
+		GOFLAGS= CGO_ENABLED=0 go build -C deploy/compose/tool -trimpath -o "$(CURDIR)/$(TOOLS)/docker-compose" github.com/docker/compose/v2/cmd; }
+	@rm -f $(TOOLS)/debs/*.deb; for version in 0.0.1 0.0.2; do \
+		$(MAKE) --no-print-directory deb ARCHS=$$(go env GOHOSTARCH) VERSION=$$version && mv bin/dist/jetway_$${version}_*.deb $(TOOLS)/debs/ || exit 1; done
+	@$(DEPLOY_TEST) -run 'Debian|Compose|Dev|Crash' ./internal/deployed
+
+hosts-test: deploy-tools ## Run Jetway on ten hosts in network namespaces: upgrade each role, lose hosts, restore a backup (root)
+	@$(DEPLOY_TEST) -run SeveralHosts ./internal/deployed
+
+HELM ?= go run helm.sh/helm/v3/cmd/helm@v3.22.0
+# Values that turn on all of the chart's parts, and the least that it takes.
+HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
+
+helm-test: ## Lint the Helm chart, and see that Kubernetes' types know all that it makes
+	@$(HELM) lint --quiet --strict --kube-version 1.33 --set postgres.dsn=postgres://db deploy/helm/jetway
+	@set -e; for values in postgres.secret=db "$(HELM_ALL)"; do \
+		$(HELM) template jetway deploy/helm/jetway --kube-version 1.33 --set "$$values" | GOFLAGS= go run -C deploy/helm/check .; done
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin

@@ -24,6 +24,9 @@ const killTimeout = 2 * time.Second
 const gcPercent = 400
 
 func main() {
+	// A panic, or a watchdog's SIGABRT, ends the program by a signal. Go would exit with 2, as does wrong use, which
+	// units do not start again.
+	debug.SetTraceback("crash")
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

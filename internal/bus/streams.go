@@ -236,6 +236,9 @@ func MakeMissingStreams(ctx context.Context, js jetstream.JetStream, of Streams)
 		err := making(ctx, func(ctx context.Context) error {
 			// Of a stream that is there and the same, nothing comes of this.
 			_, err := js.CreateStream(ctx, cfg)
+			if isThere(ctx, js, cfg.Name, err) {
+				return nil
+			}
 			return err
 		})
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -243,6 +246,17 @@ func MakeMissingStreams(ctx context.Context, js jetstream.JetStream, of Streams)
 		}
 	}
 	return nil
+}
+
+// isThere says whether err is that a server has no room to make a stream that it has: a single server counts what the
+// stream reserves once more, before it looks for it.
+func isThere(ctx context.Context, js jetstream.JetStream, name string, err error) bool {
+	var refused *jetstream.APIError
+	if !errors.As(err, &refused) || !noRoom(refused) {
+		return false
+	}
+	_, err = js.Stream(ctx, name)
+	return err == nil
 }
 
 const (

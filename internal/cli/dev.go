@@ -22,9 +22,10 @@ type devCmd struct {
 	Data        string `type:"path" default:".jetway" help:"Directory for all data. Default: ${default}."`
 	NATSPort    int    `name:"nats-port" default:"4222" help:"Port of the NATS server; 0 for any free one."`
 	NATSHost    string `name:"nats-host" default:"127.0.0.1" help:"Address of the NATS server."`
-	ProxyPort   int    `default:"9090" help:"Port of the proxy; 0 for any free one."`
+	ProxyPort   int    `default:"7470" help:"Port of the proxy; 0 for any free one."`
 	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
-	Runtime     string `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
+	Runtime     string `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. docker runs containers, the demo by the image that make images builds; fake runs nothing, for measuring."`
+	DockerHost  string `placeholder:"URL" help:"Where the engine, Docker or Podman, answers. Default: DOCKER_HOST, or the usual socket."`
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that may be run. Default: that of jetway itself."`
 	Origin      bool   `help:"Give sessions hosts of their own, LABEL.localhost, where a connect does not say."`
 	Embedded    bool   `help:"Let these stand in frames of other sites' pages."`
@@ -47,7 +48,7 @@ func (c *devCmd) Run(r *run) error {
 		NATSHost: c.NATSHost, NATSPort: c.NATSPort,
 		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
 		Origins: c.Origin, Embedded: c.Embedded,
-		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
+		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot, DockerHost: c.DockerHost,
 		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
 		Grace:    r.trial.bound,
 		Retain:   c.Retain,
@@ -108,7 +109,7 @@ func (c *devCmd) follow(r *run, stack *dev.Stack) error {
 		return err
 	}
 	defer nc.Close()
-	if !c.NoDemo && c.Runtime == dev.RuntimeProcess {
+	if !c.NoDemo && c.Runtime != dev.RuntimeFake {
 		demoCtx, cancel := context.WithTimeout(r.ctx, r.bound(demoTimeout))
 		defer cancel()
 		if resp, err := stack.Demo(demoCtx, nc); err == nil {
@@ -148,18 +149,21 @@ func (c *devCmd) help(r *run, stack *dev.Stack) {
 	if stack.NATSURL != defaultNATS {
 		server = " --nats " + stack.NATSURL
 	}
-	metrics := ""
+	metrics, executable := "", "--command room"
+	if c.Runtime == dev.RuntimeDocker {
+		executable = `--executable '{"image":"jetway-room"}'`
+	}
 	if stack.MetricsURL != "" {
 		metrics = "\n  metrics     " + stack.MetricsURL + "/metrics"
 	}
 	r.printf(`
-  another     %s connect%s --key doc-1 --command room
+  another     %s connect%s --key doc-1 %s
   the bus     nats --server %s sub 'jetway.event.>'
   listings    %s backends%s    %s drones%s
   data        %s%s
   Ctrl-C stops all of it
 
-`, r.program, server, stack.NATSURL, r.program, server, r.program, server, c.Data, metrics)
+`, r.program, server, executable, stack.NATSURL, r.program, server, r.program, server, c.Data, metrics)
 }
 
 // defaultNATS is where clients look when they are told nothing.

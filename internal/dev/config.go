@@ -27,6 +27,7 @@ const (
 // Runtimes that the drone of a stack can have.
 const (
 	RuntimeProcess = "process"
+	RuntimeDocker  = "docker"
 	RuntimeFake    = "fake" // runs nothing: for measuring
 )
 
@@ -41,8 +42,10 @@ type Config struct {
 	// Origins gives sessions hosts of their own, where a connect does not say; Embedded lets them stand in frames of
 	// other sites' pages.
 	Origins, Embedded bool
-	// Runtime is RuntimeProcess, the default, or RuntimeFake.
+	// Runtime is RuntimeProcess, the default, RuntimeDocker or RuntimeFake.
 	Runtime string
+	// DockerHost is where the engine answers; DOCKER_HOST, or the usual socket.
+	DockerHost string
 	// ProcessRoot is the directory below which the process runtime finds its
 	// executables; that of this program.
 	ProcessRoot string
@@ -99,8 +102,8 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s: must be 0 (any free one) to 65535, not %d", flag, port)
 		}
 	}
-	if c.Runtime != RuntimeProcess && c.Runtime != RuntimeFake {
-		return fmt.Errorf("--runtime: must be %s or %s, not %q", RuntimeProcess, RuntimeFake, c.Runtime)
+	if c.Runtime != RuntimeProcess && c.Runtime != RuntimeDocker && c.Runtime != RuntimeFake {
+		return fmt.Errorf("--runtime: must be %s, %s or %s, not %q", RuntimeProcess, RuntimeDocker, RuntimeFake, c.Runtime)
 	}
 	if c.Runtime == RuntimeProcess {
 		// Here already: a database need not be made before that.

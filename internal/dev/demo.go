@@ -10,12 +10,18 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-// Demo connects to the demo backend: `room`, under the key "demo". It returns
+// demos are how the demo backend is asked for: `room`, or the image that make images builds of it.
+var demos = map[string]string{
+	RuntimeProcess: `{"command":["room"]}`,
+	RuntimeDocker:  `{"image":"jetway-room","pull_policy":"Never"}`,
+}
+
+// Demo connects to the demo backend, under the key "demo". It returns
 // when the backend is ready, or an error that says why it is not.
 func (s *Stack) Demo(ctx context.Context, nc *nats.Conn) (messages.ConnectResponse, error) {
 	resp, err := bus.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key:         &messages.Key{Name: "demo"},
-		SpawnConfig: &messages.SpawnConfig{Executable: []byte(`{"command":["room"]}`)},
+		SpawnConfig: &messages.SpawnConfig{Executable: []byte(demos[s.cfg.Runtime])},
 	})
 	if err != nil {
 		return resp, fmt.Errorf("connect to the demo: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/internal/runtime/docker"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/store"
@@ -105,11 +107,17 @@ func (s *Stack) startWorker(ctx context.Context) error {
 
 func (s *Stack) startDrone(ctx context.Context) error {
 	var rt runtime.Runtime = fake.New()
-	if s.cfg.Runtime == RuntimeProcess {
-		var err error
-		if rt, err = process.New(process.Config{Root: s.cfg.ProcessRoot}); err != nil {
-			return fmt.Errorf("--process-root: %w", err)
-		}
+	var err error
+	switch s.cfg.Runtime {
+	case RuntimeProcess:
+		rt, err = process.New(process.Config{Root: s.cfg.ProcessRoot})
+	case RuntimeDocker:
+		rt, err = docker.New(ctx, docker.Config{
+			Drone: DroneName, Engine: s.cfg.DockerHost, Host: "127.0.0.1", StateDir: filepath.Join(s.cfg.Data, "docker"), Log: s.cfg.Log,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("--runtime %s: %w", s.cfg.Runtime, err)
 	}
 	s.add("runtime", func(context.Context) error { return rt.Close() })
 	tracer, err := s.tracer(ctx, "drone", DroneName)

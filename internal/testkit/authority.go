@@ -44,6 +44,14 @@ func (a *Authority) Server() (cert, key string) {
 	})
 }
 
+// Node gives the files of a certificate, and its key, for a server at an address that also is a client of others like it.
+func (a *Authority) Node(address string) (cert, key string) {
+	return a.pair("node-"+address, &x509.Certificate{
+		Subject: pkix.Name{CommonName: address}, IPAddresses: []net.IP{net.ParseIP(address)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+}
+
 // Client gives the files of a client's certificate and its key.
 func (a *Authority) Client(name string) (cert, key string) {
 	return a.pair(name, &x509.Certificate{

@@ -1,0 +1,28 @@
+package bus_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
+)
+
+// The demand: a server with room for the streams is enough, as the handbook says. Workers that see to it later that the streams are
+// there ask for no more; they logged a failure every few seconds on a server with less than twice as much.
+func TestStreamsThatAreThereTakeNoMoreRoom(t *testing.T) {
+	t.Parallel()
+	js := testkit.JetStream(t, testkit.Conn(t, testkit.NATSConfigured(t, &server.Options{
+		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 300 << 20, JetStreamMaxStore: 2560 << 20,
+	})))
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.MakeMissingStreams(t.Context(), js, bus.Streams{}); err != nil {
+		t.Errorf("streams that are there: %v", err)
+	}
+	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
+		t.Errorf("a second worker: %v", err)
+	}
+}
