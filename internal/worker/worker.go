@@ -301,6 +301,7 @@ func (w *worker) serve() (*service, error) {
 		{name: "revoke", subject: messages.SubjectRevoke, lane: w.lanes.operator},
 		{name: "drain", subject: messages.SubjectDrain, lane: w.lanes.operator},
 		{name: "undrain", subject: messages.SubjectUndrain, lane: w.lanes.operator},
+		{name: "forget", subject: messages.SubjectForget, lane: w.lanes.operator},
 		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
 		{name: "backends", subject: messages.SubjectBackends, lane: w.lanes.listing},
 		{name: "drones", subject: messages.SubjectDrones, lane: w.lanes.listing},
