@@ -20,6 +20,7 @@ type visit struct {
 	status  int    // 0: none was sent
 	refused string // the id on the page, if the proxy refused
 	backend string // its id, where known
+	route   *route // that it took, where known
 	// received and sent are bytes of bodies, and what passed once it was upgraded.
 	received, sent int64
 	forwarded      bool // the backend answered
@@ -67,6 +68,9 @@ func (p *Proxy) logVisit(v *visit, message string, line []slog.Attr) {
 		slog.Int("status", v.status), slog.String("backend_id", v.backend),
 		slog.Int64("received", v.received), slog.Int64("sent", v.sent), slog.Duration("took", time.Since(v.start)),
 	)
+	if v.route != nil {
+		attrs = append(attrs, slog.String("user", v.route.user), slog.String("key", v.route.key.Name), slog.String("namespace", v.route.key.Namespace))
+	}
 	if v.held > 0 {
 		attrs = append(attrs, slog.Duration("held", v.held))
 	}
