@@ -34,7 +34,7 @@ func limitsText(b *messages.BackendInfo, now time.Time) string {
 
 // aboutText are the facts of how a backend is used and why it ends.
 func aboutText(b *messages.BackendInfo, now time.Time) []string {
-	used := "never"
+	used := ""
 	if b.LastUsedAt != nil {
 		used = age(now.Sub(*b.LastUsedAt)) + " ago"
 	}

@@ -73,9 +73,6 @@ func (a *agent) countBeat(err error) {
 
 // countLocked counts what a step of a backend comes to: the end of its start, and its end.
 func (a *agent) countLocked(h *held, before messages.Status, report messages.State) {
-	if before == 0 && h.status != 0 {
-		h.takenAt = time.Now()
-	}
 	if before < messages.Ready && h.status >= messages.Ready && !h.takenAt.IsZero() {
 		a.cfg.Metrics.Started(h.status == messages.Ready, time.Since(h.takenAt))
 	}

@@ -26,7 +26,7 @@ type route struct {
 	userData  string // JSON in ASCII
 	secret    string
 	key       messages.Key // of the backend, for the access log
-	askedMark uint64 // where the news stood when the worker was asked
+	askedMark uint64       // where the news stood when the worker was asked
 
 	word    atomic.Pointer[word]
 	nextAsk atomic.Int64 // the time since boot before which it is not asked for anew

@@ -64,13 +64,11 @@ func (v *visit) line(p *Proxy) []slog.Attr {
 }
 
 func (p *Proxy) logVisit(v *visit, message string, line []slog.Attr) {
-	attrs := append(line,
-		slog.Int("status", v.status), slog.String("backend_id", v.backend),
-		slog.Int64("received", v.received), slog.Int64("sent", v.sent), slog.Duration("took", time.Since(v.start)),
-	)
+	attrs := append(line, slog.Int("status", v.status), slog.String("backend_id", v.backend))
 	if v.route != nil {
 		attrs = append(attrs, slog.String("user", v.route.user), slog.String("key", v.route.key.Name), slog.String("namespace", v.route.key.Namespace))
 	}
+	attrs = append(attrs, slog.Int64("received", v.received), slog.Int64("sent", v.sent), slog.Duration("took", time.Since(v.start)))
 	if v.held > 0 {
 		attrs = append(attrs, slog.Duration("held", v.held))
 	}
