@@ -58,7 +58,7 @@ type Spawn struct {
 type Token struct {
 	Tag    string
 	Hash   []byte
-	Secret string
+	Secret string // sealed with the token
 	User   string
 	Auth   []byte
 	// LifeSeconds is for how long it lives after each use.

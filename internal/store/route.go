@@ -84,6 +84,7 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 		if auth != "" {
 			route.Auth = json.RawMessage(auth)
 		}
+		route.SecretToken = lease.OpenSecret(tokens[ix-1], r.SecretToken)
 		if routes[ix-1] = &route; slides {
 			due[string(hashes[ix-1])] = &route
 		}
