@@ -109,6 +109,9 @@ func (r *Runtime) environment(spec runtime.Spec, c command) []string {
 func (r *Runtime) labels(spec runtime.Spec) map[string]string {
 	labels := map[string]string{labelDrone: r.config.Drone, labelBackend: spec.BackendID, labelNamespace: spec.Namespace, labelKey: spec.Key}
 	maps.Copy(labels, r.config.Labels) // which name none of ours
+	if r.state != "" {
+		labels[labelState] = r.state
+	}
 	if token := spec.Env["SESSION_BACKEND_FENCING_TOKEN"]; token != "" {
 		labels[labelFencing] = token
 	}
