@@ -42,8 +42,6 @@ type Runtime struct {
 	boundless bool
 	pulls     pulls
 	images    *images
-	// state is the number of the state directory; "": there is none.
-	state string
 
 	// ctx ends with Close, and with it all goroutines, which wg counts.
 	ctx  context.Context
@@ -76,11 +74,6 @@ func New(ctx context.Context, config Config) (*Runtime, error) {
 	r.ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	r.pulls.r = r
 	if r.images, err = openImages(r); err != nil {
-		r.stop()
-		_ = r.engine.Close()
-		return nil, err
-	}
-	if r.state, err = stateNumber(config.StateDir); err != nil {
 		r.stop()
 		_ = r.engine.Close()
 		return nil, err
