@@ -199,8 +199,8 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			// What a worker that stops hands to another one.
 			"$SRV.PING.jetway", messages.SubjectConnect, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
-		"dr-a": {"jetway.stats.b"},
-		"web":  {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke"},
+		"dr-a":     {"jetway.stats.b"},
+		"web":      {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke"},
 		"operator": {messages.SubjectForget},
 	} {
 		for _, subject := range subjects {
