@@ -279,7 +279,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	_, _ = w.await(reply)
 
 	stats := serviceStats(t, w)
-	if len(stats) != 13 {
+	if len(stats) != 14 {
 		t.Errorf("there are %d endpoints", len(stats))
 	}
 	connect, status := stats["connect"], stats["status"]
