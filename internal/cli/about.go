@@ -38,9 +38,9 @@ func aboutText(b *messages.BackendInfo, now time.Time) []string {
 	if b.LastUsedAt != nil {
 		used = age(now.Sub(*b.LastUsedAt)) + " ago"
 	}
-	users := make([]string, len(b.Users))
-	for i, name := range b.Users {
-		users[i] = strconv.Quote(name)
+	users := make([]string, 0, len(b.Users)+1)
+	for _, name := range b.Users {
+		users = append(users, strconv.Quote(name))
 	}
 	if b.MoreUsers {
 		users = append(users, "…")
