@@ -9,7 +9,14 @@ import (
 type TerminateRequest struct {
 	BackendID string `json:"backend_id"`
 	Hard      bool   `json:"hard,omitempty"`
+	// By is who asks, and Reason why, for whoever wants to know later: they are kept with the backend and
+	// told with its states.
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
+
+// maxReason is the most bytes of a TerminateRequest's reason: what is said of it beside has room.
+const maxReason = 500
 
 // RevokeRequest makes connection tokens of a backend lead nowhere: those of a user
 // (which may be "", the one of connects that name none), or one token, or both where
@@ -28,6 +35,11 @@ type RevokeResponse struct {
 // DrainRequest has a drone be given no more backends, or, sent to [SubjectUndrain],
 // be given some again. Again is no error.
 type DrainRequest struct {
+	Drone string `json:"drone"`
+}
+
+// ForgetRequest has a lost drone be forgotten, with all that is on record for it.
+type ForgetRequest struct {
 	Drone string `json:"drone"`
 }
 
@@ -56,10 +68,26 @@ type BackendInfo struct {
 	CreatedAt    time.Time `json:"created_at"`
 	// ChangedAt is when the status last changed.
 	ChangedAt time.Time `json:"changed_at"`
+	// EndedAt is when it was terminated.
+	EndedAt *time.Time `json:"ended_at,omitempty"`
+	// LastUsedAt is when somebody was last connected, or joined, as far as proxies have said; nil: never.
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+	// Its limits, as its connect set them; left out: none.
+	LifetimeEndsAt *time.Time `json:"lifetime_ends_at,omitempty"`
+	MaxIdleSeconds *int64     `json:"max_idle_seconds,omitempty"`
+	// Runs is its image or its command, cut short.
+	Runs string `json:"runs,omitempty"`
+	// Users are those who have tokens that live, by name, MaxUsers at most; MoreUsers says that there are more. In
+	// the answer to [SubjectStatus] alone.
+	Users     []string `json:"users,omitempty"`
+	MoreUsers bool     `json:"more_users,omitempty"`
 	State
 	// Number orders statuses.
 	Number int `json:"number"`
 }
+
+// MaxUsers is how many users a backend's status names.
+const MaxUsers = 20
 
 // BackendsRequest lists backends by id, those that have not ended unless All.
 type BackendsRequest struct {
@@ -102,6 +130,8 @@ type DroneInfo struct {
 	// NotReady is why the drone says that it is not, if it does.
 	NotReady string `json:"not_ready,omitempty"`
 	Draining bool   `json:"draining"`
+	// Full says that it takes no more for now: its capacity is reached, or it has refused a backend for want of room.
+	Full bool `json:"full,omitempty"`
 	Capacity
 	// Load counts the backends that have not ended, and what the drone said of the rest.
 	Load
@@ -111,7 +141,15 @@ type DroneInfo struct {
 	Lost bool `json:"lost,omitempty"`
 }
 
-func (r *TerminateRequest) validate() *Error { return checkID("backend_id", r.BackendID) }
+func (r *TerminateRequest) validate() *Error {
+	if err := checkID("backend_id", r.BackendID); err != nil {
+		return err
+	}
+	if err := checkText("by", r.By, MaxName); err != nil {
+		return err
+	}
+	return checkText("reason", r.Reason, maxReason)
+}
 
 func (r *StatusRequest) validate() *Error {
 	switch {
@@ -141,7 +179,8 @@ func (r *RevokeRequest) validate() *Error {
 	return checkText("token", r.Token, MaxToken)
 }
 
-func (r *DrainRequest) validate() *Error { return checkPrefixed("drone", "dr-", r.Drone) }
+func (r *DrainRequest) validate() *Error  { return checkPrefixed("drone", "dr-", r.Drone) }
+func (r *ForgetRequest) validate() *Error { return checkPrefixed("drone", "dr-", r.Drone) }
 
 func (r *BackendsRequest) validate() *Error {
 	if r.Drone != "" {

@@ -50,6 +50,24 @@ func (k Kind) Code() int {
 	}
 }
 
+// NoDrone is the Reason of an error of kind NoDroneAvailable.
+type NoDrone string
+
+// The reasons why no drone takes a backend.
+const (
+	NoDroneOfCluster NoDrone = "unknown-cluster" // no drone has ever been of the cluster, or none is remembered
+	NoDroneOfPool    NoDrone = "unknown-pool"    // the cluster has drones, but none in the pool
+	NoDroneHeard     NoDrone = "silent"          // none has been heard of lately
+	NoDroneReady     NoDrone = "not-ready"       // those that are heard say that they take none
+	NoDroneDraining  NoDrone = "draining"        // those that would take some are drained
+	NoDroneFree      NoDrone = "full"            // those that would take some are full
+)
+
+// NoDrones are all of them, for those who count by reason.
+func NoDrones() []NoDrone {
+	return []NoDrone{NoDroneOfCluster, NoDroneOfPool, NoDroneHeard, NoDroneReady, NoDroneDraining, NoDroneFree}
+}
+
 // Headers of an error reply, those of the NATS micro protocol, and of requests.
 const (
 	HeaderError       = "Nats-Service-Error"
@@ -64,6 +82,8 @@ type Error struct {
 	ID      string `json:"id"`
 	Kind    Kind   `json:"kind"`
 	Message string `json:"message"`
+	// Reason says more of the kind to programs: see [NoDrone]. A reader must expect reasons that it does not know.
+	Reason string `json:"reason,omitempty"`
 	// Backends are those that the message had no right to speak of (reports only).
 	Backends []string `json:"backends,omitempty"`
 }

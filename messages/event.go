@@ -13,6 +13,7 @@ const (
 	TypeDroneDraining   = "io.jetway.drone.v1.draining"
 	TypeDroneUndrained  = "io.jetway.drone.v1.undrained"
 	TypeDroneRegistered = "io.jetway.drone.v1.registered" // or heard from again after it was lost
+	TypeDroneForgotten  = "io.jetway.drone.v1.forgotten"  // an operator had it forgotten
 	TypeDroneLost       = "io.jetway.drone.v1.lost"       // not heard from for as long as a lease lives
 )
 

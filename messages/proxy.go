@@ -11,7 +11,9 @@ type RouteRequest struct {
 // RouteResponse is a route.
 type RouteResponse struct {
 	BackendID string `json:"backend_id"`
-	Status    Status `json:"status"`
+	// Key is the backend's, for logs; nil from workers that do not say it.
+	Key    *Key   `json:"key,omitempty"`
+	Status Status `json:"status"`
 	// Address is host:port; "" until the backend waits for its process.
 	Address   string          `json:"address,omitempty"`
 	Cluster   string          `json:"cluster"`

@@ -99,6 +99,7 @@ type State struct {
 	// Message is for people: the exec error, the last words. At most MaxText bytes.
 	Message  string `json:"message,omitempty"`
 	ExitCode *int   `json:"exit_code,omitempty"`
+	Why
 }
 
 func (s *State) validate() *Error {
@@ -123,6 +124,9 @@ func (s *State) validate() *Error {
 	}
 	if strings.ContainsRune(s.Message, 0) {
 		return badField("message", "holds a NUL character")
+	}
+	if err := s.Why.validate(); err != nil {
+		return err
 	}
 	if s.ExitCode != nil && int(int32(*s.ExitCode)) != *s.ExitCode {
 		return badField("exit_code", "must fit 32 bits")

@@ -9,6 +9,7 @@ const (
 	SubjectRevoke    = "jetway.ctl.revoke"
 	SubjectDrain     = "jetway.ctl.drain"
 	SubjectUndrain   = "jetway.ctl.undrain"
+	SubjectForget    = "jetway.ctl.forget"
 	SubjectStatus    = "jetway.ctl.status"
 	SubjectBackends  = "jetway.ctl.backends"
 	SubjectDrones    = "jetway.ctl.drones"

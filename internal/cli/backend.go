@@ -41,6 +41,7 @@ func (c *statusCmd) Run(r *run) error {
 		"age", age(now.Sub(info.CreatedAt)),
 		"drone", info.Drone, "cluster", info.Cluster, "pool", info.Pool, "subdomain", info.Subdomain,
 		"fencing", strconv.FormatInt(info.FencingToken, 10))
+	r.facts(aboutText(&info, now)...)
 	return nil
 }
 
@@ -126,8 +127,9 @@ func printEnded(r *run, f *clientFlags, nc *nats.Conn, backend string, from mess
 type terminateCmd struct {
 	clientFlags
 	which
-	Hard   bool `help:"Kill it at once instead of asking it to end."`
-	NoWait bool `help:"Do not wait until it has ended."`
+	Hard   bool   `help:"Kill it at once instead of asking it to end."`
+	Reason string `placeholder:"TEXT" help:"Why, for whoever asks later why it ended."`
+	NoWait bool   `help:"Do not wait until it has ended."`
 }
 
 // Run asks, then shows the backend's states until it has ended.
@@ -137,7 +139,7 @@ func (c *terminateCmd) Run(r *run) error {
 		return err
 	}
 	defer nc.Close()
-	req := messages.TerminateRequest{BackendID: c.Backend, Hard: c.Hard}
+	req := messages.TerminateRequest{BackendID: c.Backend, Hard: c.Hard, By: whoAsks(), Reason: c.Reason}
 	if _, err := ask[messages.Empty](r, &c.clientFlags, nc, messages.SubjectTerminate, req); err != nil {
 		return err
 	}
@@ -193,7 +195,7 @@ func (c *backendsCmd) Run(r *run) error {
 	for i := range list {
 		b := &list[i]
 		rows = append(rows, []string{
-			b.BackendID, keyText(b.Key), b.Status.String(), age(now.Sub(b.CreatedAt)),
+			b.BackendID, keyText(b.Key), b.Status.String(), ageOf(b, now),
 			b.Drone, b.Cluster, stateText(b.State),
 		})
 	}

@@ -120,7 +120,7 @@ func TestTerminateWaits(t *testing.T) {
 	wantCode(t, code, ExitOK)
 	stdout, _, code = jetway(t, "terminate", "--nats", w.url, "--hard", "--no-wait", "b1")
 	want(t, "stdout", stdout, "b1 is asked to end\n")
-	want(t, "request", string(w.last().Data), `{"backend_id":"b1","hard":true}`)
+	want(t, "request", string(w.last().Data), `{"backend_id":"b1","hard":true,"by":"`+whoAsks()+`"}`)
 	wantCode(t, code, ExitOK)
 	_, _, code = jetway(t, "terminate", "--nats", w.url, "gone")
 	wantCode(t, code, ExitFailed)

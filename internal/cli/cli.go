@@ -59,6 +59,7 @@ type grammar struct {
 	Drones    dronesCmd    `cmd:"" help:"List drones."`
 	Drain     drainCmd     `cmd:"" help:"Give a drone no more backends, and wait until it has none."`
 	Undrain   undrainCmd   `cmd:"" help:"Give a drone backends again."`
+	Forget    forgetCmd    `cmd:"" help:"Forget a drone that is lost."`
 
 	Dev    devCmd    `cmd:"" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
 	Worker workerCmd `cmd:"" help:"Run a worker, which answers requests."`

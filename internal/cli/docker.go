@@ -22,6 +22,7 @@ type dockerFlags struct {
 func (c *dockerFlags) docker(r *run, d *droneCmd, stateDir string) (runtime.Runtime, error) {
 	config := docker.Config{
 		Drone:       d.Name,
+		Cluster:     d.Cluster,
 		Engine:      c.DockerHost,
 		Host:        d.IP,
 		Runtime:     c.DockerRuntime,

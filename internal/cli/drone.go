@@ -38,6 +38,7 @@ type droneCmd struct {
 	processFlags `group:"Process runtime:"`
 	dockerFlags  `group:"Docker runtime:"`
 	socketFlags  `group:"Socket runtime:"`
+	metricsFlags
 	traceFlags
 }
 
@@ -112,6 +113,11 @@ func (c *droneCmd) Run(r *run) (err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
+	server, err := c.serveDrone(r)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
 	nc, err := c.connect(r, c.Name, c.Name, nil)
 	if err != nil {
 		return stopped(r, err)
@@ -125,6 +131,8 @@ func (c *droneCmd) Run(r *run) (err error) {
 		Guard:          guard,
 		Guarded:        c.Guard == "unit",
 		Alive:          newSupervisor().alive,
+		MachineStops:   machineStops,
+		Metrics:        server.Drone(),
 		Capacity:       capacity,
 		Grace:          c.Grace,
 		StartupTimeout: c.StartupTimeout,

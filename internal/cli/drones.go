@@ -80,12 +80,22 @@ func whyNotReady(d *messages.DroneInfo) string {
 	return d.NotReady
 }
 
+// nearlyFull says whether nine tenths of anything that a drone has are given away.
+func nearlyFull(d *messages.DroneInfo) bool {
+	near := func(used, most int64) bool { return most > 0 && float64(used) >= 0.9*float64(most) }
+	return near(int64(d.Backends), int64(d.MaxBackends)) || near(d.MemoryBytes, d.MaxMemoryBytes) || near(d.CPUMillis, d.MaxCPUMillis)
+}
+
 func droneState(d *messages.DroneInfo) string {
 	switch {
 	case d.Lost:
 		return "lost"
 	case d.Draining:
 		return "draining"
+	case d.Ready && d.Full:
+		return "full"
+	case d.Ready && nearlyFull(d):
+		return "nearly full"
 	case d.Ready:
 		return "ready"
 	}

@@ -34,6 +34,18 @@ func (f *metricsFlags) serveProxy(r *run) (*metrics.Server, error) {
 	return server, nil
 }
 
+// serveDrone is serve for a drone.
+func (f *metricsFlags) serveDrone(r *run) (*metrics.Server, error) {
+	if f.MetricsAddr == "" {
+		return nil, nil
+	}
+	server, err := metrics.StartDrone(f.MetricsAddr, r.log)
+	if err != nil {
+		return nil, badFlag("--metrics-addr", err)
+	}
+	return server, nil
+}
+
 // traceFlags say where spans go.
 type traceFlags struct {
 	OTLPEndpoint string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"OpenTelemetry collector to send traces to, OTLP over HTTP, e.g. http://127.0.0.1:4318. Default: none."`

@@ -163,7 +163,7 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 		"dr-a":     {control, asProxy, certs, forDNS},
 		"proxy":    {control, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
 		"dns":      {control, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
-		"web":      {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
+		"web":      {{messages.SubjectForget}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
 		"operator": {asDrone, take, asProxy, certs, forDNS},
 		"worker":   {certs, forDNS},
 	} {
@@ -199,8 +199,9 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			// What a worker that stops hands to another one.
 			"$SRV.PING.jetway", messages.SubjectConnect, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
-		"dr-a": {"jetway.stats.b"},
-		"web":  {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke"},
+		"dr-a":     {"jetway.stats.b"},
+		"web":      {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke"},
+		"operator": {messages.SubjectForget},
 	} {
 		for _, subject := range subjects {
 			nc, forbidden := g.conn(user)

@@ -107,6 +107,12 @@ func stateText(s messages.State) string {
 	if s.Kind != "" {
 		parts = append(parts, string(s.Kind))
 	}
+	if s.Cause != "" && s.Cause != messages.CauseAsked {
+		parts = append(parts, string(s.Cause))
+	}
+	if s.By != "" {
+		parts = append(parts, "by "+s.By)
+	}
 	if s.ExitCode != nil {
 		parts = append(parts, fmt.Sprintf("exit code %d", *s.ExitCode))
 	}

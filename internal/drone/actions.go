@@ -116,7 +116,8 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	}
 	start, abort := context.WithCancel(ctx)
 	h := &held{
-		id: id, abort: abort, lines: a.output.lines(id), span: span, demands: demands,
+		takenAt: time.Now(),
+		id:      id, abort: abort, lines: a.output.lines(id), span: span, demands: demands,
 		lease: a.session.lease,
 	}
 	var fx effects

@@ -103,6 +103,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 			err = closeErr
 		}
 	}()
+	a.show()
 	a.wg.Go(func() { a.keep(work) })
 	a.wg.Go(func() { a.output.run(work) })
 	if a.takeOver(ctx, work, before) != nil {

@@ -17,6 +17,8 @@ type backend struct {
 	// reason and message say why it is to end, once it is.
 	reason  messages.TerminationReason
 	message string
+	// cause is what led to that, where the reason leaves it open.
+	cause messages.TerminationCause
 }
 
 // event is what happens to a backend.
@@ -48,6 +50,7 @@ type (
 		hard    bool
 		reason  messages.TerminationReason
 		message string
+		cause   messages.TerminationCause
 	}
 )
 
@@ -163,11 +166,19 @@ func (b backend) end(e endAsked) (backend, effects) {
 		}
 	}
 	if e.reason != "" {
-		b.reason, b.message = e.reason, e.message
+		b.reason, b.message, b.cause = e.reason, e.message, e.cause
 	}
 	b, fx = b.reach(next, fx)
-	fx.report.Reason, fx.report.Message = b.reason, b.message
+	fx.report.Reason, fx.report.Message, fx.report.Why = b.reason, b.message, b.why()
 	return b, fx
+}
+
+// why is what the drone says of an end that it asked for itself.
+func (b backend) why() messages.Why {
+	if b.cause == "" {
+		return messages.Why{}
+	}
+	return messages.Why{Cause: b.cause, Words: b.message}
 }
 
 // over ends b; state says how, unless the backend was asked to end.
@@ -176,9 +187,9 @@ func (b backend) over(state messages.State) (backend, effects) {
 	case messages.Terminated:
 		return b, effects{}
 	case messages.Terminating:
-		state.Kind, state.Reason, state.Message = messages.Soft, b.reason, b.message
+		state.Kind, state.Reason, state.Message, state.Why = messages.Soft, b.reason, b.message, b.why()
 	case messages.HardTerminating:
-		state.Kind, state.Reason, state.Message = messages.Hard, b.reason, b.message
+		state.Kind, state.Reason, state.Message, state.Why = messages.Hard, b.reason, b.message, b.why()
 	}
 	state.Status, state.LastStatus = messages.Terminated, b.status
 	b.status, b.running = messages.Terminated, false

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/boottime"
 	"github.com/jetway-project/jetway/internal/drone/identity"
+	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -55,6 +56,11 @@ type Config struct {
 	StatsEvery time.Duration
 	// Clock is the time that leases are judged by; boottime.Now by default.
 	Clock boottime.Clock
+	// MachineStops says, when the agent is told to stop, whether the machine is being shut down: then its backends are
+	// ended, whatever OnExit says. Nil: it never is.
+	MachineStops func() bool
+	// Metrics, if not nil, shows the drone.
+	Metrics *metrics.Drone
 	// OnReady is called, if set, when the drone has registered, its actions are
 	// consumed and a worker has heard that it takes spawns. Once; it must not wait
 	// for anything: the heartbeats wait for it.
@@ -78,6 +84,9 @@ func (c Config) withDefaults() Config {
 	c.OnExit = cmp.Or(c.OnExit, Leave)
 	if c.Clock == nil {
 		c.Clock = boottime.Now
+	}
+	if c.MachineStops == nil {
+		c.MachineStops = func() bool { return false }
 	}
 	if c.OnReady == nil {
 		c.OnReady = func() {}

@@ -44,6 +44,11 @@ func (c Config) onExit(rt runtime.Runtime) OnExit {
 // exit does what is to be done before Run returns. Heartbeats go on meanwhile, and so do
 // terminations of single backends, unless they are left; spawns are refused.
 func (a *agent) exit(work context.Context) error {
+	if a.cfg.MachineStops() {
+		// Nothing that runs outlives the machine: whoever is connected is told now, and not when the lease has run out.
+		a.log.InfoContext(work, "the machine is being shut down")
+		return a.end(work, a.cfg.ShutdownTimeout, a.cfg.Hurry, endAsked{reason: messages.ReasonExternal, cause: messages.CauseMachine, message: machineDown})
+	}
 	switch a.cfg.onExit(a.rt) {
 	case Leave:
 		a.leave(work)
@@ -51,7 +56,7 @@ func (a *agent) exit(work context.Context) error {
 	case Drain:
 		return a.drain(work)
 	default:
-		return a.end(work, a.cfg.ShutdownTimeout, a.cfg.Hurry)
+		return a.end(work, a.cfg.ShutdownTimeout, a.cfg.Hurry, asShutDown)
 	}
 }
 
@@ -135,9 +140,9 @@ func (a *agent) drain(work context.Context) error {
 		case <-fewer:
 		case <-tooLong:
 			a.log.WarnContext(work, "draining took too long, ending the backends", "left", left, "timeout", a.cfg.DrainTimeout)
-			return a.end(work, a.cfg.ShutdownTimeout, a.cfg.Hurry)
+			return a.end(work, a.cfg.ShutdownTimeout, a.cfg.Hurry, asShutDown)
 		case <-a.cfg.Hurry:
-			return a.end(work, hurryTimeout, nil)
+			return a.end(work, hurryTimeout, nil, asShutDown)
 		}
 	}
 	a.log.InfoContext(work, "drained")
@@ -164,12 +169,12 @@ func (a *agent) refuseSpawns() <-chan struct{} {
 
 // end ends all backends, softly first and at once when hurry is closed, and waits until
 // the workers know. It takes at most timeout; what has not ended then is an error.
-func (a *agent) end(work context.Context, timeout time.Duration, hurry <-chan struct{}) error {
+func (a *agent) end(work context.Context, timeout time.Duration, hurry <-chan struct{}, why endAsked) error {
 	ctx, cancel := context.WithTimeout(work, timeout)
 	defer cancel()
 	a.log.InfoContext(work, "shutting down, ending the backends")
 	fewer := a.refuseSpawns()
-	a.endAll(work, min(a.cfg.Grace, timeout*2/3))
+	a.endAll(work, min(a.cfg.Grace, timeout*2/3), why)
 	for a.holds() > 0 {
 		select {
 		case <-fewer:
@@ -188,16 +193,21 @@ func (a *agent) end(work context.Context, timeout time.Duration, hurry <-chan st
 	return nil
 }
 
-const shutDown = "the drone was shut down"
+const (
+	shutDown    = "the drone was shut down"
+	machineDown = "the machine that it ran on was shut down"
+)
+
+var asShutDown = endAsked{reason: messages.ReasonExternal, cause: messages.CauseShutdown, message: shutDown}
 
 // endAll asks every backend to end.
-func (a *agent) endAll(ctx context.Context, grace time.Duration) {
+func (a *agent) endAll(ctx context.Context, grace time.Duration, why endAsked) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.graceMS = grace.Milliseconds()
 	killAtMS := a.nowMS() + a.graceMS
 	for _, h := range a.backends {
-		a.applyLocked(ctx, h, endAsked{reason: messages.ReasonExternal, message: shutDown})
+		a.applyLocked(ctx, h, why)
 		if h.graceAtMS != 0 {
 			h.graceAtMS = min(h.graceAtMS, killAtMS)
 			a.dueLocked(h.graceAtMS)

@@ -63,6 +63,7 @@ func (a *agent) keepLease(ctx context.Context) {
 		}
 		sent = time.Now()
 		ready, err := a.heartbeat(ctx)
+		a.countBeat(err)
 		switch {
 		case ctx.Err() != nil:
 			return

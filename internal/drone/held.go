@@ -40,6 +40,8 @@ type held struct {
 	said  progress
 	// met is what the last probe met that got no answer.
 	met string
+	// takenAt is when this agent took the spawn; zero: an earlier one did.
+	takenAt time.Time
 	// span is that of the start: from the spawn until it is ready, or has failed.
 	span tracing.Span
 }
@@ -76,6 +78,7 @@ func (a *agent) applyLocked(ctx context.Context, h *held, e event) {
 		h.readyByMS = a.nowMS() + a.cfg.StartupTimeout.Milliseconds()
 		a.dueLocked(h.readyByMS)
 	}
+	a.countLocked(h, before, fx.report)
 	if next.status != before {
 		a.noteLocked(h, journal.Change{BackendID: h.id, State: h.record(), Over: fx.over}, fx.report)
 	}

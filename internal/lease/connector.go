@@ -263,9 +263,6 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if err != nil {
 		return nil, nil, err
 	}
-	if drone == nil {
-		return nil, nil, messages.Errorf(messages.NoDroneAvailable, "no drone of cluster %q, pool %q can take a backend", cluster, cfg.Pool)
-	}
 	subdomain, origin, err := hostOf(cfg, cluster, b.cfg.Origins)
 	if err != nil {
 		return nil, nil, err

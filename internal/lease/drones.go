@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/placement"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // snapshotFor is how long a snapshot of the drones serves. Between two of them
@@ -26,10 +27,12 @@ type drones struct {
 	snapshot *placement.Snapshot
 	taken    time.Time
 	stale    bool // the next pick looks again
+	// fleet is what was known when somebody first asked why there is none in the snapshot; nil: nobody has.
+	fleet []placement.Group
 }
 
 // pick gives a drone of the cluster and pool for a batch that began at a time, or
-// nil when there is none, which only a look since then can say.
+// an error of kind NoDroneAvailable when there is none, which only a look since then can say.
 func (d *drones) pick(ctx context.Context, cluster, pool string, began time.Time) (*placement.Drone, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -39,17 +42,32 @@ func (d *drones) pick(ctx context.Context, cluster, pool string, began time.Time
 			if err != nil {
 				return nil, err
 			}
-			d.snapshot, d.taken, d.stale = placement.NewSnapshot(list, d.snapshot), time.Now(), false
+			d.snapshot, d.taken, d.stale, d.fleet = placement.NewSnapshot(list, d.snapshot), time.Now(), false, nil
 		}
 		drone, ok := d.snapshot.Pick(cluster, pool, choices, rand.IntN)
 		if ok {
 			return drone, nil
 		}
 		if !d.taken.Before(began) {
-			return nil, nil
+			return nil, d.none(ctx, cluster, pool)
 		}
 		d.stale = true
 	}
+}
+
+// none says why there is no drone. It is asked at most once for each snapshot, however many want to know.
+func (d *drones) none(ctx context.Context, cluster, pool string) error {
+	if d.fleet == nil {
+		fleet, err := d.store.Fleet(ctx)
+		if err != nil {
+			return err
+		}
+		d.fleet = append([]placement.Group{}, fleet...)
+	}
+	reason, text := placement.None(d.fleet, cluster, pool)
+	refusal := messages.Errorf(messages.NoDroneAvailable, "%s", text)
+	refusal.Reason = string(reason)
+	return refusal
 }
 
 // giveBack takes a pick back that came to nothing.

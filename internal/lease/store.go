@@ -19,6 +19,8 @@ type Store interface {
 	Connect(ctx context.Context, wants []Want) ([]Got, []outbox.Row, error)
 	// PlaceableDrones are those that may be given a backend now.
 	PlaceableDrones(ctx context.Context) ([]placement.Drone, error)
+	// Fleet is all drones that are known, by cluster, pool and how they stand to new backends.
+	Fleet(ctx context.Context) ([]placement.Group, error)
 }
 
 // ErrRaced is what Store.Connect gives when the statement as a whole collided
@@ -56,7 +58,7 @@ type Spawn struct {
 type Token struct {
 	Tag    string
 	Hash   []byte
-	Secret string
+	Secret string // sealed with the token
 	User   string
 	Auth   []byte
 	// LifeSeconds is for how long it lives after each use.

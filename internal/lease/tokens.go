@@ -1,9 +1,12 @@
 package lease
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
+	"strings"
 	"time"
 )
 
@@ -34,6 +37,43 @@ func HashToken(token string) []byte {
 	return sum[:]
 }
 
+// sealed marks a secret that is stored such that only its token opens it.
+const sealed = "x1."
+
+// sealSecret is what is stored of a token's secret. Of the token only a hash is stored, and without the token itself the secret cannot be
+// read: who reads the database has neither, and who has the token (the browser) does not read the database. It needs no
+// key of its own. Each token is of one secret, so what hides it hides nothing else.
+func sealSecret(token, secret string) string {
+	raw, err := base64.RawURLEncoding.DecodeString(secret)
+	if err != nil || len(raw) != tokenBytes {
+		panic("lease: a secret that newTokens has not made")
+	}
+	return sealed + base64.RawURLEncoding.EncodeToString(hidden(token, raw))
+}
+
+// OpenSecret gives the secret of a token by what is stored of it. What an earlier build stored is the secret itself; of
+// what nobody can have sealed with the token it gives "".
+func OpenSecret(token, stored string) string {
+	text, is := strings.CutPrefix(stored, sealed)
+	if !is {
+		return stored
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(raw) != tokenBytes {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(hidden(token, raw))
+}
+
+// hidden is 32 bytes combined with what only the token's owner can compute; twice, they are themselves.
+func hidden(token string, raw []byte) []byte {
+	pad := hmac.New(sha256.New, []byte(token))
+	_, _ = pad.Write([]byte("jetway secret token"))
+	out := pad.Sum(nil)
+	subtle.XORBytes(out, out, raw)
+	return out
+}
+
 // tokenRows are the tokens to be written for a group, whoever's backend it gets.
 func (b *batch) tokenRows(g *group) []Token {
 	tokens := make([]Token, len(g.members))
@@ -45,7 +85,7 @@ func (b *batch) tokenRows(g *group) []Token {
 		}
 		tokens[n] = Token{
 			Tag: spawnTag(r.Key), Hash: HashToken(b.tokens[i].token),
-			Secret: b.tokens[i].secret, User: r.User, Auth: auth, LifeSeconds: b.cfg.tokenSeconds(r),
+			Secret: sealSecret(b.tokens[i].token, b.tokens[i].secret), User: r.User, Auth: auth, LifeSeconds: b.cfg.tokenSeconds(r),
 		}
 	}
 	return tokens

@@ -45,10 +45,11 @@ type Reported struct{ State messages.State }
 type TerminateAsked struct {
 	Hard   bool
 	Reason messages.TerminationReason
+	Why    messages.Why
 }
 
-// Lost says that the backend's drone is gone or no longer holds its lease.
-type Lost struct{}
+// Lost says that the backend's drone is gone or no longer holds its lease. Why is told as it is found.
+type Lost struct{ Why messages.Why }
 
 // Refused is the word of a backend's drone that it has not taken it, for want of room,
 // and never will: the backend is placed on another drone, or ends as State says.
@@ -112,6 +113,10 @@ func Step(b Backend, e Event) (Backend, Actions) {
 		if next.Status == messages.Terminated {
 			next.LastStatus = b.Status
 		}
+		// Who asked first is why it ends, unless its drone says that it ended before it was told.
+		if b.Cause != "" && (next.Status != messages.Terminated || next.Kind != "") {
+			next.Why = b.Why
+		}
 		return next, Actions{Publish: true, Taken: true, Release: next.Status == messages.Terminated}
 
 	case Refused:
@@ -128,7 +133,7 @@ func Step(b Backend, e Event) (Backend, Actions) {
 		if b.mayBePlaced(e.Chance) {
 			return b, Actions{Place: true}
 		}
-		return Step(b, Lost{})
+		return Step(b, Lost{Why: messages.Why{Cause: messages.CauseDroneForgot, Words: "its drone's agent began anew, and does not run it"}})
 
 	case TerminateAsked:
 		want, reached := AskedSoft, messages.Terminating
@@ -140,6 +145,9 @@ func Step(b Backend, e Event) (Backend, Actions) {
 		}
 		next := b
 		next.Asked = want
+		if next.Cause == "" {
+			next.Why = e.Why
+		}
 		return next, Actions{Terminate: &messages.Terminate{Hard: e.Hard, Reason: e.Reason}}
 
 	case Lost:
@@ -152,6 +160,7 @@ func Step(b Backend, e Event) (Backend, Actions) {
 			Address:    b.Address,
 			LastStatus: b.Status,
 			Reason:     messages.ReasonLost,
+			Why:        e.Why,
 		}
 		next.Asked = AskedHard
 		return next, Actions{

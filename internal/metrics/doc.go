@@ -1,10 +1,10 @@
-// Package metrics is what a worker or a proxy shows of itself over HTTP: counters for
+// Package metrics is what a worker, a proxy or a drone shows of itself over HTTP: counters for
 // Prometheus, and whether it is alive and ready.
 //
-// It owns the names of the metrics (all jetway_worker_… or jetway_proxy_…, documented in
+// It owns the names of the metrics (all jetway_worker_…, jetway_proxy_… or jetway_drone_…, documented in
 // deploy/README.md, which a test compares) and the HTTP server behind
 // --metrics-addr. It knows neither the bus, the database nor the roles: a worker
-// hands it a [Source] to read, a proxy a [ProxySource].
+// hands it a [Source] to read, a proxy a [ProxySource], a drone a [DroneSource].
 //
 // What holds:
 //

@@ -26,10 +26,11 @@ const (
 	closeTimeout = time.Second
 )
 
-// Server serves /metrics, /healthz and /readyz of one worker or one proxy.
+// Server serves /metrics, /healthz and /readyz of one role: one of the first three fields is not nil.
 type Server struct {
-	worker   *Worker // nil: it is a proxy's
-	proxy    *Proxy  // nil: it is a worker's
+	worker   *Worker
+	proxy    *Proxy
+	drone    *Drone
 	probes   func() *probes
 	listener net.Listener
 	http     http.Server
@@ -59,6 +60,14 @@ func StartProxy(addr string, log *slog.Logger) (*Server, error) {
 	return start(addr, log, func(s *Server, reg prometheus.Registerer) {
 		s.proxy = NewProxy(reg)
 		s.probes = s.proxy.probes
+	})
+}
+
+// StartDrone is [Start] for a drone.
+func StartDrone(addr string, log *slog.Logger) (*Server, error) {
+	return start(addr, log, func(s *Server, reg prometheus.Registerer) {
+		s.drone = NewDrone(reg)
+		s.probes = s.drone.probes
 	})
 }
 
@@ -128,6 +137,14 @@ func (s *Server) Proxy() *Proxy {
 		return nil
 	}
 	return s.proxy
+}
+
+// Drone is [Server.Metrics] of a drone's server.
+func (s *Server) Drone() *Drone {
+	if s == nil {
+		return nil
+	}
+	return s.drone
 }
 
 // healthz says whether the role should be left alone.

@@ -33,6 +33,8 @@ type Snapshot struct {
 	// Outbox is what lies in it, by kind; nil when it could not be read lately.
 	// All workers of a database read the same.
 	Outbox []Backlog
+	// Fleet is nil when it could not be read lately.
+	Fleet *Fleet
 }
 
 // Queue is that of a lane: how many requests wait, and how many may.
@@ -93,10 +95,10 @@ var (
 type reader Worker
 
 func (r *reader) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
+	for _, d := range append([]*prometheus.Desc{
 		descInfo, descQueue, descQueueLimit, descParked, descPool, descPoolLimit, descPoolWaits, descPoolWaited,
 		descConnected, descReconnects, descOutboxRows, descOutboxOldest, descOutboxOverdue,
-	} {
+	}, fleetDescs...) {
 		out <- d
 	}
 }
@@ -130,6 +132,7 @@ func (r *reader) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descConnected, connected)
 	counter(descReconnects, float64(now.Reconnects))
+	now.Fleet.collect(out)
 	for _, b := range now.Outbox {
 		gauge(descOutboxRows, float64(b.Rows), b.Kind)
 		gauge(descOutboxOldest, b.Oldest.Seconds(), b.Kind)

@@ -19,6 +19,7 @@ type Worker struct {
 	batches      *prometheus.HistogramVec
 	batchSeconds *prometheus.HistogramVec
 	spawned      prometheus.Counter
+	noDrone      *prometheus.CounterVec
 	takeovers    prometheus.Counter
 	sweeps       *prometheus.CounterVec
 	events       published
@@ -58,13 +59,17 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 		batchSeconds: histogram("batch_duration_seconds", "From the taking of a batch to its last reply.", secondsBuckets, "lane"),
 		sweeps:       counter("sweeps_total", "Backends, drones and rows that sweeps acted on, by cause.", "cause"),
 		spawned:      spawned.WithLabelValues(),
+		noDrone:      counter("no_drone_total", "Connects that were refused for no drone takes a backend, by reason.", "reason"),
 		takeovers:    takeovers.WithLabelValues(),
 		healed:       healed.WithLabelValues(),
 		events:       published{events.WithLabelValues("event"), failures.WithLabelValues("event")},
 		actions:      published{events.WithLabelValues("action"), failures.WithLabelValues("action")},
 	}
+	for _, reason := range messages.NoDrones() {
+		w.noDrone.WithLabelValues(string(reason))
+	}
 	if reg != nil {
-		reg.MustRegister(w.requests, w.seconds, w.batches, w.batchSeconds, w.sweeps,
+		reg.MustRegister(w.noDrone, w.requests, w.seconds, w.batches, w.batchSeconds, w.sweeps,
 			spawned, takeovers, events, failures, healed, (*reader)(w))
 	}
 	return w
@@ -124,6 +129,9 @@ func (l *Lane) Batch(requests int, took time.Duration) {
 
 // Spawned counts a backend that was scheduled.
 func (w *Worker) Spawned() { w.spawned.Inc() }
+
+// NoDrone counts a connect that found no drone.
+func (w *Worker) NoDrone(reason string) { w.noDrone.WithLabelValues(reason).Inc() }
 
 // TookOver counts an expired lease that was taken over.
 func (w *Worker) TookOver() { w.takeovers.Inc() }

@@ -151,7 +151,7 @@ func (p *Proxy) enter(v *visit, t target) {
 		p.refuseForeign(v, rt) // a neighbour's page could make the visitor somebody else
 		return
 	}
-	v.backend = rt.backend
+	v.route, v.backend = rt, rt.backend
 	h := v.w.Header()
 	h.Add("Set-Cookie", p.sessionCookie(rt, p.originOf(v.r).proto == "https"))
 	h.Set("Cache-Control", "no-store")

@@ -48,7 +48,7 @@ type exchange struct {
 // connection was upgraded and goes on by itself.
 func (p *Proxy) forward(v *visit, rt *route, t target) {
 	w, r := v.w, v.r
-	v.backend = rt.backend
+	v.route, v.backend = rt, rt.backend
 	x := &exchange{p: p, v: v, w: w, r: r, out: newOutgoing(r, t, rt, p.originOf(r))}
 	x.ps = &passage{route: rt, control: http.NewResponseController(w)}
 	p.activity.enter(x.ps)

@@ -80,7 +80,7 @@ func (p *Proxy) refuse(v *visit, why refusal) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	if why.route != nil {
 		h.Set(headerBackendID, why.route.backend)
-		v.backend = why.route.backend
+		v.route, v.backend = why.route, why.route.backend
 	}
 	switch why.status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:

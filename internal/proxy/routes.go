@@ -25,7 +25,8 @@ type route struct {
 	username  string // as a header
 	userData  string // JSON in ASCII
 	secret    string
-	askedMark uint64 // where the news stood when the worker was asked
+	key       messages.Key // of the backend, for the access log
+	askedMark uint64       // where the news stood when the worker was asked
 
 	word    atomic.Pointer[word]
 	nextAsk atomic.Int64 // the time since boot before which it is not asked for anew
@@ -58,6 +59,9 @@ func newRoute(token string, askedAt time.Duration, mark uint64, r *messages.Rout
 		userData:  cmp.Or(messages.HeaderJSON(r.Auth), "{}"),
 		secret:    r.SecretToken,
 		askedMark: mark,
+	}
+	if r.Key != nil {
+		rt.key = *r.Key
 	}
 	said := &word{asked: askedAt}
 	if !isStatic(token) {
@@ -129,7 +133,7 @@ func (r *route) revokedBy(event *messages.TokenEvent) bool {
 }
 
 func (r *route) size() int {
-	return routeOverhead + len(r.token) + len(r.host) + len(r.user) + len(r.username) + len(r.userData) + len(r.secret)
+	return routeOverhead + len(r.token) + len(r.host) + len(r.user) + len(r.username) + len(r.userData) + len(r.secret) + len(r.key.Name) + len(r.key.Namespace)
 }
 
 // routes remembers open routes within a bound of bytes (I8); beyond it, any

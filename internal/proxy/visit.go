@@ -22,6 +22,7 @@ type visit struct {
 	status  int    // 0: none was sent
 	refused string // the id on the page, if the proxy refused
 	backend string // its id, where known
+	route   *route // that it took, where known
 	// received and sent are bytes of bodies, and what passed once it was upgraded.
 	received, sent int64
 	forwarded      bool // the backend answered
@@ -65,10 +66,11 @@ func (v *visit) line(p *Proxy) []slog.Attr {
 }
 
 func (p *Proxy) logVisit(v *visit, message string, line []slog.Attr) {
-	attrs := append(line,
-		slog.Int("status", v.status), slog.String("backend_id", v.backend),
-		slog.Int64("received", v.received), slog.Int64("sent", v.sent), slog.Duration("took", time.Since(v.start)),
-	)
+	attrs := append(line, slog.Int("status", v.status), slog.String("backend_id", v.backend))
+	if v.route != nil {
+		attrs = append(attrs, slog.String("user", v.route.user), slog.String("key", v.route.key.Name), slog.String("namespace", v.route.key.Namespace))
+	}
+	attrs = append(attrs, slog.Int64("received", v.received), slog.Int64("sent", v.sent), slog.Duration("took", time.Since(v.start)))
 	if v.held > 0 {
 		attrs = append(attrs, slog.Duration("held", v.held))
 	}

@@ -25,6 +25,7 @@ var (
 	CompareSQL    = compareSQL
 	AdoptSQL      = adoptSQL
 	HeartbeatSQL  = heartbeatSQL
+	UsersSQL      = usersSQL
 )
 
 // SweepArgs are the arguments of SweepSQL.

@@ -10,12 +10,14 @@ import (
 
 const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
        b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
-       b.message, b.exit_code`
+       b.message, b.exit_code, b.termination_cause, b.termination_by, b.termination_why, b.ended_at, b.lifetime_ends_at, b.max_idle_seconds, b.runs,
+       nullif(greatest(b.last_keepalive_at, (select max(c.seen_at) from connection c where c.backend_id = b.id)), b.created_at)`
 
 func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
 	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
 		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
-		&b.Kind, &b.Reason, &b.Message, &b.ExitCode)
+		&b.Kind, &b.Reason, &b.Message, &b.ExitCode, &b.Cause, &b.By, &b.Words, &b.EndedAt, &b.LifetimeEndsAt, &b.MaxIdleSeconds, &b.Runs,
+		&b.LastUsedAt)
 	b.Number = int(b.Status)
 	return b, err
 }
@@ -28,7 +30,8 @@ func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendIn
 	if err != nil || len(list) == 0 {
 		return info, false, wrap("read a backend", err)
 	}
-	return list[0], true, nil
+	err = s.addUsers(ctx, &list[0])
+	return list[0], true, err
 }
 
 const keyHolderSQL = `
@@ -43,14 +46,38 @@ func (s *Store) Holder(ctx context.Context, key *messages.Key) (info messages.Ba
 	if err != nil || len(list) == 0 {
 		return info, false, wrap("read the backend of a key", err)
 	}
-	return list[0], true, nil
+	err = s.addUsers(ctx, &list[0])
+	return list[0], true, err
+}
+
+// usersSQL gives the users of a backend, $1, who have tokens that live, $2 at most, by name. It goes from name to name, however
+// many tokens each has.
+const usersSQL = `
+with recursive u as (
+    (select t.username from token t where t.backend_id = $1 and t.username > '' order by t.username limit 1)
+    union all
+    select (select t.username from token t where t.backend_id = $1 and t.username > u.username order by t.username limit 1)
+    from u where u.username is not null
+)
+select u.username
+from u
+where u.username is not null
+  and exists (select from token t where t.backend_id = $1 and t.username = u.username and t.expires_at > now())
+limit $2`
+
+// addUsers adds to what is known of a backend who has tokens of it.
+func (s *Store) addUsers(ctx context.Context, info *messages.BackendInfo) error {
+	users, err := read(ctx, s, pgx.RowTo[string], usersSQL, info.BackendID, messages.MaxUsers+1)
+	if info.MoreUsers = len(users) > messages.MaxUsers; info.MoreUsers {
+		users = users[:messages.MaxUsers]
+	}
+	info.Users = users
+	return wrap("read the users of a backend", err)
 }
 
 // liveSQL walks the live backends alone: the index that is for ids greater than ” holds no others.
 const liveSQL = `
-select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
-       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
-       b.message, b.exit_code
+select ` + backendColumns + `
 from backend b
 where b.ended_at is null and b.id > '' and b.id > $1
 order by b.id
@@ -63,18 +90,14 @@ with mine as materialized (
 ), page as materialized (
     select id from mine where id > $1 order by id limit $2
 )
-select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
-       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
-       b.message, b.exit_code
+select ` + backendColumns + `
 from page p
 join backend b on b.id = p.id
 order by b.id`
 
 // allSQL gives ended ones too.
 const allSQL = `
-select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
-       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
-       b.message, b.exit_code
+select ` + backendColumns + `
 from backend b
 where b.id > $1
 order by b.id
@@ -82,9 +105,7 @@ limit $2`
 
 // allOfSQL gives those of one drone, of the ids up to $4.
 const allOfSQL = `
-select b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
-       b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
-       b.message, b.exit_code
+select ` + backendColumns + `
 from (
     select * from backend where id > $1 and id <= $4 and drone = $3 order by id limit $2
 ) b
@@ -135,11 +156,17 @@ func (s *Store) allOf(ctx context.Context, r *messages.BackendsRequest) (list []
 	return list, next, err
 }
 
+// droneFull says whether a drone d with its session s takes no more, by its last word, as placement.Drone.Full.
+const droneFull = `coalesce(s.refused
+       or d.max_backends > 0 and s.load_backends >= d.max_backends
+       or d.max_memory_bytes > 0 and s.load_memory_bytes >= d.max_memory_bytes
+       or d.max_cpu_millis > 0 and s.load_cpu_millis >= d.max_cpu_millis, false)`
+
 const dronesSQL = `
 select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, coalesce(s.ready, false), coalesce(s.not_ready, ''), d.draining, d.max_backends,
        d.max_memory_bytes, d.max_cpu_millis,
        coalesce(s.load_backends, 0), coalesce(s.load_memory_bytes, 0), coalesce(s.load_cpu_millis, 0),
-       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null
+       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null, ` + droneFull + `
 from drone d
 left join session s on s.drone = d.name and s.id = d.session
 where d.name > $1
@@ -150,7 +177,7 @@ limit $2`
 func (s *Store) Drones(ctx context.Context, r *messages.DronesRequest) (messages.DronesResponse, error) {
 	list, err := read(ctx, s, func(row pgx.CollectableRow) (d messages.DroneInfo, err error) {
 		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.NotReady, &d.Draining,
-			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost)
+			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost, &d.Full)
 		return d, err
 	}, dronesSQL, r.After, r.Limit+1)
 	resp := messages.DronesResponse{Drones: list}

@@ -12,7 +12,7 @@ import (
 )
 
 var routeSQL = `
-select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
+select w.ix, b.id, b.namespace, b.name, b.tag, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
        ceil(extract(epoch from t.expires_at - now()) * 1000)::int8,
        t.expires_at < now() + make_interval(secs => t.lifetime_seconds) * 0.75
 from unnest($1::bytea[]) with ordinality as w (hash, ix)
@@ -20,7 +20,7 @@ cross join lateral (select * from token t where t.hash = w.hash offset 0) t
 cross join lateral (select * from backend b where b.id = t.backend_id offset 0) b
 where t.expires_at > now() and b.status < 70
 union all
-select w.ix, b.id, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0, false
+select w.ix, b.id, b.namespace, b.name, b.tag, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0, false
 from unnest($2::text[]) with ordinality as w (token, ix)
 cross join lateral (select * from backend b where b.static_token = w.token and b.static_token <> '' offset 0) b
 where w.token <> '' and b.status < 70`
@@ -72,16 +72,19 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 	}
 	var ix int64
 	var r messages.RouteResponse
+	var key messages.Key
 	var auth string
 	var slides bool
 	due := map[string]*messages.RouteResponse{} // by the token's hash
 	_, err = pgx.ForEachRow(rows, []any{
-		&ix, &r.BackendID, (*int16)(&r.Status), &r.Address, &r.Cluster, &r.Subdomain, &r.User, &auth, &r.SecretToken, &r.ValidForMS, &slides,
+		&ix, &r.BackendID, &key.Namespace, &key.Name, &key.Tag, (*int16)(&r.Status), &r.Address, &r.Cluster, &r.Subdomain, &r.User, &auth, &r.SecretToken, &r.ValidForMS, &slides,
 	}, func() error {
-		route := r
+		route, of := r, key
+		route.Key = &of
 		if auth != "" {
 			route.Auth = json.RawMessage(auth)
 		}
+		route.SecretToken = lease.OpenSecret(tokens[ix-1], r.SecretToken)
 		if routes[ix-1] = &route; slides {
 			due[string(hashes[ix-1])] = &route
 		}

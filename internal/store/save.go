@@ -95,15 +95,17 @@ func saveArgs(backends []*locked) []any {
 	asked, statuses, lasts := make([]int16, n), make([]int16, n), make([]int16, n)
 	addresses, kinds, reasons, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	exitCodes := make([]*int32, n)
+	causes, bys, whys := make([]string, n), make([]string, n), make([]string, n)
 	for i, l := range backends {
 		asked[i], statuses[i], lasts[i] = int16(l.Asked), int16(l.Status), int16(l.LastStatus)
 		addresses[i], kinds[i], reasons[i], texts[i] = l.Address, string(l.Kind), string(l.Reason), l.Message
+		causes[i], bys[i], whys[i] = string(l.Cause), l.By, l.Words
 		if l.ExitCode != nil {
 			code := int32(*l.ExitCode)
 			exitCodes[i] = &code
 		}
 	}
-	return []any{idsOf(backends), asked, statuses, addresses, lasts, kinds, reasons, texts, exitCodes}
+	return []any{idsOf(backends), asked, statuses, addresses, lasts, kinds, reasons, texts, exitCodes, causes, bys, whys}
 }
 
 // queueWritten writes the new rows and gives them their ids.

@@ -125,10 +125,20 @@ func (d *Due) event() lifecycle.Event {
 	switch d.Cause {
 	case CauseLost:
 		return lifecycle.Lost{}
-	case CauseStart, CauseGrace:
+	case CauseStart:
+		return lifecycle.TerminateAsked{Hard: true, Reason: d.Reason, Why: messages.Why{
+			Cause: messages.CauseStartup, Words: "it did not get ready for as long as the workers wait (--start-within), and its drone has not ended it",
+		}}
+	case CauseGrace:
 		return lifecycle.TerminateAsked{Hard: true, Reason: d.Reason}
-	case CauseLifetime, CauseIdle:
-		return lifecycle.TerminateAsked{Reason: d.Reason}
+	case CauseLifetime:
+		return lifecycle.TerminateAsked{Reason: d.Reason, Why: messages.Why{
+			Cause: messages.CauseLifetime, Words: "its lifetime is over (lifetime_limit_seconds)",
+		}}
+	case CauseIdle:
+		return lifecycle.TerminateAsked{Reason: d.Reason, Why: messages.Why{
+			Cause: messages.CauseIdle, Words: "nobody was connected for as long as its idle limit (max_idle_seconds)",
+		}}
 	case CauseStuck:
 	}
 	return nil
@@ -150,7 +160,7 @@ func (s *Store) seal(ctx context.Context, due []Due) error {
 		lock := func(b *pgx.Batch) {
 			b.Queue(lockSessionsSQL, stuck, s.clock.trusted()).Query(func(rows pgx.Rows) error {
 				var drone, session string
-				_, err := pgx.ForEachRow(rows, []any{&drone, &session, nil, nil}, func() error {
+				_, err := pgx.ForEachRow(rows, []any{&drone, &session, nil, nil, nil, nil, nil}, func() error {
 					drones, sessions = append(drones, drone), append(sessions, session)
 					return nil
 				})

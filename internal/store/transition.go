@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -94,7 +96,14 @@ type transition struct {
 }
 
 // standing is that of a session's lease, or of a sealed key.
-type standing struct{ sealed, over bool }
+type standing struct {
+	sealed, over bool
+
+	// Of a session, for people: when it was heard, whether it began in this home of the database, and whether its
+	// drone has another one now.
+	heard          time.Time
+	here, replaced bool
+}
 
 // locked is a backend under its lock, and what becomes of it.
 type locked struct {
@@ -136,7 +145,7 @@ func (t *transition) read(b *pgx.Batch) {
 		b.Queue(lockSessionsSQL, ids, t.trusted).Query(func(rows pgx.Rows) error {
 			var h Holder
 			var s standing
-			_, err := pgx.ForEachRow(rows, []any{&h.Drone, &h.Session, &s.sealed, &s.over}, func() error {
+			_, err := pgx.ForEachRow(rows, []any{&h.Drone, &h.Session, &s.sealed, &s.over, &s.heard, &s.here, &s.replaced}, func() error {
 				t.sessions[h] = s
 				return nil
 			})
@@ -165,7 +174,7 @@ func (t *transition) scanBackends(rows pgx.Rows) error {
 	for rows.Next() {
 		l := new(locked)
 		err := rows.Scan(&l.id, &l.cluster, &l.pool, &l.of.Drone, &l.of.Session, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
-			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.joined)
+			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.Cause, &l.By, &l.Words, &l.joined)
 		if err != nil {
 			return err
 		}
@@ -192,6 +201,34 @@ func (t *transition) expired(l *locked) bool {
 	return !holds || key.over || t.sessions[l.of].over
 }
 
+// whyLost says which lease an expired backend has lost, and why.
+func (t *transition) whyLost(l *locked) messages.Why {
+	key, holds := t.keys[l.id]
+	of, heard := t.sessions[l.of], "never"
+	if !of.heard.IsZero() {
+		heard = of.heard.UTC().Format(time.RFC3339)
+	}
+	switch {
+	case !holds:
+		return messages.Why{Cause: messages.CauseKeyTaken, Words: "another backend has its key"}
+	case key.over:
+		return messages.Why{Cause: messages.CauseStuck, By: l.By, Words: cut(
+			"it was to end, and its drone " + l.of.Drone + " has not said in time that it had; so its lease was renewed no more, and has run out. It was to end because: " + cmp.Or(l.Words, "it did not get ready"))}
+	case !of.here:
+		return messages.Why{Cause: messages.CauseRestored, Words: "the database was restored or failed over, and its drone " + l.of.Drone +
+			" has not said since that it runs it: it was last heard at " + heard + " before that"}
+	case of.replaced:
+		return messages.Why{Cause: messages.CauseDroneReplaced, Words: "another machine, or this one after it was started anew, has the name of its drone " + l.of.Drone +
+			"; the session that ran it was last heard at " + heard + ", and its lease has run out"}
+	}
+	return messages.Why{Cause: messages.CauseDroneSilent, Words: "its drone " + l.of.Drone + " was last heard at " + heard + ", and its lease has run out"}
+}
+
+// cut shortens words to what a message carries.
+func cut(words string) string {
+	return strings.ToValidUTF8(words[:min(len(words), messages.MaxWhy)], "")
+}
+
 // decide runs the rules. Several events of one backend (a drone reports in
 // batches) become a row for each state, so that none is left out (I5).
 func (t *transition) decide() {
@@ -204,8 +241,11 @@ func (t *transition) decide() {
 			continue
 		}
 		event := l.withChance(c.Event)
-		if _, lost := event.(lifecycle.Lost); lost && !t.expired(l) {
-			continue // a renewal saved it
+		if _, lost := event.(lifecycle.Lost); lost {
+			if !t.expired(l) {
+				continue // a renewal saved it
+			}
+			event = lifecycle.Lost{Why: t.whyLost(l)}
 		}
 		untaken := l.Status == messages.Scheduled
 		next, actions := lifecycle.Step(l.Backend, event)

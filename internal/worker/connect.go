@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/lease"
@@ -52,6 +53,9 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 		case out.Leaving != nil:
 			w.leaving.park(req, out.Leaving)
 		default:
+			if refusal, ok := errors.AsType[*messages.Error](out.Err); ok && refusal.Kind == messages.NoDroneAvailable {
+				w.metrics.NoDrone(refusal.Reason)
+			}
 			w.replies.fail(req, out.Err)
 		}
 	}

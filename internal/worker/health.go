@@ -97,6 +97,7 @@ func (w *worker) snapshot() metrics.Snapshot {
 	for _, l := range w.lanes.all() {
 		s.Queues = append(s.Queues, metrics.Queue{Lane: l.name, Waiting: l.waiting(), Limit: cap(l.queue)})
 	}
+	s.Fleet = w.fleet.Load()
 	if backlog := w.backlog.Load(); backlog != nil {
 		s.Outbox = *backlog
 	}

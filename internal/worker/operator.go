@@ -1,10 +1,14 @@
 package worker
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/lifecycle"
+	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -18,6 +22,8 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 		return w.revoke(ctx, req.data)
 	case messages.SubjectDrain, messages.SubjectUndrain:
 		return w.drain(ctx, req.data, req.subject == messages.SubjectUndrain)
+	case messages.SubjectForget:
+		return w.forget(ctx, req.data)
 	case messages.SubjectStatus:
 		r, err := messages.Decode[messages.StatusRequest](req.data)
 		if err != nil {
@@ -54,7 +60,7 @@ func (w *worker) terminate(ctx context.Context, data []byte) (any, error) {
 	}
 	rows, missing, err := w.store.Transition(ctx, nil, []store.Change{{
 		BackendID: r.BackendID,
-		Event:     lifecycle.TerminateAsked{Hard: r.Hard, Reason: messages.ReasonExternal},
+		Event:     lifecycle.TerminateAsked{Hard: r.Hard, Reason: messages.ReasonExternal, Why: asked(&r)},
 	}})
 	if err != nil {
 		return nil, err
@@ -62,7 +68,38 @@ func (w *worker) terminate(ctx context.Context, data []byte) (any, error) {
 	if len(missing) > 0 {
 		return nil, noBackend(r.BackendID)
 	}
+	if len(rows) > 0 {
+		w.log.Info("a backend is asked to end", "backend_id", r.BackendID, "hard", r.Hard, "by", r.By, "reason", r.Reason)
+	}
 	w.relay.Enqueue(rows)
+	return messages.Empty{}, nil
+}
+
+// asked says in words who asked for an end, and why.
+func asked(r *messages.TerminateRequest) messages.Why {
+	words := cmp.Or(r.By, "somebody") + " asked for its end"
+	if r.Reason != "" {
+		words += ": " + r.Reason
+	}
+	return messages.Why{Cause: messages.CauseAsked, By: r.By, Words: words}
+}
+
+// forget has a lost drone be forgotten, and its consumer with it.
+func (w *worker) forget(ctx context.Context, data []byte) (any, error) {
+	r, err := messages.Decode[messages.ForgetRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	event, err := w.store.Forget(ctx, r.Drone)
+	if err != nil {
+		return nil, err
+	}
+	w.log.Info("a lost drone is forgotten, as was asked", "drone", r.Drone)
+	w.relay.Enqueue([]outbox.Row{event})
+	// What cannot be deleted now goes when nobody has used it for long.
+	if err := errors.Join(bus.PurgeActions(ctx, w.js, r.Drone), bus.DeleteConsumer(ctx, w.js, r.Drone)); err != nil {
+		w.log.Warn("cannot delete the consumer of a drone that is forgotten", "drone", r.Drone, "err", err)
+	}
 	return messages.Empty{}, nil
 }
 

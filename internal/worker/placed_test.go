@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -196,7 +197,7 @@ func TestI1DroneThatComesBackGoesOnWithItsBackends(t *testing.T) {
 		t.Errorf("registered with %+v", r)
 	}
 	p.consume()
-	if after := w.status(runs.BackendID); after != before {
+	if after := w.status(runs.BackendID); !reflect.DeepEqual(after, before) {
 		t.Errorf("it is %+v after %+v", after, before)
 	}
 	wantNumbers(t, w, runs.BackendID, messages.Scheduled, messages.Loading, messages.Ready)

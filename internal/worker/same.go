@@ -23,6 +23,8 @@ func (w *worker) metadata() map[string]string {
 	return map[string]string{
 		"worker": w.cfg.Name, "version": w.cfg.Version,
 		"default_cluster": w.cfg.DefaultCluster,
+		"token_lifetime":  w.cfg.TokenLifetime.String(),
+		"max_user_data":   strconv.Itoa(w.cfg.MaxUserData),
 		"origin":          strconv.FormatBool(w.cfg.Origins),
 		"retain":          w.cfg.Retain.String(),
 		"start_within":    w.cfg.StartWithin.String(),

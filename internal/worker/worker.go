@@ -140,6 +140,7 @@ type worker struct {
 	metrics   *metrics.Worker
 	phase     atomic.Int32 // for readiness
 	backlog   atomic.Pointer[[]metrics.Backlog]
+	fleet     atomic.Pointer[metrics.Fleet]
 	missing   <-chan struct{} // a stream is
 	log       *slog.Logger
 
@@ -223,6 +224,7 @@ func (w *worker) run(ctx context.Context) error {
 	background.Go(func() { w.watchBus(relayCtx) })
 	if w.cfg.Metrics != nil {
 		background.Go(func() { w.watchBacklog(relayCtx) })
+		background.Go(func() { w.watchFleet(relayCtx) })
 	}
 	defer func() { stopRelay(); background.Wait() }()
 
@@ -301,6 +303,7 @@ func (w *worker) serve() (*service, error) {
 		{name: "revoke", subject: messages.SubjectRevoke, lane: w.lanes.operator},
 		{name: "drain", subject: messages.SubjectDrain, lane: w.lanes.operator},
 		{name: "undrain", subject: messages.SubjectUndrain, lane: w.lanes.operator},
+		{name: "forget", subject: messages.SubjectForget, lane: w.lanes.operator},
 		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
 		{name: "backends", subject: messages.SubjectBackends, lane: w.lanes.listing},
 		{name: "drones", subject: messages.SubjectDrones, lane: w.lanes.listing},

@@ -21,6 +21,8 @@ import (
 type Config struct {
 	// Drone is the name of the drone: the label by which its containers are found.
 	Drone string
+	// Cluster is that of the drone: of another cluster, a container with the drone's name is another drone's. "": all are its own.
+	Cluster string
 	// Engine is where the engine answers, as a URL such as unix:///run/docker.sock;
 	// by default DOCKER_HOST, or else the usual socket. For tcp:// the variables
 	// DOCKER_CERT_PATH and DOCKER_TLS_VERIFY count.

@@ -20,6 +20,7 @@ import (
 const (
 	labelPrefix    = "io.jetway."
 	labelDrone     = labelPrefix + "drone"
+	labelCluster   = labelPrefix + "cluster"
 	labelBackend   = labelPrefix + "backend"
 	labelNamespace = labelPrefix + "namespace"
 	labelKey       = labelPrefix + "key"
@@ -109,6 +110,9 @@ func (r *Runtime) environment(spec runtime.Spec, c command) []string {
 func (r *Runtime) labels(spec runtime.Spec) map[string]string {
 	labels := map[string]string{labelDrone: r.config.Drone, labelBackend: spec.BackendID, labelNamespace: spec.Namespace, labelKey: spec.Key}
 	maps.Copy(labels, r.config.Labels) // which name none of ours
+	if r.config.Cluster != "" {
+		labels[labelCluster] = r.config.Cluster
+	}
 	if token := spec.Env["SESSION_BACKEND_FENCING_TOKEN"]; token != "" {
 		labels[labelFencing] = token
 	}
@@ -118,6 +122,14 @@ func (r *Runtime) labels(spec runtime.Spec) map[string]string {
 // ours are this drone's containers.
 func (r *Runtime) ours() client.Filters {
 	return client.Filters{}.Add("label", labelDrone+"="+r.config.Drone)
+}
+
+// others says of a container with this drone's name, by its labels, that it is that of a drone of another stack, which uses the same engine
+// and happens to have the same name. It goes by the cluster, which is where browsers reach one stack; not by the
+// data directory, for what an agent has left that lost its own must be found and ended (I1). Earlier builds say no cluster.
+func (r *Runtime) others(labels map[string]string) bool {
+	cluster := labels[labelCluster]
+	return cluster != "" && r.config.Cluster != "" && cluster != r.config.Cluster
 }
 
 // published is the port of this machine that leads to the container, if there is one.

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jetway-project/jetway/messages"
+)
+
+// ageOf is how old a backend is: since it was scheduled, or, where it has ended, since its end.
+func ageOf(b *messages.BackendInfo, now time.Time) string {
+	if b.EndedAt != nil {
+		return age(now.Sub(*b.EndedAt))
+	}
+	return age(now.Sub(b.CreatedAt))
+}
+
+// limitsText are a backend's limits in words; "" where it has none.
+func limitsText(b *messages.BackendInfo, now time.Time) string {
+	var parts []string
+	if b.MaxIdleSeconds != nil {
+		parts = append(parts, "ends after "+age(time.Duration(*b.MaxIdleSeconds)*time.Second)+" with nobody connected")
+	}
+	switch {
+	case b.LifetimeEndsAt == nil:
+	case b.EndedAt != nil:
+		parts = append(parts, "was to end at "+b.LifetimeEndsAt.Local().Format(time.DateTime))
+	default:
+		parts = append(parts, "ends in "+age(b.LifetimeEndsAt.Sub(now)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// aboutText are the facts of how a backend is used and why it ends.
+func aboutText(b *messages.BackendInfo, now time.Time) []string {
+	used := ""
+	if b.LastUsedAt != nil {
+		used = age(now.Sub(*b.LastUsedAt)) + " ago"
+	}
+	users := make([]string, 0, len(b.Users)+1)
+	for _, name := range b.Users {
+		users = append(users, strconv.Quote(name))
+	}
+	if b.MoreUsers {
+		users = append(users, "…")
+	}
+	why := b.Words
+	if why == "" {
+		why = string(b.Cause)
+	}
+	return []string{
+		"why", oneLine(why), "runs", oneLine(b.Runs), "limits", limitsText(b, now), "last used", used, "users", strings.Join(users, ", "),
+	}
+}

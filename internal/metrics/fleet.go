@@ -1,0 +1,65 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Fleet is what was read of drones, backends and proxies. All workers of a database read the same.
+type Fleet struct {
+	// Drones counts them by cluster, pool and state.
+	Drones []Drones
+	// Pools have what the drones of a pool, that take backends or would if they were not full, have and can have.
+	Pools []PoolUse
+	// Backends counts those that have not ended.
+	Backends []Backends
+	// Proxies were heard lately.
+	Proxies int
+}
+
+// Drones are those of one cluster and pool in one state.
+type Drones struct {
+	Cluster, Pool, State string
+	Drones               int
+}
+
+// PoolUse is how much of one resource a pool's drones have given away, and how much they have: 0 where some have no limit.
+type PoolUse struct {
+	Cluster, Pool, Resource string
+	Load, Capacity          float64
+}
+
+// Backends are those of one cluster with one status.
+type Backends struct {
+	Cluster, Status string
+	Backends        int
+}
+
+var (
+	descDrones       = desc("drones", "Drones of the database by cluster, pool and state: ready, full, not-ready, draining, silent (not heard for a third of a lease) or lost.", "cluster", "pool", "state")
+	descPoolLoad     = desc("pool_load", "What the drones of a pool that are ready or full have given away: backends, bytes of memory, processors.", "cluster", "pool", "resource")
+	descPoolCapacity = desc("pool_capacity", "What the drones of a pool that are ready or full have in all; not there where one of them has no limit.", "cluster", "pool", "resource")
+	descBackends     = desc("backends", "Backends of the database that have not ended, by cluster and status.", "cluster", "status")
+	descProxies      = desc("proxies", "Proxies that were heard within the time that a lease lives.")
+)
+
+var fleetDescs = []*prometheus.Desc{descDrones, descPoolLoad, descPoolCapacity, descBackends, descProxies}
+
+func (f *Fleet) collect(out chan<- prometheus.Metric) {
+	if f == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	for _, d := range f.Drones {
+		gauge(descDrones, float64(d.Drones), d.Cluster, d.Pool, d.State)
+	}
+	for _, p := range f.Pools {
+		gauge(descPoolLoad, p.Load, p.Cluster, p.Pool, p.Resource)
+		if p.Capacity > 0 {
+			gauge(descPoolCapacity, p.Capacity, p.Cluster, p.Pool, p.Resource)
+		}
+	}
+	for _, b := range f.Backends {
+		gauge(descBackends, float64(b.Backends), b.Cluster, b.Status)
+	}
+	gauge(descProxies, float64(f.Proxies))
+}
