@@ -57,19 +57,18 @@ func (c *connectCmd) Run(r *run) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		r.printJSON(resp)
-	} else {
+	if !c.JSON {
 		c.printResponse(r, req, resp)
 	}
 	if !c.NoWait {
-		if err := c.wait(r, nc, resp); err != nil {
+		if resp.Status, err = c.wait(r, nc, resp); err != nil {
 			return err
 		}
 	}
-	if !c.JSON {
-		r.printf("%s\n", resp.URL)
+	if c.JSON {
+		return r.printIndented(resp)
 	}
+	r.printf("%s\n", resp.URL)
 	return nil
 }
 
@@ -85,29 +84,29 @@ func (c *connectCmd) printResponse(r *run, req messages.ConnectRequest, resp mes
 	r.facts("backend", resp.BackendID+" ("+how+")", "key", key, "status", resp.Status.String())
 }
 
-// wait shows states until the backend is ready.
-func (c *connectCmd) wait(r *run, nc *nats.Conn, resp messages.ConnectResponse) error {
+// wait shows states until the backend is ready, and gives the last one.
+func (c *connectCmd) wait(r *run, nc *nats.Conn, resp messages.ConnectResponse) (messages.Status, error) {
 	if resp.Status == messages.Ready {
-		return nil
+		return resp.Status, nil
 	}
 	for event, err := range watchProgress(r, &c.clientFlags, nc, resp.BackendID) {
 		if err != nil {
 			if r.ctx.Err() != nil {
 				r.notef("jetway: the backend goes on: jetway watch %s", resp.BackendID)
 			}
-			return err
+			return resp.Status, err
 		}
-		if event.Status > resp.Status || event.Status == messages.Loading && event.Message != "" {
-			r.printEvent(event, c.JSON, false)
+		if !c.JSON && (event.Status > resp.Status || event.Status == messages.Loading && event.Message != "") {
+			r.printEvent(event, false, false)
 		}
-		if event.Status == messages.Ready {
-			return nil
-		}
-		if event.Status.Leaving() {
-			return endedEarly(event)
+		switch {
+		case event.Status == messages.Ready:
+			return event.Status, nil
+		case event.Status.Leaving():
+			return event.Status, endedEarly(event)
 		}
 	}
-	return nil
+	return resp.Status, nil
 }
 
 // endedEarly is a backend that will not be ready.

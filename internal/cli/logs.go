@@ -55,7 +55,7 @@ func (c *logsCmd) Run(r *run) error {
 	shown := 0
 	for line, err := range bus.Lines(r.ctx, nc, what) {
 		if err != nil {
-			return stopped(r, err)
+			return seenEnough(r, err)
 		}
 		c.print(r, &line)
 		shown++

@@ -11,20 +11,21 @@ import (
 
 // What the tests of plans explain.
 var (
-	SweepSQL      = sweepSQL
-	JoinSQL       = joinSQL
-	SpawnSQL      = spawnSQL
-	ExpireSQL     = expireSQL
-	LeftBehindSQL = leftBehindSQL
-	SealedSQL     = sealedSQL
-	PlaceableSQL  = placeableSQL
-	PlaceSQL      = placeSQL
-	DronesSQL     = dronesSQL
-	LiveSQL       = liveSQL
-	LiveOfSQL     = liveOfSQL
-	CompareSQL    = compareSQL
-	AdoptSQL      = adoptSQL
-	HeartbeatSQL  = heartbeatSQL
+	SweepSQL        = sweepSQL
+	JoinSQL         = joinSQL
+	SpawnSQL        = spawnSQL
+	ExpireSQL       = expireSQL
+	LeftBehindSQL   = leftBehindSQL
+	SealedSQL       = sealedSQL
+	PlaceableSQL    = placeableSQL
+	PlaceSQL        = placeSQL
+	DronesSQL       = dronesSQL
+	LiveFilteredSQL = liveFilteredSQL
+	LiveSQL         = liveSQL
+	LiveOfSQL       = liveOfSQL
+	CompareSQL      = compareSQL
+	AdoptSQL        = adoptSQL
+	HeartbeatSQL    = heartbeatSQL
 )
 
 // SweepArgs are the arguments of SweepSQL.

@@ -30,6 +30,8 @@ const (
 	CauseLifetime Cause = "lifetime"
 	// CauseIdle: nobody has been connected for too long. It is asked to end.
 	CauseIdle Cause = "idle"
+	// CauseDrained: its drone drains, and what the operator gave its backends is over. It is asked to end.
+	CauseDrained Cause = "drained"
 )
 
 // Due is a backend to which a sweep has done something.
@@ -72,6 +74,9 @@ var (
 // take to become ready, counted from its scheduling.
 func (s *Store) Sweep(ctx context.Context, startWithin time.Duration) (swept Swept, err error) {
 	due, full, err := s.due(ctx, startWithin)
+	if err == nil {
+		due, err = s.drained(ctx, due)
+	}
 	if err != nil || len(due) == 0 {
 		return Swept{Full: full}, err
 	}
@@ -127,7 +132,7 @@ func (d *Due) event() lifecycle.Event {
 		return lifecycle.Lost{}
 	case CauseStart, CauseGrace:
 		return lifecycle.TerminateAsked{Hard: true, Reason: d.Reason}
-	case CauseLifetime, CauseIdle:
+	case CauseLifetime, CauseIdle, CauseDrained:
 		return lifecycle.TerminateAsked{Reason: d.Reason}
 	case CauseStuck:
 	}
