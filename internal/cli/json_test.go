@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -67,8 +68,11 @@ func documented(t *testing.T) map[string]string {
 func TestJSONOfEveryCommand(t *testing.T) {
 	t.Parallel()
 	url := sharedStack(t).NATSURL
-	drone := begin(t, "drone", "--nats", url, "--name", "dr-json", "--cluster", "localhost", "--pool", "json", "--runtime", "fake", "--data-dir", t.TempDir())
-	drone.stderr.await(t, "registered")
+	begin(t, "drone", "--nats", url, "--name", "dr-json", "--cluster", "localhost", "--pool", "json", "--runtime", "fake", "--data-dir", t.TempDir())
+	testkit.Eventually(t, "the drone is ready", func() bool {
+		stdout, _, _ := jetway(t, "drones", "--nats", url)
+		return regexp.MustCompile(`(?m)^dr-json +ready`).MatchString(stdout)
+	})
 	shapes := documented(t)
 	run := func(args ...string) string {
 		t.Helper()
