@@ -25,6 +25,15 @@ type backendsCmd struct {
 	Watch     bool              `help:"Then show each of them again when it changes, and a new one when it comes, until Ctrl-C."`
 }
 
+// Help is part of jetway backends --help.
+func (c *backendsCmd) Help() string {
+	return `Examples:
+  jetway backends --status ready --drone dr-a
+  jetway backends --all --since 10m              what has started, changed or ended
+  jetway backends --all --key doc-1              all that have owned a key
+  jetway backends --namespace team-1 --watch`
+}
+
 const (
 	// watchLook is how soon a change is looked at; many at once are one look.
 	watchLook = time.Second

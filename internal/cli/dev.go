@@ -24,10 +24,10 @@ type devCmd struct {
 	NATSHost    string `name:"nats-host" default:"127.0.0.1" help:"Address of the NATS server."`
 	ProxyPort   int    `default:"9090" help:"Port of the proxy; 0 for any free one."`
 	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
-	Runtime     string `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
-	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that may be run. Default: that of jetway itself."`
-	Origin      bool   `help:"Give sessions hosts of their own, LABEL.localhost, where a connect does not say."`
-	Embedded    bool   `help:"Let these stand in frames of other sites' pages."`
+	Runtime     string `enum:"process,fake" default:"process" help:"Runtime of backends: ${enum}. fake runs nothing, for measuring."`
+	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the programs that may run. Default: that of jetway itself."`
+	Origin      bool   `help:"Give sessions host names of their own, LABEL.localhost (origin mode), unless a connect says otherwise."`
+	Embedded    bool   `help:"Let sessions in origin mode be shown in frames of other sites' pages."`
 	NoDemo      bool   `help:"Do not start the demo backend."`
 	metricsFlags
 	traceFlags

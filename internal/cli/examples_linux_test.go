@@ -48,7 +48,7 @@ func TestExamplesOfBackends(t *testing.T) {
 	for _, program := range []string{"python/hello.py", "node/hello.mjs", "go/hello/hello"} {
 		held := s.connect(program, map[string]any{"command": []string{program}})
 		s.awaitStatus(held.BackendID, messages.Ready)
-		if code, page := get(t, held.URL); code != http.StatusOK || !strings.HasPrefix(page, "hello stranger, this is "+program+", visit ") {
+		if code, page := get(t, held.URL); code != http.StatusOK || !strings.HasPrefix(page, "hello stranger, this is "+program+", visit 1") {
 			t.Errorf("%s: %d %s", program, code, page)
 		}
 	}

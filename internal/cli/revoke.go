@@ -10,8 +10,8 @@ import (
 type revokeCmd struct {
 	clientFlags
 	which
-	User  *string `placeholder:"NAME" help:"Revoke the tokens of this user; \"\" is the one of connects that named none."`
-	Token string  `placeholder:"TOKEN" help:"Revoke this token."`
+	User  *string `placeholder:"NAME" help:"Revoke all tokens of this user; \"\" is the user of connects that named none."`
+	Token string  `placeholder:"TOKEN" help:"Revoke this token: the random part of a link."`
 }
 
 // noToken is the error where there was no such token to revoke.
@@ -24,6 +24,14 @@ func (c *revokeCmd) noToken() error {
 		what: what + " is valid any more, if it ever was", kind: string(messages.NotFound),
 		do: "give the whole token, as it stands in the link; --user revokes all of a user", code: ExitFailed,
 	}
+}
+
+// Help is part of jetway revoke --help.
+func (c *revokeCmd) Help() string {
+	return `The backend goes on, and other links to it work.
+
+Example:
+  jetway revoke --key doc-1 --user ada`
 }
 
 // Run revokes tokens.

@@ -11,7 +11,7 @@ import (
 type terminateCmd struct {
 	clientFlags
 	which
-	Hard   bool `help:"Kill it at once instead of asking it to end."`
+	Hard   bool `help:"Kill it at once (SIGKILL), instead of asking it to end (SIGTERM) and killing it when its grace is over."`
 	NoWait bool `help:"Do not wait until it has ended."`
 }
 

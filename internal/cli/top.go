@@ -27,8 +27,8 @@ const (
 type topCmd struct {
 	clientFlags
 	Drone string `placeholder:"NAME" predictor:"drone" help:"Show the backends of one drone only."`
-	Sort  string `enum:"cpu,memory,name" default:"cpu" help:"What comes first: ${enum}."`
-	Once  bool   `help:"Show it once and end: when all have said what they use, after ${top_patience} at most."`
+	Sort  string `enum:"cpu,memory,name" default:"cpu" help:"Order: ${enum}."`
+	Once  bool   `help:"Show it once and end, when all backends have said what they use, after ${top_patience} at most."`
 }
 
 // Run shows a table until the user has seen enough. On a terminal it is redrawn;

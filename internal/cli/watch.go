@@ -16,7 +16,13 @@ type watchCmd struct {
 }
 
 // Help is part of jetway watch --help.
-func (c *watchCmd) Help() string { return "Without a backend it shows all of them, from now on." }
+func (c *watchCmd) Help() string {
+	return `It shows the states that the backend has had, and follows it until it has ended. Without a backend, it shows the states of all backends from now on.
+
+Examples:
+  jetway watch --key doc-1
+  jetway watch --json | jq -r 'select(.status == "terminated") | .backend_id'`
+}
 
 // Run shows events until the backend has ended or the user stops it.
 func (c *watchCmd) Run(r *run) error {
