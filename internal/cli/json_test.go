@@ -103,7 +103,6 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	run("drones")
 	run("workers")
 	testkit.Eventually(t, "the proxy answers", func() bool { return strings.Contains(run("proxies"), `"name": "px-`) })
-	run("top", "--once", "--drone", "dr-json")
 	run("revoke", got.BackendID, "--user", "nobody")
 	var drained drainState
 	if err := json.Unmarshal([]byte(run("drain", "dr-json", "--no-wait", "--end-after", "1h")), &drained); err != nil || !drained.Draining || drained.EndInSeconds == nil {
@@ -117,6 +116,7 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(run("terminate", got.BackendID)), &ended); err != nil || ended.Status != messages.Terminated {
 		t.Errorf("terminate says %+v: %v", ended, err)
 	}
+	run("top", "--once", "--drone", "dr-json") // nobody is left who had to say what it uses
 	if n := strings.Count(run("watch", got.BackendID), "\n"); n < 3 {
 		t.Errorf("watch shows %d states", n)
 	}
