@@ -98,7 +98,8 @@ func (s *Service) Conceal() error {
 	return first
 }
 
-// rollQuiet is for how long nobody more has to answer until all are taken to have done so.
+// rollQuiet is for how long nobody more has to answer until all are taken to have done so. The first one may take as long as
+// ctx lives: the server says at once if there is none.
 const rollQuiet = 500 * time.Millisecond
 
 // Roll asks the services of a name what they say of themselves, and gives what comes until nobody more answers, or ctx
@@ -119,7 +120,10 @@ func Roll(ctx context.Context, nc *nats.Conn, name string) ([]micro.Stats, error
 	}
 	var all []micro.Stats
 	for {
-		quiet, cancel := context.WithTimeout(ctx, rollQuiet)
+		quiet, cancel := ctx, context.CancelFunc(func() {})
+		if len(all) > 0 {
+			quiet, cancel = context.WithTimeout(ctx, rollQuiet)
+		}
 		msg, err := sub.NextMsgWithContext(quiet)
 		cancel()
 		var stats micro.Stats
