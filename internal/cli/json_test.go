@@ -112,7 +112,7 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	if err := json.Unmarshal([]byte(run("undrain", "dr-json")), &undrained); err != nil || undrained.Draining || undrained.EndInSeconds != nil || undrained.Drone != "dr-json" {
 		t.Errorf("undrain says %+v: %v", undrained, err)
 	}
-	var ended messages.BackendInfo
+	var ended struct{ Status messages.Status } // the times in it are made alike
 	if err := json.Unmarshal([]byte(run("terminate", got.BackendID)), &ended); err != nil || ended.Status != messages.Terminated {
 		t.Errorf("terminate says %+v: %v", ended, err)
 	}
