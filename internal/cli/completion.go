@@ -6,9 +6,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	kongcompletion "github.com/jotaen/kong-completion"
-	"github.com/posener/complete"
-
 	"github.com/nats-io/nats.go"
+	"github.com/posener/complete"
 
 	"github.com/jetway-project/jetway/messages"
 )
