@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,6 +37,9 @@ type RevokeResponse struct {
 // be given some again. Again is no error.
 type DrainRequest struct {
 	Drone string `json:"drone"`
+	// EndAfterSeconds, if given, has the workers end softly, so many seconds from now, what the drone
+	// still runs then; 0 is at once. Left out, an earlier word on that stands until the drone is undrained.
+	EndAfterSeconds *int64 `json:"end_after_seconds,omitempty"`
 }
 
 // ForgetRequest has a lost drone be forgotten, with all that is on record for it.
@@ -46,6 +50,8 @@ type ForgetRequest struct {
 // DrainResponse says how many backends the drone has that have not ended.
 type DrainResponse struct {
 	Backends int `json:"backends"`
+	// EndInSeconds is in how many seconds the workers end those that are left, 0: now; left out where nobody said when.
+	EndInSeconds *int64 `json:"end_in_seconds,omitempty"`
 }
 
 // StatusRequest asks for one backend.
@@ -89,11 +95,25 @@ type BackendInfo struct {
 // MaxUsers is how many users a backend's status names.
 const MaxUsers = 20
 
-// BackendsRequest lists backends by id, those that have not ended unless All.
+// BackendsRequest lists backends by id, those that have not ended unless All. Each of the other
+// fields that is given leaves out those of which it does not hold.
 type BackendsRequest struct {
 	Drone string `json:"drone,omitempty"`
 	All   bool   `json:"all,omitempty"`
+	// Key are those that are, or were, for the key; its tag is not compared.
+	Key *Key `json:"key,omitempty"`
+	// Namespace are those for keys of a namespace, which may be ""; not beside Key.
+	Namespace *string `json:"namespace,omitempty"`
+	// Statuses are those in one of these; where terminated is one, All is meant.
+	Statuses []Status `json:"statuses,omitempty"`
+	// ChangedWithinSeconds are those whose status changed within so many seconds, by the database's clock.
+	ChangedWithinSeconds *int64 `json:"changed_within_seconds,omitempty"`
 	Page
+}
+
+// Filtered says whether more than the drone and All is asked for.
+func (r *BackendsRequest) Filtered() bool {
+	return r.Key != nil || r.Namespace != nil || len(r.Statuses) > 0 || r.ChangedWithinSeconds != nil
 }
 
 // BackendsResponse is one page; Next goes into After of the next request, "" at the end.
@@ -179,7 +199,12 @@ func (r *RevokeRequest) validate() *Error {
 	return checkText("token", r.Token, MaxToken)
 }
 
-func (r *DrainRequest) validate() *Error  { return checkPrefixed("drone", "dr-", r.Drone) }
+func (r *DrainRequest) validate() *Error {
+	if n := r.EndAfterSeconds; n != nil && (*n < 0 || *n > MaxSeconds) {
+		return badField("end_after_seconds", "must be 0 to %d", MaxSeconds)
+	}
+	return checkPrefixed("drone", "dr-", r.Drone)
+}
 func (r *ForgetRequest) validate() *Error { return checkPrefixed("drone", "dr-", r.Drone) }
 
 func (r *BackendsRequest) validate() *Error {
@@ -187,6 +212,27 @@ func (r *BackendsRequest) validate() *Error {
 		if err := checkPrefixed("drone", "dr-", r.Drone); err != nil {
 			return err
 		}
+	}
+	switch {
+	case r.Key != nil && r.Namespace != nil:
+		return badField("namespace", "must be left out where key is given, which has its own")
+	case r.Key != nil:
+		if err := r.Key.validate(); err != nil {
+			return err
+		}
+	case r.Namespace != nil:
+		if err := checkText("namespace", *r.Namespace, MaxName); err != nil {
+			return err
+		}
+	}
+	if len(r.Statuses) > len(Statuses) {
+		return badField("statuses", "are %d, and there are only %d", len(r.Statuses), len(Statuses))
+	}
+	if slices.Contains(r.Statuses, Terminated) {
+		r.All = true
+	}
+	if err := checkSeconds("changed_within_seconds", r.ChangedWithinSeconds); err != nil {
+		return err
 	}
 	return r.Page.validate()
 }

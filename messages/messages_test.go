@@ -103,8 +103,8 @@ var golden = map[string]any{
 	"terminate_request": &messages.TerminateRequest{BackendID: "b", Hard: true},
 	"revoke_request":    &messages.RevokeRequest{BackendID: "b", User: new("ada"), Token: "T"},
 	"revoke_response":   &messages.RevokeResponse{Revoked: 2},
-	"drain_request":     &messages.DrainRequest{Drone: "dr-a"},
-	"drain_response":    &messages.DrainResponse{Backends: 2},
+	"drain_request":     &messages.DrainRequest{Drone: "dr-a", EndAfterSeconds: new(int64(600))},
+	"drain_response":    &messages.DrainResponse{Backends: 2, EndInSeconds: new(int64(599))},
 	"event_token": &messages.TokenEvent{
 		Type: messages.TypeTokenRevoked, ID: "b.revoked.7", Time: at, BackendID: "b", User: new("ada"), TokenSHA256: "00ff",
 	},
@@ -121,7 +121,12 @@ var golden = map[string]any{
 		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at, State: ended, Number: 70,
 	}}, Next: "b"},
 	"backends_request": &messages.BackendsRequest{Drone: "dr-a", All: true, Page: messages.Page{After: "a", Limit: 10}},
-	"drones_request":   &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
+	"backends_request_filtered": &messages.BackendsRequest{
+		Key: &messages.Key{Name: "doc-1", Namespace: "rooms"}, Statuses: []messages.Status{messages.Ready, messages.Terminated}, All: true,
+		ChangedWithinSeconds: new(int64(3600)), Page: messages.Page{Limit: 10},
+	},
+	"backends_request_namespace": &messages.BackendsRequest{Namespace: new(""), Page: messages.Page{Limit: 10}},
+	"drones_request":             &messages.DronesRequest{Page: messages.Page{After: "dr-a", Limit: 10}},
 	"drones_response": &messages.DronesResponse{Drones: []messages.DroneInfo{{
 		Drone: "dr-a", Cluster: "localhost:9090", Pool: "gpu", Session: "s1", Runtime: "process", Version: "1.2.3",
 		Ready: true, NotReady: "no guard stands", Draining: true, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000},
@@ -193,6 +198,8 @@ var decoders = []decoder{
 	{"log_line", decoderOf(messages.Decode[messages.LogLine])},
 	{"dns_challenge", decoderOf(messages.Decode[messages.Challenge])},
 	{"status_request_key", decoderOf(messages.Decode[messages.StatusRequest])},
+	{"backends_request_filtered", decoderOf(messages.Decode[messages.BackendsRequest])},
+	{"backends_request_namespace", decoderOf(messages.Decode[messages.BackendsRequest])},
 }
 
 func TestGoldenRequestsAreValid(t *testing.T) {

@@ -92,6 +92,12 @@ func InboxPrefix(user string) string { return "_INBOX." + user }
 // drone's replies, where nobody else may listen.
 func DeliverSubject(drone string) string { return InboxPrefix(drone) + ".actions" }
 
+// The names of the NATS micro services by which roles are found.
+const (
+	ServiceWorkers = "jetway"
+	ServiceProxies = "jetway-proxy"
+)
+
 // MayReplyTo refuses reply subjects that mean something themselves: those of this
 // protocol and of the NATS server. A reply there would be a request in the name of
 // the one who replies, made by one who must not make it.

@@ -74,7 +74,7 @@ func TestListings(t *testing.T) {
 		},
 	})
 	stdout, _, code := jetway(t, "backends", "--nats", w.url, "--all", "--drone", "dr-a")
-	want(t, "stdout", stdout, `BACKEND   KEY         STATUS       AGE     DRONE   CLUSTER          
+	want(t, "stdout", stdout, `BACKEND   KEY         STATUS       AGE     DRONE   CLUSTER
 b1        n/doc-1:t   ready        3m12s   dr-a    localhost:9090   at h:1
 b2        n/doc-1:t   terminated   3m12s   dr-a    localhost:9090   by itself, exit code 3
 `)
@@ -82,9 +82,9 @@ b2        n/doc-1:t   terminated   3m12s   dr-a    localhost:9090   by itself, e
 	stdout, _, code = jetway(t, "drones", "--nats", w.url)
 	want(t, "stdout", stdout, `DRONE   STATE       BACKENDS   MEMORY     CPUS     CLUSTER          POOL   RUNTIME   HEARD      VERSION
 dr-a    ready       2/10       1.5G/64G   2.5/16   localhost:9090          process   3s ago     v1
-dr-b    draining    0          1M                  c                p                0s ago     
-dr-c    lost        0                              c                                 1m1s ago   
-dr-d    not ready   0                              c                                 0s ago     
+dr-b    draining    0          1M                  c                p                0s ago
+dr-c    lost        0                              c                                 1m1s ago
+dr-d    not ready   0                              c                                 0s ago
 `)
 	wantCode(t, code, ExitOK)
 }
@@ -137,7 +137,7 @@ func TestWatchUntilInterrupted(t *testing.T) {
 	w.publish("b1", messages.State{Status: messages.Ready, Address: "h:1"})
 	watch.stdout.await(t, `ready +at h:1\n`)
 	watch.stop()
-	watch.ends(ExitOK)
+	watch.ends(ExitInterrupted)
 	want(t, "stderr", watch.stderr.String(), "")
 }
 
@@ -174,7 +174,7 @@ func TestWatchAllBackends(t *testing.T) {
 	close(stop)
 	<-stopped
 	watch.stop()
-	watch.ends(ExitOK)
+	watch.ends(ExitInterrupted)
 }
 
 // A NATS server that lost its data knows nothing of it, a worker does.
@@ -188,5 +188,5 @@ func TestWatchOfABackendWhoseEventsAreGone(t *testing.T) {
 	watch := begin(t, "watch", "--nats", w.url, "b1")
 	watch.stdout.await(t, `ready +at h:1\n`)
 	watch.stop()
-	watch.ends(ExitOK)
+	watch.ends(ExitInterrupted)
 }

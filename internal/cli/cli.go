@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	kongcompletion "github.com/jotaen/kong-completion"
 
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/proxy"
@@ -42,38 +43,44 @@ type trial struct {
 
 const description = `Jetway gives you a URL to the one process that owns a key, and starts it if none runs.
 
-Exit codes: 0 done; 1 refused or failed; 2 wrong use; 3 no worker, NATS server or database answers; 130 interrupted.`
+First steps: jetway dev runs everything on this machine. Then jetway connect --key doc-1 --command room prints a URL for a browser, and jetway backends lists what runs.
+
+Every flag can be given by the environment variable that its help names. Exit codes: 0 done; 1 refused or failed; 2 wrong use; 3 no worker, NATS server or database answers; 130 interrupted by Ctrl-C.`
 
 // grammar is the command line. Kong reads it.
 type grammar struct {
 	Log logFlags `embed:"" group:"Log:"`
 
-	Connect   connectCmd   `cmd:"" help:"Get the URL of the backend of a key; starts it if none runs."`
-	Status    statusCmd    `cmd:"" help:"Show one backend."`
-	Watch     watchCmd     `cmd:"" help:"Show the history of a backend and what happens to it, or to all of them from now on."`
-	Logs      logsCmd      `cmd:"" help:"Show what a backend writes."`
-	Top       topCmd       `cmd:"" help:"Show what backends use of their machines."`
-	Terminate terminateCmd `cmd:"" help:"End a backend."`
-	Revoke    revokeCmd    `cmd:"" help:"Make connection tokens lead nowhere."`
-	Backends  backendsCmd  `cmd:"" help:"List backends."`
-	Drones    dronesCmd    `cmd:"" help:"List drones."`
-	Drain     drainCmd     `cmd:"" help:"Give a drone no more backends, and wait until it has none."`
-	Undrain   undrainCmd   `cmd:"" help:"Give a drone backends again."`
-	Forget    forgetCmd    `cmd:"" help:"Forget a drone that is lost."`
+	Connect   connectCmd   `cmd:"" group:"Sessions:" help:"Get the URL of the backend that owns a key. If none runs, start one."`
+	Backends  backendsCmd  `cmd:"" group:"Sessions:" help:"List backends."`
+	Status    statusCmd    `cmd:"" group:"Sessions:" help:"Show one backend."`
+	Watch     watchCmd     `cmd:"" group:"Sessions:" help:"Follow the states of one backend, or of all."`
+	Logs      logsCmd      `cmd:"" group:"Sessions:" help:"Show the output of a backend."`
+	Top       topCmd       `cmd:"" group:"Sessions:" help:"Show how much processor time and memory backends use."`
+	Terminate terminateCmd `cmd:"" group:"Sessions:" help:"End a backend."`
+	Revoke    revokeCmd    `cmd:"" group:"Sessions:" help:"Revoke connection tokens: links with them stop working, and open connections are cut."`
 
-	Dev    devCmd    `cmd:"" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
-	Worker workerCmd `cmd:"" help:"Run a worker, which answers requests."`
-	Drone  droneCmd  `cmd:"" help:"Run a drone, which runs backends on this machine."`
-	Proxy  proxyCmd  `cmd:"" help:"Run a proxy, which leads browsers to backends."`
-	DNS    dnsCmd    `cmd:"" name:"dns" help:"Run a DNS server, which gets proxies their wildcard certificates."`
+	Drones  dronesCmd  `cmd:"" group:"Operators:" help:"List drones, the machines that run backends."`
+	Workers workersCmd `cmd:"" group:"Operators:" help:"List workers, with their version, uptime and settings."`
+	Proxies proxiesCmd `cmd:"" group:"Operators:" help:"List proxies, with their version, uptime and settings."`
+	Drain   drainCmd   `cmd:"" group:"Operators:" help:"Drain a drone: it gets no new backends. Wait until those that it has are gone."`
+	Undrain undrainCmd `cmd:"" group:"Operators:" help:"End the drain of a drone: it gets new backends again."`
 
-	LeaseTTL leaseTTLCmd `cmd:"" name:"lease-ttl" help:"Show or change how long leases live."`
-	Database databaseCmd `cmd:"" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
+	Forget forgetCmd `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
 
-	Guard guardCmd `cmd:"" help:"Run a drone's guard, which ends backends past their leases, also while the agent is gone."`
+	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
+	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
 
-	Bench   benchCmd   `cmd:"" help:"Measure a stack."`
-	Version versionCmd `cmd:"" help:"Show the version."`
+	Dev    devCmd    `cmd:"" group:"Roles:" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
+	Worker workerCmd `cmd:"" group:"Roles:" help:"Run a worker. It answers requests."`
+	Drone  droneCmd  `cmd:"" group:"Roles:" help:"Run a drone. It runs backends on this machine."`
+	Guard  guardCmd  `cmd:"" group:"Roles:" help:"Run the guard of a drone. It kills backends that are past their lease if the drone cannot."`
+	Proxy  proxyCmd  `cmd:"" group:"Roles:" help:"Run a proxy. It routes browsers to backends."`
+	DNS    dnsCmd    `cmd:"" group:"Roles:" name:"dns" help:"Run a DNS server. It answers certificate authorities, so that proxies get wildcard certificates."`
+
+	Bench      benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
+	Completion kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
+	Version    versionCmd                `cmd:"" group:"More:" help:"Show the version."`
 }
 
 // run is what every command's Run method is given.
@@ -123,14 +130,17 @@ func Run(ctx context.Context, p Process) (code int) {
 	if isFirst(p.Args) {
 		program, err := os.Executable()
 		if err != nil {
-			return report(p.Stderr, err)
+			return report(p.Stderr, wantsJSON(p.Args), err)
 		}
 		return asFirst(ctx, p.Stderr, p.Kill, program, p.Args...)
 	}
 	var g grammar
 	parser, err := newParser(&g, p)
 	if err != nil {
-		return report(p.Stderr, err)
+		return report(p.Stderr, wantsJSON(p.Args), err)
+	}
+	if asked, err := suggestWords(&run{ctx: ctx, stdout: p.Stdout, trial: p.trial}, parser); asked || err != nil {
+		return report(p.Stderr, wantsJSON(p.Args), err)
 	}
 	args := p.Args
 	switch {
@@ -143,18 +153,18 @@ func Run(ctx context.Context, p Process) (code int) {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return report(p.Stderr, parseError(err))
+		return report(p.Stderr, wantsJSON(p.Args), parseError(err))
 	}
 	if err := missing(parsed); err != nil {
-		return report(p.Stderr, inWordsOf(parsed.Selected(), err))
+		return report(p.Stderr, wantsJSON(p.Args), inWordsOf(parsed.Selected(), err))
 	}
 	log, err := g.Log.logger(p.Stderr, parsed.Command())
 	if err != nil {
-		return report(p.Stderr, err)
+		return report(p.Stderr, wantsJSON(p.Args), err)
 	}
 	if command := parsed.Command(); command == "drone" || command == "guard" {
 		if err := procs.Seal(); err != nil { // backends may be the same user
-			return report(p.Stderr, err)
+			return report(p.Stderr, wantsJSON(p.Args), err)
 		}
 	}
 	r := &run{ctx: ctx, args: args, program: cmp.Or(p.Program, "jetway"), kill: p.Kill, stdout: p.Stdout, stderr: p.Stderr, log: log, now: time.Now, trial: p.trial}
@@ -165,7 +175,7 @@ func Run(ctx context.Context, p Process) (code int) {
 	if refused := r.refused(); err != nil && refused != nil {
 		err = refused // what came of it says less
 	}
-	return report(p.Stderr, inWordsOf(parsed.Selected(), err))
+	return report(p.Stderr, wantsJSON(p.Args), inWordsOf(parsed.Selected(), err))
 }
 
 func newParser(g *grammar, p Process) (*kong.Kong, error) {

@@ -15,28 +15,41 @@ import (
 type connectCmd struct {
 	clientFlags
 
-	Key       *string `placeholder:"NAME" help:"The key: the one process that owns it is wanted. Left out: a new process under a random key."`
+	Key       *string `placeholder:"NAME" help:"The key. Jetway gives the URL of the one process that owns it. Without a key, it starts a new process under a random key."`
 	Namespace string  `placeholder:"NAME" help:"Namespace of the key."`
-	Tag       string  `placeholder:"TAG" help:"Tag of the key; must equal that of the backend that holds it."`
+	Tag       string  `placeholder:"TAG" help:"Tag of the key. If the backend that owns the key has another tag, the request is refused."`
 
-	Command    []string          `sep:"none" placeholder:"WORD" help:"What to run if nothing holds the key, below the drone's --process-root. Repeat it for arguments, or give them after --."`
-	Args       []string          `arg:"" optional:"" name:"args" help:"More words of the command, after --."`
-	Env        map[string]string `mapsep:"none" placeholder:"K=V" help:"Environment of the command; may be repeated."`
-	Executable string            `placeholder:"JSON" help:"What to run as the drone's runtime reads it, instead of --command."`
+	Command    []string          `sep:"none" placeholder:"WORD" help:"The program to run if no process owns the key: a path below the drone's --process-root. Repeat the flag for arguments, or give them after --."`
+	Args       []string          `arg:"" optional:"" name:"args" help:"Arguments of the program, after --."`
+	Env        map[string]string `mapsep:"none" placeholder:"K=V" help:"Environment variable of the program. May be repeated."`
+	Executable string            `placeholder:"JSON" help:"What to run, as the drone's runtime reads it, instead of --command. With --runtime docker: {\"image\":\"…\"}; see deploy/BACKEND.md."`
 
-	ID          string        `name:"id" placeholder:"ID" help:"Id for a new backend. Default: random."`
-	Cluster     string        `placeholder:"HOST[:PORT]" help:"Cluster for a new backend. Default: the worker's."`
-	Pool        string        `placeholder:"NAME" help:"Pool of drones for a new backend."`
-	MaxIdle     time.Duration `placeholder:"DURATION" help:"End a new backend this long after its last connection. Default: never."`
-	Lifetime    time.Duration `placeholder:"DURATION" help:"End a new backend this long after its start. Default: never."`
-	StaticToken bool          `help:"Give a new backend one token for its whole life, which all share: not with --user, --auth and --token-lifetime."`
-	Subdomain   string        `placeholder:"LABEL" help:"Reach a new backend through this subdomain of its cluster only."`
-	Origin      *bool         `negatable:"" help:"Give a new backend a host of its own: the subdomain, or a random one. All paths there are its own, and the URL leads there by a cookie. Default: as the worker says."`
+	ID          string        `name:"id" placeholder:"ID" help:"Id of the new backend. Default: random."`
+	Cluster     string        `placeholder:"HOST[:PORT]" help:"Cluster of the new backend. Default: the worker's --default-cluster."`
+	Pool        string        `placeholder:"NAME" help:"Pool of drones that may run the new backend."`
+	MaxIdle     time.Duration `placeholder:"DURATION" help:"End the new backend this long after its last connection. Default: never."`
+	Lifetime    time.Duration `placeholder:"DURATION" help:"End the new backend this long after its start. Default: never."`
+	StaticToken bool          `help:"Give the new backend one token for its whole life, which all visitors share. Not with --user, --auth and --token-lifetime."`
+	Subdomain   string        `placeholder:"LABEL" help:"Reach the new backend through this subdomain of its cluster only."`
+	Origin      *bool         `negatable:"" help:"Give the new backend a host name of its own below its cluster (origin mode): --subdomain, or a random one. Default: the worker's --origin."`
 
-	User          string        `placeholder:"NAME" help:"User, told to the backend as x-verified-username."`
-	Auth          string        `placeholder:"JSON" help:"JSON object, told to the backend as x-verified-user-data."`
-	TokenLifetime time.Duration `placeholder:"DURATION" help:"How long the token lives after its last use. Default: as the worker says (1h)."`
-	NoWait        bool          `help:"Do not wait until the backend is ready."`
+	User          string        `placeholder:"NAME" help:"Who visits. The backend gets it as x-verified-username."`
+	Auth          string        `placeholder:"JSON" help:"JSON object about the visitor. The backend gets it as x-verified-user-data."`
+	TokenLifetime time.Duration `placeholder:"DURATION" help:"How long the link works after its last use. Default: the worker's --token-lifetime (1h)."`
+	NoWait        bool          `help:"Print the URL at once, instead of when the backend is ready."`
+}
+
+// Help is part of jetway connect --help.
+func (c *connectCmd) Help() string {
+	return `Without --command and --executable it only joins: if no process owns the key, the request is refused.
+
+Examples:
+  jetway connect --key doc-1 --command room                     start the program room, or join it
+  jetway connect --key doc-1 --user ada                         join, as ada
+  jetway connect --command python/hello.py --max-idle 5m        start one under a random key
+  jetway connect --key doc-1 --command room -- --size 3         give the program arguments
+  jetway connect --key doc-1 --executable '{"image":"room:2"}'  run a container
+  jetway connect --key doc-1 --command room --json | jq -r .url`
 }
 
 // Run asks, then shows the backend's states until it is ready, then its URL.
@@ -57,19 +70,18 @@ func (c *connectCmd) Run(r *run) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		r.printJSON(resp)
-	} else {
+	if !c.JSON {
 		c.printResponse(r, req, resp)
 	}
 	if !c.NoWait {
-		if err := c.wait(r, nc, resp); err != nil {
+		if resp.Status, err = c.wait(r, nc, resp); err != nil {
 			return err
 		}
 	}
-	if !c.JSON {
-		r.printf("%s\n", resp.URL)
+	if c.JSON {
+		return r.printIndented(resp)
 	}
+	r.printf("%s\n", resp.URL)
 	return nil
 }
 
@@ -85,29 +97,29 @@ func (c *connectCmd) printResponse(r *run, req messages.ConnectRequest, resp mes
 	r.facts("backend", resp.BackendID+" ("+how+")", "key", key, "status", resp.Status.String())
 }
 
-// wait shows states until the backend is ready.
-func (c *connectCmd) wait(r *run, nc *nats.Conn, resp messages.ConnectResponse) error {
+// wait shows states until the backend is ready, and gives the last one.
+func (c *connectCmd) wait(r *run, nc *nats.Conn, resp messages.ConnectResponse) (messages.Status, error) {
 	if resp.Status == messages.Ready {
-		return nil
+		return resp.Status, nil
 	}
 	for event, err := range watchProgress(r, &c.clientFlags, nc, resp.BackendID) {
 		if err != nil {
 			if r.ctx.Err() != nil {
 				r.notef("jetway: the backend goes on: jetway watch %s", resp.BackendID)
 			}
-			return err
+			return resp.Status, err
 		}
-		if event.Status > resp.Status || event.Status == messages.Loading && event.Message != "" {
-			r.printEvent(event, c.JSON, false)
+		if !c.JSON && (event.Status > resp.Status || event.Status == messages.Loading && event.Message != "") {
+			r.printEvent(event, false, false)
 		}
-		if event.Status == messages.Ready {
-			return nil
-		}
-		if event.Status.Leaving() {
-			return endedEarly(event)
+		switch {
+		case event.Status == messages.Ready:
+			return event.Status, nil
+		case event.Status.Leaving():
+			return event.Status, endedEarly(event)
 		}
 	}
-	return nil
+	return resp.Status, nil
 }
 
 // endedEarly is a backend that will not be ready.

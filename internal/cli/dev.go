@@ -26,9 +26,9 @@ type devCmd struct {
 	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
 	Runtime     string `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. docker runs containers, the demo by the image that make images builds; fake runs nothing, for measuring."`
 	DockerHost  string `placeholder:"URL" help:"Where the engine, Docker or Podman, answers. Default: DOCKER_HOST, or the usual socket."`
-	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that may be run. Default: that of jetway itself."`
-	Origin      bool   `help:"Give sessions hosts of their own, LABEL.localhost, where a connect does not say."`
-	Embedded    bool   `help:"Let these stand in frames of other sites' pages."`
+	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the programs that may run. Default: that of jetway itself."`
+	Origin      bool   `help:"Give sessions host names of their own, LABEL.localhost (origin mode), unless a connect says otherwise."`
+	Embedded    bool   `help:"Let sessions in origin mode be shown in frames of other sites' pages."`
 	NoDemo      bool   `help:"Do not start the demo backend."`
 	metricsFlags
 	traceFlags

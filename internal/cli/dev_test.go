@@ -32,8 +32,7 @@ func TestDevAndClient(t *testing.T) {
 	wantCode(t, exit, ExitOK)
 	want(t, "stderr", errs, "")
 	var resp messages.ConnectResponse
-	line, _, _ := strings.Cut(connected, "\n")
-	if err := json.Unmarshal([]byte(line), &resp); err != nil || !resp.Spawned || !strings.Contains(connected, `"status":"ready"`) {
+	if err := json.Unmarshal([]byte(connected), &resp); err != nil || !resp.Spawned || resp.Status != messages.Ready {
 		t.Fatalf("connect printed %s", connected)
 	}
 	// What happens is told where jetway dev runs.

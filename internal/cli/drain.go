@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -11,8 +12,18 @@ import (
 // drainCmd is `jetway drain`.
 type drainCmd struct {
 	clientFlags
-	Drone  string `arg:"" help:"The drone's name."`
-	NoWait bool   `help:"Do not wait until its backends have ended."`
+	Drone    string         `arg:"" predictor:"drone" help:"Name of the drone."`
+	EndAfter *time.Duration `placeholder:"DURATION" help:"Have the workers ask what still runs after this time to end (SIGTERM, then SIGKILL after the grace); 0s is at once. They do so also when this command has ended; undrain takes it back. Default: backends end by themselves."`
+	NoWait   bool           `help:"Do not wait until the backends of the drone have ended."`
+}
+
+// Help is part of jetway drain --help.
+func (c *drainCmd) Help() string {
+	return `The drone drains until jetway undrain, also when this command is interrupted and when the drone's agent is started anew.
+
+Examples:
+  jetway drain dr-a                     wait until people have left
+  jetway drain dr-a --end-after 30m     give them half an hour`
 }
 
 // drainLook is how often the remaining backends are counted. Asking again is all
@@ -22,53 +33,75 @@ const drainLook = time.Second
 // Run has the drone be given no more backends, and shows how many are left until
 // there are none. That the user stops watching changes nothing for the drone.
 func (c *drainCmd) Run(r *run) error {
-	return c.withDrone(r, messages.SubjectDrain, c.Drone, func(nc *nats.Conn, left int) error {
+	req := messages.DrainRequest{Drone: c.Drone}
+	if c.EndAfter != nil {
+		if *c.EndAfter < 0 || *c.EndAfter%time.Second != 0 {
+			return usagef("--end-after: must be whole seconds, not %s", *c.EndAfter)
+		}
+		req.EndAfterSeconds = new(int64(*c.EndAfter / time.Second))
+	}
+	return c.withDrone(r, messages.SubjectDrain, req, func(nc *nats.Conn, left messages.DrainResponse) error {
 		ticker := r.ticker(drainLook)
 		defer ticker.Stop()
 		shown := -1
 		for {
-			if left != shown {
-				c.show(r, left)
-				shown = left
+			if left.Backends != shown && !c.JSON {
+				r.printf("%s\n", drainText(c.Drone, left))
+				shown = left.Backends
 			}
-			if c.NoWait || left == 0 {
-				return nil
+			if c.NoWait || left.Backends == 0 {
+				return c.print(r, drainState{c.Drone, true, left})
 			}
 			select {
 			case <-ticker.C:
 			case <-r.ctx.Done():
+				if !c.JSON {
+					r.notef("jetway: %s goes on draining; jetway undrain %[1]s ends that", c.Drone)
+				}
 				return r.ctx.Err()
 			}
 			resp, err := ask[messages.DrainResponse](r, &c.clientFlags, nc, messages.SubjectDrain, messages.DrainRequest{Drone: c.Drone})
 			if err != nil && messages.KindOf(err) != messages.Unavailable {
-				return stopped(r, err)
+				return err
 			}
 			if err == nil {
-				left = resp.Backends
+				left = resp
 			}
 		}
 	})
 }
 
-func (c *drainCmd) show(r *run, left int) {
-	switch {
-	case c.JSON:
-		r.printJSON(struct {
-			Drone string `json:"drone"`
-			messages.DrainResponse
-		}{c.Drone, messages.DrainResponse{Backends: left}})
-	case left == 0:
-		r.printf("%s drains: no backends are left\n", c.Drone)
-	case left == 1:
-		r.printf("%s drains: 1 backend is left\n", c.Drone)
-	default:
-		r.printf("%s drains: %d backends are left\n", c.Drone, left)
+func drainText(drone string, left messages.DrainResponse) string {
+	ends := ""
+	if s := left.EndInSeconds; s != nil && left.Backends > 0 {
+		ends = fmt.Sprintf("; the workers end what is left in %s", time.Duration(*s)*time.Second)
 	}
+	switch left.Backends {
+	case 0:
+		return drone + " drains: no backends are left"
+	case 1:
+		return drone + " drains: 1 backend is left" + ends
+	}
+	return fmt.Sprintf("%s drains: %d backends are left%s", drone, left.Backends, ends)
+}
+
+// drainState is what drain and undrain print for programs.
+type drainState struct {
+	Drone    string `json:"drone"`
+	Draining bool   `json:"draining"`
+	messages.DrainResponse
+}
+
+func (f *clientFlags) print(r *run, state drainState) error {
+	if !f.JSON {
+		return nil
+	}
+	return r.printIndented(state)
 }
 
 // withDrone sends a request about a drone and goes on with its answer.
-func (f *clientFlags) withDrone(r *run, subject, drone string, then func(nc *nats.Conn, backends int) error) error {
-	if err := messages.CheckDroneName(drone); err != nil {
+func (f *clientFlags) withDrone(r *run, subject string, req messages.DrainRequest, then func(*nats.Conn, messages.DrainResponse) error) error {
+	if _, err := messages.Decode[messages.DrainRequest](messages.Encode(req)); err != nil {
 		return invalid(err)
 	}
 	nc, err := f.open(r)
@@ -76,26 +109,26 @@ func (f *clientFlags) withDrone(r *run, subject, drone string, then func(nc *nat
 		return err
 	}
 	defer nc.Close()
-	resp, err := ask[messages.DrainResponse](r, f, nc, subject, messages.DrainRequest{Drone: drone})
+	resp, err := ask[messages.DrainResponse](r, f, nc, subject, req)
 	if err != nil {
 		return err
 	}
-	return then(nc, resp.Backends)
+	return then(nc, resp)
 }
 
 // undrainCmd is `jetway undrain`.
 type undrainCmd struct {
 	clientFlags
-	Drone string `arg:"" help:"The drone's name."`
+	Drone string `arg:"" predictor:"drone" help:"Name of the drone."`
 }
 
 // Run has the drone be given backends again.
 func (c *undrainCmd) Run(r *run) error {
-	return c.withDrone(r, messages.SubjectUndrain, c.Drone, func(_ *nats.Conn, backends int) error {
+	return c.withDrone(r, messages.SubjectUndrain, messages.DrainRequest{Drone: c.Drone}, func(_ *nats.Conn, has messages.DrainResponse) error {
 		if c.JSON {
-			return r.printIndented(messages.DrainResponse{Backends: backends})
+			return c.print(r, drainState{c.Drone, false, has})
 		}
-		r.printf("%s takes backends again; it has %d\n", c.Drone, backends)
+		r.printf("%s takes backends again; it has %d\n", c.Drone, has.Backends)
 		return nil
 	})
 }

@@ -26,7 +26,7 @@ func TestDrainWaitsUntilNoBackendIsLeft(t *testing.T) {
 	wantCode(t, code, ExitOK)
 	asked.Store(1)
 	stdout, _, code = jetway(t, "drain", "--nats", w.url, "--no-wait", "--json", "dr-a")
-	want(t, "stdout", stdout, `{"drone":"dr-a","backends":1}`+"\n")
+	want(t, "stdout", stdout, "{\n  \"drone\": \"dr-a\",\n  \"draining\": true,\n  \"backends\": 1\n}\n")
 	wantCode(t, code, ExitOK)
 	stdout, _, code = jetway(t, "undrain", "--nats", w.url, "dr-a")
 	want(t, "stdout", stdout, "dr-a takes backends again; it has 4\n")

@@ -27,13 +27,13 @@ type droneCmd struct {
 	Cluster        string        `required:"" placeholder:"HOST[:PORT]" help:"Cluster: where browsers reach the proxies in front of this drone."`
 	Pool           string        `placeholder:"NAME" help:"Pool that this drone is in."`
 	DataDir        string        `type:"path" placeholder:"DIR" help:"Directory for what outlives the agent, of this drone alone. Default: /var/lib/jetway/NAME as root, else $XDG_STATE_HOME/jetway/NAME."`
-	Runtime        string        `enum:"process,docker,socket,fake" default:"process" help:"What runs backends: ${enum}. socket is a server of your own, fake runs nothing, for measuring."`
-	IP             string        `name:"ip" default:"127.0.0.1" help:"Address of this machine on which backends listen, and proxies reach them. Default: ${default}."`
-	Grace          time.Duration `default:"10s" help:"How long a backend that is asked to end may take before it is killed."`
-	StartupTimeout time.Duration `default:"5m" help:"How long a backend may take for each part of its start: to be fetched, to be started, to answer."`
+	Runtime        string        `enum:"process,docker,socket,fake" default:"process" help:"Runtime of backends: ${enum}. socket is a server of your own; fake runs nothing, for measuring."`
+	IP             string        `name:"ip" default:"127.0.0.1" help:"Address of this machine on which backends listen and proxies reach them. Default: ${default}."`
+	Grace          time.Duration `default:"10s" help:"Time between SIGTERM and SIGKILL for a backend that is to end."`
+	StartupTimeout time.Duration `default:"5m" help:"Time for each part of a backend's start: fetching, starting, and answering HTTP. A backend that takes longer is ended."`
 	Guard          string        `enum:"self,unit" default:"self" help:"Who starts the guard, which ends backends past their leases while the agent is gone: self (this command) or unit (a service of its own, jetway guard; without one no backends are taken). Default: ${default}."`
-	DrainOnExit    bool          `help:"When told to stop, take no more backends and wait until the last has ended; a second signal ends them. Default: leave them running for the next run of the agent."`
-	DrainTimeout   time.Duration `placeholder:"DURATION" help:"End the backends that are left after this time of --drain-on-exit. Default: wait for ever."`
+	DrainOnExit    bool          `help:"On SIGTERM, drain: take no new backends and wait until the last has ended; a second signal ends them. Default: leave backends running, for the next run of the agent to take over."`
+	DrainTimeout   time.Duration `placeholder:"DURATION" help:"With --drain-on-exit: end the backends that are left after this time. Default: wait for ever."`
 	capacityFlags
 	processFlags `group:"Process runtime:"`
 	dockerFlags  `group:"Docker runtime:"`

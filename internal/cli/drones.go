@@ -52,8 +52,8 @@ func (c *dronesCmd) Run(r *run) error {
 }
 
 func listDrones(r *run, f *clientFlags, nc *nats.Conn) ([]messages.DroneInfo, error) {
-	return pages(func(after string) ([]messages.DroneInfo, string, error) {
-		resp, err := ask[messages.DronesResponse](r, f, nc, messages.SubjectDrones, messages.DronesRequest{Page: messages.Page{After: after}})
+	return pages(0, func(page messages.Page) ([]messages.DroneInfo, string, error) {
+		resp, err := ask[messages.DronesResponse](r, f, nc, messages.SubjectDrones, messages.DronesRequest{Page: page})
 		return resp.Drones, resp.Next, err
 	})
 }

@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -27,6 +31,7 @@ type failure struct {
 	what string
 	kind string
 	do   string
+	id   string // under which a worker's log says more
 	code int
 	err  error
 }
@@ -59,14 +64,61 @@ func parseError(err error) error {
 	return f
 }
 
-// report writes err as one line and gives the exit code.
-func report(stderr io.Writer, err error) int {
+// stopped forgives the error of a role that was told to end.
+func stopped(r *run, err error) error {
+	if r.refused() == nil && r.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// seenEnough is the error of a command that shows things until the user stops it, by which it has
+// done all that it can: there is nothing to say but by the exit code.
+func seenEnough(r *run, err error) error {
+	if r.refused() == nil && r.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return &failure{kind: "interrupted", code: ExitInterrupted, err: err}
+	}
+	return err
+}
+
+// wantsJSON says whether who called expects JSON, also where the rest of the arguments cannot be read.
+func wantsJSON(args []string) bool {
+	if n := slices.Index(args, "--"); n >= 0 {
+		args = args[:n]
+	}
+	asked, err := strconv.ParseBool(os.Getenv("JETWAY_JSON"))
+	return slices.Contains(args, "--json") || err == nil && asked && !slices.Contains(args, "--json=false")
+}
+
+// jsonError is an error for programs.
+type jsonError struct {
+	Error struct {
+		Kind     string `json:"kind"`
+		Message  string `json:"message"`
+		Do       string `json:"do,omitempty"`
+		ID       string `json:"id,omitempty"`
+		ExitCode int    `json:"exit_code"`
+	} `json:"error"`
+}
+
+// report writes err as one line, for people or for programs, and gives the exit code.
+func report(stderr io.Writer, asJSON bool, err error) int {
 	if err == nil {
 		return ExitOK
 	}
 	f := explain(err)
+	switch {
+	case f.what == "":
+		return f.code
+	case asJSON:
+		var e jsonError
+		e.Error.Kind, e.Error.Message, e.Error.Do = cmp.Or(f.kind, "failed"), oneLine(f.what), f.do
+		e.Error.ID, e.Error.ExitCode = f.id, f.code
+		_, _ = fmt.Fprintf(stderr, "%s\n", messages.Encode(e))
+		return f.code
+	}
 	line := "jetway: " + f.what
-	if f.kind != "" {
+	if f.kind != "" && f.kind != f.what {
 		line += " (" + f.kind + ")"
 	}
 	if f.do != "" {
@@ -85,7 +137,7 @@ func explain(err error) *failure {
 	var refused *messages.Error
 	if !errors.As(err, &refused) {
 		if errors.Is(err, context.Canceled) {
-			return &failure{what: "interrupted", code: ExitInterrupted}
+			return &failure{what: "interrupted", kind: "interrupted", code: ExitInterrupted}
 		}
 		return &failure{what: err.Error(), code: ExitFailed}
 	}
@@ -93,6 +145,7 @@ func explain(err error) *failure {
 		what: strings.Replace(err.Error(), string(refused.Kind)+": ", "", 1),
 		kind: string(refused.Kind),
 		do:   advice[refused.Kind],
+		id:   refused.ID,
 		code: ExitFailed,
 	}
 	switch refused.Kind {
@@ -140,6 +193,9 @@ var flagOf = strings.NewReplacer(
 	"user: ", "--user: ",
 	"auth: ", "--auth: ",
 	"drone: ", "--drone: ",
+	"end_after_seconds: ", "--end-after: ",
+	"changed_within_seconds: ", "--since: ",
+	"namespace: ", "--namespace: ",
 )
 
 // nameFlags puts flags where a refusal names fields: in front of the colon.

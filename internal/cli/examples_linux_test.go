@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -43,12 +44,22 @@ func TestExamplesOfBackends(t *testing.T) {
 	needs(t, "node", "install nodejs")
 	s := newSite(t, "process")
 	s.agent(t.TempDir(), "", "--process-root", examples(t))
+	ran := s.connect("sandbox", map[string]any{"command": []string{"python/sandbox/sandbox.py"}})
 	for _, program := range []string{"python/hello.py", "node/hello.mjs", "go/hello/hello"} {
 		held := s.connect(program, map[string]any{"command": []string{program}})
 		s.awaitStatus(held.BackendID, messages.Ready)
-		if code, page := get(t, held.URL); code != http.StatusOK || !strings.HasPrefix(page, "hello stranger, this is "+program+", visit ") {
+		if code, page := get(t, held.URL); code != http.StatusOK || !strings.HasPrefix(page, "hello stranger, this is "+program+", visit 1") {
 			t.Errorf("%s: %d %s", program, code, page)
 		}
+	}
+	s.awaitStatus(ran.BackendID, messages.Ready)
+	resp, err := http.Post(ran.URL+"run", "text/x-python", strings.NewReader("print(6 * 7)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), `"stdout": "42\n"`) {
+		t.Errorf("the sandbox says %s: %v", body, err)
 	}
 }
 
@@ -59,12 +70,7 @@ func TestExamplesOfWebTiers(t *testing.T) {
 	needs(t, "python3", "install python3 and python3-venv")
 	needs(t, "npm", "install nodejs and npm")
 	root, tools := examples(t), t.TempDir()
-	data, err := makeStackData()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(data) })
-	stack, err := dev.Start(testkit.Context(t), dev.Config{Data: data, ProcessRoot: root, Log: testkit.Logger(t)})
+	stack, err := dev.Start(testkit.Context(t), dev.Config{Data: stackData(t), ProcessRoot: root, Log: testkit.Logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,5 +102,46 @@ func TestExamplesOfWebTiers(t *testing.T) {
 		if code, page := get(t, do(root, run[0], run[1:]...)); code != http.StatusOK || !strings.HasPrefix(page, "hello Zoë, this is of "+tier) {
 			t.Errorf("%s: %d %s", tier, code, page)
 		}
+	}
+}
+
+// The demand: so do the collaborative documents: two people, led by the Express tier, write into one document.
+func TestExampleOfCollaborativeDocuments(t *testing.T) {
+	testkit.Long(t) // it downloads the packages
+	t.Parallel()
+	needs(t, "npm", "install nodejs and npm")
+	root := examples(t)
+	dir := filepath.Join(root, "node", "yjs")
+	node := func(name string, args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Dir, cmd.Stderr = dir, t.Output()
+		return cmd
+	}
+	if err := node("npm", "install", "--no-audit", "--no-fund", "--silent").Run(); err != nil {
+		t.Fatal(err)
+	}
+	stack, err := dev.Start(testkit.Context(t), dev.Config{Data: stackData(t), ProcessRoot: root, Log: testkit.Logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stack.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	said := newOutput()
+	tier := node("node", "tier.mjs")
+	tier.Env, tier.Stdout = append(os.Environ(), "NATS_URL="+stack.NATSURL, "TIER_PORT=0"), said
+	if err := tier.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tier.Process.Kill(); _ = tier.Wait() })
+	page := said.await(t, `http://\S+/doc/one`)[0]
+	seen, err := node("node", "check.mjs", page).Output()
+	if err != nil || strings.TrimSpace(string(seen)) != "11" {
+		t.Errorf("two who write see %s: %v", seen, err)
+	}
+	if _, html := get(t, page); !strings.Contains(html, "<textarea") {
+		t.Errorf("the page is %s", html)
 	}
 }

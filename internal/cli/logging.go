@@ -13,8 +13,8 @@ import (
 
 // logFlags say what is logged, to standard error.
 type logFlags struct {
-	LogLevel  string `help:"What to log: ${enum}. auto is info for roles (worker, drone, …), else warn." enum:"auto,debug,info,warn,error" default:"auto"`
-	LogFormat string `help:"How: ${enum}. auto is text on a terminal, else json." enum:"auto,text,json" default:"auto"`
+	LogLevel  string `help:"Least level that is logged: ${enum}. auto is info for roles (worker, drone, …), and warn for other commands." enum:"auto,debug,info,warn,error" default:"auto"`
+	LogFormat string `help:"Format of the log: ${enum}. auto is text on a terminal, and json elsewhere." enum:"auto,text,json" default:"auto"`
 }
 
 // logger gives the log of a command.

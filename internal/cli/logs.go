@@ -17,9 +17,9 @@ import (
 type logsCmd struct {
 	clientFlags
 	which
-	Follow     bool   `short:"f" help:"Go on with what it writes, until it has ended."`
-	Tail       string `short:"n" default:"all" placeholder:"N" help:"Only the last N of the lines that are kept: the last 200, for an hour."`
-	Since      string `placeholder:"TIME" help:"Only lines since then: a duration such as 10m, a time such as 2026-01-02T15:04:05Z, or seconds since 1970."`
+	Follow     bool   `short:"f" help:"Follow the output until the backend has ended."`
+	Tail       string `short:"n" default:"all" placeholder:"N" help:"Show the last N lines only. NATS keeps the last 200 of a backend, for an hour."`
+	Since      string `placeholder:"TIME" help:"Show newer lines only: a duration such as 10m, a time such as 2026-01-02T15:04:05Z, or seconds since 1970."`
 	Timestamps bool   `short:"t" help:"Put the time in front of each line."`
 }
 
@@ -55,7 +55,7 @@ func (c *logsCmd) Run(r *run) error {
 	shown := 0
 	for line, err := range bus.Lines(r.ctx, nc, what) {
 		if err != nil {
-			return stopped(r, err)
+			return seenEnough(r, err)
 		}
 		c.print(r, &line)
 		shown++

@@ -93,7 +93,7 @@ func TestLogsAreFollowedUntilTheBackendHasEnded(t *testing.T) {
 	w.say("b1", 3, lineAt(time.Now(), messages.StreamStdout, "third"))
 	followed.stdout.await(t, "^second\nthird\n")
 	interrupted.stop()
-	interrupted.ends(ExitOK)
+	interrupted.ends(ExitInterrupted)
 	// One right after the other, for the last words are not waited for as long as one likes.
 	ended := messages.NewStateEvent("b1", time.Now(), messages.State{Status: messages.Terminated})
 	if err := w.nc.Publish(messages.BackendEventSubject("b1"), messages.Encode(ended)); err != nil {

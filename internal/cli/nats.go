@@ -16,13 +16,13 @@ import (
 // natsFlags say which NATS server, and as whom.
 type natsFlags struct {
 	NATS        string `name:"nats" env:"NATS_URL" placeholder:"URL" help:"NATS server, several separated by commas; may hold user:password@. Default: that of the context, else nats://127.0.0.1:4222."`
-	Context     string `env:"NATS_CONTEXT" placeholder:"NAME" help:"NATS context, as the nats command keeps them. Default: the selected one, unless --nats is given."`
-	Creds       string `placeholder:"FILE" help:"NATS credentials file."`
-	Nkey        string `placeholder:"FILE" help:"NATS nkey seed file."`
-	TLSCert     string `placeholder:"FILE" help:"TLS client certificate."`
-	TLSKey      string `placeholder:"FILE" help:"TLS client key."`
-	TLSCA       string `name:"tls-ca" placeholder:"FILE" help:"TLS authorities to trust, instead of the system's."`
-	InboxPrefix string `placeholder:"SUBJECT" help:"Where replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else the drone's name, worker, proxy, dns or operator."`
+	Context     string `env:"NATS_CONTEXT" placeholder:"NAME" help:"Context of the nats command, with server and credentials. Default: the selected one, unless --nats is given."`
+	Creds       string `placeholder:"FILE" help:"File with NATS credentials (JWT and seed)."`
+	Nkey        string `placeholder:"FILE" help:"File with the seed of a NATS nkey."`
+	TLSCert     string `placeholder:"FILE" help:"Client certificate for TLS (PEM)."`
+	TLSKey      string `placeholder:"FILE" help:"Its private key (PEM)."`
+	TLSCA       string `name:"tls-ca" placeholder:"FILE" help:"Certificate authorities to trust (PEM), instead of the system's."`
+	InboxPrefix string `placeholder:"SUBJECT" help:"Subject below which replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else _INBOX. and the drone's name, worker, proxy, dns or operator."`
 }
 
 // resolve gives the server and the options to connect to it. Flags overrule the
@@ -178,8 +178,8 @@ func (f *natsFlags) connect(r *run, name, user string, gap func()) (*nats.Conn, 
 // clientFlags are those of the commands that ask a worker.
 type clientFlags struct {
 	natsFlags `group:"NATS server:"`
-	Timeout   time.Duration `default:"${timeout}" help:"How long to wait for the reply of a worker, 60s at most."`
-	JSON      bool          `name:"json" help:"Print JSON."`
+	Timeout   time.Duration `default:"${timeout}" help:"How long to wait for a worker's reply, 60s at most."`
+	JSON      bool          `name:"json" help:"Print JSON. deploy/README.md says in which shape."`
 }
 
 // open checks the flags and connects; the caller closes.

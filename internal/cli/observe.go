@@ -7,7 +7,7 @@ import (
 
 // metricsFlags say where a worker or proxy shows its metrics and health.
 type metricsFlags struct {
-	MetricsAddr string `placeholder:"[HOST]:PORT" help:"Where to serve /metrics for Prometheus, /healthz and /readyz. Default: nowhere."`
+	MetricsAddr string `placeholder:"[HOST]:PORT" help:"Address on which to serve /metrics for Prometheus, /healthz and /readyz. Default: none."`
 }
 
 // serve gives the server, nil when there is to be none. The caller closes.
@@ -48,7 +48,7 @@ func (f *metricsFlags) serveDrone(r *run) (*metrics.Server, error) {
 
 // traceFlags say where spans go.
 type traceFlags struct {
-	OTLPEndpoint string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"OpenTelemetry collector to send traces to, OTLP over HTTP, e.g. http://127.0.0.1:4318. Default: none."`
+	OTLPEndpoint string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"OpenTelemetry collector that gets traces, by OTLP over HTTP, such as http://127.0.0.1:4318. Default: none."`
 }
 
 // open gives a tracer, nil when there is to be none. The caller closes.

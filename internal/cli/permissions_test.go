@@ -93,7 +93,7 @@ func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
 func (g *guarded) nats(nc *nats.Conn) {
 	g.t.Helper()
 	for subject, answer := range map[string]string{
-		"$SRV.PING": `"jetway"`, "$SRV.PING.jetway": `"jetway"`, "$SRV.INFO.jetway": "jetway.ctl.connect", "$SRV.STATS.jetway": "num_requests",
+		"$SRV.PING": `"jetway`, "$SRV.STATS.jetway-proxy": "px-1", "$SRV.PING.jetway": `"jetway"`, "$SRV.INFO.jetway": "jetway.ctl.connect", "$SRV.STATS.jetway": "num_requests",
 		"$JS.API.INFO": `"streams":4`, "$JS.API.STREAM.NAMES": messages.StreamEvents, "$JS.API.STREAM.LIST": messages.StreamActions,
 		"$JS.API.STREAM.INFO." + messages.StreamLogs: `"state"`, "$JS.API.CONSUMER.NAMES." + messages.StreamActions: "dr-b",
 		"$JS.API.CONSUMER.LIST." + messages.StreamActions: "dr-a", "$JS.API.CONSUMER.INFO." + messages.StreamActions + ".dr-a": "num_pending",

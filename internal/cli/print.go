@@ -3,10 +3,8 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/jetway-project/jetway/messages"
@@ -23,17 +21,6 @@ func (r *run) printIndented(v any) error {
 	}
 	r.printf("%s\n", data)
 	return nil
-}
-
-// table prints rows under a header, in columns.
-func (r *run) table(header []string, rows [][]string) { writeTable(r.stdout, header, rows) }
-
-func writeTable(to io.Writer, header []string, rows [][]string) {
-	w := tabwriter.NewWriter(to, 0, 0, 3, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		_, _ = fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	_ = w.Flush()
 }
 
 // facts prints names and values, leaving out what is empty.

@@ -1,13 +1,37 @@
 package cli
 
-import "github.com/jetway-project/jetway/messages"
+import (
+	"fmt"
+
+	"github.com/jetway-project/jetway/messages"
+)
 
 // revokeCmd is `jetway revoke`.
 type revokeCmd struct {
 	clientFlags
 	which
-	User  *string `placeholder:"NAME" help:"Revoke the tokens of this user; \"\" is the one of connects that named none."`
-	Token string  `placeholder:"TOKEN" help:"Revoke this token."`
+	User  *string `placeholder:"NAME" help:"Revoke all tokens of this user; \"\" is the user of connects that named none."`
+	Token string  `placeholder:"TOKEN" help:"Revoke this token: the random part of a link."`
+}
+
+// noToken is the error where there was no such token to revoke.
+func (c *revokeCmd) noToken() error {
+	what := "no such token of " + c.Backend
+	if c.User != nil {
+		what += fmt.Sprintf(" is the user %q's", *c.User)
+	}
+	return &failure{
+		what: what + " is valid any more, if it ever was", kind: string(messages.NotFound),
+		do: "give the whole token, as it stands in the link; --user revokes all of a user", code: ExitFailed,
+	}
+}
+
+// Help is part of jetway revoke --help.
+func (c *revokeCmd) Help() string {
+	return `The backend goes on, and other links to it work.
+
+Example:
+  jetway revoke --key doc-1 --user ada`
 }
 
 // Run revokes tokens.
@@ -25,6 +49,8 @@ func (c *revokeCmd) Run(r *run) error {
 	switch {
 	case err != nil:
 		return err
+	case resp.Revoked == 0 && c.Token != "":
+		return c.noToken()
 	case c.JSON:
 		return r.printIndented(resp)
 	case resp.Revoked == 1:

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/term"
 
 	"github.com/jetway-project/jetway/messages"
 )
@@ -28,9 +26,9 @@ const (
 // topCmd is `jetway top`.
 type topCmd struct {
 	clientFlags
-	Drone string `placeholder:"NAME" help:"Only the backends of one drone."`
-	Sort  string `enum:"cpu,memory,name" default:"cpu" help:"What comes first: ${enum}."`
-	Once  bool   `help:"Show it once and end: when all have said what they use, after ${top_patience} at most."`
+	Drone string `placeholder:"NAME" predictor:"drone" help:"Show the backends of one drone only."`
+	Sort  string `enum:"cpu,memory,name" default:"cpu" help:"Order: ${enum}."`
+	Once  bool   `help:"Show it once and end, when all backends have said what they use, after ${top_patience} at most."`
 }
 
 // Run shows a table until the user has seen enough. On a terminal it is redrawn;
@@ -106,7 +104,7 @@ func (c *topCmd) follow(r *run, nc *nats.Conn, said <-chan *nats.Msg, t *top) er
 		var err error
 		select {
 		case <-r.ctx.Done():
-			return stopped(r, r.ctx.Err())
+			return seenEnough(r, r.ctx.Err())
 		case msg := <-said:
 			t.take(msg.Data, r.now())
 		case <-relist.C:
@@ -124,7 +122,7 @@ func (c *topCmd) follow(r *run, nc *nats.Conn, said <-chan *nats.Msg, t *top) er
 
 // list asks for the backends that there are.
 func (c *topCmd) list(r *run, nc *nats.Conn, t *top) error {
-	list, err := listBackends(r, &c.clientFlags, nc, messages.BackendsRequest{Drone: c.Drone})
+	list, err := listBackends(r, &c.clientFlags, nc, messages.BackendsRequest{Drone: c.Drone}, 0)
 	if err == nil {
 		t.list(list, r.now())
 	}
@@ -247,10 +245,15 @@ func (t *top) lines(by string, now time.Time) []string {
 		cpu, memory = cpu+b.CPUPercent, memory+b.MemUsed
 		cells[i] = []string{b.BackendID, percent, used, b.Status.String(), b.Drone, keyText(b.Key)}
 	}
-	var table strings.Builder
-	writeTable(&table, []string{"BACKEND", "CPU", "MEMORY", "STATUS", "DRONE", "KEY"}, cells)
+	cells = slices.Insert(cells, 0, []string{"BACKEND", "CPU", "MEMORY", "STATUS", "DRONE", "KEY"})
+	var columns columns
+	columns.fit(cells)
 	head := fmt.Sprintf("%s  %d backends, CPU %.1f%% of one processor, memory %s", now.Local().Format(time.TimeOnly), len(rows), cpu, sizeText(memory))
-	return append([]string{head}, strings.Split(strings.TrimRight(table.String(), "\n"), "\n")...)
+	lines := []string{head}
+	for _, row := range cells {
+		lines = append(lines, columns.line(row))
+	}
+	return lines
 }
 
 func sizeText(n uint64) string { return bytesText(int64(min(n, 1<<62))) }
@@ -263,21 +266,8 @@ func frame(lines []string, width, height int) string {
 		if i > 0 {
 			s.WriteString("\r\n")
 		}
-		if runes := []rune(line); len(runes) > width {
-			line = string(runes[:width])
-		}
-		s.WriteString(line + "\x1b[K")
+		s.WriteString(cut(line, width) + "\x1b[K")
 	}
 	s.WriteString("\x1b[J")
 	return s.String()
-}
-
-// screenSize is that of the terminal that w is.
-func screenSize(w io.Writer) (width, height int) {
-	if f, ok := w.(interface{ Fd() uintptr }); ok {
-		if width, height, err := term.GetSize(int(f.Fd())); err == nil && width > 0 && height > 0 {
-			return width, height
-		}
-	}
-	return 80, 24
 }

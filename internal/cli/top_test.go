@@ -60,7 +60,7 @@ b3        -        -          loading   dr-a    three`)
 func TestTopFrameFitsTheScreen(t *testing.T) {
 	t.Parallel()
 	got := frame([]string{"héad", "longer than that", "never seen"}, 6, 2)
-	want(t, "a frame", got, "\x1b[Hhéad\x1b[K\r\nlonger\x1b[K\x1b[J")
+	want(t, "a frame", got, "\x1b[Hhéad\x1b[K\r\nlonge…\x1b[K\x1b[J")
 }
 
 func TestTopOnceAndFollowed(t *testing.T) {
@@ -105,7 +105,7 @@ func TestTopOnceAndFollowed(t *testing.T) {
 	followed := begin(t, "top", "--nats", w.url, "--json")
 	followed.stdout.await(t, `"backend_id":"b2","key":\{"name":"two"\},"drone":"dr-b","status":"ready","time":"[^"]+","cpu_percent":25,`)
 	followed.stop()
-	followed.ends(ExitOK)
+	followed.ends(ExitInterrupted)
 	_, _, code = jetway(t, "top", "--nats", w.url, "--drone", "a")
 	wantCode(t, code, ExitUsage)
 }

@@ -7,10 +7,19 @@ import (
 )
 
 // versionCmd is `jetway version`.
-type versionCmd struct{}
+type versionCmd struct {
+	JSON bool `name:"json" help:"Print JSON."`
+}
 
 // Run shows the version.
-func (versionCmd) Run(r *run) error {
+func (c *versionCmd) Run(r *run) error {
+	if c.JSON {
+		return r.printIndented(struct {
+			Version  string `json:"version"`
+			Go       string `json:"go"`
+			Platform string `json:"platform"`
+		}{version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
+	}
 	r.printf("jetway %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }

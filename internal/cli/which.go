@@ -8,8 +8,8 @@ import (
 
 // which names one backend: by its id, or by the key that it holds or held last.
 type which struct {
-	Backend   string `arg:"" optional:"" help:"The backend's id."`
-	Key       string `placeholder:"NAME" help:"The key, instead of a backend's id: the backend that holds it, or held it last."`
+	Backend   string `arg:"" optional:"" predictor:"backend" help:"Id of the backend."`
+	Key       string `placeholder:"NAME" help:"Name a key instead of an id: this is the backend that owns the key, or owned it last."`
 	Namespace string `placeholder:"NAME" help:"Namespace of the key."`
 }
 

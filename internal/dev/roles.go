@@ -160,6 +160,7 @@ func (s *Stack) startProxy(ctx context.Context, listener net.Listener) error {
 		Listener:     listener,
 		DrainTimeout: proxyDrain,
 		Embedded:     s.cfg.Embedded,
+		Version:      s.cfg.Version,
 		OnReady:      func() { ready() },
 		Log:          s.cfg.Log,
 	})

@@ -103,6 +103,11 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 		return err
 	}
 	defer deaf()
+	service := p.service()
+	if err := service.Announce(nc); err != nil {
+		return err
+	}
+	defer func() { _ = service.Conceal() }()
 
 	p.openLoops()
 	var chores sync.WaitGroup

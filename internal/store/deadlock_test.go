@@ -146,7 +146,10 @@ func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 			// It takes states off the record; a report does so with actions.
 			return d.DeleteOutbox(ctx, slices.DeleteFunc(rows, func(r outbox.Row) bool { return r.Kind != outbox.KindState && r.Kind != outbox.KindDrone }))
 		},
-		"drain": func() error { _, _, _, err := d.Drain(ctx, "dr-b", rand.IntN(2) == 0); return err },
+		"drain": func() error {
+			_, _, _, err := d.Drain(ctx, &messages.DrainRequest{Drone: "dr-b"}, rand.IntN(2) == 0)
+			return err
+		},
 	} {
 		wg.Go(run(what, one))
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // I7: whoever asks is not told of a deadlock with something that is none of Jetway's, such as a migration or a restore: what
@@ -24,7 +25,7 @@ func TestI7DeadlockWithAStrangerIsToldNobody(t *testing.T) {
 				}
 			}
 			go func() {
-				_, _, ok, err := d.Drain(t.Context(), "dr-a", off)
+				_, _, ok, err := d.Drain(t.Context(), &messages.DrainRequest{Drone: "dr-a"}, off)
 				if err == nil && !ok {
 					t.Error("there is no such drone")
 				}

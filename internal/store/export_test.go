@@ -11,21 +11,22 @@ import (
 
 // What the tests of plans explain.
 var (
-	SweepSQL      = sweepSQL
-	JoinSQL       = joinSQL
-	SpawnSQL      = spawnSQL
-	ExpireSQL     = expireSQL
-	LeftBehindSQL = leftBehindSQL
-	SealedSQL     = sealedSQL
-	PlaceableSQL  = placeableSQL
-	PlaceSQL      = placeSQL
-	DronesSQL     = dronesSQL
-	LiveSQL       = liveSQL
-	LiveOfSQL     = liveOfSQL
-	CompareSQL    = compareSQL
-	AdoptSQL      = adoptSQL
-	HeartbeatSQL  = heartbeatSQL
-	UsersSQL      = usersSQL
+	SweepSQL        = sweepSQL
+	JoinSQL         = joinSQL
+	SpawnSQL        = spawnSQL
+	ExpireSQL       = expireSQL
+	LeftBehindSQL   = leftBehindSQL
+	SealedSQL       = sealedSQL
+	PlaceableSQL    = placeableSQL
+	PlaceSQL        = placeSQL
+	DronesSQL       = dronesSQL
+	LiveFilteredSQL = liveFilteredSQL
+	LiveSQL         = liveSQL
+	LiveOfSQL       = liveOfSQL
+	CompareSQL      = compareSQL
+	AdoptSQL        = adoptSQL
+	HeartbeatSQL    = heartbeatSQL
+	UsersSQL        = usersSQL
 )
 
 // SweepArgs are the arguments of SweepSQL.

@@ -103,30 +103,13 @@ where b.id > $1
 order by b.id
 limit $2`
 
-// allOfSQL gives those of one drone, of the ids up to $4.
-const allOfSQL = `
-select ` + backendColumns + `
-from (
-    select * from backend where id > $1 and id <= $4 and drone = $3 order by id limit $2
-) b
-order by b.id`
-
-// lookedAt bounds the rows that one page looks at: no index knows which ended backends were a drone's.
-const lookedAt = 10_000
-
-// pageEndSQL gives where a page that looks at so many rows ends; nothing where there are fewer.
-const pageEndSQL = `select id from backend where id > $1 order by id offset $2 limit 1`
-
-// pastAllIDs is greater than every id.
-const pastAllIDs = "~"
-
 // Backends gives a page of backends, by id, and where the next begins. A page may have fewer rows than were
 // asked for, also none, and not be the last.
 func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (page messages.BackendsResponse, err error) {
 	var list []messages.BackendInfo
 	switch {
-	case r.All && r.Drone != "":
-		list, page.Next, err = s.allOf(ctx, r)
+	case r.Filtered(), r.All && r.Drone != "":
+		list, page.Next, err = s.filtered(ctx, r)
 	case r.All:
 		list, err = read(ctx, s, scanBackend, allSQL, r.After, r.Limit+1)
 	case r.Drone != "":
@@ -140,20 +123,6 @@ func (s *Store) Backends(ctx context.Context, r *messages.BackendsRequest) (page
 		page.Next = page.Backends[r.Limit-1].BackendID
 	}
 	return page, wrap("list backends", err)
-}
-
-// allOf looks at a bounded number of rows, and gives the last of them where there are more.
-func (s *Store) allOf(ctx context.Context, r *messages.BackendsRequest) (list []messages.BackendInfo, next string, err error) {
-	until := pastAllIDs
-	ends, err := read(ctx, s, pgx.RowTo[string], pageEndSQL, r.After, lookedAt-1)
-	if err != nil {
-		return nil, "", err
-	}
-	if len(ends) > 0 {
-		until, next = ends[0], ends[0]
-	}
-	list, err = read(ctx, s, scanBackend, allOfSQL, r.After, r.Limit+1, r.Drone, until)
-	return list, next, err
 }
 
 // droneFull says whether a drone d with its session s takes no more, by its last word, as placement.Drone.Full.

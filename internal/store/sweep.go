@@ -30,6 +30,8 @@ const (
 	CauseLifetime Cause = "lifetime"
 	// CauseIdle: nobody has been connected for too long. It is asked to end.
 	CauseIdle Cause = "idle"
+	// CauseDrained: its drone drains, and what the operator gave its backends is over. It is asked to end.
+	CauseDrained Cause = "drained"
 )
 
 // Due is a backend to which a sweep has done something.
@@ -72,6 +74,9 @@ var (
 // take to become ready, counted from its scheduling.
 func (s *Store) Sweep(ctx context.Context, startWithin time.Duration) (swept Swept, err error) {
 	due, full, err := s.due(ctx, startWithin)
+	if err == nil {
+		due, err = s.drained(ctx, due)
+	}
 	if err != nil || len(due) == 0 {
 		return Swept{Full: full}, err
 	}
@@ -138,6 +143,10 @@ func (d *Due) event() lifecycle.Event {
 	case CauseIdle:
 		return lifecycle.TerminateAsked{Reason: d.Reason, Why: messages.Why{
 			Cause: messages.CauseIdle, Words: "nobody was connected for as long as its idle limit (max_idle_seconds)",
+		}}
+	case CauseDrained:
+		return lifecycle.TerminateAsked{Reason: d.Reason, Why: messages.Why{
+			Cause: messages.CauseDrained, Words: "its drone was drained, and the time until what is left ends was over (jetway drain --end-after)",
 		}}
 	case CauseStuck:
 	}

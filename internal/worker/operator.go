@@ -130,7 +130,10 @@ func (w *worker) drain(ctx context.Context, data []byte, off bool) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	backends, rows, ok, err := w.store.Drain(ctx, r.Drone, off)
+	if off && r.EndAfterSeconds != nil {
+		return nil, messages.Errorf(messages.BadRequest, "end_after_seconds: is for a drain, not for its end")
+	}
+	drained, rows, ok, err := w.store.Drain(ctx, &r, off)
 	switch {
 	case err != nil:
 		return nil, err
@@ -138,10 +141,10 @@ func (w *worker) drain(ctx context.Context, data []byte, off bool) (any, error) 
 		return nil, messages.Errorf(messages.NotFound, "there is no drone %q", r.Drone)
 	}
 	if len(rows) > 0 {
-		w.log.Info("drone drains", "drone", r.Drone, "draining", !off, "backends", backends)
+		w.log.Info("drone drains", "drone", r.Drone, "draining", !off, "backends", drained.Backends)
 	}
 	w.relay.Enqueue(rows)
-	return messages.DrainResponse{Backends: backends}, nil
+	return drained, nil
 }
 
 func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {

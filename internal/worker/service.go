@@ -7,24 +7,20 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
-	"github.com/nats-io/nuid"
 
+	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // serviceName is what nats micro calls it.
-const serviceName = "jetway"
+const serviceName = messages.ServiceWorkers
 
-// service is the worker's endpoints on the bus, and what nats micro ls, info and stats are told of them.
-//
-// It speaks the protocol of package micro, in that package's own types, and is not
-// one of its services: those count what a handler does until it returns. Here a handler hands over to a
-// lane, so every request would count as granted within microseconds.
+// service is the worker's endpoints on the bus, and what nats micro ls, info and stats are told of them. A handler hands
+// over to a lane, so what became of a request counts when it is replied to, not when the handler returns.
 type service struct {
+	*bus.Service
 	nc        *nats.Conn
-	info      micro.Info
-	started   time.Time
 	endpoints []*endpoint
 	subs      []*nats.Subscription
 }
@@ -73,14 +69,17 @@ func (e *endpoint) stats() *micro.EndpointStats {
 	}
 }
 
-// newService announces a service without endpoints.
+// newService describes a service without endpoints.
 func newService(nc *nats.Conn, version string, metadata map[string]string) *service {
-	return &service{nc: nc, started: time.Now().UTC(), info: micro.Info{
-		ServiceIdentity: micro.ServiceIdentity{Name: serviceName, ID: nuid.Next(), Version: semantic(version), Metadata: metadata},
-		Type:            micro.InfoResponseType,
-		Description:     "Session backends: give a key, get the URL of the one process that owns it",
-		Endpoints:       []micro.EndpointInfo{},
-	}}
+	s := &service{nc: nc}
+	s.Service = bus.NewService(serviceName, "Session backends: give a key, get the URL of the one process that owns it", version, metadata)
+	s.Endpoints = func() (all []*micro.EndpointStats) {
+		for _, e := range s.endpoints {
+			all = append(all, e.stats())
+		}
+		return all
+	}
+	return s
 }
 
 // listen takes requests: handle must not wait, for it is called for one at a time.
@@ -95,50 +94,21 @@ func (s *service) listen(e *endpoint, handle func(*nats.Msg)) error {
 	e.sub = sub
 	s.subs = append(s.subs, sub)
 	s.endpoints = append(s.endpoints, e)
-	s.info.Endpoints = append(s.info.Endpoints, micro.EndpointInfo{Name: e.name, Subject: e.subject, QueueGroup: micro.DefaultQueueGroup})
+	s.Info.Endpoints = append(s.Info.Endpoints, micro.EndpointInfo{Name: e.name, Subject: e.subject, QueueGroup: micro.DefaultQueueGroup})
 	return nil
 }
 
 // announce answers who looks for services. The endpoints are complete by then.
 func (s *service) announce() error {
-	for verb, answer := range map[micro.Verb]func() any{
-		micro.PingVerb:  func() any { return micro.Ping{ServiceIdentity: s.info.ServiceIdentity, Type: micro.PingResponseType} },
-		micro.InfoVerb:  func() any { return s.info },
-		micro.StatsVerb: func() any { return s.stats() },
-	} {
-		for _, who := range [][2]string{{"", ""}, {serviceName, ""}, {serviceName, s.info.ID}} {
-			subject, err := micro.ControlSubject(verb, who[0], who[1])
-			if err != nil {
-				return err
-			}
-			sub, err := s.nc.Subscribe(subject, func(msg *nats.Msg) {
-				if msg.Reply != "" && messages.MayReplyTo(msg.Reply) {
-					_ = msg.Respond(messages.Encode(answer()))
-				}
-			})
-			if err == nil {
-				err = sub.SetPendingLimits(1024, 1<<20)
-			}
-			if err != nil {
-				return fmt.Errorf("announce the service: %w", err)
-			}
-			s.subs = append(s.subs, sub)
-		}
+	if err := s.Announce(s.nc); err != nil {
+		return err
 	}
 	return s.nc.FlushTimeout(5 * time.Second)
 }
 
-func (s *service) stats() micro.Stats {
-	all := micro.Stats{ServiceIdentity: s.info.ServiceIdentity, Type: micro.StatsResponseType, Started: s.started}
-	for _, e := range s.endpoints {
-		all.Endpoints = append(all.Endpoints, e.stats())
-	}
-	return all
-}
-
 // stop ends the subscriptions. What they have got is still handled.
 func (s *service) stop() error {
-	var first error
+	first := s.Conceal()
 	for _, sub := range s.subs {
 		if err := sub.Drain(); err != nil && first == nil {
 			first = err

@@ -85,6 +85,8 @@ func (w *worker) logSwept(ctx context.Context, d *store.Due) {
 		what = "a backend that was to be killed has not ended; its lease is renewed no more"
 	case store.CauseLifetime:
 		level, what = slog.LevelInfo, "a backend is past its lifetime; it is asked to end"
+	case store.CauseDrained:
+		level, what = slog.LevelInfo, "a backend is still on a drone whose drain is over; it is asked to end"
 	case store.CauseIdle:
 		level, what = slog.LevelInfo, "nobody has been connected to a backend for too long; it is asked to end"
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -199,7 +198,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		operator:  newLane("operator", cfg.Queue, 2, 1, w.each(w.operatorRequest)),
 		listing:   newLane("listing", cfg.Queue, 1, 1, w.each(w.listingRequest)),
 	}
-	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLifetime, store.CauseIdle} {
+	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLifetime, store.CauseIdle, store.CauseDrained} {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
@@ -244,7 +243,7 @@ func (w *worker) run(ctx context.Context) error {
 	service, err := w.serve()
 	if err == nil {
 		w.relay.Heal(true)
-		background.Go(func() { w.compare(relayCtx, service.info.ServiceIdentity) })
+		background.Go(func() { w.compare(relayCtx, service.Info.ServiceIdentity) })
 		w.phase.Store(answering)
 		w.log.Info("answering requests", "default_cluster", w.cfg.DefaultCluster)
 		if w.cfg.OnReady != nil {
@@ -319,17 +318,6 @@ func (w *worker) serve() (*service, error) {
 		}
 	}
 	return s, s.announce()
-}
-
-var semver = regexp.MustCompile(`^v?(\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?)$`)
-
-// semantic gives the version as the service protocol wants it; builds from a
-// checkout have none.
-func semantic(version string) string {
-	if m := semver.FindStringSubmatch(version); m != nil {
-		return m[1]
-	}
-	return "0.0.0"
 }
 
 // each runs the requests of a batch one by one, within their deadlines.

@@ -5,9 +5,10 @@ import { createServer } from "node:http";
 let visits = 0;
 
 const server = createServer((request, response) => {
+  if (request.method === "GET") visits++; // HEAD is how the drone asks whether it is ready
   const user = decodeURIComponent(request.headers["x-verified-username"] ?? "") || "stranger";
   response.setHeader("Content-Type", "text/plain; charset=utf-8");
-  response.end(`hello ${user}, this is ${process.env.SESSION_BACKEND_KEY}, visit ${++visits}\n`);
+  response.end(`hello ${user}, this is ${process.env.SESSION_BACKEND_KEY}, visit ${visits}\n`);
 });
 server.listen(process.env.PORT ?? 8080, process.env.HOST ?? "127.0.0.1");
 

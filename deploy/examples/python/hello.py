@@ -12,7 +12,7 @@ class Page(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         global visits
-        visits += 1
+        visits += self.command == "GET"
         user = unquote(self.headers.get("x-verified-username", "")) or "stranger"
         key = os.environ.get("SESSION_BACKEND_KEY", "")
         page = f"hello {user}, this is {key}, visit {visits}\n".encode()
@@ -20,7 +20,8 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(page)))
         self.end_headers()
-        self.wfile.write(page)
+        if self.command == "GET":
+            self.wfile.write(page)
 
     do_HEAD = do_GET  # how the drone asks whether it is ready
 
