@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/messages"
@@ -60,11 +61,12 @@ type grammar struct {
 	Drain     drainCmd     `cmd:"" help:"Give a drone no more backends, and wait until it has none."`
 	Undrain   undrainCmd   `cmd:"" help:"Give a drone backends again."`
 
-	Dev    devCmd    `cmd:"" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
-	Worker workerCmd `cmd:"" help:"Run a worker, which answers requests."`
-	Drone  droneCmd  `cmd:"" help:"Run a drone, which runs backends on this machine."`
-	Proxy  proxyCmd  `cmd:"" help:"Run a proxy, which leads browsers to backends."`
-	DNS    dnsCmd    `cmd:"" name:"dns" help:"Run a DNS server, which gets proxies their wildcard certificates."`
+	Dev     devCmd     `cmd:"" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
+	Worker  workerCmd  `cmd:"" help:"Run a worker, which answers requests."`
+	Drone   droneCmd   `cmd:"" help:"Run a drone, which runs backends on this machine."`
+	Proxy   proxyCmd   `cmd:"" help:"Run a proxy, which leads browsers to backends."`
+	Gateway gatewayCmd `cmd:"" help:"Run a gateway: HTTP in front of the bus, for those without a NATS client or from Plane, and a page to look at."`
+	DNS     dnsCmd     `cmd:"" name:"dns" help:"Run a DNS server, which gets proxies their wildcard certificates."`
 
 	LeaseTTL leaseTTLCmd `cmd:"" name:"lease-ttl" help:"Show or change how long leases live."`
 
@@ -175,6 +177,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
 		kong.PostBuild(emptyIsUnset),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "gateway_name": hostName("gw-"), "max_streams": strconv.Itoa(gateway.DefaultMaxStreams), "rate": strconv.Itoa(gateway.DefaultRate), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
 	)
 }

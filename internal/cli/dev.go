@@ -24,6 +24,7 @@ type devCmd struct {
 	NATSHost    string `name:"nats-host" default:"127.0.0.1" help:"Address of the NATS server."`
 	ProxyPort   int    `default:"9090" help:"Port of the proxy; 0 for any free one."`
 	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
+	GatewayPort int    `default:"9080" help:"Port of the gateway, HTTP in front of the bus and a page to look at, for this machine alone; 0 for any free one."`
 	Runtime     string `enum:"process,fake" default:"process" help:"What runs backends: ${enum}. fake runs nothing, for measuring."`
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that may be run. Default: that of jetway itself."`
 	Origin      bool   `help:"Give sessions hosts of their own, LABEL.localhost, where a connect does not say."`
@@ -46,7 +47,8 @@ func (c *devCmd) Run(r *run) error {
 		Data:     c.Data,
 		NATSHost: c.NATSHost, NATSPort: c.NATSPort,
 		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
-		Origins: c.Origin, Embedded: c.Embedded,
+		GatewayPort: c.GatewayPort,
+		Origins:     c.Origin, Embedded: c.Embedded,
 		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot,
 		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
 		Grace:    r.trial.bound,
@@ -156,10 +158,11 @@ func (c *devCmd) help(r *run, stack *dev.Stack) {
   another     %s connect%s --key doc-1 --command room
   the bus     nats --server %s sub 'jetway.event.>'
   listings    %s backends%s    %s drones%s
+  the page    %s
   data        %s%s
   Ctrl-C stops all of it
 
-`, r.program, server, stack.NATSURL, r.program, server, r.program, server, c.Data, metrics)
+`, r.program, server, stack.NATSURL, r.program, server, r.program, server, stack.GatewayURL, c.Data, metrics)
 }
 
 // defaultNATS is where clients look when they are told nothing.

@@ -22,7 +22,7 @@ type natsFlags struct {
 	TLSCert     string `placeholder:"FILE" help:"TLS client certificate."`
 	TLSKey      string `placeholder:"FILE" help:"TLS client key."`
 	TLSCA       string `name:"tls-ca" placeholder:"FILE" help:"TLS authorities to trust, instead of the system's."`
-	InboxPrefix string `placeholder:"SUBJECT" help:"Where replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else the drone's name, worker, proxy, dns or operator."`
+	InboxPrefix string `placeholder:"SUBJECT" help:"Where replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else the drone's name, worker, proxy, gateway, dns or operator."`
 }
 
 // resolve gives the server and the options to connect to it. Flags overrule the
