@@ -179,7 +179,7 @@ func (c *call) planeRevoke() (any, error) {
 		return nil, err
 	}
 	req, err := messages.Decode[messages.RevokeRequest](c.body)
-	if err == nil && req.User == nil {
+	if req.User == nil && req.Token == "" {
 		err = messages.Errorf(messages.BadRequest, "user: is missing")
 	}
 	if err != nil {
