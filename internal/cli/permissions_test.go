@@ -133,7 +133,7 @@ func TestPermissionsKeepDronesApart(t *testing.T) {
 func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
-	users := []string{"proxy", "dns", "web", "operator", "dr-a"}
+	users := []string{"proxy", "dns", "web", "gateway", "operator", "dr-a"}
 	var manage []string
 	for _, stream := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs, messages.StreamCerts, "OTHER"} {
 		for _, verb := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT"} {
@@ -164,6 +164,7 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 		"proxy":    {control, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
 		"dns":      {control, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
 		"web":      {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
+		"gateway":  {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
 		"operator": {asDrone, take, asProxy, certs, forDNS},
 		"worker":   {certs, forDNS},
 	} {
