@@ -17,10 +17,10 @@ type Placed struct {
 	Place uint64
 }
 
-// WatchAllPlaced is [WatchAll] with the place of each event.
-func WatchAllPlaced(ctx context.Context, nc *nats.Conn) iter.Seq2[Placed, error] {
+// WatchAllPlaced is [WatchAll] with the place of each event. It calls began once nothing that is published will be left out.
+func WatchAllPlaced(ctx context.Context, nc *nats.Conn, began func()) iter.Seq2[Placed, error] {
 	return func(yield func(Placed, error) bool) {
-		w := &allWatcher{nc: nc, last: make(map[string]int)}
+		w := &allWatcher{nc: nc, last: make(map[string]int), began: began}
 		w.yield = func(event messages.StateEvent, err error) bool { return yield(Placed{event, w.seq}, err) }
 		if err := w.run(ctx); err != nil && !errors.Is(err, errStopped) {
 			yield(Placed{}, fmt.Errorf("watch all backends: %w", err))

@@ -49,6 +49,8 @@ type allWatcher struct {
 	// last has the numbers that were given out, against copies (I5). When it is full it
 	// is forgotten: copies come when a worker crashed, and soon.
 	last map[string]int
+	// began, if not nil, is called once when what comes from then on is given.
+	began func()
 }
 
 func (w *allWatcher) run(ctx context.Context) error {
@@ -67,6 +69,9 @@ func (w *allWatcher) run(ctx context.Context) error {
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := w.begin(ctx); err != nil {
 		return err
+	}
+	if w.began != nil {
+		w.began()
 	}
 	// What is live may be on its way into the stream: it is looked for a few times.
 	timer := time.NewTimer(0)

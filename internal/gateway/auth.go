@@ -17,7 +17,7 @@ const cookieName = "jetway_token"
 // identify says who asks, and refuses who may not.
 func (c *call) identify() error {
 	g, r := c.g, c.r
-	if c.route.public && !g.cfg.PrivatePub && r.Header.Get("Authorization") == "" {
+	if c.route.public && !g.cfg.PrivatePub && (g.cfg.ForwardAuth != "" || r.Header.Get("Authorization") == "") {
 		c.who = everybody("")
 		return nil
 	}

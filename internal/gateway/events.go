@@ -32,6 +32,9 @@ func (c *call) watch(backend string) *watcher {
 // begin joins the watchers of one backend and gives its events so far, those up to the number after left out. The
 // caller leaves.
 func (g *Gateway) begin(ctx context.Context, w *watcher, after int) (sofar []*frame, unsure bool, err error) {
+	if err := g.hub.await(ctx, bus.DefaultTimeout); err != nil {
+		return nil, false, err
+	}
 	last, _, err := g.hub.join(w, "")
 	if err != nil {
 		return nil, false, err
@@ -211,6 +214,9 @@ func (c *call) streamAll() (any, error) {
 	place, event, ok := parseID(after)
 	if !ok {
 		after = ""
+	}
+	if err := c.g.hub.await(c.r.Context(), c.timeout); err != nil {
+		return nil, err
 	}
 	w := c.watch("")
 	last, found, err := c.g.hub.join(w, after)

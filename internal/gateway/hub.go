@@ -74,6 +74,7 @@ type hub struct {
 	of     map[string]map[*watcher]struct{}
 	open   int
 	askers map[string]int
+	began  chan struct{} // closed when the subscription is there
 }
 
 // watcher is one who watches a backend, or all of them. What waits for it is bounded: who does not read is cut.
@@ -86,7 +87,37 @@ type watcher struct {
 }
 
 func newHub(most int, onCut func()) *hub {
-	return &hub{most: most, onCut: onCut, all: make(map[*watcher]struct{}), of: make(map[string]map[*watcher]struct{}), askers: make(map[string]int)}
+	return &hub{most: most, onCut: onCut, all: make(map[*watcher]struct{}), of: make(map[string]map[*watcher]struct{}), askers: make(map[string]int), began: make(chan struct{})}
+}
+
+// begin says that all that happens from now on is given.
+func (h *hub) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.began:
+	default:
+		close(h.began)
+	}
+}
+
+// await waits for that: before it, what is not in the history might not be given either.
+func (h *hub) await(ctx context.Context, limit time.Duration) error {
+	select {
+	case <-h.began:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-h.began:
+		return nil
+	case <-timer.C:
+		return messages.Errorf(messages.Unavailable, "the gateway does not hear the bus yet: has a worker run on it?")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // run takes the events until ctx ends, then cuts all watchers.
@@ -97,7 +128,7 @@ func (h *hub) run(ctx context.Context, nc *nats.Conn) {
 	running.Go(func() { h.watchConnection(ctx, nc) })
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
 	_ = backoff.Retry(func() error {
-		for event, err := range bus.WatchAllPlaced(ctx, nc) {
+		for event, err := range bus.WatchAllPlaced(ctx, nc, sync.OnceFunc(h.begin)) {
 			if err != nil {
 				return err // the stream is not there yet
 			}

@@ -50,7 +50,9 @@ func (c *call) openStream(take bool) (*sse, error) {
 	_ = h.Write(&head)
 	head.WriteString("\r\n")
 	_ = conn.SetWriteDeadline(time.Now().Add(s.wait))
-	_, err = conn.Write([]byte(head.String()))
+	if _, err = conn.Write([]byte(head.String())); err != nil {
+		_ = conn.Close()
+	}
 	return s, err
 }
 
