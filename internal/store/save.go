@@ -27,9 +27,6 @@ func (t *transition) write(ctx context.Context, c *pgx.Conn, b *pgx.Batch) error
 	if t.findForeign() {
 		return nil
 	}
-	if err := t.contradiction(); err != nil {
-		return err
-	}
 	if err := t.place(ctx, c); err != nil {
 		return err
 	}

@@ -190,18 +190,6 @@ func (t *transition) findForeign() bool {
 	return len(t.foreign) > 0
 }
 
-// contradiction says which backend a drone refuses that it has taken on: what has begun cannot be placed on another drone,
-// and ended so it would have no reason.
-func (t *transition) contradiction() error {
-	for _, c := range t.changes {
-		l := t.backends[c.BackendID]
-		if _, refused := c.Event.(lifecycle.Refused); refused && l.Status > messages.Scheduled && l.Status < messages.Terminated {
-			return messages.Errorf(messages.BadRequest, "refused: backend %s is %s, so its drone has taken it on: report how it ended, without refused; nothing was changed", l.id, l.Status)
-		}
-	}
-	return nil
-}
-
 // expired says whether a backend's lease has ended: that of its session, or its own if it is
 // sealed; or the key is another's. What was adopted by another session meanwhile has not.
 func (t *transition) expired(l *locked) bool {

@@ -34,13 +34,14 @@ func TestI7WhatReadersMayReadDifferentlyIsRefused(t *testing.T) {
 	}
 	p.report(first.BackendID, messages.Loading)
 
-	// What began cannot be refused any more, and the refusal takes nothing with it.
-	refused := messages.Report{BackendID: first.BackendID, Refused: true, State: messages.State{Status: messages.Terminated, Message: "full"}}
-	if r := p.tryReport(refused); r == nil || r.Kind != messages.BadRequest || !strings.Contains(r.Message, "is loading") {
+	// What began and is refused then ends, and says why.
+	begun := w.connect(spawnKey("begun"))
+	p.report(begun.BackendID, messages.Loading)
+	if r := p.tryReport(messages.Report{BackendID: begun.BackendID, Refused: true, State: messages.State{Status: messages.Terminated}}); r != nil {
 		t.Errorf("refused after loading: %v", r)
 	}
-	if info := w.status(first.BackendID); info.Status != messages.Loading {
-		t.Errorf("then it is %s", info.Status)
+	if info := w.status(begun.BackendID); info.Status != messages.Terminated || info.Reason != messages.ReasonInternalError || !strings.Contains(info.Message, "as loading") {
+		t.Errorf("then it is %+v", info.State)
 	}
 	for subject, payload := range map[string]string{
 		messages.RegisterSubject("dr-b"):  `{"session":"s","machine_id":"m","boot_id":"b","cluster":"c"}`,
