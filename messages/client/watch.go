@@ -1,4 +1,4 @@
-package bus
+package client
 
 import (
 	"context"
@@ -35,7 +35,7 @@ const (
 	unsurePause = 3 * time.Second
 )
 
-// Watch follows one backend: its whole history first, then each event as it
+// watch follows one backend: its whole history first, then each event as it
 // comes, ordered by number, none twice and none left out (I5), also when the
 // connection is lost and comes back meanwhile. It ends after terminated, or with
 // an error: that of ctx when ctx ends, Unavailable when the server or its stream
@@ -47,7 +47,7 @@ const (
 //
 // It costs the server one core subscription and a few direct gets, and no
 // JetStream consumer. A watch holds at most some 20 KiB, besides what the caller does.
-func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
+func watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
 	return func(yield func(messages.StateEvent, error) bool) {
 		if err := messages.CheckBackendID(backend); err != nil {
 			yield(messages.StateEvent{}, err)
@@ -60,9 +60,9 @@ func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[message
 	}
 }
 
-// History gives the events of a backend that the stream of events still holds,
+// history gives the events of a backend that the stream of events still holds,
 // ordered by number, with the current state, of a worker: the stream may have it not yet, or no more.
-func History(ctx context.Context, nc *nats.Conn, backend string) ([]messages.StateEvent, error) {
+func history(ctx context.Context, nc *nats.Conn, backend string) ([]messages.StateEvent, error) {
 	if err := messages.CheckBackendID(backend); err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func currentState(ctx context.Context, nc *nats.Conn, backend string) (messages.
 // errStopped says that the reader wants no more, or that there is no more.
 var errStopped = errors.New("stopped")
 
-// watcher is one run of [Watch]. It has no goroutine of its own.
+// watcher is one run of [Client.Watch]. It has no goroutine of its own.
 type watcher struct {
 	nc      *nats.Conn
 	backend string
