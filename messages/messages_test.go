@@ -95,6 +95,25 @@ var golden = map[string]any{
 	"event_drone": &messages.DroneEvent{
 		Type: messages.TypeDroneRegistered, ID: "dr-a.s1", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090", Pool: "gpu",
 	},
+	"event_drone_lost": &messages.DroneEvent{
+		Type: messages.TypeDroneLost, ID: "dr-a.s1.7", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090",
+	},
+	"event_drone_draining": &messages.DroneEvent{
+		Type: messages.TypeDroneDraining, ID: "dr-a.s1.8", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090",
+	},
+	"event_drone_undrained": &messages.DroneEvent{
+		Type: messages.TypeDroneUndrained, ID: "dr-a.s1.9", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090",
+	},
+	"event_state_scheduled": fenced(messages.NewStateEvent("b", at, messages.State{Status: messages.Scheduled})),
+	"event_state_lost": fenced(messages.NewStateEvent("b", at, messages.State{
+		Status: messages.Terminated, LastStatus: messages.Waiting, Address: "127.0.0.1:8080", Reason: messages.ReasonLost,
+	})),
+	"event_token_of_user": &messages.TokenEvent{Type: messages.TypeTokenRevoked, ID: "b.revoked.8", Time: at, BackendID: "b", User: new("")},
+	"connect_request_join": &messages.ConnectRequest{Key: &messages.Key{Name: "doc-1"}},
+	"connect_response_static": &messages.ConnectResponse{
+		BackendID: "my-backend", Spawned: true, Status: messages.Scheduled, Token: "s.T", URL: "http://localhost:9090/s.T/", Drone: "dr-a",
+	},
+	"log_line_of_drone": &messages.LogLine{Time: at, Stream: messages.StreamDrone, Line: "lines may be missing here"},
 	"log_line": &messages.LogLine{Time: at, Stream: messages.StreamStdout, Line: "hello"},
 	"stats": &messages.Stats{
 		BackendID: "b", Time: at, MemUsed: 64 << 20, MemActive: 48 << 20, MemInactive: 8 << 20, MemUnevictable: 1 << 20,
