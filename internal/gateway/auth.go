@@ -101,8 +101,8 @@ func loopbackHost(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// client is the address that a request came from, without its port.
-func client(r *http.Request) string {
+// address is that that a request came from, without its port.
+func address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr

@@ -123,5 +123,5 @@ func (c *call) end() {
 	if c.who != nil {
 		name = c.who.name
 	}
-	c.g.log.Info("request", "method", c.r.Method, "path", c.r.URL.Path, "status", c.status, "took", took, "token", name, "client", client(c.r))
+	c.g.log.Info("request", "method", c.r.Method, "path", c.r.URL.Path, "status", c.status, "took", took, "token", name, "client", address(c.r))
 }

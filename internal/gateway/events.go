@@ -11,6 +11,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 
 // watch makes a watcher of this call's.
 func (c *call) watch(backend string) *watcher {
-	asker := "address " + client(c.r)
+	asker := "address " + address(c.r)
 	if c.who.hash != "" {
 		asker = "token " + c.who.hash
 	}
@@ -31,29 +32,41 @@ func (c *call) watch(backend string) *watcher {
 
 // begin joins the watchers of one backend and gives its events so far, those up to the number after left out. The
 // caller leaves.
-func (g *Gateway) begin(ctx context.Context, w *watcher, after int) (sofar []*frame, unsure bool, err error) {
+func (g *Gateway) begin(ctx context.Context, w *watcher, after int) (sofar []*frame, err error) {
 	if err := g.hub.await(ctx, bus.DefaultTimeout); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	last, _, err := g.hub.join(w, "")
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	// What came before the subscription is in the stream; what has come since is among the last, or is sent.
-	events, err := bus.History(ctx, g.nc, w.backend)
+	events, err := client.New(g.nc).Recorded(ctx, w.backend)
+	if err == nil && !slices.ContainsFunc(append(events, eventsOf(last)...), isFirst) {
+		events, err = bus.History(ctx, g.nc, w.backend) // of long ago: a worker knows
+	}
 	if err != nil {
 		g.hub.leave(w)
-		return nil, false, err
+		return nil, err
 	}
 	for _, e := range events {
 		sofar = append(sofar, &frame{event: e})
 	}
 	sofar = append(sofar, last...)
-	unsure = !slices.ContainsFunc(sofar, func(f *frame) bool { return f.event.Status == messages.Scheduled })
 	slices.SortStableFunc(sofar, func(a, b *frame) int { return a.event.Number - b.event.Number })
 	sofar = slices.CompactFunc(sofar, func(a, b *frame) bool { return a.event.Number == b.event.Number })
-	return slices.DeleteFunc(sofar, func(f *frame) bool { return f.event.Number <= after }), unsure, nil
+	// In a cluster neither subscription nor history tells that nothing is missing: a worker is asked a little later.
+	return slices.DeleteFunc(sofar, func(f *frame) bool { return f.event.Number <= after }), nil
 }
+
+func eventsOf(frames []*frame) (events []messages.StateEvent) {
+	for _, f := range frames {
+		events = append(events, f.event)
+	}
+	return events
+}
+
+func isFirst(e messages.StateEvent) bool { return e.Status == messages.Scheduled }
 
 // pump sends a stream what comes.
 type pump struct {
@@ -167,7 +180,7 @@ func (c *call) streamOne(backend string, after int, text func(*frame) []byte) (a
 		return nil, errHandled{}
 	}
 	w := c.watch(backend)
-	sofar, unsure, err := c.g.begin(c.r.Context(), w, after)
+	sofar, err := c.g.begin(c.r.Context(), w, after)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +196,7 @@ func (c *call) streamOne(backend string, after int, text func(*frame) []byte) (a
 		c.g.hub.leave(w)
 		return nil, errHandled{}
 	}
-	p := &pump{g: c.g, w: w, s: s, text: text, last: after, unsure: unsure, fin: c.finish()}
+	p := &pump{g: c.g, w: w, s: s, text: text, last: after, unsure: true, fin: c.finish()}
 	c.later = true
 	for _, f := range sofar {
 		done, err := p.take(f)
@@ -264,7 +277,7 @@ func (c *call) missed(p *pump, place uint64, event string) ([]*frame, error) {
 	id := strconv.FormatUint(place, 10) + "." + event
 	sent, known := 0, false
 	for sent < most {
-		events, more, err := bus.EventsFrom(c.r.Context(), c.g.nc, place)
+		events, more, err := client.New(c.g.nc).EventsFrom(c.r.Context(), place)
 		if err != nil {
 			return nil, err
 		}

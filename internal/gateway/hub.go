@@ -11,8 +11,8 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -128,7 +128,7 @@ func (h *hub) run(ctx context.Context, nc *nats.Conn) {
 	running.Go(func() { h.watchConnection(ctx, nc) })
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMaxInterval(2*time.Second), backoff.WithMaxElapsedTime(0))
 	_ = backoff.Retry(func() error {
-		for event, err := range bus.WatchAllPlaced(ctx, nc, sync.OnceFunc(h.begin)) {
+		for event, err := range client.New(nc).WatchAllPlaced(ctx, h.begin) {
 			if err != nil {
 				return err // the stream is not there yet
 			}

@@ -56,7 +56,7 @@ func (c *call) streamLogs(info messages.BackendInfo, tail int) (any, error) {
 		tail = -1
 	}
 	w := c.watch(info.BackendID)
-	sofar, _, err := c.g.begin(c.r.Context(), w, 0)
+	sofar, err := c.g.begin(c.r.Context(), w, 0)
 	if err != nil {
 		return nil, err
 	}

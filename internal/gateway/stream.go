@@ -100,7 +100,7 @@ type finish struct {
 }
 
 func (c *call) finish() finish {
-	f := finish{g: c.g, route: c.route.method + " " + c.route.path, method: c.r.Method, path: strings.Clone(c.r.URL.Path), source: client(c.r), began: c.began}
+	f := finish{g: c.g, route: c.route.method + " " + c.route.path, method: c.r.Method, path: strings.Clone(c.r.URL.Path), source: address(c.r), began: c.began}
 	if c.who != nil {
 		f.name = c.who.name
 	}

@@ -141,7 +141,7 @@ func (c *call) await(answer *Connected) error {
 	ctx, cancel := context.WithDeadline(c.r.Context(), c.began.Add(c.timeout))
 	defer cancel()
 	w := c.watch(answer.BackendID)
-	sofar, _, err := c.g.begin(ctx, w, 0)
+	sofar, err := c.g.begin(ctx, w, 0)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it was granted; the status says how far it is

@@ -22,8 +22,8 @@ with changed as (
     returning d.name, d.session, d.cluster, d.pool
 ),
 published as (
-    insert into outbox (id, kind, backend_id, drone, body)
-    select n.id, 'drone', n.name, n.name, ` + droneEventBody + `
+    insert into outbox (id, kind, backend_id, drone, body, traceparent)
+    select n.id, 'drone', n.name, n.name, ` + droneEventBody + `, $4
     from (select nextval('outbox_id') as id, $3::text as type, c.* from changed c offset 0) n
     returning id, body, created_at
 )
@@ -40,13 +40,13 @@ func (s *Store) Drain(ctx context.Context, drone string, off bool) (backends int
 	if off {
 		what = messages.TypeDroneUndrained
 	}
-	event := outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone}
+	event := outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone, Traceparent: traceOf(ctx)}
 	found, err := read(ctx, s, func(row pgx.CollectableRow) (n int, err error) {
 		var body string
 		err = row.Scan(&n, &event.ID, &body, &event.At)
 		event.Body = []byte(body)
 		return n, err
-	}, drainSQL, drone, !off, what)
+	}, drainSQL, drone, !off, what, event.Traceparent)
 	if err != nil || len(found) == 0 {
 		return 0, nil, false, wrap("drain a drone", err)
 	}
