@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -143,7 +144,7 @@ func listen(flag, host string, port int) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, &PortError{Flag: flag, Port: port, Err: syscall.EADDRINUSE}
 	}
-	return nil, fmt.Errorf("listen on %s, %s %d: %w", host, flag, port, err)
+	return nil, fmt.Errorf("%s-host %s, %s %d: %w", strings.TrimSuffix(flag, "-port"), host, flag, port, err)
 }
 
 // clusterHost is the host by which browsers on this machine reach the proxy.

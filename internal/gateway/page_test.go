@@ -104,6 +104,7 @@ func TestThePageShowsWhatRunsAndIsLive(t *testing.T) {
 	f := startOn(t, "nats://"+link.Addr())
 	first := f.connect(`{"key":{"name":"page-first","namespace":"acme"},"spawn_config":{"executable":{"fake":{"print":["hello from the room"]}}}}`)
 	p := openTab(t, f.url)
+	p.do("be wide", chromedp.EmulateViewport(1280, 800))
 	p.sees(`document.getElementById("live").dataset.state === "live"`)
 	p.sees(`document.getElementById("rows").textContent.includes("page-first")`)
 	p.sees(`document.querySelector("[data-drone=dr-dev]") !== null`)

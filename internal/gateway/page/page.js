@@ -11,8 +11,9 @@ const spawned = [], failed = [];
 const say = (text) => { $("said").textContent = text; if (text) setTimeout(() => { if ($("said").textContent === text) $("said").textContent = ""; }, 8000); };
 const el = (name, text, cls) => { const e = document.createElement(name); if (text !== undefined) e.textContent = text; if (cls) e.className = cls; return e; };
 
+const patient = { "Jetway-Timeout": "60s" };
 async function ask(path, body) {
-  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const options = body === undefined ? { headers: patient } : { method: "POST", headers: { ...patient, "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const reply = await fetch(path, options);
   if (reply.status === 401) { location.reload(); throw new Error("signed out"); }
   const value = await reply.json();
@@ -118,7 +119,7 @@ function card(d) {
   const a = el("article"); a.dataset.drone = d.drone;
   const state = d.lost ? "lost" : d.draining ? "draining" : d.ready ? "ready" : "not ready";
   a.append(el("h3", d.drone), el("b", state, "state " + (d.lost ? "failed" : state === "ready" ? "ready" : "")));
-  a.append(el("p", `${d.backends} backends${d.max_backends ? " of " + d.max_backends : ""} · ${d.cluster}${d.pool ? " · " + d.pool : ""}`));
+  a.append(el("p", `${d.backends} ${d.backends === 1 ? "backend" : "backends"}${d.max_backends ? " of " + d.max_backends : ""} · ${d.cluster}${d.pool ? " · " + d.pool : ""}`));
   if (d.max_backends) { const m = el("meter"); m.max = d.max_backends; m.value = d.backends; m.setAttribute("aria-label", "load of " + d.drone); a.append(m); }
   if (d.not_ready) a.append(el("p", d.not_ready, "bad"));
   if (mayOperate) {
@@ -229,7 +230,7 @@ setInterval(() => {
   while (spawned.length && spawned[0] < since) spawned.shift();
   while (failed.length && failed[0][0] < since) failed.shift();
   const kinds = {}; for (const [, k] of failed) kinds[k] = (kinds[k] || 0) + 1;
-  $("rate").textContent = `${(spawned.length / 60).toFixed(1)} starts/s` + Object.entries(kinds).map(([k, n]) => ` · ${n} ${k}`).join("");
+  $("rate").textContent = `${spawned.length} ${spawned.length === 1 ? "start" : "starts"} in a minute` + Object.entries(kinds).map(([k, n]) => ` · ${n} ${k}`).join("");
 }, 1000);
 setInterval(() => { if (!document.hidden) drones(); }, 5000);
 // After an hour what has ended is not kept.
