@@ -78,7 +78,7 @@ func (c *call) allowed() error {
 	}
 	reserved.Cancel()
 	after := time.Duration(math.Ceil(wait.Seconds())) * time.Second
-	return later{messages.Errorf(RateLimited, "the token %q may make %g requests a second", c.who.name, float64(c.who.limit.Limit())), after}
+	return laterError{messages.Errorf(RateLimited, "the token %q may make %g requests a second", c.who.name, float64(c.who.limit.Limit())), after}
 }
 
 // bearer gives the token of a request, or that of the cookie.

@@ -44,7 +44,7 @@ func (c *call) serve() {
 	}()
 	rc := http.NewResponseController(c.w)
 	if err := c.identify(); err != nil {
-		if _, ok := errors.AsType[errHandled](err); !ok {
+		if _, ok := errors.AsType[handledError](err); !ok {
 			c.fail(err)
 		}
 		return
@@ -58,7 +58,7 @@ func (c *call) serve() {
 		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
 	}
 	value, err := c.route.serve(c)
-	switch _, handled := errors.AsType[errHandled](err); {
+	switch _, handled := errors.AsType[handledError](err); {
 	case handled:
 	case err != nil:
 		c.fail(err)

@@ -177,7 +177,7 @@ func (p *pump) quiet() (done bool, err error) {
 func (c *call) streamOne(backend string, after int, text func(*frame) []byte) (any, error) {
 	if after >= int(messages.Terminated) {
 		c.plain(http.StatusNoContent, "") // who comes back for more is told that there is none
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	w := c.watch(backend)
 	sofar, err := c.g.begin(c.r.Context(), w, after)
@@ -189,12 +189,12 @@ func (c *call) streamOne(backend string, after int, text func(*frame) []byte) (a
 		c.w.Header().Set("Content-Type", "text/event-stream")
 		c.status = http.StatusOK
 		c.w.WriteHeader(http.StatusOK)
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	s, err := c.openStream(true)
 	if err != nil {
 		c.g.hub.leave(w)
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	p := &pump{g: c.g, w: w, s: s, text: text, last: after, unsure: true, fin: c.finish()}
 	c.later = true
@@ -204,11 +204,11 @@ func (c *call) streamOne(backend string, after int, text func(*frame) []byte) (a
 			c.g.hub.leave(w)
 			s.end(done)
 			p.fin.end(http.StatusOK)
-			return nil, errHandled{}
+			return nil, handledError{}
 		}
 	}
 	c.start(p)
-	return nil, errHandled{}
+	return nil, handledError{}
 }
 
 // start pumps in a goroutine of its own where the connection was taken from the server.
@@ -242,7 +242,7 @@ func (c *call) streamAll() (any, error) {
 	s, err := c.openStream(true)
 	if err != nil {
 		c.g.hub.leave(w)
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	p := &pump{g: c.g, w: w, s: s, text: (*frame).v1, fin: c.finish()}
 	c.later = true
@@ -261,10 +261,10 @@ func (c *call) streamAll() (any, error) {
 		c.g.hub.leave(w)
 		s.end(false)
 		p.fin.end(http.StatusOK)
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	c.start(p)
-	return nil, errHandled{}
+	return nil, handledError{}
 }
 
 // missed sends what the stream of events has after a place, joins, and gives what is among the last. Where it cannot

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// errHandled says that the call was answered already.
-type errHandled struct{}
+// handledError says that the call was answered already.
+type handledError struct{}
 
-func (errHandled) Error() string { return "answered already" }
+func (handledError) Error() string { return "answered already" }
 
 // hopHeaders belong to one connection, and to the body that is not sent on.
 var hopHeaders = []string{
@@ -49,12 +49,12 @@ func (c *call) forward() error {
 	if err != nil {
 		c.g.log.Warn("the server that says who may ask does not answer", "err", err)
 		c.plain(http.StatusBadGateway, "Error forwarding auth.")
-		return errHandled{}
+		return handledError{}
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		c.unauthorized()
-		return errHandled{}
+		return handledError{}
 	}
 	c.who = everybody("")
 	return nil

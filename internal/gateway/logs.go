@@ -83,7 +83,7 @@ func (c *call) streamLogs(info messages.BackendInfo, tail int) (any, error) {
 	}
 	s, err := c.openStream(false)
 	if err != nil {
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	lines, failed := make(chan messages.LogLine), error(nil)
 	running.Go(func() {
@@ -105,7 +105,7 @@ func (c *call) streamLogs(info messages.BackendInfo, tail int) (any, error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, errHandled{}
+			return nil, handledError{}
 		case <-tick.C:
 			err = s.send(comment)
 		case line, ok := <-lines:
@@ -113,7 +113,7 @@ func (c *call) streamLogs(info messages.BackendInfo, tail int) (any, error) {
 				if failed == nil {
 					_ = s.send([]byte("event: end\ndata: {}\n\n"))
 				}
-				return nil, errHandled{}
+				return nil, handledError{}
 			}
 			if nth++; !line.Time.Equal(at) {
 				at, nth = line.Time, 1
@@ -124,7 +124,7 @@ func (c *call) streamLogs(info messages.BackendInfo, tail int) (any, error) {
 			err = s.send(fmt.Appendf(nil, "id: %s.%d\ndata: %s\n\n", strconv.FormatInt(at.UnixNano(), 10), nth, messages.Encode(&line)))
 		}
 		if err != nil {
-			return nil, errHandled{}
+			return nil, handledError{}
 		}
 	}
 }
@@ -176,7 +176,7 @@ func (c *call) allEvents() (any, error) {
 		c.w.Header().Set("Content-Type", "text/event-stream")
 		c.status = http.StatusOK
 		c.w.WriteHeader(http.StatusOK)
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	return c.streamAll()
 }

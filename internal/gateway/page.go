@@ -63,7 +63,7 @@ func (c *call) page() (any, error) {
 		}
 	}
 	c.show(http.StatusOK, data)
-	return nil, errHandled{}
+	return nil, handledError{}
 }
 
 func (c *call) show(status int, data pageData) {
@@ -94,7 +94,7 @@ func (c *call) asset() (any, error) {
 	c.w.Header().Set("Content-Type", kind)
 	c.w.Header().Set("Cache-Control", "no-cache")
 	c.write(http.StatusOK, data)
-	return nil, errHandled{}
+	return nil, handledError{}
 }
 
 // login keeps a token in a cookie that no script reads and no other site has sent.
@@ -114,15 +114,15 @@ func (c *call) login() (any, error) {
 			reason = "This token has not the scope read."
 		}
 		c.show(http.StatusForbidden, pageData{Token: true, Refused: reason, Version: c.g.cfg.Version})
-		return nil, errHandled{}
+		return nil, handledError{}
 	}
 	c.setCookie(token, 12*time.Hour)
-	return nil, errHandled{}
+	return nil, handledError{}
 }
 
 func (c *call) logout() (any, error) {
 	c.setCookie("", -time.Second)
-	return nil, errHandled{}
+	return nil, handledError{}
 }
 
 func (c *call) setCookie(value string, life time.Duration) {

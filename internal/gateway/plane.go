@@ -133,12 +133,12 @@ func (c *call) planeConnect() (any, error) {
 func (c *call) planeJSON() error {
 	if !c.isJSON() {
 		c.plain(http.StatusUnsupportedMediaType, "Expected request with `Content-Type: application/json`")
-		return errHandled{}
+		return handledError{}
 	}
 	if !json.Valid(c.body) {
 		var any any
 		c.plain(http.StatusBadRequest, "Failed to parse the request body as JSON: "+fmt.Sprint(json.Unmarshal(c.body, &any)))
-		return errHandled{}
+		return handledError{}
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func (c *call) planeRefusal(err error, into any) error {
 	refused, ok := errors.AsType[*messages.Error](err)
 	if ok && (json.Unmarshal(c.body, into) != nil || strings.HasSuffix(refused.Message, "is missing")) {
 		c.plain(http.StatusUnprocessableEntity, "Failed to deserialize the JSON body into the target type: "+refused.Message)
-		return errHandled{}
+		return handledError{}
 	}
 	return err
 }

@@ -44,18 +44,18 @@ func statusOf(kind messages.Kind) int {
 	return kind.Code()
 }
 
-// later is an error with the time after which asking again is worth it.
-type later struct {
+// laterError is an error with the time after which asking again is worth it.
+type laterError struct {
 	refused *messages.Error
 	after   time.Duration
 }
 
-func (l later) Error() string { return l.refused.Error() }
-func (l later) Unwrap() error { return l.refused }
+func (l laterError) Error() string { return l.refused.Error() }
+func (l laterError) Unwrap() error { return l.refused }
 
 // retryAfter is how long to wait before asking again; 0: asking again is of no use.
 func retryAfter(err error) time.Duration {
-	if l, ok := errors.AsType[later](err); ok {
+	if l, ok := errors.AsType[laterError](err); ok {
 		return l.after
 	}
 	switch messages.KindOf(err) {

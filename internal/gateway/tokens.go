@@ -96,7 +96,6 @@ type who struct {
 	scopes     []string
 	namespaces []string // nil: all
 	limit      *rate.Limiter
-	streams    int // open; under the hub's lock
 }
 
 // everybody is who asks a gateway that asks for no token.

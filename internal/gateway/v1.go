@@ -308,5 +308,5 @@ func boolOf(query url.Values, name string) (bool, error) {
 func (c *call) health() (any, error) {
 	c.status = 200
 	c.g.cfg.Metrics.ServeHTTP(c.w, c.r)
-	return nil, errHandled{}
+	return nil, handledError{}
 }
