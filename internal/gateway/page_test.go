@@ -142,6 +142,7 @@ func TestThePageShowsWhatRunsAndIsLive(t *testing.T) {
 	// A phone in the dark: nothing is wider than the screen.
 	p.do("be a phone in the dark", chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile), inTheDark())
 	p.eval(`document.getElementById("find").value = ""; document.getElementById("find").dispatchEvent(new Event("input"))`)
+	p.sees(`document.getElementById("rows").textContent.includes("page-second")`)
 	p.sees(`document.documentElement.scrollWidth <= innerWidth`)
 	p.sees(`getComputedStyle(document.body).backgroundColor === "rgb(20, 23, 26)"`)
 	p.shoot("page-phone-dark")
