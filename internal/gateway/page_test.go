@@ -182,7 +182,7 @@ func TestI8ThePageHoldsTenThousandBackends(t *testing.T) {
 	_, err = nc.Subscribe(messages.SubjectDrones, answerWith(messages.DronesResponse{Drones: []messages.DroneInfo{{Drone: "dr-a", Ready: true, Capacity: messages.Capacity{MaxBackends: 20000}, Load: messages.Load{Backends: n}}}}))
 	must(t, err)
 	must(t, nc.FlushWithContext(testkit.Context(t)))
-	f := startOn(t, nc.ConnectedUrl())
+	f := startWithoutWorkers(t, nc.ConnectedUrl())
 	p := openTab(t, f.url)
 	p.sees(`document.getElementById("count").textContent === "10000"`)
 	inDocument := `document.querySelectorAll("#rows [role=row]").length < 100`

@@ -39,7 +39,7 @@ func init() { // the description of the table is one of its routes
 			summary: "Get the URL of the backend of a key; starts it if none runs"},
 		{method: "POST", path: "/v1/revoke", scope: ScopeConnect, serve: (*call).revoke, in: messages.RevokeRequest{}, out: messages.RevokeResponse{},
 			summary: "Make connection tokens lead nowhere"},
-		{method: "POST", path: "/v1/terminate", scope: ScopeOperate, serve: (*call).terminate, in: messages.TerminateRequest{}, out: messages.Empty{},
+		{method: "POST", path: "/v1/terminate", scope: ScopeOperate, serve: (*call).terminate, in: messages.TerminateRequest{}, out: map[string]any{},
 			summary: "End a backend"},
 		{method: "POST", path: "/v1/drain", scope: ScopeOperate, shared: true, serve: (*call).drain, in: messages.DrainRequest{}, out: messages.DrainResponse{},
 			summary: "Give a drone no more backends"},

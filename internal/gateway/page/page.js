@@ -236,3 +236,4 @@ setInterval(() => { if (!document.hidden) drones(); }, 5000);
 // After an hour what has ended is not kept.
 setInterval(() => { for (const [id, b] of known) if (b.status === "terminated" && id !== shown && Date.now() - Date.parse(b.changed_at) > 3600000) known.delete(id); }, 60000);
 follow();
+setTimeout(() => { if (!known.size) list(); }, 1500); // also where nothing can be followed
