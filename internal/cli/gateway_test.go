@@ -12,7 +12,7 @@ import (
 )
 
 // The user of gateways in deploy/nats may do all that a gateway does: connect, list, end, and stream events and output.
-func TestPermissionsSufficeForAGateway(t *testing.T) {
+func TestTheUserOfGatewaysMayDoAllThatAGatewayDoes(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
 	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t), "--default-cluster", "jetway.test:80").await(t, "answering requests")
