@@ -134,7 +134,7 @@ import type { paths } from "./api.js";
 declare const process: { env: Record<string, string> };
 const client = createClient<paths>({ baseUrl: process.env.GATEWAY, headers: { Authorization: "Bearer x" } });
 const { data, error } = await client.POST("/v1/connect", { params: { query: { wait: "ready" } }, body: { key: { name: "generated" }, spawn_config: { executable: {} } } });
-if (!data) throw new Error(error.message);
+if (!data) throw new Error(error.kind);
 const info = await client.GET("/v1/backends/{backend}", { params: { path: { backend: data.backend_id } } });
 const none = await client.GET("/v1/backends/{backend}", { params: { path: { backend: "none" } } });
 console.log(JSON.stringify({ status: data.status, key: info.data?.key.name, kind: none.error?.kind }));
