@@ -201,8 +201,10 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			"$SRV.PING.jetway", messages.SubjectConnect, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
 		"dr-a": {"jetway.stats.b"},
-		"web": {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke",
-			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.JETWAY_EVENTS", "$JS.API.STREAM.INFO.JETWAY_LOGS"},
+		"web": {
+			"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke",
+			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.JETWAY_EVENTS", "$JS.API.STREAM.INFO.JETWAY_LOGS",
+		},
 		"operator": {"jetway.ctl.drain", "jetway.ctl.undrain", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_LOGS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"},
 	} {
 		for _, subject := range subjects {

@@ -18,7 +18,7 @@ const cookieName = "jetway_token"
 func (c *call) identify() error {
 	g, r := c.g, c.r
 	if c.route.public && !g.cfg.PrivatePub && (g.cfg.ForwardAuth != "" || r.Header.Get("Authorization") == "") {
-		c.who = everybody("")
+		c.who = everybody()
 		return nil
 	}
 	if !c.route.public {
@@ -30,7 +30,7 @@ func (c *call) identify() error {
 	switch {
 	case g.cfg.ForwardAuth != "":
 		if c.route.scope == "" && !c.route.public {
-			c.who = everybody("")
+			c.who = everybody()
 			return nil
 		}
 		return c.forward()
@@ -39,7 +39,7 @@ func (c *call) identify() error {
 		if !loopbackHost(r.Host) {
 			return messages.Errorf(Forbidden, "this gateway asks for no token and serves its own machine only, as localhost or 127.0.0.1, and not as %.100q", r.Host)
 		}
-		c.who = everybody("")
+		c.who = everybody()
 		return nil
 	}
 	token, fromCookie := bearer(r)

@@ -19,6 +19,8 @@ const (
 	// namespaces, for whom workers are asked. Beyond, he is told to list anew.
 	resumeMost       = 20000
 	resumeMostOfSome = 2000
+	// resumeTries bounds the readings: so many batches, of up to 256, hold more than resumeMost.
+	resumeTries = 100
 )
 
 // watch makes a watcher of this call's.
@@ -275,8 +277,8 @@ func (c *call) missed(p *pump, place uint64, event string) ([]*frame, error) {
 		most = resumeMostOfSome
 	}
 	id := strconv.FormatUint(place, 10) + "." + event
-	sent, known := 0, false
-	for sent < most {
+	sent := 0
+	for tries := 0; sent < most && tries < resumeTries; tries++ {
 		events, more, err := client.New(c.g.nc).EventsFrom(c.r.Context(), place)
 		if err != nil {
 			return nil, err
@@ -284,7 +286,6 @@ func (c *call) missed(p *pump, place uint64, event string) ([]*frame, error) {
 		if len(events) == 0 || events[0].Place != place || events[0].ID != event {
 			break // another stream, or so long ago that it is deleted
 		}
-		known = true
 		for _, e := range events[1:] {
 			f := &frame{event: e.StateEvent, place: e.Place}
 			if _, err := p.take(f); err != nil {
@@ -308,10 +309,6 @@ func (c *call) missed(p *pump, place uint64, event string) ([]*frame, error) {
 		}
 		c.g.hub.leave(p.w)
 		p.w = c.watch("")
-		known = false
-	}
-	if known {
-		sent = most
 	}
 	if err := p.s.send(notice("reset", `{"reason":"events were missed: list anew"}`).v1()); err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (c *call) forward() error {
 		c.unauthorized()
 		return handledError{}
 	}
-	c.who = everybody("")
+	c.who = everybody()
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,12 +111,7 @@ func operationID(rt *route) string {
 // requireFields says that fields that are never left out are there.
 func requireFields(p jsonschema.InterceptPropParams) error {
 	tag, ok := p.Field.Tag.Lookup("json")
-	if p.Processed && ok && tag != "-" && !strings.Contains(tag, "omitempty") && !strings.Contains(tag, "omitzero") {
-		for _, name := range p.ParentSchema.Required {
-			if name == p.Name {
-				return nil
-			}
-		}
+	if p.Processed && ok && tag != "-" && !strings.Contains(tag, "omitempty") && !strings.Contains(tag, "omitzero") && !slices.Contains(p.ParentSchema.Required, p.Name) {
 		p.ParentSchema.Required = append(p.ParentSchema.Required, p.Name)
 	}
 	return nil

@@ -126,7 +126,7 @@ func (c *call) logout() (any, error) {
 }
 
 func (c *call) setCookie(value string, life time.Duration) {
-	http.SetCookie(c.w, &http.Cookie{
+	http.SetCookie(c.w, &http.Cookie{ //nolint:gosec // Secure wherever it is reached by https
 		Name: cookieName, Value: value, Path: "/", MaxAge: int(life.Seconds()), HttpOnly: true, SameSite: http.SameSiteStrictMode,
 		Secure: c.g.cfg.TLS != nil || c.r.Header.Get("X-Forwarded-Proto") == "https",
 	})

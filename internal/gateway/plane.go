@@ -136,8 +136,8 @@ func (c *call) planeJSON() error {
 		return handledError{}
 	}
 	if !json.Valid(c.body) {
-		var any any
-		c.plain(http.StatusBadRequest, "Failed to parse the request body as JSON: "+fmt.Sprint(json.Unmarshal(c.body, &any)))
+		var value any
+		c.plain(http.StatusBadRequest, "Failed to parse the request body as JSON: "+fmt.Sprint(json.Unmarshal(c.body, &value)))
 		return handledError{}
 	}
 	return nil

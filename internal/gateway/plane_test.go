@@ -148,7 +148,7 @@ func TestForwardAuthIsAskedAsPlaneAsks(t *testing.T) {
 	got := f.ask("POST", "/ctrl/connect", `{}`, "Authorization", "Bearer x", "Connection", "X-Hop", "X-Hop", "1")
 	want(t, got, 409, "KeyUnheld")
 	r := <-asked
-	if r.Method != "POST" || r.Header.Get("X-Original-Path") != "/connect" || r.Header.Get("Authorization") != "Bearer x" || r.ContentLength > 0 || r.Header.Get("X-Hop") != "" {
+	if r.Method != http.MethodPost || r.Header.Get("X-Original-Path") != "/connect" || r.Header.Get("Authorization") != "Bearer x" || r.ContentLength > 0 || r.Header.Get("X-Hop") != "" {
 		t.Errorf("asked %s %+v with %d bytes", r.Method, r.Header, r.ContentLength)
 	}
 	verdict = 302

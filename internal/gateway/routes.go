@@ -35,30 +35,54 @@ var routes []route
 
 func init() { // the description of the table is one of its routes
 	routes = []route{
-		{method: "POST", path: "/v1/connect", scope: ScopeConnect, serve: (*call).connect, in: messages.ConnectRequest{}, out: Connected{}, query: connectQuery{},
-			summary: "Get the URL of the backend of a key; starts it if none runs"},
-		{method: "POST", path: "/v1/revoke", scope: ScopeConnect, serve: (*call).revoke, in: messages.RevokeRequest{}, out: messages.RevokeResponse{},
-			summary: "Make connection tokens lead nowhere"},
-		{method: "POST", path: "/v1/terminate", scope: ScopeOperate, serve: (*call).terminate, in: messages.TerminateRequest{}, out: map[string]any{},
-			summary: "End a backend"},
-		{method: "POST", path: "/v1/drain", scope: ScopeOperate, shared: true, serve: (*call).drain, in: messages.DrainRequest{}, out: messages.DrainResponse{},
-			summary: "Give a drone no more backends"},
-		{method: "POST", path: "/v1/undrain", scope: ScopeOperate, shared: true, serve: (*call).undrain, in: messages.DrainRequest{}, out: messages.DrainResponse{},
-			summary: "Give a drone backends again"},
-		{method: "POST", path: "/v1/status", scope: ScopeRead, serve: (*call).statusOf, in: messages.StatusRequest{}, out: messages.BackendInfo{},
-			summary: "Show one backend, by its id or its key"},
-		{method: "GET", path: "/v1/backends", scope: ScopeRead, serve: (*call).backends, out: messages.BackendsResponse{}, query: backendsQuery{},
-			summary: "List backends by id, in pages"},
-		{method: "GET", path: "/v1/backends/{backend}", scope: ScopeRead, serve: (*call).backend, out: messages.BackendInfo{},
-			summary: "Show one backend"},
-		{method: "GET", path: "/v1/backends/{backend}/events", scope: ScopeRead, stream: true, serve: (*call).events, out: Events{},
-			summary: "What has become of a backend; as text/event-stream also what becomes of it, until it has ended"},
-		{method: "GET", path: "/v1/backends/{backend}/logs", scope: ScopeRead, stream: true, serve: (*call).logs, out: Lines{}, query: logsQuery{},
-			summary: "The last lines that a backend wrote; as text/event-stream also what it writes, until it has ended"},
-		{method: "GET", path: "/v1/drones", scope: ScopeRead, shared: true, serve: (*call).drones, out: messages.DronesResponse{}, query: pageQuery{},
-			summary: "List drones by name, in pages"},
-		{method: "GET", path: "/v1/events", scope: ScopeRead, stream: true, serve: (*call).allEvents, out: eventStream(""),
-			summary: "What becomes of all backends, from now on, or from Last-Event-ID on"},
+		{
+			method: "POST", path: "/v1/connect", scope: ScopeConnect, serve: (*call).connect, in: messages.ConnectRequest{}, out: Connected{}, query: connectQuery{},
+			summary: "Get the URL of the backend of a key; starts it if none runs",
+		},
+		{
+			method: "POST", path: "/v1/revoke", scope: ScopeConnect, serve: (*call).revoke, in: messages.RevokeRequest{}, out: messages.RevokeResponse{},
+			summary: "Make connection tokens lead nowhere",
+		},
+		{
+			method: "POST", path: "/v1/terminate", scope: ScopeOperate, serve: (*call).terminate, in: messages.TerminateRequest{}, out: map[string]any{},
+			summary: "End a backend",
+		},
+		{
+			method: "POST", path: "/v1/drain", scope: ScopeOperate, shared: true, serve: (*call).drain, in: messages.DrainRequest{}, out: messages.DrainResponse{},
+			summary: "Give a drone no more backends",
+		},
+		{
+			method: "POST", path: "/v1/undrain", scope: ScopeOperate, shared: true, serve: (*call).undrain, in: messages.DrainRequest{}, out: messages.DrainResponse{},
+			summary: "Give a drone backends again",
+		},
+		{
+			method: "POST", path: "/v1/status", scope: ScopeRead, serve: (*call).statusOf, in: messages.StatusRequest{}, out: messages.BackendInfo{},
+			summary: "Show one backend, by its id or its key",
+		},
+		{
+			method: "GET", path: "/v1/backends", scope: ScopeRead, serve: (*call).backends, out: messages.BackendsResponse{}, query: backendsQuery{},
+			summary: "List backends by id, in pages",
+		},
+		{
+			method: "GET", path: "/v1/backends/{backend}", scope: ScopeRead, serve: (*call).backend, out: messages.BackendInfo{},
+			summary: "Show one backend",
+		},
+		{
+			method: "GET", path: "/v1/backends/{backend}/events", scope: ScopeRead, stream: true, serve: (*call).events, out: Events{},
+			summary: "What has become of a backend; as text/event-stream also what becomes of it, until it has ended",
+		},
+		{
+			method: "GET", path: "/v1/backends/{backend}/logs", scope: ScopeRead, stream: true, serve: (*call).logs, out: Lines{}, query: logsQuery{},
+			summary: "The last lines that a backend wrote; as text/event-stream also what it writes, until it has ended",
+		},
+		{
+			method: "GET", path: "/v1/drones", scope: ScopeRead, shared: true, serve: (*call).drones, out: messages.DronesResponse{}, query: pageQuery{},
+			summary: "List drones by name, in pages",
+		},
+		{
+			method: "GET", path: "/v1/events", scope: ScopeRead, stream: true, serve: (*call).allEvents, out: eventStream(""),
+			summary: "What becomes of all backends, from now on, or from Last-Event-ID on",
+		},
 
 		{method: "GET", path: "/pub/health", public: true, plane: true, serve: (*call).planeHealth},
 		{method: "GET", path: "/pub/b/{backend}/status", public: true, plane: true, serve: (*call).planeStatus},

@@ -99,7 +99,7 @@ type who struct {
 }
 
 // everybody is who asks a gateway that asks for no token.
-func everybody(name string) *who { return &who{name: name, scopes: Scopes} }
+func everybody() *who { return &who{scopes: Scopes} }
 
 func (w *who) sees(namespace string) bool {
 	return w.namespaces == nil || slices.Contains(w.namespaces, namespace)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -144,7 +145,7 @@ func (c *call) await(answer *Connected) error {
 	sofar, err := c.g.begin(ctx, w, 0)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was granted; the status says how far it is
+			return nil // it was granted; the status says how far it is
 		}
 		return err
 	}
@@ -156,10 +157,8 @@ func (c *call) await(answer *Connected) error {
 		}
 		return answer.Status == messages.Ready || f.event.Status == messages.Terminated
 	}
-	for _, f := range sofar {
-		if look(f) {
-			return nil
-		}
+	if slices.ContainsFunc(sofar, look) {
+		return nil
 	}
 	again := time.NewTicker(c.g.cfg.waits.unsure)
 	defer again.Stop()
