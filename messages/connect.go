@@ -77,6 +77,8 @@ type ConnectResponse struct {
 	SecretToken string `json:"secret_token,omitempty"`
 	// Drone is set when Spawned.
 	Drone string `json:"drone,omitempty"`
+	// SpawnConfigIgnored says that the request joined what runs already: its spawn_config had no part in it.
+	SpawnConfigIgnored bool `json:"spawn_config_ignored,omitempty"`
 }
 
 func (r *ConnectRequest) validate() *Error {

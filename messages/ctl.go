@@ -68,7 +68,7 @@ type BackendInfo struct {
 	Cluster   string `json:"cluster"`
 	Pool      string `json:"pool,omitempty"`
 	Drone     string `json:"drone"`
-	// FencingToken is left out once another backend has acquired the key.
+	// FencingToken is the one of the backend's own lease, also after another backend has acquired the key.
 	FencingToken int64     `json:"fencing_token,omitempty"`
 	Subdomain    string    `json:"subdomain,omitempty"`
 	CreatedAt    time.Time `json:"created_at"`

@@ -3,11 +3,9 @@ package messages
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"net"
 	"strconv"
 	"sync"
-	"unicode/utf8"
 )
 
 // validated is a payload that can say what is wrong with it.
@@ -44,43 +42,7 @@ func decode(data []byte, v any) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		data = []byte("{}")
 	}
-	if !utf8.Valid(data) {
-		return Errorf(BadRequest, "the payload is not UTF-8")
-	}
-	err := json.Unmarshal(data, v)
-	if err == nil {
-		return nil
-	}
-	var typeErr *json.UnmarshalTypeError
-	var refused *Error
-	switch {
-	case errors.As(err, &refused):
-		return refused
-	case errors.As(err, &typeErr):
-		field := typeErr.Field
-		if field == "" {
-			field = "the payload"
-		}
-		return badField(field, "is a JSON %s, wanted %s", typeErr.Value, describe(typeErr))
-	}
-	return Errorf(BadRequest, "the payload is not a JSON object of this kind: %v", err)
-}
-
-func describe(e *json.UnmarshalTypeError) string {
-	switch kind := e.Type.Kind().String(); kind {
-	case "struct", "map":
-		return "an object"
-	case "slice":
-		return "a list"
-	case "bool":
-		return "true or false"
-	case "string":
-		return "a string"
-	case "ptr":
-		return "another type"
-	default:
-		return "a whole number that fits " + kind
-	}
+	return asError(readJSON(data, v, false))
 }
 
 // Encode gives the JSON of a payload. It panics on what cannot be JSON, which

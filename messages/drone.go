@@ -2,6 +2,7 @@ package messages
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -180,6 +181,10 @@ type Report struct {
 	// for want of room: the workers may place the backend on another drone instead of
 	// ending it.
 	Refused bool `json:"refused,omitempty"`
+	// Traceparent and Tracestate are those of the action that led to the state; where they are left out, the headers of
+	// the message count. What is not a valid traceparent is dropped.
+	Traceparent string `json:"traceparent,omitempty"`
+	Tracestate  string `json:"tracestate,omitempty"`
 	State
 }
 
@@ -272,18 +277,28 @@ func (r *ReportRequest) validate() *Error {
 		return badField("reports", "must have 1 to %d entries", MaxReports)
 	}
 	for i := range r.Reports {
-		if err := checkID("reports.backend_id", r.Reports[i].BackendID); err != nil {
+		if err := r.Reports[i].validate(); err != nil {
+			err.Message = "reports[" + strconv.Itoa(i) + "]." + err.Message
 			return err
 		}
-		if err := r.Reports[i].State.validate(); err != nil {
-			return err
-		}
-		if r.Reports[i].Refused && r.Reports[i].Status != Terminated {
-			return badField("reports.refused", "goes with status terminated")
-		}
-		if r.Reports[i].Status == Scheduled {
-			return badField("reports.status", "scheduled is the worker's to say")
-		}
+	}
+	return nil
+}
+
+func (r *Report) validate() *Error {
+	if err := checkID("backend_id", r.BackendID); err != nil {
+		return err
+	}
+	if err := r.State.validate(); err != nil {
+		return err
+	}
+	switch {
+	case len(r.Traceparent)+len(r.Tracestate) > 1024:
+		return badField("traceparent", "and tracestate may have 1024 characters together")
+	case r.Refused && r.Status != Terminated:
+		return badField("refused", "goes with status terminated")
+	case r.Status == Scheduled:
+		return badField("status", "scheduled is the worker's to say")
 	}
 	return nil
 }
@@ -291,9 +306,10 @@ func (r *ReportRequest) validate() *Error {
 func checkSession(field, s string) *Error { return checkID(field, s) }
 
 func checkDroneTime(ms int64) *Error {
-	// A hundred years of uptime; beyond it deadlines could overflow.
-	if ms < 0 || ms > 100*366*24*3600*1000 {
-		return badField("drone_time_ms", "must be the milliseconds since the machine's start")
+	// A hundred years of uptime; beyond it deadlines could overflow. 0 would be the machine's start itself, and what is
+	// left out is 0: the deadlines that count from it would be over.
+	if ms < 1 || ms > 100*366*24*3600*1000 {
+		return badField("drone_time_ms", "must be the milliseconds since the machine's start, by its own clock; at least 1")
 	}
 	return nil
 }

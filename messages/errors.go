@@ -73,7 +73,8 @@ const (
 	HeaderError       = "Nats-Service-Error"
 	HeaderErrorCode   = "Nats-Service-Error-Code"
 	HeaderTimeout     = "Jetway-Timeout" // a Go duration: how long the asker waits
-	HeaderTraceparent = "traceparent"    // W3C trace context, passed through
+	HeaderTraceparent = "traceparent"    // W3C trace context, passed through: see TraceContext
+	HeaderTracestate  = "tracestate"
 	HeaderMessageID   = "Nats-Msg-Id"
 )
 

@@ -26,6 +26,8 @@ type StateEvent struct {
 	Time      time.Time `json:"time"`
 	BackendID string    `json:"backend_id"`
 	Number    int       `json:"number"`
+	// FencingToken is that of the backend's lease; left out by workers that do not say it yet.
+	FencingToken int64 `json:"fencing_token,omitempty"`
 	State
 }
 

@@ -59,12 +59,16 @@ func HeaderJSON(raw json.RawMessage) string {
 		case c <= 0xffff:
 			writeEscape(&out, c)
 		default:
-			high, low := utf16.EncodeRune(c)
-			writeEscape(&out, high)
-			writeEscape(&out, low)
+			writePair(&out, c)
 		}
 	}
 	return out.String()
+}
+
+func writePair(out *strings.Builder, c rune) {
+	high, low := utf16.EncodeRune(c)
+	writeEscape(out, high)
+	writeEscape(out, low)
 }
 
 func writeEscape(out *strings.Builder, c rune) {

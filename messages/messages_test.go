@@ -28,6 +28,11 @@ var (
 	}
 )
 
+func fenced(e messages.StateEvent) *messages.StateEvent {
+	e.FencingToken = 7
+	return &e
+}
+
 // golden has one example of every payload, all fields set.
 var golden = map[string]any{
 	"connect_request": &messages.ConnectRequest{
@@ -47,6 +52,9 @@ var golden = map[string]any{
 		BackendID: "my-backend", Spawned: true, Status: messages.Scheduled, Token: "T",
 		URL: "http://doc.localhost:9090/T/", Subdomain: "doc", SecretToken: "S", Drone: "dr-a",
 	},
+	"connect_response_joined": &messages.ConnectResponse{
+		BackendID: "my-backend", Status: messages.Ready, Token: "T", URL: "http://localhost:9090/T/", SecretToken: "S", SpawnConfigIgnored: true,
+	},
 	"error": &messages.Error{ID: "1", Kind: messages.NotFound, Message: "no", Backends: []string{"b"}},
 	"register_request": &messages.RegisterRequest{
 		Session: "s1", MachineID: "m1", BootID: "b1", Cluster: "localhost:9090", Pool: "gpu", Version: "1.2.3", Runtime: "process",
@@ -65,7 +73,7 @@ var golden = map[string]any{
 		Renewal:  messages.Renewal{Deadlines: messages.Deadlines{RenewAtMS: 1, SoftTerminateAtMS: 2, HardTerminateAtMS: 3}, Sealed: []string{"c"}},
 	},
 	"report_request": &messages.ReportRequest{Session: "s1", Reports: []messages.Report{
-		{BackendID: "b", State: messages.State{Status: messages.Waiting, Address: "127.0.0.1:8080"}},
+		{BackendID: "b", Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Tracestate: "vendor=1", State: messages.State{Status: messages.Waiting, Address: "127.0.0.1:8080"}},
 		{BackendID: "c", State: ended},
 		{BackendID: "d", Refused: true, State: messages.State{
 			Status: messages.Terminated, Reason: messages.ReasonStartFailed, Message: "the drone is full: 10 backends",
@@ -83,11 +91,30 @@ var golden = map[string]any{
 		Type: messages.TypeTerminate, ID: messages.TerminateID("b", true), Time: at, BackendID: "b",
 		Terminate: &messages.Terminate{Hard: true, Reason: messages.ReasonLost},
 	},
-	"event_state": new(messages.NewStateEvent("b", at, messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"})),
+	"event_state": fenced(messages.NewStateEvent("b", at, messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"})),
 	"event_drone": &messages.DroneEvent{
 		Type: messages.TypeDroneRegistered, ID: "dr-a.s1", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090", Pool: "gpu",
 	},
-	"log_line": &messages.LogLine{Time: at, Stream: messages.StreamStdout, Line: "hello"},
+	"event_drone_lost": &messages.DroneEvent{
+		Type: messages.TypeDroneLost, ID: "dr-a.s1.7", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090",
+	},
+	"event_drone_draining": &messages.DroneEvent{
+		Type: messages.TypeDroneDraining, ID: "dr-a.s1.8", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090",
+	},
+	"event_drone_undrained": &messages.DroneEvent{
+		Type: messages.TypeDroneUndrained, ID: "dr-a.s1.9", Time: at, Drone: "dr-a", Session: "s1", Cluster: "localhost:9090",
+	},
+	"event_state_scheduled": fenced(messages.NewStateEvent("b", at, messages.State{Status: messages.Scheduled})),
+	"event_state_lost": fenced(messages.NewStateEvent("b", at, messages.State{
+		Status: messages.Terminated, LastStatus: messages.Waiting, Address: "127.0.0.1:8080", Reason: messages.ReasonLost,
+	})),
+	"event_token_of_user":  &messages.TokenEvent{Type: messages.TypeTokenRevoked, ID: "b.revoked.8", Time: at, BackendID: "b", User: new("")},
+	"connect_request_join": &messages.ConnectRequest{Key: &messages.Key{Name: "doc-1"}},
+	"connect_response_static": &messages.ConnectResponse{
+		BackendID: "my-backend", Spawned: true, Status: messages.Scheduled, Token: "s.T", URL: "http://localhost:9090/s.T/", Drone: "dr-a",
+	},
+	"log_line_of_drone": &messages.LogLine{Time: at, Stream: messages.StreamDrone, Line: "lines may be missing here"},
+	"log_line":          &messages.LogLine{Time: at, Stream: messages.StreamStdout, Line: "hello"},
 	"stats": &messages.Stats{
 		BackendID: "b", Time: at, MemUsed: 64 << 20, MemActive: 48 << 20, MemInactive: 8 << 20, MemUnevictable: 1 << 20,
 		MemLimit: 256 << 20, CPUUsed: 2_500_000_000, SysCPU: 8_000_000_000,
@@ -115,7 +142,7 @@ var golden = map[string]any{
 		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at,
 		State: messages.State{Status: messages.Ready, Address: "127.0.0.1:8080"}, Number: 50,
 	},
-	"event_state_ended": new(messages.NewStateEvent("b", at, ended)),
+	"event_state_ended": fenced(messages.NewStateEvent("b", at, ended)),
 	"backends_response": &messages.BackendsResponse{Backends: []messages.BackendInfo{{
 		BackendID: "b", Key: messages.Key{Name: "doc-1", Namespace: "team", Tag: "v2"}, Cluster: "localhost:9090", Pool: "gpu", Drone: "dr-a",
 		FencingToken: 7, Subdomain: "doc", CreatedAt: at, ChangedAt: at, State: ended, Number: 70,
@@ -285,10 +312,10 @@ func TestBadInputOfDronesNamesTheField(t *testing.T) {
 		{decoders[1].decode, register(`"max_memory_bytes":1125899906842625`), "max_memory_bytes"},
 		{decoders[1].decode, register(`"max_cpu_millis":0.5`), "max_cpu_millis"},
 		{decoders[1].decode, register(`"max_cpu_millis":9223372036854775807`), "max_cpu_millis"},
-		{decoders[2].decode, `{"session":"s","load":{"backends":-1}}`, "load.backends"},
-		{decoders[2].decode, `{"session":"s","load":{"memory_bytes":-1}}`, "load.memory_bytes"},
-		{decoders[2].decode, `{"session":"s","load":{"cpu_millis":1125899906842625}}`, "load.cpu_millis"},
-		{decoders[3].decode, `{"session":"s","reports":[{"backend_id":"b","refused":true,"status":"ready"}]}`, "reports.refused"},
+		{decoders[2].decode, `{"session":"s","drone_time_ms":1,"load":{"backends":-1}}`, "load.backends"},
+		{decoders[2].decode, `{"session":"s","drone_time_ms":1,"load":{"memory_bytes":-1}}`, "load.memory_bytes"},
+		{decoders[2].decode, `{"session":"s","drone_time_ms":1,"load":{"cpu_millis":1125899906842625}}`, "load.cpu_millis"},
+		{decoders[3].decode, `{"session":"s","reports":[{"backend_id":"b","refused":true,"status":"ready"}]}`, "reports[0].refused"},
 		{decoders[15].decode, `{"backend_id":"b c"}`, "backend_id"},
 		{decoders[15].decode, `{"backend_id":"b","mem_used":-1}`, "mem_used"},
 		{decoders[15].decode, `{"backend_id":"b","cpu_used":18446744073709551616}`, "cpu_used"},

@@ -61,7 +61,7 @@ func (s *Status) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return badField("status", "%.40q is not a status", text)
+	return Errorf(BadRequest, "%.40q is not a status", text)
 }
 
 // TerminationKind says how a backend was ended; "" when it ended by itself.

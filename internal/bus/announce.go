@@ -140,3 +140,11 @@ func Roll(ctx context.Context, nc *nats.Conn, name string) ([]micro.Stats, error
 		}
 	}
 }
+
+// unavailable is a server that does not answer, or the end of the caller's ctx.
+func unavailable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, nats.ErrConnectionClosed) {
+		return err
+	}
+	return messages.Errorf(messages.Unavailable, "the NATS server does not answer: %v", err)
+}

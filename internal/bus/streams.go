@@ -19,6 +19,9 @@ import (
 // id. The ids take memory in the server, so it is short.
 const duplicateWindow = 20 * time.Second
 
+// readTimeout bounds the wait for one answer of the server's.
+const readTimeout = 5 * time.Second
+
 // consumerUnused is after how long the server deletes the consumer of a drone that it
 // does not hear from: one that a worker did not come to delete, or forgot with its database.
 const consumerUnused = 7 * 24 * time.Hour

@@ -20,6 +20,7 @@ import (
 type benchCmd struct {
 	Connect benchConnectCmd `cmd:"" help:"Measure joins and spawns of a running stack beside what its NATS and its Postgres can do."`
 	Proxy   benchProxyCmd   `cmd:"" help:"Measure requests and WebSockets through a proxy of a running stack beside nginx and no proxy."`
+	Gateway benchGatewayCmd `cmd:"" help:"Measure joins through a gateway of a running stack beside the same ones over NATS, in turns of one run."`
 	Start   benchStartCmd   `cmd:"" help:"Measure how long backends of a running stack take to be ready, beside the bare program and docker run."`
 
 	Heartbeat benchHeartbeatCmd `cmd:"" help:"Measure what the heartbeats of drones with many backends cost a running stack that has nothing else to do."`

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 	kongcompletion "github.com/jotaen/kong-completion"
 
+	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/messages"
@@ -65,18 +66,18 @@ type grammar struct {
 	Proxies proxiesCmd `cmd:"" group:"Operators:" help:"List proxies, with their version, uptime and settings."`
 	Drain   drainCmd   `cmd:"" group:"Operators:" help:"Drain a drone: it gets no new backends. Wait until those that it has are gone."`
 	Undrain undrainCmd `cmd:"" group:"Operators:" help:"End the drain of a drone: it gets new backends again."`
-
-	Forget forgetCmd `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
+	Forget  forgetCmd  `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
 
 	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
 	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
 
-	Dev    devCmd    `cmd:"" group:"Roles:" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
-	Worker workerCmd `cmd:"" group:"Roles:" help:"Run a worker. It answers requests."`
-	Drone  droneCmd  `cmd:"" group:"Roles:" help:"Run a drone. It runs backends on this machine."`
-	Guard  guardCmd  `cmd:"" group:"Roles:" help:"Run the guard of a drone. It kills backends that are past their lease if the drone cannot."`
-	Proxy  proxyCmd  `cmd:"" group:"Roles:" help:"Run a proxy. It routes browsers to backends."`
-	DNS    dnsCmd    `cmd:"" group:"Roles:" name:"dns" help:"Run a DNS server. It answers certificate authorities, so that proxies get wildcard certificates."`
+	Dev     devCmd     `cmd:"" group:"Roles:" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
+	Worker  workerCmd  `cmd:"" group:"Roles:" help:"Run a worker. It answers requests."`
+	Drone   droneCmd   `cmd:"" group:"Roles:" help:"Run a drone. It runs backends on this machine."`
+	Guard   guardCmd   `cmd:"" group:"Roles:" help:"Run the guard of a drone. It kills backends that are past their lease if the drone cannot."`
+	Proxy   proxyCmd   `cmd:"" group:"Roles:" help:"Run a proxy. It routes browsers to backends."`
+	Gateway gatewayCmd `cmd:"" group:"Roles:" help:"Run a gateway. It answers on HTTP what workers answer on the bus, also as Plane does, and has a page for operators."`
+	DNS     dnsCmd     `cmd:"" group:"Roles:" name:"dns" help:"Run a DNS server. It answers certificate authorities, so that proxies get wildcard certificates."`
 
 	Bench      benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
 	Completion kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
@@ -187,6 +188,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
 		kong.PostBuild(emptyIsUnset),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
+		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "gateway_name": hostName("gw-"), "max_streams": strconv.Itoa(gateway.DefaultMaxStreams), "rate": strconv.Itoa(gateway.DefaultRate), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
 	)
 }

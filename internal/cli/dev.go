@@ -24,6 +24,7 @@ type devCmd struct {
 	NATSHost    string `name:"nats-host" default:"127.0.0.1" help:"Address of the NATS server."`
 	ProxyPort   int    `default:"7470" help:"Port of the proxy; 0 for any free one."`
 	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
+	GatewayPort int    `default:"9080" help:"Port of the gateway, HTTP in front of the bus and a page to look at, for this machine alone; 0 for any free one."`
 	Runtime     string `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. docker runs containers, the demo by the image that make images builds; fake runs nothing, for measuring."`
 	DockerHost  string `placeholder:"URL" help:"Where the engine, Docker or Podman, answers. Default: DOCKER_HOST, or the usual socket."`
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the programs that may run. Default: that of jetway itself."`
@@ -47,7 +48,8 @@ func (c *devCmd) Run(r *run) error {
 		Data:     c.Data,
 		NATSHost: c.NATSHost, NATSPort: c.NATSPort,
 		ProxyHost: c.ProxyHost, ProxyPort: c.ProxyPort,
-		Origins: c.Origin, Embedded: c.Embedded,
+		GatewayPort: c.GatewayPort,
+		Origins:     c.Origin, Embedded: c.Embedded,
 		Runtime: c.Runtime, ProcessRoot: c.ProcessRoot, DockerHost: c.DockerHost,
 		MetricsAddr: c.MetricsAddr, OTLPEndpoint: c.OTLPEndpoint,
 		Grace:    r.trial.bound,
@@ -160,10 +162,11 @@ func (c *devCmd) help(r *run, stack *dev.Stack) {
   another     %s connect%s --key doc-1 %s
   the bus     nats --server %s sub 'jetway.event.>'
   listings    %s backends%s    %s drones%s
+  the page    %s
   data        %s%s
   Ctrl-C stops all of it
 
-`, r.program, server, executable, stack.NATSURL, r.program, server, r.program, server, c.Data, metrics)
+`, r.program, server, executable, stack.NATSURL, r.program, server, r.program, server, stack.GatewayURL, c.Data, metrics)
 }
 
 // defaultNATS is where clients look when they are told nothing.

@@ -18,7 +18,7 @@ func TestDevAndClient(t *testing.T) {
 	root, nowhere := roomRoot(t), t.TempDir()
 	data := stackData(t)
 
-	dev := begin(t, "dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", root, "--metrics-addr", "127.0.0.1:0")
+	dev := begin(t, "dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--gateway-port", "0", "--process-root", root, "--metrics-addr", "127.0.0.1:0")
 	stdout := dev.stdout
 	stdout.await(t, `(?m)^open http://localhost:\d+/[\w-]{43}/$`)
 	nats := stdout.await(t, `nats --server (nats://\S+) sub 'jetway.event.>'`)[1]
@@ -76,7 +76,7 @@ func TestDevAndClient(t *testing.T) {
 	if !strings.Contains(errs, "(KeyUnheldNoSpawnConfig): give --command") {
 		t.Errorf("joining nothing says %q", errs)
 	}
-	_, errs, exit = jetway(t, "dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--process-root", nowhere)
+	_, errs, exit = jetway(t, "dev", "--data", data, "--nats-port", "0", "--proxy-port", "0", "--gateway-port", "0", "--process-root", nowhere)
 	wantCode(t, exit, ExitFailed)
 	if !strings.Contains(errs, "is in use by another jetway dev") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("a second dev says %q", errs)
@@ -99,7 +99,7 @@ func TestDevTakenPort(t *testing.T) {
 	}
 	defer taken.Close()
 	port := strconv.Itoa(taken.Addr().(*net.TCPAddr).Port)
-	_, stderr, code := jetway(t, "dev", "--data", filepath.Join(t.TempDir(), "data"), "--nats-port", "0", "--proxy-port", port)
+	_, stderr, code := jetway(t, "dev", "--data", filepath.Join(t.TempDir(), "data"), "--nats-port", "0", "--gateway-port", "0", "--proxy-port", port)
 	want(t, "stderr", stderr, "jetway: --proxy-port "+port+" is taken: address already in use; choose another with --proxy-port, 0 for any free one\n")
 	wantCode(t, code, ExitFailed)
 }

@@ -33,7 +33,7 @@ func newGuarded(t *testing.T) *guarded {
 	cert, key := tls.Server()
 	g := &guarded{t: t, ca: tls.CA, seeds: map[string]string{}}
 	values := map[string]string{"JETWAY_NATS_STORE": t.TempDir(), "JETWAY_NATS_CERT": cert, "JETWAY_NATS_KEY": key}
-	for _, user := range []string{"worker", "proxy", "dns", "web", "operator", "dr-a", "dr-b"} {
+	for _, user := range []string{"worker", "proxy", "dns", "web", "gateway", "operator", "dr-a", "dr-b"} {
 		seed, public := newNkey(t)
 		g.seeds[user] = seed
 		values["JETWAY_NKEY_"+strings.ReplaceAll(strings.ToUpper(user), "-", "_")] = public

@@ -25,7 +25,7 @@ func (f *logFlags) logger(w io.Writer, command string) (*slog.Logger, error) {
 		if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
 			return nil, usagef("--log-level: %v", err)
 		}
-	case slices.Contains([]string{"worker", "drone", "guard", "proxy", "dns"}, command):
+	case slices.Contains([]string{"worker", "drone", "guard", "proxy", "dns", "gateway", "gateway serve"}, command):
 		level = slog.LevelInfo
 	}
 	onTerminal := isTerminal(w)

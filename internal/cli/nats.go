@@ -22,7 +22,7 @@ type natsFlags struct {
 	TLSCert     string `placeholder:"FILE" help:"Client certificate for TLS (PEM)."`
 	TLSKey      string `placeholder:"FILE" help:"Its private key (PEM)."`
 	TLSCA       string `name:"tls-ca" placeholder:"FILE" help:"Certificate authorities to trust (PEM), instead of the system's."`
-	InboxPrefix string `placeholder:"SUBJECT" help:"Subject below which replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else _INBOX. and the drone's name, worker, proxy, dns or operator."`
+	InboxPrefix string `placeholder:"SUBJECT" help:"Subject below which replies arrive. Default: that of the context, else _INBOX. and the user of the URL, else _INBOX. and the drone's name, worker, proxy, gateway, dns or operator."`
 }
 
 // resolve gives the server and the options to connect to it. Flags overrule the

@@ -46,6 +46,15 @@ func (f *metricsFlags) serveDrone(r *run) (*metrics.Server, error) {
 	return server, nil
 }
 
+// serveGateway is serve for a gateway, which serves them itself too: there always is a server.
+func (f *metricsFlags) serveGateway(r *run) (*metrics.Server, error) {
+	server, err := metrics.StartGateway(f.MetricsAddr, r.log)
+	if err != nil {
+		return nil, badFlag("--metrics-addr", err)
+	}
+	return server, nil
+}
+
 // traceFlags say where spans go.
 type traceFlags struct {
 	OTLPEndpoint string `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" help:"OpenTelemetry collector that gets traces, by OTLP over HTTP, such as http://127.0.0.1:4318. Default: none."`

@@ -133,7 +133,7 @@ func TestPermissionsKeepDronesApart(t *testing.T) {
 func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
-	users := []string{"proxy", "dns", "web", "operator", "dr-a"}
+	users := []string{"proxy", "dns", "web", "gateway", "operator", "dr-a"}
 	var manage []string
 	for _, stream := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs, messages.StreamCerts, "OTHER"} {
 		for _, verb := range []string{"CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE", "SNAPSHOT"} {
@@ -163,7 +163,8 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 		"dr-a":     {control, asProxy, certs, forDNS},
 		"proxy":    {control, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
 		"dns":      {control, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
-		"web":      {{messages.SubjectForget}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
+		"web":      {{messages.SubjectForget}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.INFO.KV_JETWAY_CERTS", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", messages.SubjectDrain, messages.SubjectUndrain}},
+		"gateway":  {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
 		"operator": {asDrone, take, asProxy, certs, forDNS},
 		"worker":   {certs, forDNS},
 	} {
@@ -199,9 +200,12 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			// What a worker that stops hands to another one.
 			"$SRV.PING.jetway", messages.SubjectConnect, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
-		"dr-a":     {"jetway.stats.b"},
-		"web":      {"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke"},
-		"operator": {messages.SubjectForget},
+		"dr-a": {"jetway.stats.b"},
+		"web": {
+			"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke",
+			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.JETWAY_EVENTS", "$JS.API.STREAM.INFO.JETWAY_LOGS",
+		},
+		"operator": {messages.SubjectForget, "jetway.ctl.drain", "jetway.ctl.undrain", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_LOGS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"},
 	} {
 		for _, subject := range subjects {
 			nc, forbidden := g.conn(user)

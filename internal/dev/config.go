@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +23,8 @@ const (
 	WorkerName = "wo-dev"
 	DroneName  = "dr-dev"
 	ProxyName  = "px-dev"
+
+	GatewayName = "gw-dev"
 )
 
 // Runtimes that the drone of a stack can have.
@@ -39,6 +42,8 @@ type Config struct {
 	NATSHost, ProxyHost string
 	// NATSPort and ProxyPort are ports; 0: any free one.
 	NATSPort, ProxyPort int
+	// GatewayPort is the gateway's, on the loopback; 0: any free one.
+	GatewayPort int
 	// Origins gives sessions hosts of their own, where a connect does not say; Embedded lets them stand in frames of
 	// other sites' pages.
 	Origins, Embedded bool
@@ -97,7 +102,7 @@ func (c *Config) setDefaults() error {
 }
 
 func (c *Config) validate() error {
-	for flag, port := range map[string]int{"--nats-port": c.NATSPort, "--proxy-port": c.ProxyPort} {
+	for flag, port := range map[string]int{"--nats-port": c.NATSPort, "--proxy-port": c.ProxyPort, "--gateway-port": c.GatewayPort} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("%s: must be 0 (any free one) to 65535, not %d", flag, port)
 		}
@@ -133,16 +138,16 @@ func (e *PortError) Error() string {
 
 func (e *PortError) Unwrap() error { return e.Err }
 
-// listen opens the proxy's port.
-func listen(host string, port int) (net.Listener, error) {
+// listen opens the port of a flag.
+func listen(flag, host string, port int) (net.Listener, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err == nil {
 		return listener, nil
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, &PortError{Flag: "--proxy-port", Port: port, Err: syscall.EADDRINUSE}
+		return nil, &PortError{Flag: flag, Port: port, Err: syscall.EADDRINUSE}
 	}
-	return nil, fmt.Errorf("--proxy-host %s, --proxy-port %d: %w", host, port, err)
+	return nil, fmt.Errorf("%s-host %s, %s %d: %w", strings.TrimSuffix(flag, "-port"), host, flag, port, err)
 }
 
 // clusterHost is the host by which browsers on this machine reach the proxy.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/drone/identity"
+	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime"
@@ -42,16 +43,16 @@ func (s *Stack) start(ctx context.Context) error {
 	s.add("roles", s.await)
 
 	// The ports first: they fail quickly.
-	listener, err := listen(s.cfg.ProxyHost, s.cfg.ProxyPort)
+	listener, err := s.listen("proxy", "--proxy-port", s.cfg.ProxyHost, s.cfg.ProxyPort)
 	if err != nil {
 		return err
 	}
-	s.add("proxy's port", func(context.Context) error {
-		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	})
+	// It asks for no token, so it is for this machine alone.
+	gatewayListener, err := s.listen("gateway", "--gateway-port", "127.0.0.1", s.cfg.GatewayPort)
+	if err != nil {
+		return err
+	}
+	s.GatewayURL = "http://" + gatewayListener.Addr().String()
 	port := listener.Addr().(*net.TCPAddr).Port
 	s.Cluster = net.JoinHostPort(clusterHost(s.cfg.ProxyHost), strconv.Itoa(port))
 	s.ProxyURL = "http://" + s.Cluster
@@ -64,7 +65,25 @@ func (s *Stack) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.startProxy(ctx, listener)
+	if err := s.startProxy(ctx, listener); err != nil {
+		return err
+	}
+	return s.startGateway(ctx, gatewayListener)
+}
+
+// listen opens a port, closed when the stack stops.
+func (s *Stack) listen(title, flag, host string, port int) (net.Listener, error) {
+	listener, err := listen(flag, host, port)
+	if err != nil {
+		return nil, err
+	}
+	s.add(title+"'s port", func(context.Context) error {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return listener, nil
 }
 
 func (s *Stack) startMetrics() (err error) {
@@ -174,4 +193,25 @@ func (s *Stack) startProxy(ctx context.Context, listener net.Listener) error {
 			return px.Run(ctx, nc)
 		},
 	})
+}
+
+func (s *Stack) startGateway(ctx context.Context, listener net.Listener) error {
+	counts, err := metrics.StartGateway("", s.cfg.Log)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, role{title: "gateway", name: GatewayName, run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
+		gw, err := gateway.New(gateway.Config{
+			Name:     GatewayName,
+			Listener: listener,
+			Version:  s.cfg.Version,
+			OnReady:  ready,
+			Metrics:  counts,
+			Log:      s.cfg.Log,
+		})
+		if err != nil {
+			return err
+		}
+		return gw.Run(ctx, nc)
+	}})
 }

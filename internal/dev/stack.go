@@ -19,6 +19,8 @@ import (
 type Stack struct {
 	// NATSURL, PostgresDSN and ProxyURL are where the parts are reached.
 	NATSURL, PostgresDSN, ProxyURL string
+	// GatewayURL is where the gateway is, without a path.
+	GatewayURL string
 	// MetricsURL is where the worker's metrics are, without a path; "" if nowhere.
 	MetricsURL string
 	// Cluster is the one of the drone, and the worker's default.

@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (a *agent) takes(ctx context.Context, msg *nats.Msg, action *messages.Actio
 	mine, done := false, true
 	if isOne {
 		mine = a.concernsLocked(action)
-		done = a.takeLocked(ctx, action, msg.Header.Get(messages.HeaderTraceparent))
+		done = a.takeLocked(ctx, action, messages.TraceContext(msg.Header.Get(messages.HeaderTraceparent), msg.Header.Get(messages.HeaderTracestate)))
 	}
 	if done && !mine && len(a.session.unsure) < maxUnsure { // else it will come again
 		a.session.unsure = append(a.session.unsure, msg)
@@ -84,10 +85,11 @@ func (a *agent) takeLocked(ctx context.Context, action *messages.Action, tracepa
 			span := a.cfg.Tracer.Start(traceparent, "spawn", tracing.Consumer, time.Now())
 			span.Set("jetway.backend_id", action.BackendID)
 			span.Set("jetway.drone", a.cfg.Name)
-			a.spawnLocked(ctx, action.BackendID, action.Spawn, span)
+			a.spawnLocked(ctx, action.BackendID, action.Spawn, span, traceparent)
 			return true
 		}
 	case h != nil:
+		h.trace = cmp.Or(traceparent, h.trace)
 		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})
 	case !a.reports.has(action.BackendID):
 		// Its spawn is yet to come, and must not run then; or it ended, and the workers may have lost that with
@@ -100,35 +102,35 @@ func (a *agent) takeLocked(ctx context.Context, action *messages.Action, tracepa
 		if state.Kind = messages.Soft; action.Terminate.Hard {
 			state.Kind = messages.Hard
 		}
-		a.refuseLocked(messages.Report{BackendID: action.BackendID, State: state})
+		a.refuseLocked(*traced(messages.Report{BackendID: action.BackendID, State: state}, traceparent))
 		return true
 	}
 	return a.memory.journal.Failing() == nil // what came of it, now or before, is in there
 }
 
 // spawnLocked takes a backend on, or says why not. It is journalled, or not taken on (I3).
-func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn, span tracing.Span) {
+func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spawn, span tracing.Span, trace string) {
 	now := a.nowMS()
 	demands := a.demandsOf(spawn.Executable)
 	if report := a.refusalLocked(spawn, demands, now); report.Message != "" {
-		a.refuseSpawnLocked(id, report, span)
+		a.refuseSpawnLocked(id, *traced(report, trace), span)
 		return
 	}
 	start, abort := context.WithCancel(ctx)
 	h := &held{
 		takenAt: time.Now(),
-		id:      id, abort: abort, lines: a.output.lines(id), span: span, demands: demands,
+		id:      id, abort: abort, lines: a.output.lines(id), span: span, demands: demands, trace: cmp.Or(span.Traceparent(), trace),
 		lease: a.session.lease,
 	}
 	var fx effects
 	h.backend, fx = step(h.backend, spawned{})
-	report := messages.Report{BackendID: id, State: fx.report}
+	report := *traced(messages.Report{BackendID: id, State: fx.report}, h.trace)
 	safe, secret := a.withoutSecrets(spawn)
 	mark, err := a.memory.journal.Take(journal.Change{BackendID: id, Spawn: safe, Secret: secret, State: h.record(), Report: &report})
 	if err != nil {
 		abort()
 		h.lines.close()
-		a.refuseSpawnLocked(id, unjournalled(err), span)
+		a.refuseSpawnLocked(id, *traced(unjournalled(err), trace), span)
 		return
 	}
 	a.reports.add(report, mark)

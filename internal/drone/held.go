@@ -44,6 +44,8 @@ type held struct {
 	takenAt time.Time
 	// span is that of the start: from the spawn until it is ready, or has failed.
 	span tracing.Span
+	// trace is what its reports continue: the trace context of the last action that asked something of it.
+	trace string
 }
 
 // record is what the journal keeps of h.
@@ -110,8 +112,14 @@ func (a *agent) noteLocked(h *held, c journal.Change, state messages.State) {
 		state.Address = h.address
 	}
 	state.Message = clean(state.Message, messages.MaxText)
-	c.Report = &messages.Report{BackendID: h.id, State: state}
+	c.Report = traced(messages.Report{BackendID: h.id, State: state}, h.trace)
 	a.reports.add(*c.Report, a.memory.journal.Note(c))
+}
+
+// traced has a report continue a trace context.
+func traced(report messages.Report, trace string) *messages.Report {
+	report.Traceparent, report.Tracestate = messages.TraceHeaders(trace)
+	return &report
 }
 
 // forgetLocked stops looking after a backend that has ended.

@@ -215,7 +215,9 @@ func (r *reporter) next() []journal.Unreported {
 func urgent(e *journal.Unreported) bool { return e.Status >= messages.Ready }
 
 // sizeOf is at least the length of a report in JSON, where a byte may become six.
-func sizeOf(e *journal.Unreported) int { return 320 + 6*len(e.Message) }
+func sizeOf(e *journal.Unreported) int {
+	return 384 + 6*len(e.Message) + len(e.Traceparent) + 2*len(e.Tracestate)
+}
 
 func (r *reporter) send(ctx context.Context, batch []journal.Unreported) (session string, err error) {
 	a := r.agent

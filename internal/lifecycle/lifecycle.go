@@ -13,6 +13,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/jetway-project/jetway/messages"
@@ -126,6 +127,10 @@ func Step(b Backend, e Event) (Backend, Actions) {
 		state := e.State
 		if b.Status == messages.Scheduled {
 			state.Kind, state.Reason, state.Message = "", messages.ReasonStartFailed, b.noRoom(e)
+		} else if state.Reason == "" {
+			// It had begun, so it cannot be placed again: that its drone refuses it now is the drone's fault.
+			state.Reason = messages.ReasonInternalError
+			state.Message = cmp.Or(state.Message, "its drone refused it after it had taken it on, as "+b.Status.String())
 		}
 		return Step(b, Reported{State: state})
 

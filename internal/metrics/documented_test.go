@@ -44,6 +44,7 @@ func registered() names {
 	metrics.NewWorker(n)
 	metrics.NewProxy(n)
 	metrics.NewDrone(n)
+	metrics.NewGateway(n)
 	return n
 }
 
@@ -59,7 +60,7 @@ func read(t *testing.T, path string) string {
 func TestEveryMetricIsDocumentedAndNoOther(t *testing.T) {
 	t.Parallel()
 	documented := names{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(jetway_(?:worker|proxy|drone)_[a-z_]+)` \\|").FindAllStringSubmatch(read(t, "README.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(jetway_(?:worker|proxy|drone|gateway)_[a-z_]+)` \\|").FindAllStringSubmatch(read(t, "README.md"), -1) {
 		documented[m[1]] = true
 	}
 	if got, want := slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(registered())); !slices.Equal(got, want) {

@@ -26,13 +26,14 @@ const (
 	closeTimeout = time.Second
 )
 
-// Server serves /metrics, /healthz and /readyz of one role: one of the first three fields is not nil.
+// Server serves /metrics, /healthz and /readyz of one role: one of the first four fields is not nil.
 type Server struct {
 	worker   *Worker
 	proxy    *Proxy
 	drone    *Drone
+	gateway  *Gateway
 	probes   func() *probes
-	listener net.Listener
+	listener net.Listener // nil: it is served by the role itself
 	http     http.Server
 	log      *slog.Logger
 	running  sync.WaitGroup
@@ -71,14 +72,39 @@ func StartDrone(addr string, log *slog.Logger) (*Server, error) {
 	})
 }
 
+// StartGateway is [Start] for a gateway, which serves them itself too; addr "": nobody else does.
+func StartGateway(addr string, log *slog.Logger) (*Server, error) {
+	of := func(s *Server, reg prometheus.Registerer) {
+		s.gateway = NewGateway(reg)
+		s.probes = s.gateway.probes
+	}
+	if addr == "" {
+		return prepare(log, of), nil
+	}
+	return start(addr, log, of)
+}
+
 func start(addr string, log *slog.Logger, of func(*Server, prometheus.Registerer)) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
+	s := prepare(log, of)
+	s.listener = listener
+	s.running.Go(func() {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics and health are no longer served", "err", err)
+		}
+	})
+	log.Info("serving metrics and health", "url", s.URL())
+	return s, nil
+}
+
+// prepare makes a server that does not listen.
+func prepare(log *slog.Logger, of func(*Server, prometheus.Registerer)) *Server {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	s := &Server{listener: listener, log: log}
+	s := &Server{log: log}
 	of(s, reg)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
@@ -97,14 +123,11 @@ func start(addr string, log *slog.Logger, of func(*Server, prometheus.Registerer
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	s.running.Go(func() {
-		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("metrics and health are no longer served", "err", err)
-		}
-	})
-	log.Info("serving metrics and health", "url", s.URL())
-	return s, nil
+	return s
 }
+
+// ServeHTTP is for a role that serves its metrics and health itself, too.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) }
 
 // URL is where the server is reached, without a path.
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
@@ -145,6 +168,14 @@ func (s *Server) Drone() *Drone {
 		return nil
 	}
 	return s.drone
+}
+
+// Gateway is [Server.Metrics] of a gateway's server.
+func (s *Server) Gateway() *Gateway {
+	if s == nil {
+		return nil
+	}
+	return s.gateway
 }
 
 // healthz says whether the role should be left alone.

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/tracing"
-	"github.com/jetway-project/jetway/messages"
 )
 
 // Store is what the relay needs of the database.
@@ -259,7 +258,7 @@ func (r *Relay) trace(actions []outgoing) {
 		a.span = r.cfg.Tracer.Start(a.row.Traceparent, "publish "+string(a.row.Kind), tracing.Producer, now)
 		a.span.Set("messaging.destination.name", a.msg.Subject)
 		a.span.Set("jetway.backend_id", a.row.BackendID)
-		a.msg.Header[messages.HeaderTraceparent] = []string{a.span.Traceparent()}
+		setTrace(a.msg.Header, a.span.Traceparent())
 	}
 }
 

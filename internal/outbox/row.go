@@ -39,7 +39,7 @@ type Row struct {
 	Spawn        *messages.Spawn
 	FencingToken int64
 	DroneTimeMS  int64
-	Traceparent  string
+	Traceparent  string // a messages.TraceContext
 	At           time.Time
 }
 
@@ -73,6 +73,7 @@ func (r *Row) State() (*nats.Msg, error) {
 			state.LastStatus = r.LastStatus
 		}
 		event := messages.NewStateEvent(r.BackendID, r.At, state)
+		event.FencingToken = r.FencingToken
 		return r.message(messages.BackendEventSubject(r.BackendID), event.ID, event), nil
 
 	case KindDrone:
@@ -126,10 +127,19 @@ func (r *Row) Action(deadlines Deadlines) (*nats.Msg, error) {
 
 func (r *Row) message(subject, id string, payload any) *nats.Msg {
 	msg := &nats.Msg{Subject: subject, Data: messages.Encode(payload), Header: nats.Header{messages.HeaderMessageID: {id}}}
-	if r.Traceparent != "" {
-		msg.Header[messages.HeaderTraceparent] = []string{r.Traceparent}
-	}
+	setTrace(msg.Header, r.Traceparent)
 	return msg
+}
+
+// setTrace sets the headers of a trace context; nothing where there is none.
+func setTrace(header nats.Header, context string) {
+	traceparent, tracestate := messages.TraceHeaders(context)
+	if traceparent != "" {
+		header[messages.HeaderTraceparent] = []string{traceparent}
+	}
+	if tracestate != "" {
+		header[messages.HeaderTracestate] = []string{tracestate}
+	}
 }
 
 func (r *Row) body(v any) error {

@@ -28,8 +28,8 @@ changed as (
     returning d.name, d.session, d.cluster, d.pool, d.drain_ends_at, b.draining <> $2 as news
 ),
 published as (
-    insert into outbox (id, kind, backend_id, drone, body)
-    select n.id, 'drone', n.name, n.name, ` + droneEventBody + `
+    insert into outbox (id, kind, backend_id, drone, body, traceparent)
+    select n.id, 'drone', n.name, n.name, ` + droneEventBody + `, $5
     from (select nextval('outbox_id') as id, $3::text as type, c.* from changed c where c.news offset 0) n
     returning id, body, created_at
 )
@@ -48,13 +48,13 @@ func (s *Store) Drain(ctx context.Context, r *messages.DrainRequest, off bool) (
 	if off {
 		what = messages.TypeDroneUndrained
 	}
-	event := outbox.Row{Kind: outbox.KindDrone, BackendID: r.Drone, Drone: r.Drone}
+	event := outbox.Row{Kind: outbox.KindDrone, BackendID: r.Drone, Drone: r.Drone, Traceparent: traceOf(ctx)}
 	found, err := read(ctx, s, func(row pgx.CollectableRow) (resp messages.DrainResponse, err error) {
 		var body string
 		err = row.Scan(&resp.Backends, &resp.EndInSeconds, &event.ID, &body, &event.At)
 		event.Body = []byte(body)
 		return resp, err
-	}, drainSQL, r.Drone, !off, what, r.EndAfterSeconds)
+	}, drainSQL, r.Drone, !off, what, r.EndAfterSeconds, event.Traceparent)
 	if err != nil || len(found) == 0 {
 		return resp, nil, false, wrap("drain a drone", err)
 	}

@@ -20,9 +20,9 @@ with gone as (
     returning t.hash
 ),
 published as (
-    insert into outbox (id, kind, backend_id, drone, body)
+    insert into outbox (id, kind, backend_id, drone, body, traceparent)
     select n.id, 'token', $1, '', json_strip_nulls(json_build_object('type', $4::text, 'id', $1 || '.revoked.' || n.id,
-           'backend_id', $1, 'user', $2, 'token_sha256', encode($3, 'hex')))::text
+           'backend_id', $1, 'user', $2, 'token_sha256', encode($3, 'hex')))::text, $5
     from (select nextval('outbox_id') as id where exists (select from backend b where b.id = $1 and b.status < 70 and b.static_token = '')) n
     returning id, body, created_at
 )
@@ -38,13 +38,13 @@ func (s *Store) Revoke(ctx context.Context, r *messages.RevokeRequest) (revoked 
 		hash = lease.HashToken(r.Token)
 	}
 	static := false
-	event := outbox.Row{Kind: outbox.KindToken, BackendID: r.BackendID}
+	event := outbox.Row{Kind: outbox.KindToken, BackendID: r.BackendID, Traceparent: traceOf(ctx)}
 	found, err := read(ctx, s, func(row pgx.CollectableRow) (n int, err error) {
 		var body string
 		err = row.Scan(&n, &static, &event.ID, &body, &event.At)
 		event.Body = []byte(body)
 		return n, err
-	}, revokeSQL, r.BackendID, r.User, hash, messages.TypeTokenRevoked)
+	}, revokeSQL, r.BackendID, r.User, hash, messages.TypeTokenRevoked, event.Traceparent)
 	if err != nil || len(found) == 0 {
 		return 0, nil, false, wrap("revoke tokens", err)
 	}

@@ -114,14 +114,14 @@ func (t *transition) queueWritten(b *pgx.Batch) {
 	if n == 0 {
 		return
 	}
-	kinds, backends, drones, bodies := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	kinds, backends, drones, bodies, traces := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	statuses, lasts := make([]int16, n), make([]int16, n)
 	for i := range t.written {
 		r := &t.written[i]
-		kinds[i], backends[i], drones[i], bodies[i] = string(r.Kind), r.BackendID, r.Drone, string(r.Body)
+		kinds[i], backends[i], drones[i], bodies[i], traces[i] = string(r.Kind), r.BackendID, r.Drone, string(r.Body), r.Traceparent
 		statuses[i], lasts[i] = int16(r.Status), int16(r.LastStatus)
 	}
-	b.Queue(publishSQL, kinds, backends, drones, statuses, lasts, t.until, bodies).Query(func(rows pgx.Rows) error {
+	b.Queue(publishSQL, kinds, backends, drones, statuses, lasts, t.until, bodies, traces).Query(func(rows pgx.Rows) error {
 		var row outbox.Row
 		var ix int64
 		_, err := pgx.ForEachRow(rows, []any{&row.ID, &ix, &row.At}, func() error {

@@ -34,8 +34,8 @@ const oneRegistersSQL = `select pg_advisory_xact_lock(hashtextextended('drone ' 
 const sealSessionsSQL = `update session set sealed_at = now() where drone = $1 and id = any($2::text[])`
 
 const droneEventSQL = `
-insert into outbox (id, kind, backend_id, drone, body)
-values (nextval('outbox_id'), 'drone', $1, $1, $2)
+insert into outbox (id, kind, backend_id, drone, body, traceparent)
+values (nextval('outbox_id'), 'drone', $1, $1, $2, $3)
 returning id, created_at`
 
 // untakenSQL has what the drone has not taken published again, of backends that have not ended: of the others it learns
@@ -86,7 +86,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 	terms := s.Terms()
 	named := append([]string{}, r.Backends...) // an array, also where there are none
 	err = again(ctx, func() error {
-		done = Registered{Event: outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone, Body: []byte(body)}, Terms: terms}
+		done = Registered{Event: outbox.Row{Kind: outbox.KindDrone, BackendID: drone, Drone: drone, Body: []byte(body), Traceparent: traceOf(ctx)}, Terms: terms}
 		var sessions []foundSession
 		read := func(b *pgx.Batch) {
 			b.Queue(oneRegistersSQL, drone)
@@ -119,7 +119,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			})
 			b.Queue(sealedSQL, drone, r.Session).Query(collectInto(&done.Sealed, pgx.RowTo[string]))
 			b.Queue(untakenSQL, drone)
-			b.Queue(droneEventSQL, drone, body).QueryRow(func(row pgx.Row) error { return row.Scan(&done.Event.ID, &done.Event.At) })
+			b.Queue(droneEventSQL, drone, body, done.Event.Traceparent).QueryRow(func(row pgx.Row) error { return row.Scan(&done.Event.ID, &done.Event.At) })
 			return nil
 		})
 	})

@@ -32,6 +32,8 @@ type Change struct {
 	// IdleSince, if not zero: there is nothing to do if somebody has joined since, by the
 	// database's clock.
 	IdleSince time.Time
+	// Traceparent is the trace context that what comes of it continues; "": that of the context.
+	Traceparent string
 }
 
 // Holder is one session of a drone. It limits changes to its backends.
@@ -60,7 +62,7 @@ func (s *Store) Transition(ctx context.Context, holder *Holder, changes []Change
 		t := &transition{
 			store: s, holder: holder, changes: changes, trusted: s.clock.trusted(),
 			sessions: make(map[Holder]standing), keys: make(map[string]standing), backends: make(map[string]*locked),
-			chances: make(map[string]*chance),
+			chances: make(map[string]*chance), trace: traceOf(ctx),
 		}
 		if err := s.transact(ctx, t.read, t.write); err != nil {
 			return err
@@ -80,6 +82,7 @@ type transition struct {
 	holder  *Holder
 	changes []Change
 	trusted time.Time
+	trace   string // what the rows continue
 
 	sessions map[Holder]standing
 	keys     map[string]standing // by the backend that holds it
@@ -112,7 +115,8 @@ type locked struct {
 	lifecycle.Backend
 	before  lifecycle.Backend
 	joined  time.Time // when somebody was last connected, or joined
-	chance  *chance   // of being placed again, if that was asked
+	fencing int64
+	chance  *chance // of being placed again, if that was asked
 	placed  bool
 	release bool
 	// taken is up to where its actions are shown to be taken; givenUp says that nobody
@@ -174,7 +178,7 @@ func (t *transition) scanBackends(rows pgx.Rows) error {
 	for rows.Next() {
 		l := new(locked)
 		err := rows.Scan(&l.id, &l.cluster, &l.pool, &l.of.Drone, &l.of.Session, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
-			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.Cause, &l.By, &l.Words, &l.joined)
+			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.Cause, &l.By, &l.Words, &l.joined, &l.fencing)
 		if err != nil {
 			return err
 		}
@@ -276,16 +280,16 @@ func (t *transition) decide() {
 				l.taken, actions.Terminate = messages.Terminated, nil
 			}
 		}
-		t.note(l, actions)
+		t.note(l, actions, cmp.Or(c.Traceparent, t.trace))
 	}
 }
 
 // note makes the rows that a step causes.
-func (t *transition) note(l *locked, actions lifecycle.Actions) {
+func (t *transition) note(l *locked, actions lifecycle.Actions, trace string) {
 	if actions.Publish {
 		t.written = append(t.written, outbox.Row{
 			Kind: outbox.KindState, BackendID: l.id, Drone: l.of.Drone, Status: l.Status, LastStatus: l.LastStatus,
-			Body: messages.Encode(l.State),
+			Body: messages.Encode(l.State), FencingToken: l.fencing, Traceparent: trace,
 		})
 		t.until = append(t.until, 0)
 	}
@@ -300,7 +304,7 @@ func (t *transition) note(l *locked, actions lifecycle.Actions) {
 			until = messages.HardTerminating
 		}
 		t.written = append(t.written, outbox.Row{
-			Kind: outbox.KindTerminate, BackendID: l.id, Drone: l.of.Drone, Body: messages.Encode(actions.Terminate),
+			Kind: outbox.KindTerminate, BackendID: l.id, Drone: l.of.Drone, Body: messages.Encode(actions.Terminate), Traceparent: trace,
 		})
 		t.until = append(t.until, int16(until))
 	}

@@ -8,6 +8,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/jetway-project/jetway/messages"
 )
 
 // Kind says which end of a message a span is.
@@ -30,9 +32,7 @@ type Span struct {
 // w3c reads and writes traceparent.
 var w3c propagation.TraceContext
 
-const header = "traceparent"
-
-// Start begins a span that continues traceparent; where that is none it begins a
+// Start begins a span that continues traceparent, a [messages.TraceContext]; where that is none it begins a
 // trace. Check [Tracer.On] first where the arguments cost something.
 func (t *Tracer) Start(traceparent, name string, kind Kind, began time.Time) Span {
 	if t == nil {
@@ -40,7 +40,8 @@ func (t *Tracer) Start(traceparent, name string, kind Kind, began time.Time) Spa
 	}
 	ctx := context.Background()
 	if traceparent != "" {
-		ctx = w3c.Extract(ctx, propagation.MapCarrier{header: traceparent})
+		parent, state := messages.TraceHeaders(traceparent)
+		ctx = w3c.Extract(ctx, propagation.MapCarrier{messages.HeaderTraceparent: parent, messages.HeaderTracestate: state})
 	}
 	_, span := t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithTimestamp(began))
 	return Span{span: span, tracer: t.tracer}
@@ -61,14 +62,14 @@ func (s Span) Child(name string, began time.Time) Span {
 	return Span{span: span, tracer: s.tracer}
 }
 
-// Traceparent is what to pass on so that others continue the span; "" of none.
+// Traceparent is what to pass on so that others continue the span, a [messages.TraceContext]; "" of none.
 func (s Span) Traceparent() string {
 	if s.span == nil {
 		return ""
 	}
 	carrier := propagation.MapCarrier{}
 	w3c.Inject(trace.ContextWithSpan(context.Background(), s.span), carrier)
-	return carrier[header]
+	return messages.TraceContext(carrier[messages.HeaderTraceparent], carrier[messages.HeaderTracestate])
 }
 
 // Set notes an attribute.

@@ -144,7 +144,7 @@ func TestI7BadInputGetsOneBadRequestAndChangesNothing(t *testing.T) {
 			t.Errorf("%s, %s: %v (%.120q)", c.subject, c.what, refusal, payload)
 		}
 	}
-	for _, timeout := range []string{"5", "-1s", "0s", "soon", "1s\x00", "999999999999h", strings.Repeat("1", 4000)} {
+	for _, timeout := range []string{"5", "1us", "999us", "-1s", "0s", "soon", "1s\x00", "999999999999h", strings.Repeat("1", 4000)} {
 		for _, subject := range []string{messages.SubjectConnect, messages.HeartbeatSubject("dr-a"), messages.RouteSubject("px-a"), messages.SubjectDrones} {
 			_, refusal := w.await(w.send(subject, encode(spawnKey("n")), nats.Header{"Jetway-Timeout": {timeout}}))
 			if refusal == nil || refusal.Kind != messages.BadRequest {
@@ -173,13 +173,13 @@ func TestI7OddInputIsKept(t *testing.T) {
 	startWorker(t, w, "wo-a", options{})
 	startPeer(t, w, "dr-a")
 	data, refusal := w.ask(messages.SubjectConnect, `{"key":{"name":"a.b > * 日本 'x\" \\ <&>","namespace":"%s; drop table lease"},"unknown":[1],
-		"user":"o'brien","auth":{"nul":"\u0000","half":"\ud800"},"spawn_config":{"executable":{"nul":"\u0000"},"more":{}}}`)
+		"user":"o'brien","auth":{"nul":"\u0000","both":"\ud83d\ude00"},"spawn_config":{"executable":{"nul":"\u0000"},"more":{}}}`)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
 	resp := as[messages.ConnectResponse](t, data)
 	route, ok := w.route(resp.Token)
-	if !ok || route.User != "o'brien" || string(route.Auth) != `{"nul":"\u0000","half":"\ud800"}` {
+	if !ok || route.User != "o'brien" || string(route.Auth) != `{"nul":"\u0000","both":"\ud83d\ude00"}` {
 		t.Errorf("the route is %+v, auth %s", route, route.Auth)
 	}
 	if info := w.status(resp.BackendID); info.Key.Name != `a.b > * 日本 'x" \ <&>` || info.Key.Namespace != "%s; drop table lease" {

@@ -317,8 +317,8 @@ func TestADeadlineThatPassesIsSaidAsThat(t *testing.T) {
 		messages.SubjectUndrain:           messages.DrainRequest{Drone: "dr-a"},
 		messages.RouteSubject("px-a"):     messages.RouteRequest{Token: backend.Token},
 		messages.KeepaliveSubject("px-a"): messages.KeepaliveRequest{Backends: []string{backend.BackendID}},
-		messages.RegisterSubject("dr-b"):  messages.RegisterRequest{Session: "s", MachineID: "m", BootID: "b", Cluster: cluster},
-		messages.HeartbeatSubject("dr-a"): messages.HeartbeatRequest{Session: p.session, Ready: true},
+		messages.RegisterSubject("dr-b"):  messages.RegisterRequest{Session: "s", MachineID: "m", BootID: "b", Cluster: cluster, DroneTimeMS: 1},
+		messages.HeartbeatSubject("dr-a"): messages.HeartbeatRequest{Session: p.session, DroneTimeMS: 1, Ready: true},
 		messages.ReportSubject("dr-a"):    messages.ReportRequest{Session: p.session, Reports: []messages.Report{stateOf(backend.BackendID, messages.Loading)}},
 	} {
 		for _, timeout := range []string{"1ns", "1us", "100us"} {

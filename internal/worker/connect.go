@@ -49,6 +49,7 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 			if out.Response.Spawned {
 				w.metrics.Spawned()
 			}
+			out.Response.SpawnConfigIgnored = !out.Response.Spawned && reqs[i].SpawnConfig != nil
 			w.replies.ok(req, out.Response)
 		case out.Leaving != nil:
 			w.leaving.park(req, out.Leaving)
@@ -63,20 +64,10 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 }
 
 // traceparent is the W3C trace context that what the request causes continues: its
-// span, or without one what the asker sent, if it is one: 55 characters in version
-// 00; nothing longer is carried on.
+// span, or without one what the asker sent, if it is a valid one.
 func traceparent(req *request) string {
 	if own := req.span.Traceparent(); own != "" {
 		return own
 	}
-	tp := req.headers.Get(messages.HeaderTraceparent)
-	if len(tp) != 55 {
-		return ""
-	}
-	for _, c := range []byte(tp) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-' {
-			return ""
-		}
-	}
-	return tp
+	return messages.TraceContext(req.headers.Get(messages.HeaderTraceparent), req.headers.Get(messages.HeaderTracestate))
 }

@@ -197,7 +197,7 @@ func TestI2ExpiredLeaseIsTakenOver(t *testing.T) {
 		t.Errorf("the old backend ended as %+v", end)
 	}
 	// Its drone has to register again, and is told.
-	if _, refusal := w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{Session: p.session, Ready: true}); refusal == nil || refusal.Kind != messages.NotFound {
+	if _, refusal := w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{Session: p.session, DroneTimeMS: 1, Ready: true}); refusal == nil || refusal.Kind != messages.NotFound {
 		t.Errorf("the heartbeat of a session that is over: %v", refusal)
 	}
 	if _, ok := w.route(first.Token); ok {

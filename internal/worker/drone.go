@@ -97,7 +97,10 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 	}
 	changes := make([]store.Change, len(r.Reports))
 	for i := range r.Reports {
-		changes[i] = store.Change{BackendID: r.Reports[i].BackendID, Event: lifecycle.Reported{State: r.Reports[i].State}}
+		changes[i] = store.Change{
+			BackendID: r.Reports[i].BackendID, Event: lifecycle.Reported{State: r.Reports[i].State},
+			Traceparent: messages.TraceContext(r.Reports[i].Traceparent, r.Reports[i].Tracestate),
+		}
 		if r.Reports[i].Refused {
 			changes[i].Event = lifecycle.Refused{State: r.Reports[i].State}
 		}

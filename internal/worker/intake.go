@@ -80,7 +80,7 @@ func (w *worker) handBack(req *request) {
 	heir := w.heir
 	w.intakeMu.RUnlock()
 	left := time.Until(req.deadline)
-	if heir && left > 0 {
+	if heir && left >= time.Millisecond {
 		header := maps.Clone(req.headers)
 		if header == nil {
 			header = nats.Header{}

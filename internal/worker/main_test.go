@@ -198,7 +198,7 @@ func read(t *testing.T, msg *nats.Msg) ([]byte, *messages.Error) {
 	}
 	refusal := new(messages.Error)
 	_ = json.Unmarshal(msg.Data, refusal)
-	if body.ID == "" || body.Kind == "" || body.Message == "" || text != body.Message || code != refusal.CodeString() {
+	if body.ID == "" || body.Kind == "" || body.Message == "" || text != messages.HeaderASCII(body.Message) || code != refusal.CodeString() {
 		t.Errorf("a malformed error: code %q, text %q, body %s", code, text, msg.Data)
 	}
 	return nil, refusal

@@ -47,6 +47,9 @@ func newRequest(e *endpoint, msg *nats.Msg, now time.Time) (*request, error) {
 		if err != nil || d <= 0 {
 			return req, messages.Errorf(messages.BadRequest, "header %s: %.40q is not a positive Go duration such as 5s", messages.HeaderTimeout, text)
 		}
+		if d < time.Millisecond {
+			return req, messages.Errorf(messages.BadRequest, "header %s: %.40q is less than a millisecond, in which nothing can be settled; the default is %s", messages.HeaderTimeout, text, defaultTimeout)
+		}
 		timeout = min(d, maxTimeout)
 	}
 	req.deadline = now.Add(timeout)
@@ -166,7 +169,7 @@ func (r *replier) fail(req *request, err error) {
 		Subject: req.reply,
 		Data:    messages.Encode(refusal),
 		Header: nats.Header{
-			messages.HeaderError:     {refusal.Message},
+			messages.HeaderError:     {messages.HeaderASCII(refusal.Message)},
 			messages.HeaderErrorCode: {refusal.CodeString()},
 		},
 	})

@@ -253,7 +253,7 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 	}
 
 	// Its session is over. It comes back in another one: told what it lost, and usable.
-	if _, refusal := w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{Session: p.session, Ready: true}); refusal == nil || refusal.Kind != messages.NotFound {
+	if _, refusal := w.ask(messages.HeartbeatSubject(p.name), messages.HeartbeatRequest{Session: p.session, DroneTimeMS: 1, Ready: true}); refusal == nil || refusal.Kind != messages.NotFound {
 		t.Errorf("the heartbeat of a session that is over: %v", refusal)
 	}
 	if r := p.register("s-again", ready.BackendID, untaken.BackendID); len(r.Lost) != 2 {

@@ -332,7 +332,7 @@ func (w *worker) each(handle func(context.Context, *request) (any, error)) func(
 func (w *worker) one(ctx context.Context, req *request, handle func(context.Context, *request) (any, error)) {
 	ctx, cancel := context.WithDeadline(ctx, req.deadline)
 	defer cancel()
-	resp, err := handle(ctx, req)
+	resp, err := handle(store.WithTrace(ctx, traceparent(req)), req)
 	if err != nil {
 		w.replies.fail(req, err)
 		return

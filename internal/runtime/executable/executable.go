@@ -13,9 +13,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"reflect"
 	"strings"
+
+	"github.com/jetway-project/jetway/messages"
 )
 
 // Limits of one executable. The kernel has its own, further up; these keep an
@@ -42,44 +42,14 @@ func (t *Text) UnmarshalJSON(raw []byte) error {
 // Decode reads one JSON object into a struct that has all fields there may be. wanted
 // ends its errors: it shows what is wanted instead.
 func Decode(executable json.RawMessage, into any, wanted string) error {
-	decoder := json.NewDecoder(bytes.NewReader(executable))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		return fmt.Errorf("executable: %s; %s", plain(err), wanted)
+	if len(bytes.TrimSpace(executable)) == 0 {
+		return fmt.Errorf("executable: it is empty; %s", wanted)
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("executable: there is more after the JSON object; %s", wanted)
+	var wrong *messages.Error
+	if err := messages.ReadJSON(executable, into, true); errors.As(err, &wrong) {
+		return fmt.Errorf("executable: %s; %s", strings.TrimPrefix(wrong.Message, "the payload: "), wanted)
 	}
 	return nil
-}
-
-// plain says what is wrong with some JSON in the words of who wrote it, not of Go.
-func plain(err error) string {
-	typeErr, ok := errors.AsType[*json.UnmarshalTypeError](err)
-	switch {
-	case errors.Is(err, io.EOF):
-		return "it is empty"
-	case !ok:
-		return strings.TrimPrefix(err.Error(), "json: ")
-	}
-	field, wanted := typeErr.Field, "a number"
-	if field == "" {
-		field = "it"
-	}
-	switch typeErr.Type.Kind() {
-	case reflect.Slice:
-		wanted = `a list ["…", "…"]`
-	case reflect.Map, reflect.Struct:
-		wanted = `an object {"…": …}`
-	case reflect.String:
-		wanted = "a string"
-	case reflect.Bool:
-		wanted = "true or false"
-	case reflect.Int64, reflect.Int32, reflect.Int:
-		wanted = "a whole number"
-	default:
-	}
-	return fmt.Sprintf("%s is a JSON %s, wanted %s", field, typeErr.Value, wanted)
 }
 
 // CheckText says whether a process can receive s.

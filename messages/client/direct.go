@@ -1,4 +1,4 @@
-package bus
+package client
 
 import (
 	"context"
@@ -82,7 +82,9 @@ func getBatch(ctx context.Context, nc *nats.Conn, stream, subject string, from u
 		return nil, false, err
 	}
 	inbox := nc.NewInbox()
-	sub, err := nc.SubscribeSync(inbox)
+	// A channel that holds a batch and its end: by itself nats.go makes one of half a megabyte, for each.
+	replies := make(chan *nats.Msg, most+2)
+	sub, err := nc.ChanSubscribe(inbox, replies)
 	if err != nil {
 		return nil, false, unavailable(err)
 	}
@@ -91,15 +93,19 @@ func getBatch(ctx context.Context, nc *nats.Conn, stream, subject string, from u
 		return nil, false, unavailable(err)
 	}
 	for {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if errors.Is(err, nats.ErrNoResponders) {
-			return nil, false, noStream(stream)
+		var msg *nats.Msg
+		select {
+		case <-ctx.Done():
+			return nil, false, unavailable(ctx.Err())
+		case msg = <-replies:
 		}
-		if err != nil {
-			return nil, false, unavailable(err)
+		if msg == nil {
+			return nil, false, nats.ErrConnectionClosed
 		}
 		switch code := msg.Header.Get("Status"); code {
 		case "":
+		case "503": // nobody answers
+			return nil, false, noStream(stream)
 		case "204": // the end of the batch
 			left, err := strconv.Atoi(msg.Header.Get("Nats-Num-Pending"))
 			return msgs, err == nil && left > 0 && len(msgs) > 0, nil

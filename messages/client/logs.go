@@ -1,4 +1,4 @@
-package bus
+package client
 
 import (
 	"context"
@@ -38,7 +38,7 @@ type Logs struct {
 	Ended <-chan struct{}
 }
 
-// Lines gives a backend's output: what the stream of lines still holds, and where it
+// lines gives a backend's output: what the stream of lines still holds, and where it
 // is followed each line as it comes, in order, none left out and none twice, also
 // when the connection is lost and comes back meanwhile: then as far as the stream
 // holds them. Where lines may be missing, a line of the stream "drone" says so. It
@@ -47,9 +47,9 @@ type Logs struct {
 //
 // A line has no number; what came live and is in the stream too is the same bytes in
 // the same order, for a drone publishes a backend's lines one after another. As in
-// [Watch] the stream is read a few times after the live subscription began, since a line
+// [Client.Watch] the stream is read a few times after the live subscription began, since a line
 // may be on its way into it, and until then has the word. It costs no consumer.
-func Lines(ctx context.Context, nc *nats.Conn, what Logs) iter.Seq2[messages.LogLine, error] {
+func lines(ctx context.Context, nc *nats.Conn, what Logs) iter.Seq2[messages.LogLine, error] {
 	return func(yield func(messages.LogLine, error) bool) {
 		if err := messages.CheckBackendID(what.Backend); err != nil {
 			yield(messages.LogLine{}, err)

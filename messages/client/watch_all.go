@@ -1,4 +1,4 @@
-package bus
+package client
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const (
 	watchAllKnown = 1 << 16
 )
 
-// WatchAll gives the events of all backends from now on, in the order of the stream,
+// watchAll gives the events of all backends from now on, in the order of the stream,
 // none left out and none twice, also when the connection is lost and comes back
 // meanwhile: what the stream of events then holds it gives. It ends with an
 // error: that of ctx, or Unavailable when the server or its stream of events is
@@ -29,7 +29,7 @@ const (
 // A live event only says that there is something to get; what is given out comes by
 // direct get from the place that was reached. So a reader that is slow makes nobody
 // wait and nothing pile up, and there is no JetStream consumer.
-func WatchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent, error] {
+func watchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent, error] {
 	return func(yield func(messages.StateEvent, error) bool) {
 		w := &allWatcher{nc: nc, yield: yield, last: make(map[string]int)}
 		if err := w.run(ctx); err != nil && !errors.Is(err, errStopped) {
@@ -38,7 +38,7 @@ func WatchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent,
 	}
 }
 
-// allWatcher is one run of [WatchAll].
+// allWatcher is one run of [Client.WatchAll].
 type allWatcher struct {
 	nc    *nats.Conn
 	yield func(messages.StateEvent, error) bool
@@ -49,6 +49,8 @@ type allWatcher struct {
 	// last has the numbers that were given out, against copies (I5). When it is full it
 	// is forgotten: copies come when a worker crashed, and soon.
 	last map[string]int
+	// began, if not nil, is called once when what comes from then on is given.
+	began func()
 }
 
 func (w *allWatcher) run(ctx context.Context) error {
@@ -67,6 +69,9 @@ func (w *allWatcher) run(ctx context.Context) error {
 	defer func() { _ = sub.Unsubscribe() }()
 	if err := w.begin(ctx); err != nil {
 		return err
+	}
+	if w.began != nil {
+		w.began()
 	}
 	// What is live may be on its way into the stream: it is looked for a few times.
 	timer := time.NewTimer(0)

@@ -1,4 +1,4 @@
-package bus
+package client
 
 import (
 	"context"
@@ -35,19 +35,19 @@ const (
 	unsurePause = 3 * time.Second
 )
 
-// Watch follows one backend: its whole history first, then each event as it
+// watch follows one backend: its whole history first, then each event as it
 // comes, ordered by number, none twice and none left out (I5), also when the
 // connection is lost and comes back meanwhile. It ends after terminated, or with
 // an error: that of ctx when ctx ends, Unavailable when the server or its stream
 // of events is not there at the start, NotFound when it comes back to workers that
 // know the backend no more.
 //
-// Where the stream does not have the past, because it is long ago or the server lost its
-// data, a worker is asked, and the current state is given in place of what led to it.
+// A worker is asked for the current state, too, which is given where the stream has it not: because it is long ago, the
+// server lost its data, or the replica that answers lags behind in a cluster.
 //
 // It costs the server one core subscription and a few direct gets, and no
 // JetStream consumer. A watch holds at most some 20 KiB, besides what the caller does.
-func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
+func watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
 	return func(yield func(messages.StateEvent, error) bool) {
 		if err := messages.CheckBackendID(backend); err != nil {
 			yield(messages.StateEvent{}, err)
@@ -60,14 +60,14 @@ func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[message
 	}
 }
 
-// History gives the events of a backend that the stream of events still holds,
-// ordered by number; where the first ones are gone, with the current state, of a worker.
-func History(ctx context.Context, nc *nats.Conn, backend string) ([]messages.StateEvent, error) {
+// history gives the events of a backend that the stream of events still holds,
+// ordered by number, with the current state, of a worker: the stream may have it not yet, or no more.
+func history(ctx context.Context, nc *nats.Conn, backend string) ([]messages.StateEvent, error) {
 	if err := messages.CheckBackendID(backend); err != nil {
 		return nil, err
 	}
 	events, _, err := readHistory(ctx, nc, backend, 1)
-	if err == nil && !slices.ContainsFunc(events, isFirst) {
+	if err == nil {
 		var current messages.StateEvent
 		// That no worker answers, or none knows the backend, makes what there is no less.
 		if current, err = currentState(ctx, nc, backend); err == nil {
@@ -100,7 +100,7 @@ func currentState(ctx context.Context, nc *nats.Conn, backend string) (messages.
 // errStopped says that the reader wants no more, or that there is no more.
 var errStopped = errors.New("stopped")
 
-// watcher is one run of [Watch]. It has no goroutine of its own.
+// watcher is one run of [Client.Watch]. It has no goroutine of its own.
 type watcher struct {
 	nc      *nats.Conn
 	backend string
@@ -119,11 +119,12 @@ type watcher struct {
 	reads   int
 	held    []messages.StateEvent
 
-	// sure says that nothing of the past is missing: the stream has the backend's first
-	// state, or a worker has told the current one. After a reconnect only the latter
-	// counts: a server that crashed may have lost its last events, and one that was
-	// replaced all of them.
-	sure     bool
+	// sure says that a worker has told the current state since the subscription began. Nothing else tells that no event
+	// is missing: in a cluster, one may pass before the subscription is known where it is published, and direct get may be answered by
+	// a replica that has it not yet; a server that crashed may have lost its last events, and one that was replaced all of them.
+	sure bool
+	// begun says that the stream has the backend's first state: then a worker is asked only once the stream had some time.
+	begun    bool
 	rejoined bool
 }
 
@@ -205,8 +206,8 @@ func (w *watcher) settle(ctx context.Context, timer *time.Timer) error {
 		timer.Reset(max(delay, settleMax/4))
 		return nil //nolint:nilerr // looked at again when the timer fires
 	}
-	// After a reconnect, when all others ask too, only once the stream had some time.
-	if !w.sure && (!w.rejoined || w.reads >= settleReads-2) {
+	// Where the stream has the past, and after a reconnect, when all others ask too, only once the stream had some time.
+	if !w.sure && (!w.begun && !w.rejoined || w.reads >= settleReads-2) {
 		if err := w.ask(ctx); err != nil {
 			return err
 		}
@@ -266,9 +267,7 @@ func (w *watcher) read(ctx context.Context) error {
 	}
 	events, seq, err := readHistory(ctx, w.nc, w.backend, w.seq+1)
 	w.seq = max(w.seq, seq)
-	if !w.rejoined && slices.ContainsFunc(events, isFirst) {
-		w.sure = true
-	}
+	w.begun = w.begun || slices.ContainsFunc(events, isFirst)
 	for _, event := range events {
 		if err := w.give(event); err != nil {
 			return err

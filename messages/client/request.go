@@ -1,4 +1,4 @@
-package bus
+package client
 
 import (
 	"context"
@@ -11,9 +11,6 @@ import (
 
 	"github.com/jetway-project/jetway/messages"
 )
-
-// DefaultTimeout is how long a request waits when its context does not say.
-const DefaultTimeout = 5 * time.Second
 
 // Request asks and waits for the reply, telling the worker in the header how
 // long. The error is a *messages.Error wherever a worker refused, none answered

@@ -1,0 +1,41 @@
+package gateway
+
+import "time"
+
+// Waits has a gateway wait otherwise than users' do: for the client as long as patience says, looking at its file of
+// tokens often, and asking a worker soon where events may be missing.
+func (c *Config) Waits(patience, often time.Duration) {
+	c.waits = waits{head: patience, body: patience, write: patience, reload: often}
+}
+
+// Slow bounds the wait for heads, for bodies, and for one who does not read.
+func (c *Config) Slow(head, body, write time.Duration) {
+	c.waits.head, c.waits.body, c.waits.write = head, body, write
+}
+
+// Unsure is after how long a worker is asked.
+func (c *Config) Unsure(d time.Duration) { c.waits.unsure = d }
+
+// RouteInfo is what tests go through of the table.
+type RouteInfo struct {
+	Method, Path, Scope           string
+	Shared, Public, Plane, Stream bool
+	Described                     bool
+}
+
+// Routes gives the table.
+func Routes() (all []RouteInfo) {
+	for _, r := range routes {
+		all = append(all, RouteInfo{r.method, r.path, r.scope, r.shared, r.public, r.plane, r.stream, r.summary != ""})
+	}
+	return all
+}
+
+// Watching is how many streams are open.
+func (g *Gateway) Watching() int { return g.hub.count() }
+
+// ReadTokens reads a file of tokens.
+func ReadTokens(text string) error {
+	_, err := readTokens([]byte(text), 1)
+	return err
+}

@@ -1,0 +1,429 @@
+// Made from ../../schema.json by go test ./messages -update: do not edit.
+
+/** Action tells a drone to do something, once, however often it is delivered ([ActionSubject]). Its ID is the same on every delivery. */
+export interface Action {
+  backend_id: string;
+  id?: string;
+  /** Spawn is set for TypeSpawn, Terminate for TypeTerminate. */
+  spawn?: Spawn;
+  terminate?: Terminate;
+  time?: string;
+  type: string;
+}
+
+/** BackendInfo is what Postgres knows of a backend. */
+export interface BackendInfo {
+  /** Address is host:port where the process listens; from waiting on. */
+  address?: string;
+  backend_id: string;
+  /** ChangedAt is when the status last changed. */
+  changed_at: string;
+  cluster: string;
+  created_at: string;
+  drone: string;
+  exit_code?: number;
+  /** FencingToken is the one of the backend's own lease, also after another backend has acquired the key. */
+  fencing_token?: number;
+  key: Key;
+  /** LastStatus is the status before terminated. */
+  last_status?: Status;
+  /** Message is for people: the exec error, the last words. At most MaxText bytes. */
+  message?: string;
+  /** Number orders statuses. */
+  number: number;
+  pool?: string;
+  status: Status;
+  subdomain?: string;
+  termination_kind?: TerminationKind;
+  termination_reason?: TerminationReason;
+}
+
+/** BackendsRequest lists backends by id, those that have not ended unless All. */
+export interface BackendsRequest {
+  after?: string;
+  all?: boolean;
+  drone?: string;
+  /** Limit is 1 to MaxPage; 0 is MaxPage. */
+  limit?: number;
+}
+
+/** BackendsResponse is one page; Next goes into After of the next request, "" at the end. */
+export interface BackendsResponse {
+  backends: BackendInfo[];
+  next?: string;
+}
+
+/** Challenge is a value that a certificate authority wants to find in the DNS, as TXT record of _acme-challenge.<domain>, before it gives a certificate for the domain or for *.domain (ACME's DNS-01). It is the payload of [SubjectDNSPresent] and [SubjectDNSRemove]. */
+export interface Challenge {
+  domain: string;
+  value: string;
+}
+
+/** ConnectRequest asks for the backend that owns a key ([SubjectConnect]). */
+export interface ConnectRequest {
+  /** Auth is any JSON object; passed on as x-verified-user-data; see [HeaderJSON]. */
+  auth?: Record<string, unknown>;
+  /** Key may be left out: then a backend is spawned under a random key. */
+  key?: Key;
+  spawn_config?: SpawnConfig;
+  /** TokenLifetimeSeconds is how long the token lives after its last use; nil: as long as the worker says. */
+  token_lifetime_seconds?: number;
+  /** User is passed on to the backend as x-verified-username; see [HeaderUser]. */
+  user?: string;
+}
+
+/** ConnectResponse is the way to the backend. */
+export interface ConnectResponse {
+  backend_id: string;
+  /** Drone is set when Spawned. */
+  drone?: string;
+  /** SecretToken is shared with the backend (x-verified-secret); not with static tokens. */
+  secret_token?: string;
+  /** SpawnConfigIgnored says that the request joined what runs already: its spawn_config had no part in it. */
+  spawn_config_ignored?: boolean;
+  /** Spawned says that this request started it. */
+  spawned: boolean;
+  status: Status;
+  /** Subdomain is set where the backend is reached through one only. */
+  subdomain?: string;
+  token: string;
+  url: string;
+}
+
+/** Deadlines of a session's lease, in the drone's own boot-time milliseconds. Each counts from a time that the drone stated before the database wrote the lease, so a process is dead before its key can go to another. */
+export interface Deadlines {
+  hard_terminate_at_ms?: number;
+  renew_at_ms?: number;
+  soft_terminate_at_ms?: number;
+}
+
+/** DrainRequest has a drone be given no more backends, or, sent to [SubjectUndrain], be given some again. Again is no error. */
+export interface DrainRequest {
+  drone: string;
+}
+
+/** DrainResponse says how many backends the drone has that have not ended. */
+export interface DrainResponse {
+  backends: number;
+}
+
+/** DroneEvent says what happened to a drone ([DroneEventSubject]). */
+export interface DroneEvent {
+  cluster: string;
+  drone: string;
+  id: string;
+  pool?: string;
+  session: string;
+  time: string;
+  type: string;
+}
+
+/** DroneInfo is what Postgres knows of a drone. */
+export interface DroneInfo {
+  backends?: number;
+  cluster: string;
+  /** CPUMillis is in thousandths of a processor. */
+  cpu_millis?: number;
+  draining: boolean;
+  drone: string;
+  /** HeardMSAgo is how long ago the drone was last heard from, by the database's clock. */
+  heard_ms_ago: number;
+  /** Lost says that it has not been heard from for as long as a lease lives. */
+  lost?: boolean;
+  max_backends?: number;
+  /** MaxCPUMillis is in thousandths of a processor. */
+  max_cpu_millis?: number;
+  max_memory_bytes?: number;
+  memory_bytes?: number;
+  /** NotReady is why the drone says that it is not, if it does. */
+  not_ready?: string;
+  pool?: string;
+  ready: boolean;
+  runtime?: string;
+  session: string;
+  version?: string;
+}
+
+/** DronesRequest lists drones by name. */
+export interface DronesRequest {
+  after?: string;
+  /** Limit is 1 to MaxPage; 0 is MaxPage. */
+  limit?: number;
+}
+
+/** DronesResponse is one page, as BackendsResponse. */
+export interface DronesResponse {
+  drones: DroneInfo[];
+  next?: string;
+}
+
+/** Error is the body of an error reply. ID is also in the worker's log line. */
+export interface ErrorReply {
+  /** Backends are those that the message had no right to speak of (reports only). */
+  backends?: string[];
+  id: string;
+  kind: Kind;
+  message: string;
+}
+
+/** HeartbeatRequest says that a drone lives and renews its session's lease. It costs the same whatever the drone holds. */
+export interface HeartbeatRequest {
+  drone_time_ms: number;
+  load?: Load;
+  not_ready?: string;
+  /** Ready says that the drone takes spawns, NotReady why it does not, for people, where that is for them to mend: at most MaxNotReady bytes. */
+  ready?: boolean;
+  session: string;
+}
+
+/** HeartbeatResponse says until when the session's lease was renewed. */
+export interface HeartbeatResponse {
+  /** Deadlines are those of all that the session holds, but for what is sealed. */
+  deadlines: Deadlines;
+  draining?: boolean;
+  /** Sealed are backends of the session that are not renewed any more: they keep the deadlines that they had before, and the drone starts none of them that it has not started yet. */
+  sealed?: string[];
+}
+
+/** KeepaliveRequest names the backends with open or recent connections: all of them, unless it is partial. */
+export interface KeepaliveRequest {
+  backends?: string[];
+  /** IdleMS says for each of Backends for how long nothing has been connected to it; 0, as for those past its end: something is. */
+  idle_ms?: number[];
+  /** Partial says that it does not name all: the rest follows, or was named before and is as it was. Otherwise nobody is connected any more to what it does not name. */
+  partial?: boolean;
+}
+
+/** Key is what a backend is run for. Name and namespace identify it; the tag must match for a request to join. */
+export interface Key {
+  name: string;
+  namespace?: string;
+  tag?: string;
+}
+
+/** Kind names what went wrong, for a program to branch on. */
+export type Kind = "BadRequest" | "NoClusterProvided" | "NotFound" | "KeyHeld" | "KeyUnheldNoSpawnConfig" | "BackendExists" | "KeyHeldUnhealthy" | "DroneHeld" | "FailedToAcquireKey" | "NoDroneAvailable" | "Overloaded" | "Unavailable" | "Internal";
+
+/** Load is how busy a drone is: its backends, and what was promised to them. */
+export interface Load {
+  backends?: number;
+  /** CPUMillis is in thousandths of a processor. */
+  cpu_millis?: number;
+  memory_bytes?: number;
+}
+
+/** LogLine is one line of a backend's output ([LogSubject]). */
+export interface LogLine {
+  /** Line is without its end; at most MaxLine bytes. It may hold control characters. */
+  line?: string;
+  /** Stream is stdout, stderr or drone. */
+  stream: string;
+  time?: string;
+}
+
+/** Presented says that a DNS server answers with the value from now on. */
+export interface Presented {
+  /** Server is who does, ns-…. */
+  server: string;
+}
+
+/** RegisterRequest begins a session of a drone. */
+export interface RegisterRequest {
+  /** Backends are all that still run on the drone, MaxNamed at most. What else the workers know of it has ended, and is ended as lost. Repeated in the same session, a registration compares what is held once more. */
+  backends?: string[];
+  boot_id: string;
+  cluster: string;
+  /** DroneTimeMS is the drone's boot-time clock when it wrote this. */
+  drone_time_ms: number;
+  /** GraceMS is how long the drone lets a backend that was asked to end go on before it kills it; up to MaxGrace. 0: 10 s. */
+  grace_ms?: number;
+  /** MachineID and BootID say which machine this is, and since which start of its system: a random id from the drone's data directory, and the kernel's boot id. Each has the form of a session. While another machine holds the drone's name, or this one did before it was started anew, the registration is refused with DroneHeld. */
+  machine_id: string;
+  max_backends?: number;
+  /** MaxCPUMillis is in thousandths of a processor. */
+  max_cpu_millis?: number;
+  max_memory_bytes?: number;
+  pool?: string;
+  runtime?: string;
+  /** Session is new for each run of the agent: 1 to 45 characters of a-z 0-9 -. */
+  session: string;
+  version?: string;
+}
+
+/** RegisterResponse tells the drone where its actions are (they are delivered to its DeliverSubject) and which of its backends it does not hold any more. */
+export interface RegisterResponse {
+  consumer: string;
+  /** Deadlines are those of all that the session holds, but for what is sealed. */
+  deadlines: Deadlines;
+  heartbeat_interval_ms: number;
+  /** Lost are those of the backends named that are no longer the drone's: their processes must be killed at once. */
+  lost?: string[];
+  /** Sealed are backends of the session that are not renewed any more: they keep the deadlines that they had before, and the drone starts none of them that it has not started yet. */
+  sealed?: string[];
+  stream: string;
+}
+
+/** Report is a backend's new state. */
+export interface Report {
+  /** Address is host:port where the process listens; from waiting on. */
+  address?: string;
+  backend_id: string;
+  exit_code?: number;
+  /** LastStatus is the status before terminated. */
+  last_status?: Status;
+  /** Message is for people: the exec error, the last words. At most MaxText bytes. */
+  message?: string;
+  /** Refused says, with status terminated, that the drone has not taken the spawn on for want of room: the workers may place the backend on another drone instead of ending it. */
+  refused?: boolean;
+  status: Status;
+  termination_kind?: TerminationKind;
+  termination_reason?: TerminationReason;
+  /** Traceparent and Tracestate are those of the action that led to the state; where they are left out, the headers of the message count. What is not a valid traceparent is dropped. */
+  traceparent?: string;
+  tracestate?: string;
+}
+
+/** ReportRequest states what became of backends; all of it holds or nothing. */
+export interface ReportRequest {
+  reports: Report[];
+  session: string;
+}
+
+/** RevokeRequest makes connection tokens of a backend lead nowhere: those of a user (which may be "", the one of connects that name none), or one token, or both where they agree. At least one is needed. A static token lives as long as its backend. */
+export interface RevokeRequest {
+  backend_id: string;
+  token?: string;
+  user?: string;
+}
+
+/** RevokeResponse says how many tokens there were; 0 is no error. */
+export interface RevokeResponse {
+  revoked: number;
+}
+
+/** RouteRequest asks where a connection token leads. NotFound when nowhere: unknown, expired or revoked token, ended backend. */
+export interface RouteRequest {
+  token: string;
+}
+
+/** RouteResponse is a route. */
+export interface RouteResponse {
+  /** Address is host:port; "" until the backend waits for its process. */
+  address?: string;
+  auth?: Record<string, unknown>;
+  backend_id: string;
+  cluster: string;
+  /** SecretToken is told to the backend as x-verified-secret. */
+  secret_token?: string;
+  status: Status;
+  subdomain?: string;
+  user?: string;
+  /** ValidForMS is how much longer the token lives; 0 for static tokens, which live as long as their backend. */
+  valid_for_ms?: number;
+}
+
+/** Spawn is a backend to run. A drone refuses it in another session than Session and past the soft deadline, which is that of the session's lease when the backend was placed. */
+export interface Spawn {
+  deadlines?: Deadlines;
+  executable?: Record<string, unknown>;
+  fencing_token: number;
+  key: Key;
+  session: string;
+  static_token?: string;
+}
+
+/** SpawnConfig says what to run when the key is not held. */
+export interface SpawnConfig {
+  /** Cluster may be left out where the worker has a default. */
+  cluster?: string;
+  /** Executable is read by the drone's runtime only. A JSON object. */
+  executable: Record<string, unknown>;
+  /** ID is the backend's id; random when "". */
+  id?: string;
+  /** LifetimeLimitSeconds counts from scheduling; nil: no limit. */
+  lifetime_limit_seconds?: number;
+  /** MaxIdleSeconds counts from the last open connection; nil: no limit. */
+  max_idle_seconds?: number;
+  /** Origin gives the backend a host of its own, Subdomain or a random label below the cluster, all paths of which are its own; nil: as the worker says. */
+  origin?: boolean;
+  pool?: string;
+  subdomain?: string;
+  /** UseStaticToken gives the backend one token for its whole life. */
+  use_static_token?: boolean;
+}
+
+/** StateEvent says that a backend reached a state ([BackendEventSubject]). For one backend Number only goes up, and its ID is made of the two, so that a reader can order and deduplicate. */
+export interface StateEvent {
+  /** Address is host:port where the process listens; from waiting on. */
+  address?: string;
+  backend_id: string;
+  exit_code?: number;
+  /** FencingToken is that of the backend's lease; left out by workers that do not say it yet. */
+  fencing_token?: number;
+  id?: string;
+  /** LastStatus is the status before terminated. */
+  last_status?: Status;
+  /** Message is for people: the exec error, the last words. At most MaxText bytes. */
+  message?: string;
+  number: number;
+  status: Status;
+  termination_kind?: TerminationKind;
+  termination_reason?: TerminationReason;
+  time?: string;
+  type: string;
+}
+
+/** Stats is what one backend uses of its machine ([StatsSubject]), every [StatsEvery]. The fields are named as in Plane; memory is in bytes, 0 where the runtime cannot tell. */
+export interface Stats {
+  backend_id: string;
+  /** CPUUsed and SysCPU are processor time in nanoseconds since the last message: used by the backend, and of the machine, of all its processors, busy or idle. */
+  cpu_used?: number;
+  mem_active?: number;
+  mem_inactive?: number;
+  /** MemLimit is 0 where there is none. */
+  mem_limit?: number;
+  mem_unevictable?: number;
+  /** MemUsed is what counts against the limit, without file cache that is not in use. */
+  mem_used?: number;
+  sys_cpu?: number;
+  time?: string;
+}
+
+/** Status is where a backend is in its life. Its value is the number of the design's section 5: statuses only go up. */
+export type Status = "scheduled" | "loading" | "starting" | "waiting" | "ready" | "terminating" | "hard-terminating" | "terminated";
+
+/** StatusRequest asks for one backend. */
+export interface StatusRequest {
+  backend_id?: string;
+  /** Key asks for the backend that holds a key, or held it last, instead; its tag is not compared. */
+  key?: Key;
+}
+
+/** Terminate ends a backend: softly (SIGTERM, grace, SIGKILL) or at once. */
+export interface Terminate {
+  hard?: boolean;
+  reason?: TerminationReason;
+}
+
+/** TerminateRequest ends a backend; again is no error, and neither is one that has ended. */
+export interface TerminateRequest {
+  backend_id: string;
+  hard?: boolean;
+}
+
+/** TerminationKind says how a backend was ended; "" when it ended by itself. */
+export type TerminationKind = "" | "soft" | "hard";
+
+/** TerminationReason says why a backend ended; "" when it ended by itself. */
+export type TerminationReason = "" | "swept" | "external" | "key-expired" | "lost" | "startup-timeout" | "start-failed" | "internal-error";
+
+/** TokenEvent says that connection tokens of a backend were revoked ([TokenEventSubject]): those of User, where it is set, and the one with this hash, where it is. */
+export interface TokenEvent {
+  backend_id: string;
+  id?: string;
+  time?: string;
+  /** TokenSHA256 is the hash of the token in hexadecimal digits. */
+  token_sha256?: string;
+  type: string;
+  user?: string;
+}

@@ -1,0 +1,64 @@
+package client_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/lease"
+	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/worker"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startStack runs a worker and the drone dr-a, whose runtime runs nothing, and gives the URL of their NATS server.
+func startStack(t *testing.T) (url string) {
+	t.Helper()
+	url = testkit.NATS(t).URL()
+	st, err := store.Open(t.Context(), store.Config{DSN: testkit.Postgres(t), MaxConns: 4, Terms: lease.Terms{TTL: time.Hour}})
+	must(t, err)
+	t.Cleanup(st.Close)
+	workers, drones := testkit.Conn(t, url, nats.ReconnectBufSize(-1)), testkit.Conn(t, url)
+	run(t, func(ctx context.Context, ready func()) error {
+		cfg := worker.Config{Name: "wo-a", Version: "1.2.3", DefaultCluster: "c.test:80", OnReady: ready, Log: testkit.Logger(t)}
+		return worker.Run(ctx, cfg, workers, st)
+	})
+	rt := fake.New()
+	t.Cleanup(func() { _ = rt.Close() })
+	run(t, func(ctx context.Context, ready func()) error {
+		return drone.Run(ctx, drone.Config{
+			Name: "dr-a", Cluster: "c.test:80", Version: "test", RuntimeName: "fake",
+			Grace: 200 * time.Millisecond, ShutdownTimeout: testkit.Patience, OnReady: ready, Log: testkit.Logger(t),
+		}, drones, rt)
+	})
+	return url
+}
+
+// run runs a role until the test ends.
+func run(t *testing.T, role func(ctx context.Context, ready func()) error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- role(ctx, sync.OnceFunc(func() { close(ready) })) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := testkit.Receive(t, ended, "the role ends"); err != nil {
+			t.Error(err)
+		}
+	})
+	testkit.Receive(t, ready, "the role is ready")
+}
