@@ -21,30 +21,56 @@ export interface BackendInfo {
   cluster: string;
   created_at: string;
   drone: string;
+  /** EndedAt is when it was terminated. */
+  ended_at?: string;
   exit_code?: number;
   /** FencingToken is the one of the backend's own lease, also after another backend has acquired the key. */
   fencing_token?: number;
   key: Key;
   /** LastStatus is the status before terminated. */
   last_status?: Status;
+  /** LastUsedAt is when somebody was last connected, or joined, as far as proxies have said; nil: never. */
+  last_used_at?: string;
+  /** Its limits, as its connect set them; left out: none. */
+  lifetime_ends_at?: string;
+  max_idle_seconds?: number;
   /** Message is for people: the exec error, the last words. At most MaxText bytes. */
   message?: string;
+  more_users?: boolean;
   /** Number orders statuses. */
   number: number;
   pool?: string;
+  /** Runs is its image or its command, cut short. */
+  runs?: string;
   status: Status;
   subdomain?: string;
+  /** By is who asked, as he calls himself. */
+  termination_by?: string;
+  /** Cause is there as soon as the backend was asked to end. */
+  termination_cause?: string;
   termination_kind?: TerminationKind;
   termination_reason?: TerminationReason;
+  /** Words say it to people. */
+  termination_why?: string;
+  /** Users are those who have tokens that live, by name, MaxUsers at most; MoreUsers says that there are more. In the answer to [SubjectStatus] alone. */
+  users?: string[];
 }
 
-/** BackendsRequest lists backends by id, those that have not ended unless All. */
+/** BackendsRequest lists backends by id, those that have not ended unless All. Each of the other fields that is given leaves out those of which it does not hold. */
 export interface BackendsRequest {
   after?: string;
   all?: boolean;
+  /** ChangedWithinSeconds are those whose status changed within so many seconds, by the database's clock. */
+  changed_within_seconds?: number;
   drone?: string;
+  /** Key are those that are, or were, for the key; its tag is not compared. */
+  key?: Key;
   /** Limit is 1 to MaxPage; 0 is MaxPage. */
   limit?: number;
+  /** Namespace are those for keys of a namespace, which may be ""; not beside Key. */
+  namespace?: string;
+  /** Statuses are those in one of these; where terminated is one, All is meant. */
+  statuses?: Status[];
 }
 
 /** BackendsResponse is one page; Next goes into After of the next request, "" at the end. */
@@ -100,11 +126,15 @@ export interface Deadlines {
 /** DrainRequest has a drone be given no more backends, or, sent to [SubjectUndrain], be given some again. Again is no error. */
 export interface DrainRequest {
   drone: string;
+  /** EndAfterSeconds, if given, has the workers end softly, so many seconds from now, what the drone still runs then; 0 is at once. Left out, an earlier word on that stands until the drone is undrained. */
+  end_after_seconds?: number;
 }
 
 /** DrainResponse says how many backends the drone has that have not ended. */
 export interface DrainResponse {
   backends: number;
+  /** EndInSeconds is in how many seconds the workers end those that are left, 0: now; left out where nobody said when. */
+  end_in_seconds?: number;
 }
 
 /** DroneEvent says what happened to a drone ([DroneEventSubject]). */
@@ -126,6 +156,8 @@ export interface DroneInfo {
   cpu_millis?: number;
   draining: boolean;
   drone: string;
+  /** Full says that it takes no more for now: its capacity is reached, or it has refused a backend for want of room. */
+  full?: boolean;
   /** HeardMSAgo is how long ago the drone was last heard from, by the database's clock. */
   heard_ms_ago: number;
   /** Lost says that it has not been heard from for as long as a lease lives. */
@@ -164,6 +196,13 @@ export interface ErrorReply {
   id: string;
   kind: Kind;
   message: string;
+  /** Reason says more of the kind to programs: see [NoDrone]. A reader must expect reasons that it does not know. */
+  reason?: string;
+}
+
+/** ForgetRequest has a lost drone be forgotten, with all that is on record for it. */
+export interface ForgetRequest {
+  drone: string;
 }
 
 /** HeartbeatRequest says that a drone lives and renews its session's lease. It costs the same whatever the drone holds. */
@@ -276,8 +315,14 @@ export interface Report {
   /** Refused says, with status terminated, that the drone has not taken the spawn on for want of room: the workers may place the backend on another drone instead of ending it. */
   refused?: boolean;
   status: Status;
+  /** By is who asked, as he calls himself. */
+  termination_by?: string;
+  /** Cause is there as soon as the backend was asked to end. */
+  termination_cause?: string;
   termination_kind?: TerminationKind;
   termination_reason?: TerminationReason;
+  /** Words say it to people. */
+  termination_why?: string;
   /** Traceparent and Tracestate are those of the action that led to the state; where they are left out, the headers of the message count. What is not a valid traceparent is dropped. */
   traceparent?: string;
   tracestate?: string;
@@ -313,6 +358,8 @@ export interface RouteResponse {
   auth?: Record<string, unknown>;
   backend_id: string;
   cluster: string;
+  /** Key is the backend's, for logs; nil from workers that do not say it. */
+  key?: Key;
   /** SecretToken is told to the backend as x-verified-secret. */
   secret_token?: string;
   status: Status;
@@ -367,8 +414,14 @@ export interface StateEvent {
   message?: string;
   number: number;
   status: Status;
+  /** By is who asked, as he calls himself. */
+  termination_by?: string;
+  /** Cause is there as soon as the backend was asked to end. */
+  termination_cause?: string;
   termination_kind?: TerminationKind;
   termination_reason?: TerminationReason;
+  /** Words say it to people. */
+  termination_why?: string;
   time?: string;
   type: string;
 }
@@ -408,7 +461,10 @@ export interface Terminate {
 /** TerminateRequest ends a backend; again is no error, and neither is one that has ended. */
 export interface TerminateRequest {
   backend_id: string;
+  /** By is who asks, and Reason why, for whoever wants to know later: they are kept with the backend and told with its states. */
+  by?: string;
   hard?: boolean;
+  reason?: string;
 }
 
 /** TerminationKind says how a backend was ended; "" when it ended by itself. */
