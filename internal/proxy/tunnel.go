@@ -31,9 +31,7 @@ const (
 	webSocketGUID   = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 )
 
-var (
-	errHandshake = errors.New("the backend did not take the WebSocket's handshake")
-)
+var errHandshake = errors.New("the backend did not take the WebSocket's handshake")
 
 // tunnels makes a request that is to begin a tunnel the handshake of HTTP/1.1, whose ends are the visit's tunnel then. It gives
 // why it cannot be one, nil where it can or is another request.

@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha1" //nolint:gosec // RFC 6455 has it
+	"crypto/sha1"
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
@@ -65,7 +65,7 @@ func (tr *tunnelTo) RoundTrip(r *http.Request) (*http.Response, error) {
 			cancel()
 			return nil, fmt.Errorf("the answer is one of HTTP/1.1: %v", resp.Header)
 		}
-		sum := sha1.Sum([]byte(key + webSocketGUID)) //nolint:gosec // as above
+		sum := sha1.Sum([]byte(key + webSocketGUID))
 		resp.StatusCode = http.StatusSwitchingProtocols
 		resp.Header.Set("Connection", "Upgrade")
 		resp.Header.Set("Upgrade", "websocket")

@@ -149,7 +149,7 @@ func (c *Client) Watch(ctx context.Context, backend string) iter.Seq2[messages.S
 }
 
 // Await watches a backend until it has reached a status, such as Ready. A backend that ends before that is an error,
-// an [*Ended] that says how.
+// an [*EndedError] that says how.
 func (c *Client) Await(ctx context.Context, backend string, status messages.Status) (messages.StateEvent, error) {
 	for event, err := range c.Watch(ctx, backend) {
 		switch {
@@ -158,17 +158,17 @@ func (c *Client) Await(ctx context.Context, backend string, status messages.Stat
 		case event.Status >= status && (status == messages.Terminated || !event.Status.Leaving()):
 			return event, nil
 		case event.Status == messages.Terminated:
-			return event, &Ended{Event: event}
+			return event, &EndedError{Event: event}
 		}
 	}
 	return messages.StateEvent{}, fmt.Errorf("watch %s: %w", backend, context.Cause(ctx))
 }
 
-// Ended says that a backend ended before it reached what was waited for.
-type Ended struct{ Event messages.StateEvent }
+// EndedError says that a backend ended before it reached what was waited for.
+type EndedError struct{ Event messages.StateEvent }
 
 // Error says how it ended.
-func (e *Ended) Error() string {
+func (e *EndedError) Error() string {
 	text := "backend " + e.Event.BackendID + " has ended"
 	if e.Event.Reason != "" {
 		text += " (" + string(e.Event.Reason) + ")"

@@ -88,7 +88,7 @@ func TestTheLifeOfABackendSeenFromAProgram(t *testing.T) {
 	if seen[0] != messages.Scheduled || seen[len(seen)-1] != messages.Terminated || !slices.IsSorted(seen) || !slices.Contains(seen, messages.Ready) {
 		t.Errorf("its life was %v", seen)
 	}
-	var ended *client.Ended
+	var ended *client.EndedError
 	if _, err := c.Await(ctx, "b-1", messages.HardTerminating); err != nil && (!errors.As(err, &ended) || ended.Event.Reason != messages.ReasonExternal) {
 		t.Errorf("it is waited for in vain with %v", err)
 	}

@@ -40,7 +40,8 @@ func (h *heir) script(t *testing.T, body string) *process.Instance {
 func TestBadCommandLeavesNothing(t *testing.T) {
 	t.Parallel()
 	h := newBad(t, nil)
-	for name, content := range map[string]string{"plain": "text", "garbage": "\x7fELF not really", "lost": "#!/no/such/interpreter\n",
+	for name, content := range map[string]string{
+		"plain": "text", "garbage": "\x7fELF not really", "lost": "#!/no/such/interpreter\n",
 		"dos": "#!/bin/sh\r\necho\r\n", "foreign": foreign(t),
 	} {
 		mode := os.FileMode(0o755)
