@@ -33,7 +33,7 @@ func of(t *testing.T, dir string) (is who, logged string) {
 	if err := id.Release(); err != nil {
 		t.Fatal(err)
 	}
-	request := messages.Encode(messages.RegisterRequest{Session: "s", MachineID: id.MachineID, BootID: id.BootID, Cluster: "a"})
+	request := messages.Encode(messages.RegisterRequest{Session: "s", MachineID: id.MachineID, BootID: id.BootID, Cluster: "a", DroneTimeMS: 1})
 	if _, err := messages.Decode[messages.RegisterRequest](request); err != nil {
 		t.Fatalf("the workers refuse it: %v", err)
 	}

@@ -110,10 +110,12 @@ func TestWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	for raw, want := range map[string]string{
-		`{"image": "a", "Credentials": {"username": "u", "password": "secret"}}`:                                                                      `{"image":"a"}`,
-		`{"image": "a", "credentials": {"username": "u", "password": "x"}, "credentials": {"username": "u", "password": "secret"}, "mount": "ab"}`:    `{"image":"a","mount":"ab"}`,
+		`{"image": "a", "credentials": {"username": "u", "password": "secret"}, "mount": "ab"}`:                                                       `{"image":"a","mount":"ab"}`,
 		`{"image": "a", "mount": true, "env": {"A": "b"}, "resource_limits": {"cpu_period_percent": 5}, "pull_policy": "Never", "network_name": "n"}`: `{"image":"a","pull_policy":"Never","env":{"A":"b"},"resource_limits":{"cpu_period_percent":5},"mount":true,"network_name":"n"}`,
 		`{"image": "a", "credentials": "secret"}`: `{}`,
+		// What is no executable has nothing that is kept.
+		`{"image": "a", "Credentials": {"username": "u", "pass": "secret"}}`:                                                `{}`,
+		`{"image": "a", "credentials": {"username": "u", "pass": "x"}, "credentials": {"username": "u", "pass": "secret"}}`: `{}`,
 		`secret`: `{}`,
 	} {
 		got, had := s.WithoutSecrets(json.RawMessage(raw))
