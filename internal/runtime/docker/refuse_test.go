@@ -68,7 +68,7 @@ func TestRefusedByText(t *testing.T) {
 		`{"image": "a", "network_name": "none"}`:                                                       "not allowed",
 		`{"image": "a", "network_name": "container:x"}`:                                                "is not the name of a network",
 		`{"image": "a", "network_name": ""}`:                                                           "is not the name of a network",
-		`{"image": "a", "env": {` + longEnv() + `}}`:                 "at most 256",
+		`{"image": "a", "env": {` + longEnv() + `}}`:                                                   "at most 256",
 		`{"image": "a", "env": {"A": "` + strings.Repeat("x", 40_000) + `"}}`:                          "at most 32768",
 		`{"image": "sha256:` + strings.Repeat("a", 64) + `", "pull_policy": "Always"}`:                 "an id cannot be pulled",
 		`{"image": "` + strings.Repeat("a", 300) + `"}`:                                                "must not be more than 255",
