@@ -64,6 +64,9 @@ func TestI5ReorderedAndRepeatedReportsNeverGoBack(t *testing.T) {
 	for i := range ids {
 		ids[i] = w.connect(spawnKey("doc-" + string(rune('a'+i)))).BackendID
 	}
+	for _, id := range ids { // a drone reports what it has got a spawn for, and that follows the event
+		testkit.Eventually(t, "the connect's event is on the bus", func() bool { return len(numbers(t, w, id)) > 0 })
+	}
 	var replies []<-chan *nats.Msg
 	for _, s := range []messages.Status{messages.Loading, messages.Waiting, messages.Starting, messages.Ready, messages.Waiting, messages.Terminating, messages.Loading} {
 		r := messages.ReportRequest{Session: p.session}
