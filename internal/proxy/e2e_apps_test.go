@@ -21,6 +21,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime/process"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -45,7 +46,7 @@ func TestApps(t *testing.T) {
 	must(t, err)
 	a := &apps{
 		stack:   newStackAt(t, drones, "localhost", func(c *proxy.Config) { c.ReadyTimeout = appPatience }),
-		browser: startBrowser(t),
+		browser: testkit.Browser(t),
 		said:    readMatrix(t),
 	}
 	for _, app := range allApps {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -23,7 +24,7 @@ import (
 func TestE2EBrowserTwoSessionsWithOriginsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := newStackAt(t, nil, "rooms.localhost") // of one site, as below a cluster: a.localhost and b.localhost are not
-	browser := startBrowser(t)
+	browser := testkit.Browser(t)
 	adas := s.originOf("ada", "/")
 	ada := openTab(browser, t, "ada", adas)
 	bob := openTab(browser, t, "bob", s.originOf("bob", "/"))
@@ -68,7 +69,7 @@ func TestE2EBrowserSessionInAFrameOfAnotherSite(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `<script>addEventListener("message", e => window.framed = e.data)</script><iframe src=%q></iframe>`, link)
 	}))
 	t.Cleanup(site.Close)
-	openTab(startBrowser(t), t, "ada", site.URL).sees(`window.framed === "ada"`)
+	openTab(testkit.Browser(t), t, "ada", site.URL).sees(`window.framed === "ada"`)
 }
 
 // originOf starts a session of the application, and gives its link, to a path of it.

@@ -24,7 +24,7 @@ func TestE2EBrowserOpensWebSocketsAtTheSameTime(t *testing.T) {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	must(t, err)
 	s := newStackAt(t, nil, "localhost", func(c *proxy.Config) { c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}} })
-	browser := startBrowser(t)
+	browser := testkit.Browser(t)
 	slow := s.connect(messages.ConnectRequest{
 		SpawnConfig: &messages.SpawnConfig{Executable: fake.Script{PrepareFor: fake.Duration(24 * time.Hour)}.Executable()},
 	}).Token
