@@ -229,7 +229,7 @@ hosts-test: deploy-tools ## Run Jetway on ten hosts in network namespaces: upgra
 
 HELM ?= go run helm.sh/helm/v3/cmd/helm@v3.22.0
 # Values that turn on all of the chart's parts, and the least that it takes.
-HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
+HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,gateway.enabled=true,gateway.tokensSecret=tokens,gateway.tlsSecret=gt,nats.gatewaySecret=g,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
 
 helm-test: ## Lint the Helm chart, and see that Kubernetes' types know all that it makes
 	@$(HELM) lint --quiet --strict --kube-version 1.33 --set postgres.dsn=postgres://db deploy/helm/jetway
