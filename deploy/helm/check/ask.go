@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,11 +43,14 @@ func newAsked(ctx context.Context, config *rest.Config) (a *asked, err error) {
 	if a.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err
 	}
-	version, err := a.typed.Discovery().ServerVersion()
-	if err != nil {
-		return nil, err
+	// The apiserver itself knows its version only from a build of Kubernetes' own.
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if module.Path == "k8s.io/kubernetes" {
+				a.version = module.Version
+			}
+		}
 	}
-	a.version = version.GitVersion
 	groups, err := restmapper.GetAPIGroupResources(a.typed.Discovery())
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func serve(ctx context.Context, dir string, ports [3]int, signs, tokens, token s
 	server := app.NewAPIServerCommand()
 	server.SilenceErrors, server.SilenceUsage = true, true
 	server.SetArgs([]string{
-		"--etcd-servers=" + at(0)[0].String(), "--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", ports[2]), "--cert-dir=" + filepath.Join(dir, "certs"),
+		"--etcd-servers=" + at(0)[0].String(), "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", fmt.Sprint("--secure-port=", ports[2]), "--cert-dir=" + filepath.Join(dir, "certs"),
 		"--service-cluster-ip-range=10.0.0.0/24", "--service-account-issuer=https://check.test", "--service-account-signing-key-file=" + signs,
 		"--service-account-key-file=" + signs, "--token-auth-file=" + tokens, "--authorization-mode=Node,RBAC", "--v=0",
 	})
