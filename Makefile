@@ -200,6 +200,8 @@ images: dist ## Build the images jetway and jetway-room with DOCKER (docker), th
 			file=$${name##*:}; name=$${name%:*}; \
 			echo "building $$name:latest$$suffix"; \
 			$(DOCKER) build -q --platform linux/$$arch -f $$file -t $$name:latest$$suffix -t $$name:$(subst +,-,$(VERSION))$$suffix $$dir >/dev/null; \
+			is=$$($(DOCKER) image inspect -f '{{.Architecture}}' $$name:latest$$suffix); \
+			test "$$is" = $$arch || { echo "$(DOCKER) has built $$name for $$is, not for $$arch: use one that heeds --platform"; exit 1; }; \
 		done; \
 	done
 
@@ -231,14 +233,10 @@ HELM ?= go run helm.sh/helm/v3/cmd/helm@v3.22.0
 # Values that turn on all of the chart's parts, and the least that it takes.
 HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,gateway.enabled=true,gateway.tokensSecret=tokens,gateway.tlsSecret=gt,nats.gatewaySecret=g,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
 
-# The check starts etcd and a kube-apiserver, which it compiles: minutes, the first time.
-helm-test: ## Lint the Helm chart, and have a Kubernetes apiserver say by a dry run whether it takes all that it makes
-	@$(HELM) lint --quiet --strict --kube-version 1.36 --set postgres.dsn=postgres://db deploy/helm/jetway
-	@mkdir -p $(TOOLS); $(HELM) template jetway deploy/helm/jetway --kube-version 1.36 --set postgres.secret=db >$(TOOLS)/chart-least.yaml
-	@$(HELM) template jetway deploy/helm/jetway --kube-version 1.36 --set "$(HELM_ALL)" >$(TOOLS)/chart-all.yaml
-	@echo "compiling an apiserver (minutes, the first time)"
-	@{ GOFLAGS= CGO_ENABLED=0 go build -v -C deploy/helm/check -trimpath -ldflags='-s -w' -o "$(CURDIR)/$(TOOLS)/check-chart" .; echo "exit $$?"; } 2>&1 | $(PROGRESS)
-	@$(TOOLS)/check-chart $(TOOLS)/chart-least.yaml $(TOOLS)/chart-all.yaml
+helm-test: ## Lint the Helm chart, and see that Kubernetes' types know all that it makes
+	@$(HELM) lint --quiet --strict --kube-version 1.33 --set postgres.dsn=postgres://db deploy/helm/jetway
+	@set -e; for values in postgres.secret=db "$(HELM_ALL)"; do \
+		$(HELM) template jetway deploy/helm/jetway --kube-version 1.33 --set "$$values" | GOFLAGS= go run -C deploy/helm/check .; done
 
 clean: ## Remove what build made; the data of run stays in .jetway
 	@rm -rf bin
