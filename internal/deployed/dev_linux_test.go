@@ -107,9 +107,9 @@ func TestExampleOfASandboxIsAContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ code, want string }{
-		{"print(6 * 7)", `"exit_code": 0, "stdout": "42\\n"`},
-		{"import os; open('left', 'w').write('here'); print(os.getuid() > 0)", `"stdout": "True\\n"`},
-		{"print(open('left').read())", `"stdout": "here\\n"`},
+		{"print(6 * 7)", `"exit_code": 0, "stdout": "42\n"`},
+		{"import os; open('left', 'w').write('here'); print(os.getuid() > 0)", `"stdout": "True\n"`},
+		{"print(open('left').read())", `"stdout": "here\n"`},
 		{"x = bytearray(512 << 20)", `"exit_code": -9`}, // it may have 256 MiB
 	} {
 		answer, err := http.Post(resp.URL+"run", "text/x-python", strings.NewReader(c.code))
