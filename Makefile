@@ -200,6 +200,8 @@ images: dist ## Build the images jetway and jetway-room with DOCKER (docker), th
 			file=$${name##*:}; name=$${name%:*}; \
 			echo "building $$name:latest$$suffix"; \
 			$(DOCKER) build -q --platform linux/$$arch -f $$file -t $$name:latest$$suffix -t $$name:$(subst +,-,$(VERSION))$$suffix $$dir >/dev/null; \
+			is=$$($(DOCKER) image inspect -f '{{.Architecture}}' $$name:latest$$suffix); \
+			test "$$is" = $$arch || { echo "$(DOCKER) has built $$name for $$is, not for $$arch: use one that heeds --platform"; exit 1; }; \
 		done; \
 	done
 
@@ -212,24 +214,24 @@ deploy-tools:
 	@mkdir -p $(TOOLS)/debs
 	@test -x $(TOOLS)/nats-server || { echo "compiling a NATS server"; CGO_ENABLED=0 go build -trimpath -o $(TOOLS)/nats-server github.com/nats-io/nats-server/v2; }
 
-deploy-test: deploy-tools ## Install the Debian package in a system of its own, and go through its life; start compose with an engine of its own (root)
+deploy-test: deploy-tools ## Install the Debian package in a system of its own, and go through its life; start compose, jetway dev and the sandbox of the examples with engines of their own (root)
 	@for tool in mmdebstrap systemd-nspawn; do command -v $$tool >/dev/null || { \
 		why="No $$tool is installed, which a system of its own takes"; apt="mmdebstrap systemd-container" dnf="mmdebstrap systemd-container" apk=none brew=none; $(INSTALL); break; }; done
 	@test -e $(TOOLS)/root.tar || { echo "making a Debian system (minutes)"; \
-		said=$$(mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,procps,postgresql \
+		said=$$(mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,procps,postgresql,python3 \
 			--customize-hook='copy-in $(TOOLS)/nats-server /usr/local/bin' bookworm $(TOOLS)/root.new 2>&1) || { echo "$$said"; exit 1; }; mv $(TOOLS)/root.new $(TOOLS)/root.tar; }
 	@test -x $(TOOLS)/docker-compose || { echo "compiling docker-compose"; \
 		GOFLAGS= CGO_ENABLED=0 go build -C deploy/compose/tool -trimpath -o "$(CURDIR)/$(TOOLS)/docker-compose" github.com/docker/compose/v2/cmd; }
 	@rm -f $(TOOLS)/debs/*.deb; for version in 0.0.1 0.0.2; do \
 		$(MAKE) --no-print-directory deb ARCHS=$$(go env GOHOSTARCH) VERSION=$$version && mv bin/dist/jetway_$${version}_*.deb $(TOOLS)/debs/ || exit 1; done
-	@$(DEPLOY_TEST) -run 'Debian|Compose|Dev|Crash' ./internal/deployed
+	@$(DEPLOY_TEST) -run 'Debian|Compose|Dev|Crash|Sandbox' ./internal/deployed
 
 hosts-test: deploy-tools ## Run Jetway on ten hosts in network namespaces: upgrade each role, lose hosts, restore a backup (root)
 	@$(DEPLOY_TEST) -run SeveralHosts ./internal/deployed
 
 HELM ?= go run helm.sh/helm/v3/cmd/helm@v3.22.0
 # Values that turn on all of the chart's parts, and the least that it takes.
-HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
+HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,gateway.enabled=true,gateway.tokensSecret=tokens,gateway.tlsSecret=gt,nats.gatewaySecret=g,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
 
 helm-test: ## Lint the Helm chart, and see that Kubernetes' types know all that it makes
 	@$(HELM) lint --quiet --strict --kube-version 1.33 --set postgres.dsn=postgres://db deploy/helm/jetway
