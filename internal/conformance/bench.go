@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -127,8 +128,9 @@ func (b *bench) set(change func()) {
 
 // faultLocked notes what came and is not as the protocol has it, some of it.
 func (b *bench) faultLocked(check, format string, args ...any) {
-	if len(b.faults[check]) < 5 {
-		b.faults[check] = append(b.faults[check], fmt.Sprintf(format, args...))
+	fault := fmt.Sprintf(format, args...)
+	if known := b.faults[check]; len(known) < 5 && !slices.Contains(known, fault) {
+		b.faults[check] = append(known, fault)
 	}
 }
 

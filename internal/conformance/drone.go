@@ -29,6 +29,8 @@ type Drone struct {
 	Wait time.Duration
 	// Slack is what a process may outlive its hard deadline by; a sixth of Lease, for then its key is given away.
 	Slack time.Duration
+	// Only are the checks to try, with those that they build on; none: all.
+	Only []string
 	// Say is told each result as it comes.
 	Say func(Result)
 }
@@ -46,6 +48,10 @@ func (d Drone) Run(ctx context.Context, nc *nats.Conn) error {
 	}
 	if d.Slack == 0 {
 		d.Slack = d.Lease / 6
+	}
+	table, err := only(droneTable, d.Only)
+	if err != nil {
+		return err
 	}
 	common, err := newBench(nc, d.Name, d.Wait)
 	if err != nil {
@@ -75,12 +81,19 @@ func (d Drone) Run(ctx context.Context, nc *nats.Conn) error {
 			return err
 		}
 	}
-	err = runTable(ctx, droneTable, b, d.Say)
+	err = runTable(ctx, table, b, d.Say)
 	// What runs ends: the drone may be used again.
-	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Wait)
-	defer cancel()
-	b.endAll(leaving)
-	return errors.Join(err, bus.DeleteConsumer(leaving, b.js, d.Name), bus.PurgeActions(leaving, b.js, d.Name))
+	b.set(func() { b.silent, b.muteReports, b.extras = false, false, false })
+	for _, leave := range []func(context.Context) error{
+		b.endAll,
+		func(ctx context.Context) error { return bus.DeleteConsumer(ctx, b.js, d.Name) },
+		func(ctx context.Context) error { return bus.PurgeActions(ctx, b.js, d.Name) },
+	} {
+		leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.Wait)
+		err = errors.Join(err, leave(leaving))
+		cancel()
+	}
+	return err
 }
 
 // droneBench is the workers' part, with a script instead of a database.
@@ -457,7 +470,7 @@ func (b *droneBench) pass(ctx context.Context, beats int) {
 }
 
 // endAll ends what the checks left running.
-func (b *droneBench) endAll(ctx context.Context) {
+func (b *droneBench) endAll(ctx context.Context) error {
 	b.mu.Lock()
 	var left []string
 	for id, k := range b.backends {
@@ -467,8 +480,12 @@ func (b *droneBench) endAll(ctx context.Context) {
 	}
 	b.mu.Unlock()
 	for _, id := range left {
-		if b.terminate(ctx, id, true) == nil {
-			_, _ = b.ended(ctx, id)
+		if b.terminate(ctx, id, true) != nil {
+			break
 		}
 	}
+	b.within(ctx, b.cfg.Lease, func() bool { // who does not by then has failed a check
+		return !slices.ContainsFunc(left, func(id string) bool { return b.of(id).status() != messages.Terminated })
+	})
+	return nil
 }

@@ -244,7 +244,8 @@ func (b *droneBench) ignoresUnknown(ctx context.Context) error {
 	if err := b.runs(ctx, id); err != nil {
 		return err
 	}
-	if err := b.heartbeats(ctx, 2); err != nil {
+	b.pass(ctx, 6) // by then it is dead where a reply was not read
+	if err := b.alive(ctx, id); err != nil {
 		return err
 	}
 	if err := b.terminate(ctx, id, true); err != nil {

@@ -60,6 +60,31 @@ type unseen string
 
 func (u unseen) Error() string { return string(u) }
 
+// only gives the rows that are asked for, and those that they build on; without any, all.
+func only[Bench any](table []trial[Bench], ids []string) ([]trial[Bench], error) {
+	if len(ids) == 0 {
+		return table, nil
+	}
+	wanted := map[string]bool{}
+	for _, id := range ids {
+		if !slices.ContainsFunc(table, func(row trial[Bench]) bool { return row.ID == id }) {
+			return nil, fmt.Errorf("no check is named %q", id)
+		}
+		wanted[id] = true
+	}
+	var rows []trial[Bench]
+	for _, row := range slices.Backward(table) { // what a check builds on comes before it
+		if wanted[row.ID] {
+			rows = append(rows, row)
+			for _, id := range row.Needs {
+				wanted[id] = true
+			}
+		}
+	}
+	slices.Reverse(rows)
+	return rows, nil
+}
+
 // runTable tries a table's checks in order and says what came of each. The error is that of ctx.
 func runTable[Bench any](ctx context.Context, table []trial[Bench], on Bench, say func(Result)) error {
 	var missing []string // checks that did not pass
