@@ -50,11 +50,18 @@ func (b *bench) alone(ctx context.Context, subject string) error {
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil
 	case err == nil && reply != nil:
-		return errors.New("a worker, or another run of this, answers on this NATS server: name one with --nats where none runs")
+		return &OthersError{Subject: subject}
 	case err != nil:
 		return fmt.Errorf("ask whether a worker runs: %w", err)
 	}
 	return nil
+}
+
+// OthersError says that somebody else plays the workers' part.
+type OthersError struct{ Subject string }
+
+func (e *OthersError) Error() string {
+	return "a worker, or another run of this, answers on " + e.Subject + " of this NATS server"
 }
 
 // prepare makes the streams, as a worker does when it starts.
