@@ -80,9 +80,10 @@ type grammar struct {
 	Gateway gatewayCmd `cmd:"" group:"Roles:" help:"Run a gateway. It answers on HTTP what workers answer on the bus, also as Plane does, and has a page for operators."`
 	DNS     dnsCmd     `cmd:"" group:"Roles:" name:"dns" help:"Run a DNS server. It answers certificate authorities, so that proxies get wildcard certificates."`
 
-	Bench      benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
-	Completion kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
-	Version    versionCmd                `cmd:"" group:"More:" help:"Show the version."`
+	Bench       benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
+	Conformance conformanceCmd            `cmd:"" group:"More:" help:"Try whether a drone or a proxy that somebody else wrote does what the protocol says."`
+	Completion  kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
+	Version     versionCmd                `cmd:"" group:"More:" help:"Show the version."`
 }
 
 // run is what every command's Run method is given.
