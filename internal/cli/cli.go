@@ -69,6 +69,7 @@ type grammar struct {
 	Forget  forgetCmd  `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
 
 	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
+	TokenKey tokenKeyCmd `cmd:"" group:"Operators:" name:"token-key" help:"Make a key that workers seal static tokens with."`
 	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
 
 	Dev     devCmd     `cmd:"" group:"Roles:" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`

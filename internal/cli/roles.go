@@ -29,6 +29,7 @@ type workerCmd struct {
 	MaxUserData    string        `placeholder:"BYTES" default:"4KiB" help:"Most bytes that a connect's auth may take as the header x-verified-user-data, up to 64KiB. Many servers refuse requests with more than 8 KiB of headers in all (gunicorn, aiohttp) or 16 (Node.js). Default: ${default}."`
 	StreamReplicas int           `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
 	StartWithin    time.Duration `default:"${start_within}" help:"How long a backend may take from its scheduling until it is ready before the workers end it, should its drone not have done so: more than three times the longest --startup-timeout of a drone. Default: ${default}."`
+	tokenKeyFlags
 	streamFlags
 	metricsFlags
 	traceFlags
@@ -122,6 +123,11 @@ func (c *workerCmd) Run(r *run) error {
 	if err := errors.Join(err, c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
+	keys, stopKeys, err := c.keys(r)
+	if err != nil {
+		return err
+	}
+	defer stopKeys()
 	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns, Terms: c.terms(), Log: r.log})
 	if err != nil {
 		return usagef("--postgres: %v", err)
@@ -148,6 +154,7 @@ func (c *workerCmd) Run(r *run) error {
 		DefaultCluster: c.DefaultCluster,
 		Origins:        c.Origin,
 		TokenLifetime:  c.TokenLifetime,
+		Keys:           keys,
 		MaxUserData:    int(userData),
 		Retain:         c.Retain,
 		StartWithin:    c.StartWithin,
