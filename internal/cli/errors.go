@@ -171,6 +171,7 @@ var advice = map[messages.Kind]string{
 	messages.KeyHeldUnhealthy:       "try again, or give it longer with --timeout",
 	messages.FailedToAcquireKey:     "try again; the worker's log says more",
 	messages.NoDroneAvailable:       "jetway drones shows who is ready; start one with jetway drone",
+	messages.BackingOff:             "mend what its last words say, then jetway retry KEY; or wait and try again",
 	messages.Overloaded:             "try again in a moment, or start more workers",
 	messages.Unavailable:            "see that NATS, a worker and its database run; nats micro ls lists workers",
 	messages.Internal:               "the worker's log says more",
