@@ -109,8 +109,7 @@ func (r *run) ticker(every time.Duration) *time.Ticker {
 // bound is how long to wait for what is to be there, or to have ended, soon.
 func (r *run) bound(d time.Duration) time.Duration { return cmp.Or(r.trial.bound, d) }
 
-// printf writes to standard output. That it cannot be written to is no error of
-// the command: who reads it has gone.
+// printf writes to standard output. If that fails, its reader has gone, which is no error of the command.
 func (r *run) printf(format string, args ...any) { _, _ = fmt.Fprintf(r.stdout, format, args...) }
 
 // notef writes a line for people to standard error.
