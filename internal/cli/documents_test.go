@@ -14,8 +14,8 @@ import (
 
 // othersFlags are those of other programs that documents name.
 var othersFlags = strings.Fields(`--account --allow-pub --allow-root --allow-sub --app --app-dir --audit --browser --bundle --clean --config --controller --dev
-	--disable-pip-version-check --environment-file --for --format --hostname --host --if-exists --kill-whom --loglevel --no-audit --no-fund --no-legend --now --other
-	--outfile --plain --port --quiet --role --root --server --set --sig-proxy --signal --single-transaction --sk --state --tlsca --turns --user`)
+	--disable-pip-version-check --environment-file --filter --for --format --hostname --host --if-exists --kill-whom --loglevel --no-audit --no-fund --no-legend --now --other
+	--outfile --plain --port --quiet --role --root --server --set --sig-proxy --signal --single-transaction --sk --socket --state --tlsca --turns --user`)
 
 // othersVariables are those that no flag has: what backends and containers get, what files of deploy/ ask for.
 var othersVariables = regexp.MustCompile(`^JETWAY_(DRONE|DRONE_CLUSTER|IMAGE|NATS_.*|NKEY_.*|ACTIONS|EVENTS|LOGS|CERTS|TEST_.*|TORTURE_.*|NO_DOWNLOAD|POSTGRES_BIN)$`)
