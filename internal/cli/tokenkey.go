@@ -14,8 +14,8 @@ type tokenKeyCmd struct {
 	File string `arg:"" optional:"" type:"path" help:"Add the key to this file, as its last line, instead of printing it. The file is made if there is none."`
 }
 
-// Run makes a key. In a file with keys it opens at once what other workers seal with it, and seals only once it is the first: so it can be given to all
-// workers before any of them uses it.
+// Run makes a key. At the end of a file with keys, the new key only opens what other workers seal with it; it seals once the operator moves it to
+// the top. So all workers can be given a key before any of them uses it.
 func (c *tokenKeyCmd) Run(r *run) error {
 	key := lease.NewKey()
 	if c.File == "" {
@@ -42,7 +42,8 @@ type tokenKeyFlags struct {
 // keysEvery is the pause between two looks at the file of keys.
 const keysEvery = 2 * time.Second
 
-// readKeys replaces keys by those of a file, if it does not hash to *seen, which it sets; nil: there is no such hash.
+// readKeys takes the keys of a file. seen, if not nil, is the hash of the file as it was taken last: if the file is still the same, readKeys does
+// nothing, otherwise it updates seen.
 func readKeys(keys *lease.Keys, what, file string, seen *[sha256.Size]byte) error {
 	data, err := readSecret(what, file)
 	if err != nil {
