@@ -70,6 +70,7 @@ type grammar struct {
 	Retry   retryCmd   `cmd:"" group:"Operators:" help:"Forgive a key that its backends failed, so that it may be started at once."`
 
 	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
+	TokenKey tokenKeyCmd `cmd:"" group:"Operators:" name:"token-key" help:"Make a key that workers seal static tokens with."`
 	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
 
 	Dev     devCmd     `cmd:"" group:"Roles:" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
@@ -109,8 +110,7 @@ func (r *run) ticker(every time.Duration) *time.Ticker {
 // bound is how long to wait for what is to be there, or to have ended, soon.
 func (r *run) bound(d time.Duration) time.Duration { return cmp.Or(r.trial.bound, d) }
 
-// printf writes to standard output. That it cannot be written to is no error of
-// the command: who reads it has gone.
+// printf writes to standard output. If that fails, its reader has gone, which is no error of the command.
 func (r *run) printf(format string, args ...any) { _, _ = fmt.Fprintf(r.stdout, format, args...) }
 
 // notef writes a line for people to standard error.

@@ -122,7 +122,7 @@ func (c *connectCmd) wait(r *run, nc *nats.Conn, resp messages.ConnectResponse) 
 	return resp.Status, nil
 }
 
-// endedEarly is a backend that will not be ready.
+// endedEarly is the error for a backend that ended before it was ready.
 func endedEarly(e messages.StateEvent) error {
 	kind := string(e.Reason)
 	if kind == "" {
@@ -183,8 +183,7 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 	return req, nil
 }
 
-// check refuses words that are where none are read, so that nobody who forgot --key gets a process of
-// his own under a random one.
+// check refuses stray words, so that whoever forgets --key does not get a new process under a random key.
 func (c *connectCmd) check(args []string) error {
 	words := 0
 	if n := slices.Index(args, "--"); n >= 0 {

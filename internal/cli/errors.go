@@ -26,7 +26,7 @@ const (
 	ExitInterrupted = 130 // stopped by a signal before it was done
 )
 
-// failure is an error with what is said of it: `jetway: what (kind): do`.
+// failure is an error as the command prints it: `jetway: what (kind): do`.
 type failure struct {
 	what string
 	kind string
@@ -81,7 +81,7 @@ func seenEnough(r *run, err error) error {
 	return err
 }
 
-// wantsJSON says whether who called expects JSON, also where the rest of the arguments cannot be read.
+// wantsJSON says whether the caller expects JSON, even if the other arguments cannot be read.
 func wantsJSON(args []string) bool {
 	if n := slices.Index(args, "--"); n >= 0 {
 		args = args[:n]
@@ -199,7 +199,7 @@ var flagOf = strings.NewReplacer(
 	"namespace: ", "--namespace: ",
 )
 
-// nameFlags puts flags where a refusal names fields: in front of the colon.
+// nameFlags replaces the field that a refusal names, in front of its colon, by the flag that fills it.
 func nameFlags(what string) string {
 	field, rest, ok := strings.Cut(what, ": ")
 	if !ok {

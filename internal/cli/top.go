@@ -17,9 +17,9 @@ import (
 const (
 	// topRedraw is how often a terminal shows what is new.
 	topRedraw = time.Second
-	// topPatience is a little more than what lies between two words of a backend's use.
+	// topPatience is a little more than the time between two reports of what a backend uses.
 	topPatience = messages.StatsEvery + 2*time.Second
-	// topBuffer is how many of them may wait; one that is dropped comes again.
+	// topBuffer is how many reports may wait. A backend reports again and again, so a dropped report does no harm.
 	topBuffer = 8192
 )
 
@@ -64,7 +64,7 @@ func (c *topCmd) Run(r *run) error {
 	return c.follow(r, nc, said, t)
 }
 
-// await takes in what is said until all have spoken.
+// await notes reports until all backends have sent one.
 func (c *topCmd) await(r *run, said <-chan *nats.Msg, t *top) {
 	limit := time.NewTimer(r.bound(topPatience))
 	defer limit.Stop()
@@ -155,7 +155,7 @@ type use struct {
 	heard   time.Time
 }
 
-// take takes in what a backend said. What cannot be read is of a newer version.
+// take notes what a backend said. It ignores what it cannot read: a newer version has sent it.
 func (t *top) take(data []byte, now time.Time) {
 	stats, err := messages.Decode[messages.Stats](data)
 	if err != nil {

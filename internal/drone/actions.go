@@ -120,7 +120,7 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	h := &held{
 		takenAt: time.Now(),
 		id:      id, abort: abort, lines: a.output.lines(id), span: span, demands: demands, trace: cmp.Or(span.Traceparent(), trace),
-		lease: a.session.lease,
+		lease: a.session.lease, cluster: a.cfg.Cluster,
 	}
 	var fx effects
 	h.backend, fx = step(h.backend, spawned{})

@@ -34,6 +34,9 @@ type held struct {
 	startedAt       uint64
 	group           string
 	demands         runtime.Demands
+	// cluster is the drone's when it took the backend: by it the guard tells the backend's processes and containers from
+	// those of another stack.
+	cluster string
 	// abort ends the start and the probing.
 	abort context.CancelFunc
 	lines *lines
@@ -52,7 +55,7 @@ type held struct {
 func (h *held) record() *journal.State {
 	state := &journal.State{
 		Status: h.status, Reason: h.reason, Message: h.message,
-		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group,
+		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group, Cluster: h.cluster,
 	}
 	if h.sealed {
 		state.Own = &journal.Lease{SoftAtMS: h.lease.softAtMS, HardAtMS: h.lease.hardAtMS}

@@ -18,6 +18,7 @@ func (a *agent) specOf(ctx context.Context, h *held, spawn *messages.Spawn) runt
 	env := map[string]string{
 		runtime.EnvBackendID:            h.id,
 		runtime.EnvDrone:                a.cfg.Name,
+		runtime.EnvCluster:              h.cluster,
 		"SESSION_BACKEND_KEY":           spawn.Key.Name,
 		"SESSION_BACKEND_NAMESPACE":     spawn.Key.Namespace,
 		"SESSION_BACKEND_FENCING_TOKEN": strconv.FormatInt(spawn.FencingToken, 10),

@@ -77,7 +77,7 @@ func (a *agent) restore(work context.Context, before journal.Contents) []restore
 			id: id, abort: abort, lines: a.output.lines(id), demands: a.demandsOf(b.Spawn.Executable),
 			backend: backend{status: b.Status, reason: b.Reason, message: b.Message},
 			lease:   shared,
-			begun:   b.Begun, handle: b.Handle, address: b.Address, pid: b.PID, startedAt: b.Start, group: b.Group,
+			begun:   b.Begun, handle: b.Handle, address: b.Address, pid: b.PID, startedAt: b.Start, group: b.Group, cluster: b.Cluster,
 		}
 		if b.Own != nil {
 			h.lease, h.sealed = &lease{softAtMS: b.Own.SoftAtMS, hardAtMS: b.Own.HardAtMS}, true

@@ -23,6 +23,8 @@ type Config struct {
 	Origins bool
 	// TokenLifetime is how long a token lives after its last use, where the request does not say. Default [DefaultTokenLifetime].
 	TokenLifetime time.Duration
+	// Keys seal static tokens; without one none are given. Default: no keys.
+	Keys *Keys
 	// OnTakeover is called, if set, for each expired lease that was taken over.
 	OnTakeover func()
 	Log        *slog.Logger
@@ -41,6 +43,9 @@ type Connector struct {
 func NewConnector(cfg Config) *Connector {
 	if cfg.TokenLifetime == 0 {
 		cfg.TokenLifetime = DefaultTokenLifetime
+	}
+	if cfg.Keys == nil {
+		cfg.Keys = new(Keys)
 	}
 	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}}
 }
@@ -259,6 +264,10 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cluster == "" {
 		return nil, nil, messages.Errorf(messages.NoClusterProvided, "the request names no cluster, and the worker has no default one")
 	}
+	static, staticHash, err := b.staticToken(i)
+	if err != nil {
+		return nil, nil, err
+	}
 	drone, err := b.drones.pick(ctx, cluster, cfg.Pool, b.began)
 	if err != nil {
 		return nil, nil, err
@@ -274,13 +283,11 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 		Drone: drone.Name, Session: drone.Session,
 		Subdomain:   subdomain,
 		Origin:      origin,
+		StaticToken: static, StaticHash: staticHash,
 		Traceparent: b.reqs[i].Traceparent,
 	}
 	if !spawn.IDGiven {
 		spawn.BackendID = newBackendID(time.Now())
-	}
-	if cfg.UseStaticToken {
-		spawn.StaticToken = messages.StaticTokenPrefix + b.tokens[i].token
 	}
 	if cfg.LifetimeLimitSeconds != nil {
 		spawn.LifetimeSeconds = *cfg.LifetimeLimitSeconds
@@ -289,7 +296,7 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
 	spawn.Body = outbox.SpawnBody{
-		Spawn:         messages.Spawn{Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable},
+		Spawn:         messages.Spawn{Session: drone.Session, Key: key, Executable: cfg.Executable},
 		PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
 	}
 	return spawn, drone, nil
@@ -363,22 +370,31 @@ func (b *batch) join(i int, g *group, got Got) {
 	case got.StaticToken != "" && b.reqs[i].OfOneToken() != "":
 		b.refuse(i, messages.Errorf(messages.BadRequest, "%s: the key's backend %q has a static token, which all who connect share: nothing can be told of one of them. Leave it out", b.reqs[i].OfOneToken(), got.BackendID))
 	default:
-		resp := &messages.ConnectResponse{
-			BackendID: got.BackendID, Spawned: spawned, Status: got.Status,
-			Token: b.tokens[i].token, SecretToken: b.tokens[i].secret, Subdomain: got.Subdomain,
-		}
-		if got.StaticToken != "" {
-			resp.Token, resp.SecretToken = got.StaticToken, ""
-		}
-		if spawned {
-			resp.Drone = g.spawn.Drone
-		}
-		resp.URL = messages.BackendURL(got.Cluster, got.Subdomain, resp.Token)
-		if got.Origin {
-			resp.URL = messages.EnterURL(got.Cluster, got.Subdomain, resp.Token)
-		}
-		b.outcomes[i].Response = resp
+		b.outcomes[i].Response, b.outcomes[i].Err = b.respond(i, g, got, spawned)
 	}
+}
+
+// respond says how to reach the backend that request i was given.
+func (b *batch) respond(i int, g *group, got Got, spawned bool) (*messages.ConnectResponse, error) {
+	resp := &messages.ConnectResponse{
+		BackendID: got.BackendID, Spawned: spawned, Status: got.Status,
+		Token: b.tokens[i].token, SecretToken: b.tokens[i].secret, Subdomain: got.Subdomain,
+	}
+	if got.StaticToken != "" {
+		token, err := b.cfg.Keys.Open(got.StaticToken)
+		if err != nil {
+			return nil, err
+		}
+		resp.Token, resp.SecretToken = token, ""
+	}
+	if spawned {
+		resp.Drone = g.spawn.Drone
+	}
+	resp.URL = messages.BackendURL(got.Cluster, got.Subdomain, resp.Token)
+	if got.Origin {
+		resp.URL = messages.EnterURL(got.Cluster, got.Subdomain, resp.Token)
+	}
+	return resp, nil
 }
 
 func (b *batch) refuse(i int, err error) {

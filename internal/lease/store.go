@@ -44,11 +44,12 @@ type Spawn struct {
 	Cluster, Pool   string
 	Drone, Session  string
 	Subdomain       string
-	Origin          bool // its host is its own
-	StaticToken     string
-	LifetimeSeconds int64 // 0: no limit
-	MaxIdleSeconds  int64 // 0: no limit
-	// Body is what the drone gets, without fencing token and deadlines. It becomes JSON only once
+	Origin          bool   // its host is its own
+	StaticToken     string // sealed (Keys); "": it has none
+	StaticHash      []byte // by which it is found
+	LifetimeSeconds int64  // 0: no limit
+	MaxIdleSeconds  int64  // 0: no limit
+	// Body is what the drone gets, without fencing token, static token and deadlines. It becomes JSON only once
 	// nobody is found to join.
 	Body        outbox.SpawnBody
 	Traceparent string
@@ -77,7 +78,7 @@ type Got struct {
 	Cluster     string
 	Subdomain   string
 	Origin      bool
-	StaticToken string
+	StaticToken string // sealed, or as an earlier build stored it
 	// ExpiresIn is how long the lease lasts; for Held.
 	ExpiresIn time.Duration
 	// TookOver is the backend that lost the key, if one did; for Acquired.

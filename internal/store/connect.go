@@ -211,7 +211,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 			}
 			spawned = append(spawned, outbox.Row{
 				Kind: outbox.KindSpawn, BackendID: w.Spawn.BackendID, Drone: w.Spawn.Drone, Status: messages.Scheduled,
-				Spawn: &w.Spawn.Body.Spawn, FencingToken: token, DroneTimeMS: droneTimeMS,
+				Spawn: &w.Spawn.Body.Spawn, StaticToken: w.Spawn.StaticToken, FencingToken: token, DroneTimeMS: droneTimeMS,
 				Traceparent: w.Spawn.Traceparent, At: at,
 			})
 			return nil
@@ -273,6 +273,7 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 	n := len(wants)
 	texts := make([]string, 6*n)
 	ids, subdomains, statics, bodies, traces, runs := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:]
+	hashes := make([][]byte, n)
 	given, origins := make([]bool, n), make([]bool, n)
 	numbers := make([]int64, 3*n)
 	hosts, lifetimes, idles := numbers[:n], numbers[n:2*n], numbers[2*n:]
@@ -287,11 +288,12 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 		}
 		ids[i], given[i], hosts[i] = spawn.BackendID, spawn.IDGiven, numberOf[host]
 		subdomains[i], origins[i], statics[i] = spawn.Subdomain, spawn.Origin, spawn.StaticToken
+		hashes[i] = spawn.StaticHash
 		runs[i] = messages.Runs(spawn.Body.Executable)
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
 		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs)
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes)
 }

@@ -277,8 +277,8 @@ type engine struct {
 	runs map[string]bool
 }
 
-func (e *engine) End(_ context.Context, _ string, ids []string) (left []string, err error) {
-	for _, id := range ids {
+func (e *engine) End(_ context.Context, _ string, clusters map[string]string) (left []string, err error) {
+	for id := range clusters {
 		if e.runs[id] && e.away == nil {
 			left = append(left, id)
 			delete(e.runs, id)

@@ -52,11 +52,11 @@ func (g *guardian) kill(ctx context.Context, due map[string]journal.State) (left
 	// What a signal may not do the engine can, and what runs, it knows best.
 	asked, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	ids := make([]string, 0, len(due))
-	for id := range due {
-		ids = append(ids, id)
+	clusters := make(map[string]string, len(due))
+	for id, state := range due {
+		clusters[id] = state.Cluster
 	}
-	still, err := g.Engine.End(asked, g.reader.Drone, ids)
+	still, err := g.Engine.End(asked, g.reader.Drone, clusters)
 	for _, id := range still {
 		left[id]++
 	}
@@ -94,12 +94,17 @@ func (g *guardian) killLabelled(due map[string]journal.State, left map[string]in
 }
 
 // belongs says to which of the backends a process with that environment belongs. One
-// without the drone's name, which a container may lack, goes by the backend's id alone.
+// without the drone's name, which a container may lack, goes by the backend's id alone. One of another
+// cluster is that of another stack, which has a drone and a backend of the same names.
 func belongs(env procs.Env, drone string, due map[string]journal.State) (id string, ok bool) {
 	if id, ok = env.Get(runtime.EnvBackendID); !ok {
 		return "", false
 	}
-	if _, ok = due[id]; !ok {
+	state, ok := due[id]
+	if !ok {
+		return "", false
+	}
+	if cluster, said := env.Get(runtime.EnvCluster); said && cluster != state.Cluster && state.Cluster != "" {
 		return "", false
 	}
 	of, named := env.Get(runtime.EnvDrone)

@@ -45,6 +45,8 @@ type State struct {
 	PID   int    `json:"pid,omitempty"`
 	Start uint64 `json:"start,omitempty"`
 	Group string `json:"group,omitempty"`
+	// Cluster is what its processes and containers carry as the cluster of their drone; "": perhaps none, from an earlier build.
+	Cluster string `json:"cluster,omitempty"`
 	// Own is its lease, where that is not the one of all.
 	Own *Lease `json:"own,omitempty"`
 }

@@ -1,4 +1,4 @@
--- Acquires keys that nobody holds, for backends that it makes. Of the arrays, $1 to $12, $24 and $25 have an entry for each key, in the order of
+-- Acquires keys that nobody holds, for backends that it makes. Of the arrays, $1 to $12 and $24 to $26 have an entry for each key, in the order of
 -- keys, $13 to $19 one for each token that may be written, $20 and $21 one for each drone; $22: how many
 -- seconds ago one was heard that is heard, $23: how many seconds a lease lives.
 --
@@ -9,9 +9,9 @@
 with want as materialized (
     select *
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::int8[], $7::text[], $8::text[],
-                $9::int8[], $10::int8[], $11::text[], $12::text[], $24::bool[], $25::text[])
-         with ordinality as w (namespace, name, tag, backend_id, id_given, host, subdomain, static_token,
-                               lifetime_seconds, max_idle_seconds, body, traceparent, origin, runs, ix)
+                $9::int8[], $10::int8[], $11::text[], $12::text[], $24::bool[], $25::text[], $26::bytea[])
+         with ordinality as w (namespace, name, tag, backend_id, id_given, host, subdomain, sealed_token,
+                               lifetime_seconds, max_idle_seconds, body, traceparent, origin, runs, static_hash, ix)
 ),
 -- The drone that was picked still qualifies, in the session that was picked.
 host as materialized (
@@ -62,9 +62,9 @@ spawned as materialized (
 ),
 born as (
     insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
-                         static_token, status, lifetime_ends_at, max_idle_seconds, runs, due_at)
+                         sealed_token, status, lifetime_ends_at, max_idle_seconds, runs, due_at)
     select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
-           static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0), runs,
+           sealed_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0), runs,
            now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
     from spawned
     -- Of two statements that want the same ids, one waits for the other.
@@ -75,7 +75,10 @@ tokens as (
     select t.hash, s.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => t.life), t.life
     from unnest($13::int8[], $14::text[], $15::bytea[], $16::text[], $17::text[], $18::text[], $19::int8[])
          as t (ix, tag, hash, username, auth, secret, life)
-    join spawned s on s.ix = t.ix and s.tag = t.tag and s.static_token = ''
+    join spawned s on s.ix = t.ix and s.tag = t.tag and s.sealed_token = ''
+    union all
+    -- A static token lives as long as its backend.
+    select s.static_hash, s.backend_id, '', '', '', 'infinity', 0 from spawned s where s.sealed_token <> ''
 ),
 published as (
     insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, drone_time_ms, traceparent)
