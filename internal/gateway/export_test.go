@@ -5,13 +5,14 @@ import "time"
 // Waits has a gateway wait otherwise than users' do: for the client as long as patience says, looking at its file of
 // tokens often, and asking a worker soon where events may be missing.
 func (c *Config) Waits(patience, often time.Duration) {
-	c.waits = waits{head: patience, body: patience, write: patience, reload: often}
+	c.waits = waits{read: patience, write: patience, reload: often}
 }
 
-// Slow bounds the wait for heads, for bodies, and for one who does not read.
-func (c *Config) Slow(head, body, write time.Duration) {
-	c.waits.head, c.waits.body, c.waits.write = head, body, write
-}
+// Slow bounds the wait for a head and its body, and for one who does not read.
+func (c *Config) Slow(read, write time.Duration) { c.waits.read, c.waits.write = read, write }
+
+// Silent is the pause after which a silent stream sends a comment.
+func (c *Config) Silent(d time.Duration) { c.waits.comment = d }
 
 // Unsure is after how long a worker is asked.
 func (c *Config) Unsure(d time.Duration) { c.waits.unsure = d }

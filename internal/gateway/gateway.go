@@ -33,9 +33,11 @@ type Gateway struct {
 	forwarding *http.Client
 	listing    atomic.Int32 // answers that go through all pages, under way
 
-	openAPI []byte
-	running sync.WaitGroup // streams that have left their handlers
-	ready   readiness
+	openAPI  []byte
+	began    time.Time
+	connects connects
+	running  sync.WaitGroup // streams that have left their handlers
+	ready    readiness
 }
 
 // New makes a gateway; it serves nothing before Run. The file of tokens is read here, and must be good.
@@ -43,7 +45,7 @@ func New(cfg Config) (*Gateway, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg, log: cfg.Log, metrics: cfg.Metrics.Gateway(), origins: http.NewCrossOriginProtection()}
+	g := &Gateway{cfg: cfg, log: cfg.Log, metrics: cfg.Metrics.Gateway(), began: time.Now(), connects: connects{refused: make(map[messages.Kind]uint64)}, origins: http.NewCrossOriginProtection()}
 	g.hub = newHub(cfg.MaxStreams, g.metrics.Cut)
 	if cfg.TokensFile != "" {
 		if err := g.loadTokens(); err != nil {
@@ -77,14 +79,15 @@ func (g *Gateway) Run(ctx context.Context, nc *nats.Conn) error {
 		defer g.forwarding.CloseIdleConnections()
 	}
 	server := &http.Server{
-		Handler:           g.handler(),
-		TLSConfig:         g.cfg.TLS,
-		Protocols:         protocols(),
-		ReadHeaderTimeout: g.cfg.waits.head,
-		IdleTimeout:       g.cfg.waits.idle,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return serving },
+		Handler:        g.handler(),
+		TLSConfig:      g.cfg.TLS,
+		Protocols:      protocols(),
+		ReadTimeout:    g.cfg.waits.read,
+		WriteTimeout:   g.cfg.waits.read + maxTimeout + g.cfg.waits.write, // streams have bounds of their own
+		IdleTimeout:    g.cfg.waits.idle,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
+		BaseContext:    func(net.Listener) context.Context { return serving },
 	}
 	served := make(chan error, 1)
 	go func() {
