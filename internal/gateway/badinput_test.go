@@ -50,7 +50,7 @@ func TestStrangePathsReachNoRoute(t *testing.T) {
 	for request, status := range map[string]string{
 		"GET /pub/../v1/backends HTTP/1.1":             "307", // cleaned, and asked for anew
 		"GET //v1/backends HTTP/1.1":                   "307",
-		"GET /v1/backends/%2e%2e/drones HTTP/1.1":      "307",
+		"GET /v1/backends/%2e%2e/drones HTTP/1.1":      "404", // a backend of that name, which there is not
 		"GET /v1/backends/a%2fb HTTP/1.1":              "404",
 		"GET /v1/backends/a%00b HTTP/1.1":              "404",
 		"GET /V1/backends HTTP/1.1":                    "404",

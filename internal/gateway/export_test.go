@@ -1,6 +1,9 @@
 package gateway
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // Waits has a gateway wait otherwise than users' do: for the client as long as patience says, looking at its file of
 // tokens often, and asking a worker soon where events may be missing.
@@ -11,8 +14,8 @@ func (c *Config) Waits(patience, often time.Duration) {
 // Slow bounds the wait for a head and its body, and for one who does not read.
 func (c *Config) Slow(read, write time.Duration) { c.waits.read, c.waits.write = read, write }
 
-// Silent is the pause after which a silent stream sends a comment.
-func (c *Config) Silent(d time.Duration) { c.waits.comment = d }
+// Handler is what the gateway's server asks.
+func (g *Gateway) Handler() http.Handler { return g.handler() }
 
 // Unsure is after how long a worker is asked.
 func (c *Config) Unsure(d time.Duration) { c.waits.unsure = d }
