@@ -49,6 +49,8 @@ type PutTemplateResponse struct {
 	Revision int64 `json:"revision"`
 	// Replaced is the revision of the template of that name that there was before; the same as Revision where nothing changed.
 	Replaced int64 `json:"replaced,omitempty"`
+	// Drones is how many there are of its cluster and pool, that are not lost.
+	Drones int `json:"drones"`
 }
 
 // TemplateRequest names a template: to [SubjectTemplateGet] and [SubjectTemplateDelete].
@@ -109,6 +111,14 @@ type SpawnTemplate struct {
 	Name      string `json:"name"`
 	Revision  int64  `json:"revision"`
 	ClaimPath string `json:"claim_path,omitempty"`
+}
+
+// NameOf is the template's name; "" where there is none.
+func (t *SpawnTemplate) NameOf() string {
+	if t == nil {
+		return ""
+	}
+	return t.Name
 }
 
 // SpareState is what a drone says of its spares of one template. Counts are at most 10^9.
