@@ -13,8 +13,9 @@ const (
 	// MaxTemplates is how many templates of one cluster and pool may keep spares. Their executables have
 	// MaxExecutable bytes at most, together.
 	MaxTemplates = 64
-	// MaxAllTemplates is how many templates there may be.
-	MaxAllTemplates = 1000
+	// MaxAllTemplates is how many templates there may be, and MaxAllExecutables how many bytes their executables may have, together.
+	MaxAllTemplates   = 1000
+	MaxAllExecutables = 16 << 20
 	// MaxSpares is how many spares each drone may keep of one template.
 	MaxSpares = 1000
 	// MaxSpareError is the most bytes of what a drone says of a template that does not run.

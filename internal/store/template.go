@@ -40,7 +40,7 @@ func (s *Store) PutTemplate(ctx context.Context, t *messages.Template) (done mes
 		b := &pgx.Batch{} // one transaction
 		b.Queue(oneChangesTemplatesSQL)
 		b.Queue(putTemplateSQL, t.Name, t.Cluster, t.Pool, executable.String(), t.LifetimeLimitSeconds, t.MaxIdleSeconds, t.Spares, t.ClaimPath,
-			t.Revision, messages.MaxAllTemplates, messages.MaxTemplates, messages.MaxExecutable).QueryRow(func(row pgx.Row) error {
+			t.Revision, messages.MaxAllTemplates, messages.MaxTemplates, messages.MaxExecutable, messages.MaxAllExecutables).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&word, &done.Revision, &done.Replaced, &done.Drones)
 		})
 		return s.pool.SendBatch(ctx, b).Close()
@@ -56,6 +56,8 @@ func (s *Store) PutTemplate(ctx context.Context, t *messages.Template) (done mes
 	case "too many with spares":
 		return done, messages.Errorf(messages.BadRequest, "spares: %d templates of cluster %q and pool %q keep spares, and no more may: keep none of one of them, or use another pool",
 			messages.MaxTemplates, t.Cluster, t.Pool)
+	case "too large in all":
+		return done, messages.Errorf(messages.BadRequest, "executable: those of all templates would have more than %d bytes together: delete a template that nobody needs", messages.MaxAllExecutables)
 	case "too large":
 		return done, messages.Errorf(messages.BadRequest, "executable: those of the templates of cluster %q and pool %q that keep spares would have more than %d bytes together: a drone is told all of them in one message",
 			t.Cluster, t.Pool, messages.MaxExecutable)

@@ -70,7 +70,7 @@ func (w *worker) register(ctx context.Context, drone string, data []byte) (any, 
 		Stream: messages.StreamActions, Consumer: consumer,
 		HeartbeatIntervalMS: done.Terms.RenewEvery().Milliseconds(), Lost: done.Lost,
 		TemplatesRevision: done.TemplatesRevision,
-		Renewal: messages.Renewal{Deadlines: done.Terms.Deadlines(r.DroneTimeMS), Sealed: done.Sealed},
+		Renewal:           messages.Renewal{Deadlines: done.Terms.Deadlines(r.DroneTimeMS), Sealed: done.Sealed},
 	}, nil
 }
 

@@ -1,6 +1,6 @@
 -- Puts a template where the transaction has locked the counter: $1 name, $2 cluster, $3 pool, $4 executable, $5 and $6 its limits, $7 spares, $8 claim
 -- path, $9 the revision that it must have now (0: any, or none), $10 how many templates there may be, $11 how many of one pool may keep
--- spares, $12 how many bytes their executables may have together.
+-- spares, $12 how many bytes their executables may have together, $13 how many those of all.
 --
 -- A revision is greater than all before, also after a restore of a dump and a failover that lost commits: a drone that has spares of a
 -- revision has them of this template and no other.
@@ -8,7 +8,7 @@ with was as materialized (
     select * from template t where t.name = $1
 ),
 others as materialized (
-    select count(*) as all_of_them,
+    select count(*) as all_of_them, coalesce(sum(octet_length(t.executable)), 0) as all_bytes,
            count(*) filter (where t.spares > 0 and t.cluster = $2 and t.pool = $3) as with_spares,
            coalesce(sum(octet_length(t.executable)) filter (where t.spares > 0 and t.cluster = $2 and t.pool = $3), 0) as bytes
     from template t
@@ -19,6 +19,7 @@ verdict as materialized (
                 when exists (select from was w where (w.cluster, w.pool, w.executable, w.spares, w.claim_path) = ($2, $3, $4, $7, $8)
                              and w.lifetime_limit_seconds is not distinct from $5 and w.max_idle_seconds is not distinct from $6) then 'same'
                 when o.all_of_them >= $10 then 'too many'
+                when o.all_bytes + octet_length($4) > $13 then 'too large in all'
                 when $7 > 0 and o.with_spares >= $11 then 'too many with spares'
                 when $7 > 0 and o.bytes + octet_length($4) > $12 then 'too large'
                 else 'put' end as word
