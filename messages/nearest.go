@@ -26,7 +26,7 @@ func NoTemplate(name string, all []string) error {
 func nearest(name string, all []string) (near []string) {
 	distance := make(map[string]int, len(all))
 	for _, other := range all {
-		d := edits(name, other)
+		d := Distance(name, other)
 		if strings.HasPrefix(other, name) || strings.HasPrefix(name, other) {
 			d = 1
 		}
@@ -39,8 +39,8 @@ func nearest(name string, all []string) (near []string) {
 	return near[:min(len(near), 3)]
 }
 
-// edits is how many letters have to be put in, left out or exchanged to make b of a.
-func edits(a, b string) int {
+// Distance is how many letters have to be put in, left out or exchanged to make b of a.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
