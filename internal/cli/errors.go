@@ -173,6 +173,7 @@ var advice = map[messages.Kind]string{
 	messages.NoDroneAvailable:       "jetway drones shows who is ready; start one with jetway drone",
 	messages.TemplateChanged:        "jetway template get shows it as it is now",
 	messages.Forbidden:              "give --template",
+	messages.BackingOff:             "mend what its last words say, then jetway retry KEY; or wait and try again",
 	messages.Overloaded:             "try again in a moment, or start more workers",
 	messages.Unavailable:            "see that NATS, a worker and its database run; nats micro ls lists workers",
 	messages.Internal:               "the worker's log says more",
