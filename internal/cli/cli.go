@@ -69,6 +69,8 @@ type grammar struct {
 	Forget  forgetCmd  `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
 	Retry   retryCmd   `cmd:"" group:"Operators:" help:"Forgive a key that its backends failed, so that it may be started at once."`
 
+	Template templateCmd `cmd:"" group:"Operators:" help:"Put, show, list and delete templates: programs with names, of which drones keep spares."`
+
 	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
 	TokenKey tokenKeyCmd `cmd:"" group:"Operators:" name:"token-key" help:"Make a key that workers seal static tokens with."`
 	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`

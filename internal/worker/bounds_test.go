@@ -294,7 +294,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	}
 	info, err := w.nc.Request("$SRV.INFO.jetway", nil, testkit.Patience)
 	must(t, err)
-	if info := as[micro.Info](t, info.Data); len(info.Endpoints) != 15 || info.Endpoints[0].Subject != messages.SubjectConnect || info.Metadata["default_cluster"] != cluster {
+	if info := as[micro.Info](t, info.Data); len(info.Endpoints) != 20 || info.Endpoints[0].Subject != messages.SubjectConnect || info.Metadata["default_cluster"] != cluster {
 		t.Errorf("the service is %+v", info)
 	}
 }
