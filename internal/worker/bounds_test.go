@@ -279,7 +279,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	_, _ = w.await(reply)
 
 	stats := serviceStats(t, w)
-	if len(stats) != 15 {
+	if len(stats) != 20 {
 		t.Errorf("there are %d endpoints", len(stats))
 	}
 	connect, status := stats["connect"], stats["status"]
