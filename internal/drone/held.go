@@ -33,7 +33,9 @@ type held struct {
 	pid             int
 	startedAt       uint64
 	group           string
-	demands         runtime.Demands
+	// spare is the id of the spare that it has claimed, or is about to: what runs of it was started under that. "": under its own.
+	spare   string
+	demands runtime.Demands
 	// abort ends the start and the probing.
 	abort context.CancelFunc
 	lines *lines
@@ -52,7 +54,7 @@ type held struct {
 func (h *held) record() *journal.State {
 	state := &journal.State{
 		Status: h.status, Reason: h.reason, Message: h.message,
-		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group,
+		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group, Spare: h.spare,
 	}
 	if h.sealed {
 		state.Own = &journal.Lease{SoftAtMS: h.lease.softAtMS, HardAtMS: h.lease.hardAtMS}
@@ -130,6 +132,7 @@ func (a *agent) forgetLocked(h *held) {
 	if a.onFewer != nil {
 		nudge(a.onFewer)
 	}
+	a.spares.Wake()
 }
 
 // rememberLocked keeps id from being spawned (again) for twice the time that a lease

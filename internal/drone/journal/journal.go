@@ -45,6 +45,8 @@ type State struct {
 	PID   int    `json:"pid,omitempty"`
 	Start uint64 `json:"start,omitempty"`
 	Group string `json:"group,omitempty"`
+	// Spare is the id under which it was started, where that is not its own: it was a spare, which it claimed.
+	Spare string `json:"spare,omitempty"`
 	// Own is its lease, where that is not the one of all.
 	Own *Lease `json:"own,omitempty"`
 }
