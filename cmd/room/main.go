@@ -8,6 +8,8 @@
 // the proxy's x-verified-* headers. It does not authenticate anybody itself and
 // accepts WebSockets of any Origin: it must only be reachable through the proxy.
 //
+// Started as a spare (SESSION_BACKEND_SPARE) it has no key yet, and is told by POST /claim.
+//
 // SIGTERM makes it say goodbye to everybody and exit within a second. The flags
 // exist to test drones: they make it misbehave.
 //
@@ -108,6 +110,7 @@ func serve(ctx context.Context, info info, getenv func(string) string, log *logg
 		return fmt.Errorf("listen: %w", err)
 	}
 	room := newRoom(info, log)
+	room.spare = getenv("SESSION_BACKEND_SPARE") != ""
 	server := &http.Server{
 		Handler:           room.handler(),
 		ReadHeaderTimeout: 10 * time.Second,

@@ -1,6 +1,8 @@
 package drone_test
 
 import (
+	"fmt"
+	"os"
 	"strconv"
 	"syscall"
 	"testing"
@@ -12,6 +14,14 @@ import (
 // awaitRunning waits until so many processes of the site run.
 func (s *realSite) awaitRunning(n int) {
 	s.t.Helper()
+	s.t.Cleanup(func() {
+		for _, pid := range s.running() {
+			if s.t.Failed() {
+				env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+				s.t.Logf("process %d runs with %q", pid, env)
+			}
+		}
+	})
 	testkit.Eventually(s.t, strconv.Itoa(n)+" processes run", func() bool { return len(s.running()) == n })
 }
 

@@ -58,6 +58,7 @@ func (s *Spare) settle(backendID string, err error) {
 	case err == nil:
 		s.of.claims++
 		s.of.retry.reset()
+		s.of.err = ""
 	case errors.Is(err, context.Canceled): // the backend was ended meanwhile
 		s.of.misses++
 	default:

@@ -81,8 +81,10 @@ type kept struct {
 	messages.Template
 	demands        runtime.Demands
 	claims, misses int64
-	err            string
-	retry          retry
+	// err is what was wrong last, and when.
+	err   string
+	errAt time.Time
+	retry retry
 }
 
 // New makes a pool that keeps nothing yet.
@@ -208,7 +210,7 @@ func (p *Pool) wants() bool {
 	return wants
 }
 
-// beginOne begins with a spare, if one is wanted and may be begun now.
+// beginOne begins with a spare, if one is wanted and may be begun now, and says whether it has looked at one.
 func (p *Pool) beginOne(ctx context.Context) bool {
 	p.mu.Lock()
 	of, _ := p.nextLocked()
@@ -226,8 +228,9 @@ func (p *Pool) beginOne(ctx context.Context) bool {
 		delete(p.all, s)
 		s.state = over
 		s.abort()
+		of.retry.at = time.Now().Add(lookEvery)
 		p.sayLocked(of, "the drone has no room for more spares of it: real backends have what is left of its capacity (--max-backends, --max-memory, --max-cpus)")
-		return false
+		return true
 	}
 	p.begunAt = time.Now()
 	p.wg.Go(func() { s.run(ctx) })
@@ -365,8 +368,9 @@ func (p *Pool) endLocked(s *Spare) {
 	}
 }
 
-// sayLocked has the state of a template say what is wrong with its spares; "": nothing.
+// sayLocked has the state of a template say what is wrong with its spares, until a claim works, or there have been spares for a while.
 func (p *Pool) sayLocked(k *kept, what string) {
+	k.errAt = time.Now()
 	if k.err != what {
 		k.err = what
 		p.cfg.Changed()
@@ -394,6 +398,9 @@ func (p *Pool) States() []messages.SpareState {
 			case s.state == starting:
 				state.Starting++
 			}
+		}
+		if state.Ready > 0 && time.Since(k.errAt) > livedLong {
+			state.Error = ""
 		}
 		states = append(states, state)
 	}

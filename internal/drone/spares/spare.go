@@ -98,7 +98,6 @@ func (s *Spare) becomeReady() {
 		return
 	}
 	s.state = ready
-	p.sayLocked(s.of, "")
 	p.cfg.Changed()
 }
 
