@@ -41,8 +41,8 @@ func TestI7EveryMessageAtItsLargestIsRead(t *testing.T) {
 		}}),
 		"template":  decodes[Template](template),
 		"templates": CheckPayload(Encode(TemplatesResponse{Revision: 1 << 60, Templates: slices.Repeat([]Template{few}, MaxTemplates)})),
-		"renewal": CheckPayload(Encode(RegisterResponse{Lost: held})),
-		"route":   CheckPayload(Encode(RouteResponse{BackendID: id, Cluster: cluster, User: name, Auth: auth})),
+		"renewal":   CheckPayload(Encode(RegisterResponse{Lost: held})),
+		"route":     CheckPayload(Encode(RouteResponse{BackendID: id, Cluster: cluster, User: name, Auth: auth})),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)

@@ -13,8 +13,9 @@ const (
 	// MaxTemplates is how many templates of one cluster and pool may keep spares. Their executables have
 	// MaxExecutable bytes at most, together.
 	MaxTemplates = 64
-	// MaxAllTemplates is how many templates there may be.
-	MaxAllTemplates = 1000
+	// MaxAllTemplates is how many templates there may be, and MaxAllExecutables how many bytes their executables may have, together.
+	MaxAllTemplates   = 1000
+	MaxAllExecutables = 16 << 20
 	// MaxSpares is how many spares each drone may keep of one template.
 	MaxSpares = 1000
 	// MaxSpareError is the most bytes of what a drone says of a template that does not run.
@@ -49,6 +50,8 @@ type PutTemplateResponse struct {
 	Revision int64 `json:"revision"`
 	// Replaced is the revision of the template of that name that there was before; the same as Revision where nothing changed.
 	Replaced int64 `json:"replaced,omitempty"`
+	// Drones is how many there are of its cluster and pool, that are not lost.
+	Drones int `json:"drones"`
 }
 
 // TemplateRequest names a template: to [SubjectTemplateGet] and [SubjectTemplateDelete].
@@ -109,6 +112,14 @@ type SpawnTemplate struct {
 	Name      string `json:"name"`
 	Revision  int64  `json:"revision"`
 	ClaimPath string `json:"claim_path,omitempty"`
+}
+
+// NameOf is the template's name; "" where there is none.
+func (t *SpawnTemplate) NameOf() string {
+	if t == nil {
+		return ""
+	}
+	return t.Name
 }
 
 // SpareState is what a drone says of its spares of one template. Counts are at most 10^9.

@@ -38,7 +38,7 @@ func init() {
 		"templates_request":      &messages.TemplatesRequest{Session: "s1"},
 		"templates_response":     &messages.TemplatesResponse{Revision: 12, Templates: []messages.Template{template}},
 		"template_put":           &template,
-		"template_put_response":  &messages.PutTemplateResponse{Revision: 12, Replaced: 9},
+		"template_put_response":  &messages.PutTemplateResponse{Revision: 12, Replaced: 9, Drones: 3},
 		"template_get":           &messages.TemplateRequest{Name: "room"},
 		"template_delete":        &messages.TemplateRequest{Name: "room", Revision: 12},
 		"template_list":          &messages.ListTemplatesRequest{Page: messages.Page{After: "a", Limit: 10}},

@@ -25,6 +25,7 @@ func (w *worker) metadata() map[string]string {
 		"default_cluster": w.cfg.DefaultCluster,
 		"token_lifetime":  w.cfg.TokenLifetime.String(),
 		"max_user_data":   strconv.Itoa(w.cfg.MaxUserData),
+		"templates_only":  strconv.FormatBool(w.cfg.TemplatesOnly),
 		"origin":          strconv.FormatBool(w.cfg.Origins),
 		"retain":          w.cfg.Retain.String(),
 		"start_within":    w.cfg.StartWithin.String(),

@@ -289,6 +289,8 @@ export interface Presented {
 
 /** PutTemplateResponse says what became of a put. */
 export interface PutTemplateResponse {
+  /** Drones is how many there are of its cluster and pool, that are not lost. */
+  drones: number;
   /** Replaced is the revision of the template of that name that there was before; the same as Revision where nothing changed. */
   replaced?: number;
   revision: number;
@@ -469,7 +471,7 @@ export interface StateEvent {
   message?: string;
   number: number;
   status: Status;
-  /** Template is what the backend was asked for by, if it was. */
+  /** Template is what the backend was asked for by, if it was; the event of scheduled alone says it. */
   template?: string;
   /** By is who asked, as he calls himself. */
   termination_by?: string;
