@@ -48,6 +48,7 @@ type options struct {
 	exitCode   int
 	ignoreTerm bool
 	noListen   bool
+	loadFor    time.Duration
 	printLines int
 }
 
@@ -58,6 +59,7 @@ func parseFlags(args []string) (options, error) {
 	flags.IntVar(&o.exitCode, "exit-code", 0, "for testing drones: the exit code, however it ends")
 	flags.BoolVar(&o.ignoreTerm, "ignore-term", false, "for testing drones: ignore SIGTERM")
 	flags.BoolVar(&o.noListen, "no-listen", false, "for testing drones: never listen")
+	flags.DurationVar(&o.loadFor, "load-for", 0, "for testing drones: listen after this time")
 	flags.IntVar(&o.printLines, "print-lines", 0, "for testing drones: print this many lines at the start")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -91,6 +93,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	info := infoFrom(getenv)
 	for n := range o.printLines {
 		log.printf("line %d of %d", n+1, o.printLines)
+	}
+	select {
+	case <-time.After(o.loadFor):
+	case <-ctx.Done():
 	}
 	if o.noListen {
 		log.printf("room %s for key %q started, and does not listen", info.BackendID, info.Key)

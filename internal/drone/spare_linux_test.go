@@ -107,3 +107,32 @@ func TestI1ClaimedSpareIsDeadByItsHardDeadline(t *testing.T) {
 		})
 	}
 }
+
+// mostPerSpare is what an idle spare may cost its agent, in bytes of resident memory.
+const mostPerSpare = 16 << 10
+
+// I8: how the resident memory of an agent grows with spares that nobody has claimed.
+func TestI8MemoryOfManySparesIsLittle(t *testing.T) {
+	testkit.Long(t)
+	t.Parallel()
+	c := newCrowd(t)
+	c.config.GCPercent = 25
+	c.begin()
+	c.growTo(1) // settledRSS goes by what is said of backends
+	keep := func(n int) {
+		c.put(messages.Template{Name: "room", Executable: messages.Encode(map[string]any{"command": []string{"listener"}}), Spares: n})
+		c.hub.spares("room", "all are ready", readySpares(n))
+	}
+	const first, count = 60, 500
+	keep(first)
+	before := c.settledRSS()
+	keep(first + count)
+	cost := (c.settledRSS() - before) / count
+	t.Logf("an idle spare costs its agent %d bytes of resident memory", cost)
+	if cost > mostPerSpare {
+		t.Errorf("at most %d are allowed", mostPerSpare)
+	}
+	c.put()
+	testkit.Eventually(t, "all spares have ended", func() bool { return len(c.running()) == 1 })
+	c.end()
+}
