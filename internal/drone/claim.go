@@ -52,9 +52,13 @@ func (a *agent) roomForSpares() spares.Room {
 	}}
 }
 
-// knowTemplates hears which revision the workers have of the templates.
-func (a *agent) knowTemplates(revision int64) {
-	if a.templates.Swap(revision) != revision {
+// knowTemplates hears which revision the workers have of the templates: 0 if there never were any, or from one that knows none yet, for whose sake
+// nothing changes before a session begins.
+func (a *agent) knowTemplates(revision int64, begins bool) {
+	switch {
+	case revision == 0 && begins && a.templates.Swap(0) != 0:
+		a.spares.Set(nil)
+	case revision != 0 && a.templates.Swap(revision) != revision:
 		nudge(a.askTemplates)
 	}
 }
@@ -157,14 +161,6 @@ func (a *agent) restart(instance runtime.Instance) obtain {
 		}
 		return a.launch(ctx, start, h, spec)
 	}
-}
-
-// startedAs is the id under which the runtime knows what runs of a backend: its own, or that of the spare that it claimed.
-func startedAs(id, spare string) string {
-	if spare != "" {
-		return spare
-	}
-	return id
 }
 
 // spareStates says how the templates fare.

@@ -140,7 +140,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	}
 	a.mu.Unlock()
 	a.acknowledge(ctx, sure...)
-	a.knowTemplates(resp.TemplatesRevision)
+	a.knowTemplates(resp.TemplatesRevision, false)
 	a.spares.Hold(resp.Draining) // they end first
 	a.logUntold(ctx, err)
 	return ready, nil

@@ -38,11 +38,22 @@ func TestI1ClaimedSpareOutlivesAKilledAgentAndOthersDoNot(t *testing.T) {
 	s.hub.spares("room", "another one is ready", readySpares(1))
 	agent.kill()
 	s.put() // no spares are wanted any more
-	s.run("").awaitLine("ready")
+	next := s.run("")
+	next.awaitLine("ready")
 	s.awaitRunning(1)
 	if got := at(t, address(s.await("b1", messages.Ready))).Get("X-Pid"); got != pid {
 		t.Errorf("process %s is the backend, it was %s", got, pid)
 	}
+	// One that stops in order leaves none.
+	s.put(messages.Template{Name: "room", Executable: claimable(""), Spares: 1})
+	s.hub.spares("room", "one is ready", readySpares(1))
+	next.signal(syscall.SIGTERM)
+	if err := next.wait(); err != nil {
+		t.Error(err)
+	}
+	s.awaitRunning(1)
+	s.put()
+	s.run("").awaitLine("ready")
 	s.terminate("b1", false)
 	s.end("b1")
 	s.awaitNone()

@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -125,7 +126,7 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 		return nil
 	}
 	as := spec
-	as.BackendID = startedAs(b.id, b.spare)
+	as.BackendID = cmp.Or(b.spare, b.id)
 	instance, err := a.adopt(ctx, adopter, as, b.handle)
 	if err != nil {
 		return err
@@ -193,7 +194,8 @@ func (a *agent) endUnknown(ctx context.Context, adopter runtime.Adopter, before 
 	group.SetLimit(adoptions)
 	known := make(map[string]bool, len(before.Backends))
 	for id, b := range before.Backends {
-		known[startedAs(id, b.Spare)] = true
+		known[id] = true // which may be under way by now, also where it had claimed a spare
+		known[b.Spare] = true
 	}
 	for _, id := range found {
 		if !known[id] {

@@ -52,6 +52,10 @@ func (s *Spare) GiveUp(ctx context.Context) { s.pool.cfg.Kill(ctx, s.ID, s.insta
 // settle counts what came of a claim.
 func (s *Spare) settle(backendID string, err error) {
 	p := s.pool
+	defer p.Wake()
+	if err != nil {
+		p.cfg.Log.Warn("a spare could not be claimed", "template", s.template.Name, "spare", s.ID, "backend_id", backendID, "err", err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -65,9 +69,7 @@ func (s *Spare) settle(backendID string, err error) {
 		s.of.misses++
 		s.of.retry.later(s.begunAt)
 		p.sayLocked(s.of, err.Error())
-		p.cfg.Log.Warn("a spare could not be claimed, the backend is started cold", "template", s.of.Name, "spare", s.ID, "backend_id", backendID, "err", err)
 	}
-	p.Wake()
 }
 
 // claimer connects anew for each claim, to nothing but the address, and follows nobody elsewhere.

@@ -271,7 +271,7 @@ func (p *Pool) nextLocked() (next *kept, wants bool) {
 
 func (p *Pool) addLocked(ctx context.Context, of *kept) *Spare {
 	s := &Spare{
-		ID: idPrefix + strings.ToLower(rand.Text())[:14], pool: p, of: of, revision: of.Revision,
+		ID: idPrefix + strings.ToLower(rand.Text())[:14], pool: p, of: of, template: of.Template,
 		begunAt: time.Now(), taken: make(chan struct{}),
 	}
 	s.ending = ctx

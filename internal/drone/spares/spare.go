@@ -12,6 +12,7 @@ import (
 	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // state of a spare that is not claimed: they only go up.
@@ -27,11 +28,12 @@ const (
 // Spare is an instance that is not a backend yet. Who has it from [Pool.Take] has it alone.
 type Spare struct {
 	// ID is what the runtime knows it by.
-	ID       string
-	pool     *Pool
-	of       *kept
-	revision int64
-	begunAt  time.Time
+	ID      string
+	pool    *Pool
+	of      *kept
+	begunAt time.Time
+	// template is what it was started for.
+	template messages.Template
 	// starting ends when its start is given up, by abort. ending is what its end is awaited for.
 	starting, ending context.Context
 	abort            context.CancelFunc
@@ -50,19 +52,20 @@ func (s *Spare) run(ctx context.Context) {
 	defer s.abort()
 	env := maps.Clone(p.cfg.Env)
 	env[runtime.EnvBackendID], env[EnvSpare] = s.ID, "1"
-	spec := runtime.Spec{BackendID: s.ID, Executable: s.of.Executable, Env: env, Log: s.lines.add}
+	spec := runtime.Spec{BackendID: s.ID, Executable: s.template.Executable, Env: env, Log: s.lines.add}
 	err := p.cfg.Runtime.Prepare(s.starting, spec)
 	var instance runtime.Instance
 	if err == nil {
 		instance, err = p.cfg.Runtime.Start(s.starting, spec)
 	}
-	p.mu.Lock()
 	if err != nil {
-		s.failLocked(err.Error())
+		s.fail(err.Error())
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		delete(p.all, s)
-		p.mu.Unlock()
 		return
 	}
+	p.mu.Lock()
 	s.instance = instance
 	unwanted := s.state == over
 	p.mu.Unlock()
@@ -78,15 +81,15 @@ func (s *Spare) run(ctx context.Context) {
 		s.becomeReady()
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s.state == starting && !runtime.Over(instance.Done()) {
-		text := fmt.Sprintf("it did not answer HTTP at %s within %s of its start", instance.Address(), p.cfg.StartupTimeout)
-		if met != "" {
-			text += ": " + met
-		}
-		s.failLocked(text)
-		p.wg.Go(func() { p.cfg.Kill(ctx, s.ID, instance) })
+	if runtime.Over(instance.Done()) {
+		return // which is seen elsewhere
+	}
+	text := fmt.Sprintf("it did not answer HTTP at %s within %s of its start", instance.Address(), p.cfg.StartupTimeout)
+	if met != "" {
+		text += ": " + met
+	}
+	if s.fail(text) {
+		p.cfg.Kill(ctx, s.ID, instance)
 	}
 }
 
@@ -119,32 +122,35 @@ func (s *Spare) onEnd() {
 
 func (s *Spare) ended() {
 	p := s.pool
+	s.fail(fmt.Sprintf("it ended by itself: %s", s.instance.Exit()))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, mine := p.all[s]; !mine {
-		return
+	if _, mine := p.all[s]; mine {
+		delete(p.all, s)
+		s.abort()
+		p.changed()
 	}
-	if s.state != over {
-		s.failLocked(fmt.Sprintf("it ended by itself: %s", s.instance.Exit()))
-	}
-	delete(p.all, s)
-	s.abort()
-	p.changed()
 }
 
-// failLocked says that a spare was of no use, and why; the next one of its template has to wait.
-func (s *Spare) failLocked(why string) {
-	if s.state == over {
-		return // nobody wants it any more
-	}
-	s.state = over
-	s.abort()
+// fail says that a spare was of no use, and why, unless nobody wanted it any more; the next one of its template has to wait.
+func (s *Spare) fail(why string) bool {
 	if words := s.lines.lastWords(); words != "" {
 		why += "; its last output: " + words
 	}
-	s.pool.cfg.Log.Warn("a spare is of no use", "template", s.of.Name, "spare", s.ID, "err", why)
-	s.of.retry.later(s.begunAt)
-	s.pool.sayLocked(s.of, why)
+	p := s.pool
+	p.mu.Lock()
+	wanted := s.state != over
+	if wanted {
+		s.state = over
+		s.abort()
+		s.of.retry.later(s.begunAt)
+		p.sayLocked(s.of, why)
+	}
+	p.mu.Unlock() // a log may be a pipe that nobody reads
+	if wanted {
+		p.cfg.Log.Warn("a spare is of no use", "template", s.template.Name, "spare", s.ID, "err", why)
+	}
+	return wanted
 }
 
 // Take gives a spare of a template as it is in that revision, to be claimed; nil if none is ready, which is a miss.
