@@ -74,19 +74,17 @@ func (s *Spare) run(ctx context.Context) {
 		p.cfg.Kill(ctx, s.ID, instance)
 		return
 	}
-	met := ""
-	if instance.Address() == "" {
-		met = "it has no address where it could be claimed"
-	} else if p.cfg.Await(s.starting, s.ID, instance, func(text string) { met = text }) {
+	address, met := instance.Address(), ""
+	if address != "" && p.cfg.Await(s.starting, s.ID, instance, func(text string) { met = ": " + text }) {
 		s.becomeReady()
 		return
 	}
 	if runtime.Over(instance.Done()) {
 		return // which is seen elsewhere
 	}
-	text := fmt.Sprintf("it did not answer HTTP at %s within %s of its start", instance.Address(), p.cfg.StartupTimeout)
-	if met != "" {
-		text += ": " + met
+	text := "it has no address where it could be claimed"
+	if address != "" {
+		text = fmt.Sprintf("it did not answer HTTP at %s within %s of its start%s", address, p.cfg.StartupTimeout, met)
 	}
 	if s.fail(text) {
 		p.cfg.Kill(ctx, s.ID, instance)
