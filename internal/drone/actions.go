@@ -138,7 +138,7 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
 	a.dueLocked(min(h.lease.dueMS(), h.readyByMS))
 	spec := a.specOf(ctx, h, spawn)
-	a.wg.Go(func() { a.runBackend(ctx, start, h, spec, a.launch) })
+	a.wg.Go(func() { a.runBackend(ctx, start, h, spec, a.starter(spawn)) })
 }
 
 // unjournalled says that a spawn was refused for want of a journal.
