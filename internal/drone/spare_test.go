@@ -244,3 +244,5 @@ func TestI8SparesGiveWayToBackends(t *testing.T) {
 	h.set(func() { h.draining = false })
 	h.spares("room", "one again, as it drains no more", readySpares(1))
 }
+
+func address(states []messages.State) string { return states[len(states)-1].Address }
