@@ -85,7 +85,10 @@ endef
 # package left out stays known where its result is remembered, for runs of the same kind.
 define TESTS
 export $(1) JETWAY_TEST_LEFT_OUT="$(CURDIR)/bin/left-out/$(3)" && mkdir -p "$$JETWAY_TEST_LEFT_OUT" && echo "$(3)" && \
-{ $(2); }; code=$$?; \
+said="$(CURDIR)/bin/left-out/said" && \
+{ internal/testkit/running.sh & running=$$!; }; \
+{ { $(2); echo $$? >"$$said.code"; } 2>&1 | tee "$$said"; }; code=$$(cat "$$said.code"); kill $$running 2>/dev/null; \
+grep -E '^ *--- FAIL|^FAIL.*[[:space:]]' "$$said" | sed 's/^/failed: /'; \
 cat "$$JETWAY_TEST_LEFT_OUT"/* 2>/dev/null | sort -u | awk \
 	'/^here / {sub("here ", ""); print "left out here: " $$0} /^long / {n++} \
 	END {if (n) print n " long tests are left to make test-all"}'; \

@@ -152,6 +152,9 @@ func (c *devCmd) help(r *run, stack *dev.Stack) {
 		server = " --nats " + stack.NATSURL
 	}
 	metrics, executable := "", "--command room"
+	if c.ProcessRoot != "" { // where there may be no room
+		executable = "--command PROGRAM"
+	}
 	if c.Runtime == dev.RuntimeDocker {
 		executable = `--executable '{"image":"jetway-room"}'`
 	}

@@ -2,10 +2,13 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/lease"
@@ -168,8 +171,19 @@ func (c *workerCmd) Run(r *run) error {
 	}, nc, st))
 }
 
-// badFlag is a value that a part refused.
+// badFlag is a value that a part refused. That an address is taken, or not there yet, is no wrong use: it may be right the next time,
+// so a unit is to start the role again.
 func badFlag(flag string, err error) error {
+	addr := "the address"
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+		addr = op.Addr.String()
+	}
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return &failure{what: fmt.Sprintf("%s: %s is in use by another process", flag, addr), kind: "failed", do: "stop that one, or choose another address", code: ExitFailed, err: err}
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return &failure{what: fmt.Sprintf("%s: this machine does not have %s", flag, addr), kind: "failed", do: "choose an address of this machine, or wait until it has this one", code: ExitFailed, err: err}
+	}
 	if refused, ok := errors.AsType[*messages.Error](err); ok {
 		if _, why, ok := strings.Cut(refused.Message, ": "); ok {
 			return usagef("%s: %s", flag, why)
