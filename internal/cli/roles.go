@@ -67,7 +67,7 @@ func (c *streamFlags) streams(replicas int) (bus.Streams, error) {
 
 // leaseFlags say for how long leases are given.
 type leaseFlags struct {
-	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, for a database that has none yet. From then on all workers go by the database, and the command lease-ttl changes it. An outage of the database or of NATS ends no backend if it is shorter than two thirds of it; a key whose drone has died is blocked for all of it. Default: ${default}."`
+	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, for a database that has none yet. From then on all workers go by the database, and the command lease-ttl changes it. An outage of the database or of NATS ends no backend if it is shorter than half of it; a key whose drone has died is blocked for all of it. Default: ${default}."`
 }
 
 func (c *leaseFlags) validate() error {

@@ -21,7 +21,7 @@ func TestTakenAddressIsNoWrongUse(t *testing.T) {
 		{"proxy", "--nats", "nats://127.0.0.1:1", "--listen", "127.0.0.1:0", "--metrics-addr"},
 		{"gateway", "--nats", "nats://127.0.0.1:1", "--listen"},
 		{"worker", "--nats", "nats://127.0.0.1:1", "--postgres", "postgres://127.0.0.1:1/x", "--metrics-addr"},
-		{"dns", "--nats", "nats://127.0.0.1:1", "--zone", "c.test=c.test", "--nameserver", "ns.c.test", "--listen"},
+		{"dns", "--nats", "nats://127.0.0.1:1", "--zone", "c.test=c.test", "--nameserver", "ns.other.test", "--listen"},
 	} {
 		for value, want := range map[string]struct {
 			code int
