@@ -8,14 +8,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // progressLook is how often a worker is asked how far a backend's start is.
 const progressLook = 2 * time.Second
 
-// watchProgress is bus.Watch with, between the events, what a loading backend says of how
+// watchProgress is the client's Watch with, between the events, what a loading backend says of how
 // far it is: states with the number of the one before and another message. That is no
 // event, so a worker is asked now and then; that none answers is no error.
 func watchProgress(r *run, f *clientFlags, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
@@ -34,7 +34,7 @@ func watchProgress(r *run, f *clientFlags, nc *nats.Conn, backend string) iter.S
 		}()
 		wg.Go(func() {
 			defer close(results)
-			for event, err := range bus.Watch(ctx, nc, backend) {
+			for event, err := range client.New(nc).Watch(ctx, backend) {
 				select {
 				case results <- result{event, err}:
 				case <-stop:
