@@ -14,10 +14,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev/natsd"
 	"github.com/jetway-project/jetway/internal/dev/postgres"
 	"github.com/jetway-project/jetway/messages"
+	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
 
 // BesideConfig says what to measure. This and Other are required.
@@ -323,7 +323,7 @@ func startSide(ctx context.Context, program, dir, ttl string, log *slog.Logger) 
 	}
 	return s, s.await(ctx, s.worker, "the worker", func() error {
 		// What asks for nothing is refused by who is there.
-		_, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "nobody"}})
+		_, err := jetwayclient.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: &messages.Key{Name: "nobody"}})
 		if messages.KindOf(err) == messages.KeyUnheldNoSpawnConfig {
 			return nil
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/boottime"
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
 
 // park brings a drone that registers and heartbeats but takes no action, so that
@@ -20,14 +20,14 @@ import (
 // out, or when the name registers again without it.
 func park(ctx context.Context, nc *nats.Conn, name, cluster string, log *slog.Logger) (string, func(), error) {
 	const session = "parked"
-	registered, err := bus.Request[messages.RegisterResponse](ctx, nc, messages.RegisterSubject(name), messages.RegisterRequest{
+	registered, err := jetwayclient.Request[messages.RegisterResponse](ctx, nc, messages.RegisterSubject(name), messages.RegisterRequest{
 		Session: session, MachineID: session, BootID: session, Cluster: cluster, Runtime: "parked", DroneTimeMS: boottime.Now().Milliseconds(),
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("register the parked drone: %w", err)
 	}
 	beat := func() error {
-		_, err := bus.Request[messages.HeartbeatResponse](ctx, nc, messages.HeartbeatSubject(name), messages.HeartbeatRequest{
+		_, err := jetwayclient.Request[messages.HeartbeatResponse](ctx, nc, messages.HeartbeatSubject(name), messages.HeartbeatRequest{
 			Session: session, DroneTimeMS: boottime.Now().Milliseconds(), Ready: true,
 		})
 		return err

@@ -13,9 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/messages"
+	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
 
 // The ways to the backend.
@@ -285,7 +285,7 @@ func startBackend(ctx context.Context, cfg *ProxyConfig, host string) (*process,
 // startProxy runs a proxy and makes the backend known to it, under a token.
 func startProxy(ctx context.Context, cfg *ProxyConfig, nc *nats.Conn, name string, direct target, flags ...string) (*process, target, error) {
 	var none target
-	resp, err := bus.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := jetwayclient.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
 		SpawnConfig: &messages.SpawnConfig{Cluster: direct.host, Executable: fake.Script{Address: direct.address}.Executable()},
 	})
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/messages"
+	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
 
 // revokeLoad is revocations.
@@ -47,7 +47,7 @@ func revoke(ctx context.Context, nc *nats.Conn, direct, through target) (*Revoca
 }
 
 func revokeOne(ctx context.Context, nc *nats.Conn, user string, direct, through target) (time.Duration, error) {
-	resp, err := bus.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := jetwayclient.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key: &messages.Key{Name: "revoked"}, User: user,
 		SpawnConfig: &messages.SpawnConfig{Cluster: direct.host, Executable: fake.Script{Address: direct.address}.Executable()},
 	})
@@ -64,7 +64,7 @@ func revokeOne(ctx context.Context, nc *nats.Conn, user string, direct, through 
 		return 0, err
 	}
 	began := time.Now()
-	if _, err := bus.Request[messages.RevokeResponse](ctx, nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: resp.BackendID, User: &user}); err != nil {
+	if _, err := jetwayclient.Request[messages.RevokeResponse](ctx, nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: resp.BackendID, User: &user}); err != nil {
 		return 0, err
 	}
 	n, err := socket.conn.Read(socket.buf)

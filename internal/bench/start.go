@@ -17,8 +17,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
 
 // What is started, and by whom.
@@ -349,7 +349,7 @@ func (s *starter) backend(ctx context.Context, drone *process, config messages.S
 		return took, err
 	}
 	ready := took
-	if _, err := bus.Request[messages.Empty](ctx, s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: config.ID, Hard: true}); err != nil {
+	if _, err := jetwayclient.Request[messages.Empty](ctx, s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: config.ID, Hard: true}); err != nil {
 		return took, fmt.Errorf("end it: %w", err)
 	}
 	return ready, await(messages.Terminated)
@@ -359,7 +359,7 @@ func (s *starter) backend(ctx context.Context, drone *process, config messages.S
 func (s *starter) connect(ctx context.Context, drone *process, req messages.ConnectRequest) (began, replied time.Time, err error) {
 	for first := time.Now(); ; {
 		began = time.Now()
-		_, err = bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
+		_, err = jetwayclient.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
 		var refused *messages.Error
 		if !errors.As(err, &refused) || refused.Kind != messages.NoDroneAvailable || time.Since(first) > startTimeout {
 			return began, time.Now(), err

@@ -10,7 +10,7 @@ import (
 	"github.com/jetway-project/jetway/messages/client"
 )
 
-// What follows is the public client's, for those that have a connection.
+// What follows is the public client's, for the gateway and drones. All others use that itself.
 
 // DefaultTimeout is how long a request waits when its context does not say.
 const DefaultTimeout = client.DefaultTimeout
@@ -28,16 +28,6 @@ func RequestRaw(ctx context.Context, nc *nats.Conn, subject string, payload []by
 // RequestMsg is [client.RequestMsg].
 func RequestMsg(ctx context.Context, nc *nats.Conn, msg *nats.Msg) ([]byte, error) {
 	return client.RequestMsg(ctx, nc, msg)
-}
-
-// Watch is [client.Client.Watch].
-func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
-	return client.New(nc).Watch(ctx, backend)
-}
-
-// WatchAll is [client.Client.WatchAll].
-func WatchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent, error] {
-	return client.New(nc).WatchAll(ctx)
 }
 
 // History is [client.Client.History].

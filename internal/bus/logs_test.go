@@ -13,9 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // writer publishes a backend's lines as its drone does.
@@ -70,7 +70,7 @@ type reading struct {
 	done  chan struct{}
 }
 
-func startReading(t *testing.T, nc *nats.Conn, what bus.Logs) *reading {
+func startReading(t *testing.T, nc *nats.Conn, what client.Logs) *reading {
 	t.Helper()
 	r := &reading{t: t, ended: make(chan struct{}), done: make(chan struct{})}
 	what.Ended, r.stop = r.ended, sync.OnceFunc(func() { close(r.ended) })
@@ -78,7 +78,7 @@ func startReading(t *testing.T, nc *nats.Conn, what bus.Logs) *reading {
 	t.Cleanup(func() { cancel(); <-r.done })
 	go func() {
 		defer close(r.done)
-		for line, err := range bus.Lines(ctx, nc, what) {
+		for line, err := range client.New(nc).Logs(ctx, what) {
 			r.mu.Lock()
 			if err != nil {
 				r.err = err
@@ -118,9 +118,9 @@ func (r *reading) end(want []string) {
 	}
 }
 
-func readAll(t *testing.T, nc *nats.Conn, what bus.Logs) (lines []string) {
+func readAll(t *testing.T, nc *nats.Conn, what client.Logs) (lines []string) {
 	t.Helper()
-	for line, err := range bus.Lines(testkit.Context(t), nc, what) {
+	for line, err := range client.New(nc).Logs(testkit.Context(t), what) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +133,7 @@ func TestLinesOfTheHistory(t *testing.T) {
 	t.Parallel()
 	_, nc, _ := withStreams(t)
 	w, other := &writer{t: t, nc: nc, backend: "b1"}, &writer{t: t, nc: nc, backend: "b2"}
-	if got := readAll(t, nc, bus.Logs{Backend: "b1", Tail: -1}); len(got) != 0 {
+	if got := readAll(t, nc, client.Logs{Backend: "b1", Tail: -1}); len(got) != 0 {
 		t.Errorf("of nothing written it reads %v", got)
 	}
 	w.write(5)
@@ -141,19 +141,19 @@ func TestLinesOfTheHistory(t *testing.T) {
 	half := time.Now()
 	w.write(5)
 	testkit.Eventually(t, "the lines in the stream", func() bool {
-		return len(readAll(t, nc, bus.Logs{Backend: "b1", Tail: -1})) == len(wanted(1, 10))
+		return len(readAll(t, nc, client.Logs{Backend: "b1", Tail: -1})) == len(wanted(1, 10))
 	})
 	for _, c := range []struct {
-		what bus.Logs
+		what client.Logs
 		want []string
 	}{
-		{bus.Logs{Tail: -1}, wanted(1, 10)},
-		{bus.Logs{Tail: 3}, []string{"9", "9", "10"}},
-		{bus.Logs{Tail: 0}, nil},
-		{bus.Logs{Tail: 1000}, wanted(1, 10)},
-		{bus.Logs{Tail: -1, Since: half}, wanted(6, 10)},
-		{bus.Logs{Tail: 3, Since: half}, []string{"9", "9", "10"}},
-		{bus.Logs{Tail: -1, Since: half.Add(time.Hour)}, nil},
+		{client.Logs{Tail: -1}, wanted(1, 10)},
+		{client.Logs{Tail: 3}, []string{"9", "9", "10"}},
+		{client.Logs{Tail: 0}, nil},
+		{client.Logs{Tail: 1000}, wanted(1, 10)},
+		{client.Logs{Tail: -1, Since: half}, wanted(6, 10)},
+		{client.Logs{Tail: 3, Since: half}, []string{"9", "9", "10"}},
+		{client.Logs{Tail: -1, Since: half.Add(time.Hour)}, nil},
 	} {
 		c.what.Backend = "b1"
 		if got := readAll(t, nc, c.what); !slices.Equal(got, c.want) {
@@ -173,7 +173,7 @@ func TestLinesWhileTheyAreWritten(t *testing.T) {
 	for range 40 { // fewer in all than the stream keeps
 		w.write(2)
 		if w.n%10 == 0 {
-			readings = append(readings, startReading(t, reader, bus.Logs{Backend: "b1", Tail: -1}))
+			readings = append(readings, startReading(t, reader, client.Logs{Backend: "b1", Tail: -1}))
 		}
 	}
 	w.write(1)
@@ -185,8 +185,8 @@ func TestLinesWhileTheyAreWritten(t *testing.T) {
 	for _, r := range readings {
 		r.await(w.n)
 	}
-	none := startReading(t, reader, bus.Logs{Backend: "b1", Tail: 0})
-	few := startReading(t, reader, bus.Logs{Backend: "b1", Tail: 2})
+	none := startReading(t, reader, client.Logs{Backend: "b1", Tail: 0})
+	few := startReading(t, reader, client.Logs{Backend: "b1", Tail: 2})
 	few.await(w.n)
 	w.write(5)
 	none.await(w.n)
@@ -209,7 +209,7 @@ func TestLinesEndWhenAllIsShown(t *testing.T) {
 	w.write(3)
 	ended := make(chan struct{})
 	var got []string
-	for line, err := range bus.Lines(testkit.Context(t), nc, bus.Logs{Backend: "b1", Tail: -1, Ended: ended}) {
+	for line, err := range client.New(nc).Logs(testkit.Context(t), client.Logs{Backend: "b1", Tail: -1, Ended: ended}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestLinesAcrossRestartsAndLosses(t *testing.T) {
 	prepareStreams(t, js)
 	w := &writer{t: t, nc: nc, backend: "b1"}
 	reader := watchConn(t, srv.URL())
-	r := startReading(t, reader, bus.Logs{Backend: "b1", Tail: -1})
+	r := startReading(t, reader, client.Logs{Backend: "b1", Tail: -1})
 	w.write(30)
 	r.await(30)
 	for _, again := range []func(){srv.Restart, srv.Replace, srv.Restart} {
@@ -257,7 +257,7 @@ func TestI8SlowReaderOfLinesIsToldThatSomeAreMissing(t *testing.T) {
 	reader := watchConn(t, url, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	w.write(2)
 	ended, told, last := make(chan struct{}), false, 0
-	for line, err := range bus.Lines(testkit.Context(t), reader, bus.Logs{Backend: "b1", Tail: -1, Ended: ended}) {
+	for line, err := range client.New(reader).Logs(testkit.Context(t), client.Logs{Backend: "b1", Tail: -1, Ended: ended}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +285,7 @@ func TestLinesWithoutStreamAndOfBadNames(t *testing.T) {
 	nc := watchConn(t, bareServer(t))
 	for backend, kind := range map[string]messages.Kind{"b1": messages.Unavailable, "b.*": messages.BadRequest} {
 		var last error
-		for _, err := range bus.Lines(testkit.Context(t), nc, bus.Logs{Backend: backend, Tail: -1, Ended: make(chan struct{})}) {
+		for _, err := range client.New(nc).Logs(testkit.Context(t), client.Logs{Backend: backend, Tail: -1, Ended: make(chan struct{})}) {
 			last = err
 		}
 		if messages.KindOf(last) != kind {
@@ -295,7 +295,7 @@ func TestLinesWithoutStreamAndOfBadNames(t *testing.T) {
 	_, nc, _ = withStreams(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, err := range bus.Lines(ctx, nc, bus.Logs{Backend: "b1", Ended: make(chan struct{})}) {
+	for _, err := range client.New(nc).Logs(ctx, client.Logs{Backend: "b1", Ended: make(chan struct{})}) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // awaitServer waits until a connection is back.
@@ -83,7 +84,7 @@ func TestWatchAndHistoryOfABackendWhoseEventsAreGone(t *testing.T) {
 	expect(t, seen, messages.Terminated)
 	expectEnd(t, seen, end)
 
-	history, err := bus.History(testkit.Context(t), nc, "ended-long-ago")
+	history, err := client.New(nc).History(testkit.Context(t), "ended-long-ago")
 	if err != nil || len(history) != 1 || history[0].Reason != messages.ReasonSwept || history[0].BackendID != "ended-long-ago" {
 		t.Errorf("the history is %+v, %v", history, err)
 	}
@@ -187,7 +188,28 @@ func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 	if err != nil || stream.CachedInfo().Config.Storage != jetstream.MemoryStorage || stream.CachedInfo().State.Consumers != 0 {
 		t.Fatalf("the stream is %+v, %v", stream.CachedInfo(), err)
 	}
-	if history, err := bus.History(testkit.Context(t), nc, "b1"); err != nil || len(history) != 1 {
+	if history, err := client.New(nc).History(testkit.Context(t), "b1"); err != nil || len(history) != 1 {
 		t.Errorf("the history is %v, %v", history, err)
 	}
+}
+
+// I5: what a worker knows, and neither the stream nor the subscription has, is given all the same: a replica that answers
+// direct gets may lag behind, and an event pass before the subscription is known where it is published.
+func TestI5WatchAsksAWorkerAlsoWhereTheStreamHasThePast(t *testing.T) {
+	t.Parallel()
+	url, nc, js := withStreams(t)
+	var tr truth
+	tr.set(messages.State{Status: messages.Ready})
+	tr.serve(t, nc)
+	publishStates(t, js, "b", messages.Scheduled, messages.Waiting)
+	seen, end := watching(t, watchConn(t, url), "b")
+	for _, want := range []messages.Status{messages.Scheduled, messages.Waiting, messages.Ready} {
+		if got := testkit.Receive(t, seen, want.String()); got != want {
+			t.Fatalf("it sees %s for %s", got, want)
+		}
+	}
+	// When the event comes after all, it is none that was not seen.
+	publishStates(t, js, "b", messages.Ready, messages.Terminated)
+	expect(t, seen, messages.Terminated)
+	expectEnd(t, seen, end)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // account runs a server with one account that may store so much.
@@ -146,7 +147,7 @@ func TestI7AServerThatTakesTooLittleIsRefused(t *testing.T) {
 func TestI7ARequestThatTheServerDoesNotTakeIsBad(t *testing.T) {
 	t.Parallel()
 	nc := testkit.Conn(t, testkit.NATSConfigured(t, &server.Options{MaxPayload: 8 << 10}))
-	_, err := bus.RequestRaw(testkit.Context(t), nc, messages.SubjectConnect, make([]byte, 9<<10))
+	_, err := client.RequestRaw(testkit.Context(t), nc, messages.SubjectConnect, make([]byte, 9<<10))
 	if messages.KindOf(err) != messages.BadRequest || !strings.Contains(err.Error(), "max_payload") || !strings.Contains(err.Error(), "8192") {
 		t.Error(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // watchingAll runs a WatchAll and gives what it gives, as backend/status.
@@ -25,7 +26,7 @@ func watchingAll(t *testing.T, nc *nats.Conn) <-chan string {
 	t.Cleanup(func() { cancel(); <-done })
 	go func() {
 		defer close(done)
-		for event, err := range bus.WatchAll(ctx, nc) {
+		for event, err := range client.New(nc).WatchAll(ctx) {
 			if err != nil {
 				if ctx.Err() == nil {
 					t.Errorf("watch all: %v", err)
@@ -139,12 +140,12 @@ func TestWatchAllEndsWithContextAndStream(t *testing.T) {
 	_, nc, _ := withStreams(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, err := range bus.WatchAll(ctx, nc) {
+	for _, err := range client.New(nc).WatchAll(ctx) {
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("ended with %v", err)
 		}
 	}
-	for _, err := range bus.WatchAll(t.Context(), watchConn(t, bareServer(t))) {
+	for _, err := range client.New(watchConn(t, bareServer(t))).WatchAll(t.Context()) {
 		if messages.KindOf(err) != messages.Unavailable {
 			t.Fatalf("ended with %v", err)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // The tests wait more than they work: for a stream's settling, and for servers that restart.
@@ -95,7 +96,7 @@ func watching(t *testing.T, nc *nats.Conn, backend string) (<-chan messages.Stat
 	go func() {
 		defer close(done)
 		var last error
-		for event, err := range bus.Watch(ctx, nc, backend) {
+		for event, err := range client.New(nc).Watch(ctx, backend) {
 			if err != nil {
 				last = err
 				break
@@ -142,7 +143,7 @@ func TestWatchHistoryThenLive(t *testing.T) {
 	expect(t, seen, messages.Terminated)
 	expectEnd(t, seen, end)
 
-	history, err := bus.History(t.Context(), nc, "b1")
+	history, err := client.New(nc).History(t.Context(), "b1")
 	if err != nil || len(history) != 5 || history[4].Status != messages.Terminated {
 		t.Fatalf("the history is %v, %v", history, err)
 	}
@@ -182,7 +183,7 @@ func TestI5WatchDuringPublish(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 				defer cancel()
 				var got []messages.Status
-				for event, err := range bus.Watch(ctx, conns[(b+w)%len(conns)], backend) {
+				for event, err := range client.New(conns[(b+w)%len(conns)]).Watch(ctx, backend) {
 					if err != nil {
 						t.Errorf("watch: %v", err)
 					}
@@ -314,7 +315,7 @@ func TestWatchRefusesNames(t *testing.T) {
 	t.Parallel()
 	nc := watchConn(t, testkit.NATS(t).URL())
 	for _, backend := range []string{"", ">", "a.b", "*"} {
-		for _, err := range bus.Watch(t.Context(), nc, backend) {
+		for _, err := range client.New(nc).Watch(t.Context(), backend) {
 			if messages.KindOf(err) != messages.BadRequest {
 				t.Fatalf("%q: %v", backend, err)
 			}
@@ -328,7 +329,7 @@ func TestWatchEndsWithContextAndConnection(t *testing.T) {
 	publishStates(t, js, "b1", messages.Scheduled)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for _, err := range bus.Watch(ctx, watchConn(t, url), "b1") {
+	for _, err := range client.New(watchConn(t, url)).Watch(ctx, "b1") {
 		if err == nil {
 			cancel()
 		} else if !errors.Is(err, context.Canceled) {
@@ -336,7 +337,7 @@ func TestWatchEndsWithContextAndConnection(t *testing.T) {
 		}
 	}
 	nc := watchConn(t, url)
-	for _, err := range bus.Watch(t.Context(), nc, "b1") {
+	for _, err := range client.New(nc).Watch(t.Context(), "b1") {
 		if err == nil {
 			nc.Close()
 		} else if !errors.Is(err, nats.ErrConnectionClosed) {
@@ -344,7 +345,7 @@ func TestWatchEndsWithContextAndConnection(t *testing.T) {
 		}
 	}
 	// A reader that has seen enough just leaves.
-	for _, err := range bus.Watch(t.Context(), watchConn(t, url), "b1") {
+	for _, err := range client.New(watchConn(t, url)).Watch(t.Context(), "b1") {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // crowd are many who watch few backends at the same time.
@@ -57,7 +57,7 @@ func (c *crowd) grow(ctx context.Context, n int) {
 			starting <- struct{}{}
 			started := sync.OnceFunc(func() { <-starting; begun.Done() })
 			defer started() // also of one that fails, so that the test does not hang
-			for event, err := range bus.Watch(ctx, nc, backend) {
+			for event, err := range client.New(nc).Watch(ctx, backend) {
 				if err != nil {
 					if ctx.Err() == nil {
 						c.t.Errorf("watch: %v", err)

@@ -8,8 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // backendsCmd is `jetway backends`.
@@ -115,7 +115,7 @@ func (c *backendsCmd) watch(r *run, nc *nats.Conn, req messages.BackendsRequest)
 	ctx, cancel := context.WithCancel(r.ctx)
 	failed := make(chan error, 1)
 	go func() {
-		for _, err := range bus.WatchAll(ctx, nc) {
+		for _, err := range client.New(nc).WatchAll(ctx) {
 			if err != nil {
 				failed <- err
 				return

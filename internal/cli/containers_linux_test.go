@@ -14,11 +14,11 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
 
 // The demand: a container that exits before it is ready ends as terminated, start-failed, with
@@ -120,7 +120,7 @@ func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	ctx, cancel := context.WithCancel(testkit.Context(t))
 	go func() {
 		defer close(watched)
-		for event := range bus.Watch(ctx, s.nc, resp.BackendID) { //nolint:errcheck // it ends with ctx
+		for event := range jetwayclient.New(s.nc).Watch(ctx, resp.BackendID) { //nolint:errcheck // it ends with ctx
 			if event.Status == messages.Terminated {
 				close(free)
 			}
@@ -162,7 +162,7 @@ func (s *site) connect(key string, executable any) (resp *messages.ConnectRespon
 }
 
 func (s *site) tryConnect(key string, executable any) (*messages.ConnectResponse, error) {
-	resp, err := bus.Request[messages.ConnectResponse](testkit.Context(s.t), s.nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := jetwayclient.Request[messages.ConnectResponse](testkit.Context(s.t), s.nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key:         s.key(key),
 		SpawnConfig: &messages.SpawnConfig{Pool: s.pool, Executable: messages.Encode(executable)},
 	})
@@ -172,7 +172,7 @@ func (s *site) tryConnect(key string, executable any) (*messages.ConnectResponse
 // status is what the workers know of a backend.
 func (s *site) status(backend string) messages.BackendInfo {
 	s.t.Helper()
-	info, err := bus.Request[messages.BackendInfo](testkit.Context(s.t), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
+	info, err := jetwayclient.Request[messages.BackendInfo](testkit.Context(s.t), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func (s *site) status(backend string) messages.BackendInfo {
 func (s *site) awaitStatus(backend string, status messages.Status) messages.State {
 	s.t.Helper()
 	var last messages.State
-	for event, err := range bus.Watch(testkit.Context(s.t), s.nc, backend) {
+	for event, err := range jetwayclient.New(s.nc).Watch(testkit.Context(s.t), backend) {
 		switch last = event.State; {
 		case err != nil:
 			s.t.Fatalf("wait for %s: %v", status, err)

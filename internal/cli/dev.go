@@ -5,8 +5,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -125,7 +125,7 @@ func (c *devCmd) follow(r *run, stack *dev.Stack) error {
 	defer cancel()
 	watched := make(chan error, 1)
 	go func() {
-		for event, err := range bus.WatchAll(watching, nc) {
+		for event, err := range client.New(nc).WatchAll(watching) {
 			if err != nil {
 				watched <- err
 				return

@@ -6,9 +6,9 @@ import (
 
 	miekg "github.com/miekg/dns"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 func TestDNSUsage(t *testing.T) {
@@ -51,7 +51,7 @@ func TestPermissionsSufficeForDNS(t *testing.T) {
 		t.Fatal(err)
 	}
 	challenge := messages.Challenge{Domain: "rooms.example.com", Value: "V"}
-	if by, err := bus.Request[messages.Presented](ctx, proxy, messages.SubjectDNSPresent, challenge); err != nil || by.Server != "ns-1" {
+	if by, err := client.Request[messages.Presented](ctx, proxy, messages.SubjectDNSPresent, challenge); err != nil || by.Server != "ns-1" {
 		t.Fatal(by, err)
 	}
 	ask := func() *miekg.Msg {
@@ -71,7 +71,7 @@ func TestPermissionsSufficeForDNS(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Answered after the other was taken in.
-	if _, err := bus.Request[messages.Presented](ctx, proxy, messages.SubjectDNSPresent, challenge); err != nil {
+	if _, err := client.Request[messages.Presented](ctx, proxy, messages.SubjectDNSPresent, challenge); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // The demand: told to stop, an agent leaves what runs to the next one, or with --drain-on-exit
@@ -47,7 +47,7 @@ func TestToldToStopAnAgentLeavesOrDrains(t *testing.T) {
 		t.Errorf("a spawn on a drone that drains gets %v", err)
 	}
 	s.count(ws, 4)
-	if _, err := bus.Request[messages.BackendInfo](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
+	if _, err := client.Request[messages.BackendInfo](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
 		t.Fatal(err)
 	}
 	if err := agent.Wait(); err != nil {

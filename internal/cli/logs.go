@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // logsCmd is `jetway logs`.
@@ -25,7 +25,7 @@ type logsCmd struct {
 
 // Run shows output lines. What the backend wrote to standard error goes to standard error, and so do the notices of its drone.
 func (c *logsCmd) Run(r *run) error {
-	var what bus.Logs
+	var what client.Logs
 	var err error
 	if what.Tail, err = tailOf(c.Tail); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (c *logsCmd) Run(r *run) error {
 		defer stop()
 	}
 	shown := 0
-	for line, err := range bus.Lines(r.ctx, nc, what) {
+	for line, err := range client.New(nc).Logs(r.ctx, what) {
 		if err != nil {
 			return seenEnough(r, err)
 		}
@@ -90,7 +90,7 @@ func endOf(r *run, nc *nats.Conn, backend string) (ended <-chan struct{}, stop f
 	closed := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for event, err := range bus.Watch(ctx, nc, backend) {
+		for event, err := range client.New(nc).Watch(ctx, backend) {
 			switch {
 			case err == nil && event.Status == messages.Terminated, messages.KindOf(err) == messages.NotFound:
 				close(closed)

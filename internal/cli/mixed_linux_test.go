@@ -11,10 +11,10 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // otherEnv names a jetway of another build, which make mixed compiles.
@@ -140,7 +140,7 @@ func TestI1I5I7SystemOfAnotherBuildIsUpgradedPartByPart(t *testing.T) {
 	s.ends(oldWorker)
 	goesOn("the old worker has gone")
 	stop()
-	if _, err := bus.Request[messages.BackendInfo](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
+	if _, err := client.Request[messages.BackendInfo](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
 		t.Fatal(err)
 	}
 	s.awaitStatus(resp.BackendID, messages.Terminated)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // natsFlags say which NATS server, and as whom.
@@ -191,7 +192,7 @@ func (f *clientFlags) open(r *run) (*nats.Conn, error) {
 func ask[Resp any](r *run, f *clientFlags, nc *nats.Conn, subject string, req any) (Resp, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, f.Timeout)
 	defer cancel()
-	return bus.Request[Resp](ctx, nc, subject, req)
+	return client.Request[Resp](ctx, nc, subject, req)
 }
 
 // environ passes the flags to a child in its environment, which other users of the machine cannot read.

@@ -14,10 +14,10 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
 
 // I1, I5: the agent of a drone is killed and started again. What it runs goes on, and so
@@ -110,7 +110,7 @@ func (s *site) agent(data, before string, flags ...string) (cmd *exec.Cmd, sessi
 // info is what the workers know of the drone; nothing while it is not registered.
 func (s *site) info() messages.DroneInfo {
 	s.t.Helper()
-	drones, err := bus.Request[messages.DronesResponse](testkit.Context(s.t), s.nc, messages.SubjectDrones, messages.DronesRequest{})
+	drones, err := jetwayclient.Request[messages.DronesResponse](testkit.Context(s.t), s.nc, messages.SubjectDrones, messages.DronesRequest{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -144,17 +144,17 @@ func (s *site) outlives(executable string, end func(id string, pid int)) {
 	s.count(ws, 2) // while nobody looks after it
 	_, next := s.agent(data, session)
 	s.count(ws, 3) // under the next agent
-	status, err := bus.Request[messages.BackendInfo](ctx, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
+	status, err := jetwayclient.Request[messages.BackendInfo](ctx, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
 	if err != nil || status.Status != messages.Ready || next == session {
 		s.t.Fatalf("under the next agent it is %+v, %v", status, err)
 	}
-	joined, err := bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: s.key("doc")})
+	joined, err := jetwayclient.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: s.key("doc")})
 	if err != nil || joined.BackendID != resp.BackendID {
 		s.t.Fatalf("its key leads to %+v, %v", joined, err)
 	}
 
 	end(resp.BackendID, room.PID)
-	for event, err := range bus.Watch(ctx, s.nc, resp.BackendID) {
+	for event, err := range jetwayclient.New(s.nc).Watch(ctx, resp.BackendID) {
 		if err != nil {
 			s.t.Fatal(err)
 		}

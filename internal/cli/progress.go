@@ -8,14 +8,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // progressLook is how often a worker is asked how far a backend's start is.
 const progressLook = 2 * time.Second
 
-// watchProgress is bus.Watch that also gives the progress of a loading backend, as states with the number of the one before and a new message.
+// watchProgress is the client's Watch that also gives the progress of a loading backend, as states with the number of the one before and a new message.
 // Progress is no event, so watchProgress asks a worker now and then; no answer is no error.
 func watchProgress(r *run, f *clientFlags, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
 	type result struct {
@@ -33,7 +33,7 @@ func watchProgress(r *run, f *clientFlags, nc *nats.Conn, backend string) iter.S
 		}()
 		wg.Go(func() {
 			defer close(results)
-			for event, err := range bus.Watch(ctx, nc, backend) {
+			for event, err := range client.New(nc).Watch(ctx, backend) {
 				select {
 				case results <- result{event, err}:
 				case <-stop:

@@ -14,9 +14,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // ownRuntime is the reference server of deploy/examples/runtime.
@@ -95,7 +95,7 @@ func (s *site) pid(url string) int {
 // terminate asks the workers to end a backend, and gives how it did.
 func (s *site) terminate(backend string, hard bool) messages.State {
 	s.t.Helper()
-	if _, err := bus.Request[struct{}](testkit.Context(s.t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: backend, Hard: hard}); err != nil {
+	if _, err := client.Request[struct{}](testkit.Context(s.t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: backend, Hard: hard}); err != nil {
 		s.t.Fatal(err)
 	}
 	return s.awaitStatus(backend, messages.Terminated)
@@ -133,7 +133,7 @@ func TestI1I5ARuntimeOfOnesOwn(t *testing.T) {
 	one := s.connect("one", json.RawMessage(`{"command":["room","-print-lines","3"],"env":{"X":"y"}}`))
 	s.awaitStatus(one.BackendID, messages.Ready)
 	var said []string
-	for line, err := range bus.Lines(testkit.Context(t), s.nc, bus.Logs{Backend: one.BackendID, Tail: -1, Ended: make(chan struct{})}) {
+	for line, err := range client.New(s.nc).Logs(testkit.Context(t), client.Logs{Backend: one.BackendID, Tail: -1, Ended: make(chan struct{})}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,10 +17,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // staleTrust is the least that --route-trust takes. Real time passes in these tests, for it is other processes' clocks that are to
@@ -71,7 +71,7 @@ func (w *staleWorld) link(s *site, key string) *messages.ConnectResponse {
 	var resp messages.ConnectResponse
 	testkit.Eventually(w.t, "a drone takes a backend", func() (ok bool) {
 		var err error
-		resp, err = bus.Request[messages.ConnectResponse](testkit.Context(w.t), w.nc, messages.SubjectConnect, messages.ConnectRequest{
+		resp, err = client.Request[messages.ConnectResponse](testkit.Context(w.t), w.nc, messages.SubjectConnect, messages.ConnectRequest{
 			Key: s.key(key), User: "ada",
 			SpawnConfig: &messages.SpawnConfig{Pool: s.pool, Executable: fake.Script{Address: w.server.Listener.Addr().String()}.Executable()},
 		})
@@ -124,7 +124,7 @@ func (w *staleWorld) answer(conn net.Conn) (status int, body string) {
 // passes ends a, and lets a backend of the second drone have its port.
 func (w *staleWorld) passes(a *messages.ConnectResponse) (b *messages.ConnectResponse) {
 	w.t.Helper()
-	if _, err := bus.RequestRaw(testkit.Context(w.t), w.nc, messages.SubjectTerminate, messages.Encode(messages.TerminateRequest{BackendID: a.BackendID, Hard: true})); err != nil {
+	if _, err := client.RequestRaw(testkit.Context(w.t), w.nc, messages.SubjectTerminate, messages.Encode(messages.TerminateRequest{BackendID: a.BackendID, Hard: true})); err != nil {
 		w.t.Fatal(err)
 	}
 	w.awaitStatus(a.BackendID, messages.Terminated)

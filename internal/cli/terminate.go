@@ -3,8 +3,8 @@ package cli
 import (
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // terminateCmd is `jetway terminate`.
@@ -42,7 +42,7 @@ func (c *terminateCmd) Run(r *run) error {
 		}
 	}
 	if !ended {
-		for event, err := range bus.Watch(r.ctx, nc, c.Backend) {
+		for event, err := range client.New(nc).Watch(r.ctx, c.Backend) {
 			if err != nil {
 				return err
 			}

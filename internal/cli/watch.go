@@ -5,8 +5,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // watchCmd is `jetway watch`.
@@ -37,7 +37,7 @@ func (c *watchCmd) Run(r *run) error {
 	if err := c.find(r, &c.clientFlags, nc); err != nil {
 		return err
 	}
-	events := bus.WatchAll(r.ctx, nc)
+	events := client.New(nc).WatchAll(r.ctx)
 	if c.Backend != "" {
 		ended, err := printEnded(r, &c.clientFlags, nc, c.Backend, messages.Scheduled)
 		if err != nil || ended {
@@ -69,7 +69,7 @@ func printEnded(r *run, f *clientFlags, nc *nats.Conn, backend string, from mess
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, f.Timeout)
 	defer cancel()
-	events, err := bus.History(ctx, nc, backend)
+	events, err := client.New(nc).History(ctx, backend)
 	if err != nil {
 		return false, err
 	}

@@ -15,6 +15,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TEST_BACKEND") != "" {
 		playBackend()
 	}
+	testkit.ManyAtOnce()
 	testkit.Main(m)
 }
 

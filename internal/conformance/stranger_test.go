@@ -75,7 +75,7 @@ func (s *stranger) nowMS() int64 {
 
 // ask gives a reply, and the kind of the error in it: "away" where none comes.
 func (s *stranger) ask(ctx context.Context, verb string, req, resp any) (kind string, backends []string) {
-	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	data, _ := json.Marshal(req)
 	msg, err := s.nc.RequestWithContext(ctx, "jetway.drone."+s.name+"."+verb, data)

@@ -6,8 +6,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // demos are how the demo backend is asked for: `room`, or the image that make images builds of it.
@@ -19,14 +19,14 @@ var demos = map[string]string{
 // Demo connects to the demo backend, under the key "demo". It returns
 // when the backend is ready, or an error that says why it is not.
 func (s *Stack) Demo(ctx context.Context, nc *nats.Conn) (messages.ConnectResponse, error) {
-	resp, err := bus.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := client.Request[messages.ConnectResponse](ctx, nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key:         &messages.Key{Name: "demo"},
 		SpawnConfig: &messages.SpawnConfig{Executable: []byte(demos[s.cfg.Runtime])},
 	})
 	if err != nil {
 		return resp, fmt.Errorf("connect to the demo: %w", err)
 	}
-	for event, err := range bus.Watch(ctx, nc, resp.BackendID) {
+	for event, err := range client.New(nc).Watch(ctx, resp.BackendID) {
 		switch {
 		case err != nil:
 			return resp, fmt.Errorf("wait for the demo: %w", err)

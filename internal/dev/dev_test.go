@@ -22,10 +22,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 func TestMain(m *testing.M) {
@@ -260,7 +260,7 @@ func TestStack(t *testing.T) {
 	if before == 0 || after <= before {
 		t.Errorf("the fencing token went from %d to %d", before, after)
 	}
-	history, err := bus.History(testkit.Context(t), dial(t, stack), resp.BackendID)
+	history, err := client.New(dial(t, stack)).History(testkit.Context(t), resp.BackendID)
 	if err != nil || len(history) == 0 || history[len(history)-1].Status != messages.Terminated {
 		t.Errorf("of the first backend the stream has %v, %v", history, err)
 	}
@@ -274,7 +274,7 @@ func TestStack(t *testing.T) {
 // hour here, or at once when stopping has to be quick.
 func stopKills(t *testing.T, stack *dev.Stack) {
 	t.Helper()
-	resp, err := bus.Request[messages.ConnectResponse](testkit.Context(t), dial(t, stack), messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := client.Request[messages.ConnectResponse](testkit.Context(t), dial(t, stack), messages.SubjectConnect, messages.ConnectRequest{
 		SpawnConfig: &messages.SpawnConfig{Executable: []byte(`{"command":["room","-ignore-term"]}`), Origin: new(bool)},
 	})
 	if err != nil {

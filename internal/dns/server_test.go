@@ -15,6 +15,7 @@ import (
 	"github.com/jetway-project/jetway/internal/dns"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -91,7 +92,7 @@ func tryQuery(t *testing.T, network string, s *dns.Server) (*miekg.Msg, error) {
 
 func present(t *testing.T, nc *nats.Conn, domain, value string) (messages.Presented, error) {
 	t.Helper()
-	return bus.Request[messages.Presented](testkit.Context(t), nc, messages.SubjectDNSPresent, messages.Challenge{Domain: domain, Value: value})
+	return client.Request[messages.Presented](testkit.Context(t), nc, messages.SubjectDNSPresent, messages.Challenge{Domain: domain, Value: value})
 }
 
 // A proxy that was answered finds its value served, by UDP and TCP, until it removes it.

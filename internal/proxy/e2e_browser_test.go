@@ -9,11 +9,11 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	jetwayruntime "github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // Two people open the demo room in a real browser, each by a link of their own and with a
@@ -53,7 +53,7 @@ func TestE2EBrowsersShareARoom(t *testing.T) {
 
 	user := "bob"
 	ctx := testkit.Context(t)
-	_, err := bus.Request[messages.RevokeResponse](ctx, s.nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: room.BackendID, User: &user})
+	_, err := client.Request[messages.RevokeResponse](ctx, s.nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: room.BackendID, User: &user})
 	must(t, err)
 	bob.sees(`shown.state() === "This room has ended. Ask for a new link."`)
 	ada.sees(`shown.people() === "ada ✓"`)

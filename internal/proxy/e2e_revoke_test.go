@@ -8,10 +8,10 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // Once a user's tokens are revoked every proxy refuses them and cuts what is open with
@@ -59,7 +59,7 @@ func TestE2ERevocationReachesEveryProxy(t *testing.T) {
 
 	ctx := testkit.Context(t)
 	user := "ada"
-	_, err := bus.Request[messages.RevokeResponse](ctx, s.nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: ada.BackendID, User: &user})
+	_, err := client.Request[messages.RevokeResponse](ctx, s.nc, messages.SubjectRevoke, messages.RevokeRequest{BackendID: ada.BackendID, User: &user})
 	must(t, err)
 	for i, proxy := range proxies {
 		if said := ends(t, adas[i], "ada's connection"); said != "" {

@@ -35,6 +35,7 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // stack is all of Jetway.
@@ -160,7 +161,7 @@ func (s *stack) connect(req messages.ConnectRequest) (resp messages.ConnectRespo
 	ctx := testkit.Context(s.t)
 	testkit.Eventually(s.t, "a drone takes a backend", func() bool {
 		var err error
-		resp, err = bus.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
+		resp, err = client.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, req)
 		if messages.KindOf(err) == messages.NoDroneAvailable {
 			return false
 		}

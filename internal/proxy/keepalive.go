@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // arrivalRest is the least time between two words about arrivals.
@@ -245,7 +245,7 @@ func (p *Proxy) tell(ctx context.Context, who func() (report, uint64), partial b
 			req.IdleMS[i] = min(said[backend].Milliseconds(), messages.MaxIdleMS)
 		}
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.LookupTimeout)
-		_, err := bus.RequestRaw(ctx, p.nc, messages.KeepaliveSubject(p.cfg.Name), messages.Encode(req))
+		_, err := client.RequestRaw(ctx, p.nc, messages.KeepaliveSubject(p.cfg.Name), messages.Encode(req))
 		cancel()
 		if err != nil {
 			p.log.WarnContext(ctx, "cannot tell the workers who is connected, trying again later", "backends", len(said), "err", err)

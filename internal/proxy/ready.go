@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -51,7 +51,7 @@ func (p *Proxy) reachesWorker() bool {
 	}
 	ctx, cancel := context.WithTimeout(p.serving, probeTimeout)
 	defer cancel()
-	_, err := bus.RequestRaw(ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.Encode(messages.RouteRequest{Token: probeToken}))
+	_, err := client.RequestRaw(ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.Encode(messages.RouteRequest{Token: probeToken}))
 	// What a worker refused, a worker answered: its refusals have an id. That it
 	// cannot reach Postgres is not the proxy's failure.
 	var refused *messages.Error

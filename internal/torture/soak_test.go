@@ -24,10 +24,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -152,7 +152,7 @@ func (k *soak) life(ctx context.Context) error {
 	}
 	var backend string
 	for i := range 3 {
-		resp, err := bus.Request[messages.ConnectResponse](ctx, k.nc, messages.SubjectConnect, req)
+		resp, err := client.Request[messages.ConnectResponse](ctx, k.nc, messages.SubjectConnect, req)
 		switch {
 		case err != nil:
 			return err
@@ -164,7 +164,7 @@ func (k *soak) life(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := bus.Request[messages.Empty](ctx, k.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: backend})
+	_, err := client.Request[messages.Empty](ctx, k.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: backend})
 	return err
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // againAfter is when what may have been lost is asked again.
@@ -32,7 +33,7 @@ func persistently(t *testing.T, nc *nats.Conn, req messages.ConnectRequest) (mes
 	defer cancel()
 	for {
 		try, cancel := context.WithTimeout(ctx, againAfter)
-		resp, err := bus.Request[messages.ConnectResponse](try, nc, messages.SubjectConnect, req)
+		resp, err := client.Request[messages.ConnectResponse](try, nc, messages.SubjectConnect, req)
 		cancel()
 		if err == nil {
 			return resp, true
@@ -186,7 +187,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 	ctx := testkit.Context(t)
 	for _, g := range granted {
 		watching.Go(func() {
-			for event, err := range bus.Watch(ctx, asker, g.BackendID) {
+			for event, err := range client.New(asker).Watch(ctx, g.BackendID) {
 				if err != nil {
 					t.Errorf("watch %s: %v", g.BackendID, err)
 				}
@@ -200,7 +201,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 	wantOrder()
 
 	// Of what was ready all the time no event is left, and it is served all the same.
-	history, err := bus.History(ctx, asker, early.BackendID)
+	history, err := client.New(asker).History(ctx, early.BackendID)
 	if err != nil || len(history) != 1 || history[0].Status != messages.Ready {
 		t.Errorf("the history of an early backend is %v, %v", history, err)
 	}

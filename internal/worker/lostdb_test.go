@@ -13,6 +13,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // load asks for ever new keys until it is stopped.
@@ -36,7 +37,7 @@ func startLoad(t *testing.T, w *world, askers int) *load {
 			for i := 0; ctx.Err() == nil; i++ {
 				// Who stops asking waits for the last answer: what is asked for may be granted after its asker has gone.
 				try, cancel := context.WithTimeout(t.Context(), testkit.Patience)
-				_, err := bus.Request[messages.ConnectResponse](try, nc, messages.SubjectConnect, spawnKey(fmt.Sprintf("doc-%d-%d", a, i)))
+				_, err := client.Request[messages.ConnectResponse](try, nc, messages.SubjectConnect, spawnKey(fmt.Sprintf("doc-%d-%d", a, i)))
 				cancel()
 				switch kind := messages.KindOf(err); {
 				case err == nil:

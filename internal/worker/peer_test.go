@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // peer is a drone that runs nothing: it notes its actions, and reports what the
@@ -230,7 +230,7 @@ func wantNumbers(t *testing.T, w *world, backend string, want ...messages.Status
 // awaitEnd follows a backend until it has terminated and gives the last event.
 func awaitEnd(t *testing.T, w *world, backend string) (last messages.StateEvent) {
 	t.Helper()
-	for event, err := range bus.Watch(testkit.Context(t), w.nc, backend) {
+	for event, err := range client.New(w.nc).Watch(testkit.Context(t), backend) {
 		must(t, err)
 		last = event
 	}
