@@ -32,7 +32,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow mixed torture mutants soak apps compiler browser lint fuzz bench bench-beside dist deb images deploy-tools deploy-test hosts-test helm-test clean
+.PHONY: help build run test test-all test-slow mixed torture mutants soak apps plane-cli compiler browser lint fuzz bench bench-beside dist deb images deploy-tools deploy-test hosts-test helm-test clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,17 @@ soak: ## Run at half of what is possible for DURATION, and through 100,000 lives
 apps: browser ## Try real applications through the proxy in a browser, against the table of deploy/README.md
 	@deploy/apps/install.sh "$(CURDIR)/bin/.apps"
 	@$(TEST) -tags apps -count=1 -v -timeout 1h -run '^TestApps$$' ./internal/proxy -apps "$(CURDIR)/bin/.apps"
+
+# Plane is on crates.io. Its own command and client are compiled once, which takes some minutes, and ask a gateway of a stack of the
+# test's own: no Docker, Postgres or NATS is needed beside what the tests have.
+PLANE ?= 0.5.5
+plane-cli: ## Run Plane's own CLI and Rust client against the gateway (compiles them with cargo)
+	@command -v cargo >/dev/null || { echo "No Rust is installed, which Plane is compiled with: install it with rustup, version 1.80 or later"; exit 1; }
+	@test -x bin/.plane/bin/plane || { echo "compiling Plane $(PLANE) (the first time takes some minutes)"; \
+		cargo install --quiet --debug --locked --version $(PLANE) --root bin/.plane --target-dir bin/.plane/target plane; }
+	@cargo build --quiet --manifest-path internal/gateway/testdata/plane/Cargo.toml --target-dir bin/.plane/target
+	@$(TEST) -tags plane -count=1 -v -run '^TestPlanesOwn' ./internal/gateway \
+		-plane "$(CURDIR)/bin/.plane/bin/plane" -plane-client "$(CURDIR)/bin/.plane/target/debug/plane-client"
 
 # Installs what the shell variables apt, dnf, apk and brew name, after saying why.
 define INSTALL
@@ -200,6 +211,8 @@ images: dist ## Build the images jetway and jetway-room with DOCKER (docker), th
 			file=$${name##*:}; name=$${name%:*}; \
 			echo "building $$name:latest$$suffix"; \
 			$(DOCKER) build -q --platform linux/$$arch -f $$file -t $$name:latest$$suffix -t $$name:$(subst +,-,$(VERSION))$$suffix $$dir >/dev/null; \
+			is=$$($(DOCKER) image inspect -f '{{.Architecture}}' $$name:latest$$suffix); \
+			test "$$is" = $$arch || { echo "$(DOCKER) has built $$name for $$is, not for $$arch: use one that heeds --platform"; exit 1; }; \
 		done; \
 	done
 
@@ -212,24 +225,24 @@ deploy-tools:
 	@mkdir -p $(TOOLS)/debs
 	@test -x $(TOOLS)/nats-server || { echo "compiling a NATS server"; CGO_ENABLED=0 go build -trimpath -o $(TOOLS)/nats-server github.com/nats-io/nats-server/v2; }
 
-deploy-test: deploy-tools ## Install the Debian package in a system of its own, and go through its life; start compose with an engine of its own (root)
+deploy-test: deploy-tools ## Install the Debian package in a system of its own, and go through its life; start compose, jetway dev and the sandbox of the examples with engines of their own (root)
 	@for tool in mmdebstrap systemd-nspawn; do command -v $$tool >/dev/null || { \
 		why="No $$tool is installed, which a system of its own takes"; apt="mmdebstrap systemd-container" dnf="mmdebstrap systemd-container" apk=none brew=none; $(INSTALL); break; }; done
 	@test -e $(TOOLS)/root.tar || { echo "making a Debian system (minutes)"; \
-		said=$$(mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,procps,postgresql \
+		said=$$(mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,procps,postgresql,python3 \
 			--customize-hook='copy-in $(TOOLS)/nats-server /usr/local/bin' bookworm $(TOOLS)/root.new 2>&1) || { echo "$$said"; exit 1; }; mv $(TOOLS)/root.new $(TOOLS)/root.tar; }
 	@test -x $(TOOLS)/docker-compose || { echo "compiling docker-compose"; \
 		GOFLAGS= CGO_ENABLED=0 go build -C deploy/compose/tool -trimpath -o "$(CURDIR)/$(TOOLS)/docker-compose" github.com/docker/compose/v2/cmd; }
 	@rm -f $(TOOLS)/debs/*.deb; for version in 0.0.1 0.0.2; do \
 		$(MAKE) --no-print-directory deb ARCHS=$$(go env GOHOSTARCH) VERSION=$$version && mv bin/dist/jetway_$${version}_*.deb $(TOOLS)/debs/ || exit 1; done
-	@$(DEPLOY_TEST) -run 'Debian|Compose|Dev|Crash' ./internal/deployed
+	@$(DEPLOY_TEST) -run 'Debian|Compose|Dev|Crash|Sandbox' ./internal/deployed
 
 hosts-test: deploy-tools ## Run Jetway on ten hosts in network namespaces: upgrade each role, lose hosts, restore a backup (root)
 	@$(DEPLOY_TEST) -run SeveralHosts ./internal/deployed
 
 HELM ?= go run helm.sh/helm/v3/cmd/helm@v3.22.0
 # Values that turn on all of the chart's parts, and the least that it takes.
-HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
+HELM_ALL = postgres.dsn=postgres://db,drone.enabled=true,drone.keysDirectory=/etc/jetway,gateway.enabled=true,gateway.tokensSecret=tokens,gateway.tlsSecret=gt,nats.gatewaySecret=g,dns.enabled=true,dns.zones={a.example},dns.nameservers={b.example},nats.caSecret=ca,nats.workerSecret=w,nats.proxySecret=p,nats.dnsSecret=d,proxy.tlsSecret=t
 
 helm-test: ## Lint the Helm chart, and see that Kubernetes' types know all that it makes
 	@$(HELM) lint --quiet --strict --kube-version 1.33 --set postgres.dsn=postgres://db deploy/helm/jetway

@@ -19,6 +19,8 @@ const (
 	BackendExists          Kind = "BackendExists"
 	KeyHeldUnhealthy       Kind = "KeyHeldUnhealthy"
 	DroneHeld              Kind = "DroneHeld"
+	TemplateChanged        Kind = "TemplateChanged"
+	Forbidden              Kind = "Forbidden"
 	FailedToAcquireKey     Kind = "FailedToAcquireKey"
 	NoDroneAvailable       Kind = "NoDroneAvailable"
 	BackingOff             Kind = "BackingOff"
@@ -31,7 +33,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		BadRequest, NoClusterProvided, NotFound, KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy,
-		DroneHeld, FailedToAcquireKey, NoDroneAvailable, BackingOff, Overloaded, Unavailable, Internal,
+		DroneHeld, TemplateChanged, Forbidden, FailedToAcquireKey, NoDroneAvailable, BackingOff, Overloaded, Unavailable, Internal,
 	}
 }
 
@@ -40,9 +42,11 @@ func (k Kind) Code() int {
 	switch k {
 	case BadRequest, NoClusterProvided:
 		return 400
+	case Forbidden:
+		return 403
 	case NotFound:
 		return 404
-	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy, DroneHeld:
+	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy, DroneHeld, TemplateChanged:
 		return 409
 	case NoDroneAvailable, BackingOff, Overloaded, Unavailable:
 		return 503

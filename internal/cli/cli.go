@@ -69,6 +69,8 @@ type grammar struct {
 	Forget  forgetCmd  `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
 	Retry   retryCmd   `cmd:"" group:"Operators:" help:"Forgive a key that its backends failed, so that it may be started at once."`
 
+	Template templateCmd `cmd:"" group:"Operators:" help:"Put, show, list and delete templates: programs with names, of which drones keep spares."`
+
 	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
 	TokenKey tokenKeyCmd `cmd:"" group:"Operators:" name:"token-key" help:"Make a key that workers seal static tokens with."`
 	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
@@ -81,9 +83,10 @@ type grammar struct {
 	Gateway gatewayCmd `cmd:"" group:"Roles:" help:"Run a gateway. It answers on HTTP what workers answer on the bus, also as Plane does, and has a page for operators."`
 	DNS     dnsCmd     `cmd:"" group:"Roles:" name:"dns" help:"Run a DNS server. It answers certificate authorities, so that proxies get wildcard certificates."`
 
-	Bench      benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
-	Completion kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
-	Version    versionCmd                `cmd:"" group:"More:" help:"Show the version."`
+	Bench       benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
+	Conformance conformanceCmd            `cmd:"" group:"More:" help:"Try whether a drone or a proxy that somebody else wrote does what the protocol says."`
+	Completion  kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
+	Version     versionCmd                `cmd:"" group:"More:" help:"Show the version."`
 }
 
 // run is what every command's Run method is given.

@@ -79,8 +79,10 @@ func (c *composed) compose(args ...string) string {
 var once = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // info is what a room says of itself.
-func info(url string) string {
-	resp, err := once.Get(url + "info")
+func info(url string) string { return get(url + "info") }
+
+func get(url string) string {
+	resp, err := once.Get(url)
 	if err != nil {
 		return ""
 	}
@@ -112,6 +114,9 @@ func TestComposeLeadsToTheSharedRoom(t *testing.T) {
 	if !strings.Contains(said, `"key":"lobby"`) {
 		t.Fatalf("%s answers %q", url, said)
 	}
+	testkit.Eventually(t, "the gateway answers this machine", func() bool {
+		return strings.Contains(get("http://127.0.0.1:9080/v1/drones"), "dr-compose")
+	})
 	pid := c.run(".", "docker", "ps", "-q", "--filter", "label=io.jetway.drone=dr-compose")
 
 	c.compose("up", "-d", "--force-recreate", "--no-deps", "drone", "guard", "worker", "proxy")

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nats-io/nkeys"
-
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
@@ -45,15 +43,8 @@ func newDebian(t *testing.T) *debian {
 			m.file(to, 0o644, read(t, from))
 		}
 		env := "JETWAY_NATS_STORE=/var/lib/nats\nJETWAY_NATS_CERT=/etc/nats/server.pem\nJETWAY_NATS_KEY=/etc/nats/server-key.pem\n"
-		for _, user := range []string{"worker", "proxy", "dns", "web", "operator", "dr-a", "dr-b"} {
-			pair, err := nkeys.CreateUser()
-			if err != nil {
-				t.Fatal(err)
-			}
-			seed, _ := pair.Seed()
-			public, _ := pair.PublicKey()
-			m.file("root/"+user+".nk", 0o600, string(seed))
-			env += "JETWAY_NKEY_" + strings.ToUpper(strings.ReplaceAll(user, "-", "_")) + "=" + public + "\n"
+		for _, variable := range busUsers(t, func(user, seed string) { m.file("root/"+user+".nk", 0o600, seed) }) {
+			env += variable + "\n"
 		}
 		m.file("etc/nats/env", 0o600, env)
 		m.file("etc/nats/nats-server.conf", 0o644, string(server))
@@ -77,13 +68,14 @@ func read(t *testing.T, path string) string {
 // configure does what the comments of the package's files say.
 func (d *debian) configure() {
 	d.t.Helper()
-	d.sh(`install -m 0640 -g jetway /root/worker.nk /root/proxy.nk /etc/jetway/
+	d.sh(`install -m 0640 -g jetway /root/worker.nk /root/proxy.nk /root/gateway.nk /etc/jetway/
 install -m 0640 -g jetway-drone /root/dr-a.nk /etc/jetway/
-for role in worker proxy drone; do
+for role in worker proxy gateway drone; do
 	sed -i -e 's,^NATS_URL=.*,NATS_URL=nats://localhost:4222,' -e 's,^#\(JETWAY_NKEY=.*\),\1,' -e '$a JETWAY_TLS_CA=/etc/ssl/bus-ca.pem' \
 		-e 's,^#JETWAY_POSTGRES=.*,JETWAY_POSTGRES=postgres://jetway:secret@127.0.0.1/jetway,' \
-		-e 's,^#\(JETWAY_DEFAULT_CLUSTER\|JETWAY_CLUSTER\)=.*,\1=localhost:7470,' /etc/jetway/$role.env
-done`)
+		-e 's,^#\(JETWAY_DEFAULT_CLUSTER\|JETWAY_CLUSTER\)=.*,\1=localhost:7470,' -e 's,^#\(JETWAY_TOKENS=.*\),\1,' /etc/jetway/$role.env
+done
+jetway gateway token ops --scope connect,read,operate --tokens /etc/jetway/tokens >/root/token && chgrp jetway /etc/jetway/tokens`)
 }
 
 // connect gives the backend of a key, and the process that is it.
@@ -129,7 +121,7 @@ func TestDebianPackage(t *testing.T) {
 	}
 
 	d.configure()
-	d.sh("systemctl enable --now jetway-worker jetway-proxy jetway-drone@a")
+	d.sh("systemctl enable --now jetway-worker jetway-proxy jetway-gateway jetway-drone@a")
 	d.eventually("the drone is ready", d.env+" jetway drones | grep -q 'dr-a.*ready'")
 	backend, url, pid := d.connect("doc")
 	alive := func(after string) {
@@ -141,6 +133,15 @@ func TestDebianPackage(t *testing.T) {
 		if got := d.sh("pgrep -x room"); got != pid {
 			t.Fatalf("%s the session's process is %s, not %s", after, got, pid)
 		}
+	}
+
+	token, asked := d.sh("cat /root/token"), "http://127.0.0.1:9080/v1/backends/"+backend
+	testkit.Eventually(t, "the gateway answers who has a token", func() bool {
+		text, ok := d.get(asked, "-H", "Authorization: Bearer "+token)
+		return ok && strings.Contains(text, backend)
+	})
+	if text, ok := d.get(asked); ok {
+		t.Errorf("without a token the gateway answers %s", text)
 	}
 
 	// Users, cgroups, and who tells systemd what.
@@ -170,14 +171,14 @@ func TestDebianPackage(t *testing.T) {
 	d.eventually("systemd has a hung agent replaced", "test $(systemctl show --value -p MainPID jetway-drone@a) != "+agent+" && systemctl is-active jetway-drone@a")
 	alive("after the agent hung")
 
-	worker, proxy := d.show("jetway-worker", "MainPID"), d.show("jetway-proxy", "MainPID")
+	worker, proxy, gateway := d.show("jetway-worker", "MainPID"), d.show("jetway-proxy", "MainPID"), d.show("jetway-gateway", "MainPID")
 	agent = d.show("jetway-drone@a", "MainPID")
 	d.sh("dpkg -i /root/2.deb")
 	if d.show("jetway-worker", "MainPID") == worker || d.show("jetway-drone@a", "MainPID") == agent {
 		t.Error("an upgrade leaves the old programs running")
 	}
-	if d.show("jetway-proxy", "MainPID") != proxy {
-		t.Error("an upgrade cuts visitors' connections")
+	if d.show("jetway-proxy", "MainPID") != proxy || d.show("jetway-gateway", "MainPID") != gateway {
+		t.Error("an upgrade cuts visitors' connections, or streams of the gateway's clients")
 	}
 	d.sh("grep -q ^JETWAY_POSTGRES= /etc/jetway/worker.env")
 	alive("after an upgrade")

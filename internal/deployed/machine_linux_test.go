@@ -114,9 +114,9 @@ func (m *machine) eventually(what, line string) {
 	})
 }
 
-// get fetches a URL in the machine's network.
-func (m *machine) get(url string) (string, bool) {
-	said, err := exec.Command("nsenter", "-t", strconv.Itoa(m.first()), "-n", "curl", "-sf", "--noproxy", "*", url).Output()
+// get fetches a URL in the machine's network; args are curl's.
+func (m *machine) get(url string, args ...string) (string, bool) {
+	said, err := exec.Command("nsenter", append([]string{"-t", strconv.Itoa(m.first()), "-n", "curl", "-sf", "--noproxy", "*", url}, args...)...).Output()
 	return string(said), err == nil
 }
 

@@ -35,8 +35,9 @@ const DefaultTokenLifetime = time.Hour
 
 // Connector settles batches of connect requests. Safe for use by several goroutines.
 type Connector struct {
-	cfg    Config
-	drones drones
+	cfg       Config
+	drones    drones
+	templates templates
 }
 
 // NewConnector makes a Connector.
@@ -47,7 +48,7 @@ func NewConnector(cfg Config) *Connector {
 	if cfg.Keys == nil {
 		cfg.Keys = new(Keys)
 	}
-	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}}
+	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}, templates: templates{store: cfg.Store}}
 }
 
 // Request is one request of a batch; it has been validated.
@@ -113,6 +114,10 @@ type batch struct {
 	tokens   []tokenPair
 	began    time.Time
 	rows     []outbox.Row
+
+	names   []string                // of all templates, once somebody asked for one that is not there
+	read    map[string]readTemplate // the templates that the round's requests name
+	readErr error                   // why some of them could not be read
 }
 
 // group is the requests of one round for one key.
@@ -129,6 +134,7 @@ type group struct {
 // round tries to settle the pending requests with one statement and gives back
 // those that a race left unsettled.
 func (b *batch) round(ctx context.Context, pending []int) (left []int) {
+	b.readTemplates(ctx, pending)
 	groups, deferred := b.fold(ctx, pending)
 	left = append(left, deferred...)
 	if len(groups) == 0 {
@@ -141,7 +147,7 @@ func (b *batch) round(ctx context.Context, pending []int) (left []int) {
 	got, rows, err := b.cfg.Store.Connect(ctx, wants)
 	for i, g := range groups {
 		if g.drone != nil && (err != nil || got[i].Result != Acquired) {
-			b.drones.giveBack(g.drone)
+			b.drones.giveBack(g.drone, g.spawn)
 		}
 	}
 	if err != nil {
@@ -189,7 +195,7 @@ func (b *batch) fold(ctx context.Context, pending []int) (groups []*group, defer
 		b.lead(ctx, g)
 		if g.spawn != nil && g.spawn.IDGiven {
 			if ids[g.spawn.BackendID] {
-				b.drones.giveBack(g.drone)
+				b.drones.giveBack(g.drone, g.spawn)
 				deferred = append(deferred, g.members...)
 				continue
 			}
@@ -232,6 +238,9 @@ func (b *batch) group(pending []int) (groups []*group) {
 func (b *batch) lead(ctx context.Context, g *group) {
 	for _, i := range g.members {
 		spawn, drone, err := b.spawn(ctx, i, g.key)
+		if err != nil && b.readAgain(ctx, i) {
+			spawn, drone, err = b.spawn(ctx, i, g.key)
+		}
 		if err == nil {
 			g.leader, g.spawn, g.drone = i, spawn, drone
 			g.key.Tag = spawnTag(b.reqs[i].Key)
@@ -257,6 +266,13 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cfg == nil {
 		return nil, nil, messages.Errorf(messages.KeyUnheldNoSpawnConfig, "nobody holds the key, and the request has no spawn_config")
 	}
+	var template *messages.SpawnTemplate
+	if cfg.Template != "" {
+		var err error
+		if cfg, template, err = b.resolve(ctx, cfg); err != nil {
+			return nil, nil, err
+		}
+	}
 	cluster := cfg.Cluster
 	if cluster == "" {
 		cluster = b.cfg.DefaultCluster
@@ -268,11 +284,11 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if err != nil {
 		return nil, nil, err
 	}
-	drone, err := b.drones.pick(ctx, cluster, cfg.Pool, b.began)
+	subdomain, origin, err := hostOf(cfg, cluster, b.cfg.Origins)
 	if err != nil {
 		return nil, nil, err
 	}
-	subdomain, origin, err := hostOf(cfg, cluster, b.cfg.Origins)
+	drone, err := b.drones.pick(ctx, placement.Want{Cluster: cluster, Pool: cfg.Pool, Template: cfg.Template}, b.began)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -296,7 +312,7 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
 	spawn.Body = outbox.SpawnBody{
-		Spawn:         messages.Spawn{Session: drone.Session, Key: key, Executable: cfg.Executable},
+		Spawn:         messages.Spawn{Session: drone.Session, Key: key, Executable: cfg.Executable, Template: template},
 		PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
 	}
 	return spawn, drone, nil
@@ -345,8 +361,9 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 			}
 			return nil
 		}
-		// Lost a race for the key, or the drone no longer qualifies: look again.
+		// Lost a race for the key, or the drone no longer qualifies, or the template is another one by now: look again.
 		b.drones.forget()
+		b.templates.forget(g.spawn.Body.Template.NameOf())
 		return g.members
 	}
 	return left

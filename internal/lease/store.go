@@ -21,6 +21,10 @@ type Store interface {
 	PlaceableDrones(ctx context.Context) ([]placement.Drone, error)
 	// Fleet is all drones that are known, by cluster, pool and how they stand to new backends.
 	Fleet(ctx context.Context) ([]placement.Group, error)
+	// Templates are those of the names that there are.
+	Templates(ctx context.Context, names []string) ([]messages.Template, error)
+	// TemplateNames are those of all templates, in order.
+	TemplateNames(ctx context.Context) ([]string, error)
 }
 
 // ErrRaced is what Store.Connect gives when the statement as a whole collided
@@ -97,7 +101,7 @@ const (
 	Held
 	Acquired
 	// Unheld: nobody held the key when it was looked, and it was not acquired: no Spawn was given, its drone
-	// no longer qualifies, or another acquired it meanwhile.
+	// no longer qualifies, its template is another one by now, or another acquired it meanwhile.
 	Unheld
 	// IDTaken: nobody holds the key, but the wanted backend id exists.
 	IDTaken

@@ -76,6 +76,13 @@ func (r *Row) State() (*nats.Msg, error) {
 		}
 		event := messages.NewStateEvent(r.BackendID, r.At, state)
 		event.FencingToken = r.FencingToken
+		if r.Kind == KindSpawn {
+			body, err := r.spawn()
+			if err != nil {
+				return nil, err
+			}
+			event.Template = body.Template.NameOf()
+		}
 		return r.message(messages.BackendEventSubject(r.BackendID), event.ID, event), nil
 
 	case KindDrone:
@@ -108,10 +115,8 @@ func (r *Row) Action(deadlines Deadlines, open Open) (*nats.Msg, error) {
 	action := messages.Action{Time: r.At.UTC(), BackendID: r.BackendID}
 	switch r.Kind {
 	case KindSpawn:
-		body := new(SpawnBody)
-		if r.Spawn != nil {
-			body.Spawn = *r.Spawn
-		} else if err := r.body(body); err != nil {
+		body, err := r.spawn()
+		if err != nil {
 			return nil, err
 		}
 		action.Type, action.Spawn = messages.TypeSpawn, &body.Spawn
@@ -135,6 +140,16 @@ func (r *Row) Action(deadlines Deadlines, open Open) (*nats.Msg, error) {
 		return nil, nil
 	}
 	return r.message(messages.ActionSubject(r.Drone), action.ID, action), nil
+}
+
+// spawn is the body of a spawn's row.
+func (r *Row) spawn() (*SpawnBody, error) {
+	body := new(SpawnBody)
+	if r.Spawn != nil {
+		body.Spawn = *r.Spawn
+		return body, nil
+	}
+	return body, r.body(body)
 }
 
 func (r *Row) message(subject, id string, payload any) *nats.Msg {

@@ -116,6 +116,13 @@ func (c *wallClock) distrust() {
 	c.quiet = c.now() + c.live
 }
 
+// lives is how long any lease lives, as of the last look.
+func (c *wallClock) lives() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.live
+}
+
 // set changes how long leases live that are given now, and how long any does.
 func (c *wallClock) set(ttl, live time.Duration) {
 	c.mu.Lock()

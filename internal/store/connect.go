@@ -271,12 +271,12 @@ func tokensOf(wants []lease.Want) []any {
 // spawnArgs are the parameters of spawnSQL.
 func (s *Store) spawnArgs(wants []lease.Want) []any {
 	n := len(wants)
-	texts := make([]string, 6*n)
-	ids, subdomains, statics, bodies, traces, runs := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:]
+	texts := make([]string, 7*n)
+	ids, subdomains, statics, bodies, traces, runs, templates := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:6*n], texts[6*n:]
 	hashes := make([][]byte, n)
 	given, origins := make([]bool, n), make([]bool, n)
-	numbers := make([]int64, 3*n)
-	hosts, lifetimes, idles := numbers[:n], numbers[n:2*n], numbers[2*n:]
+	numbers := make([]int64, 4*n)
+	hosts, lifetimes, idles, revisions := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:]
 	drones, sessions := []string{}, []string{}
 	numberOf := make(map[[2]string]int64)
 	for i := range wants {
@@ -290,10 +290,13 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 		subdomains[i], origins[i], statics[i] = spawn.Subdomain, spawn.Origin, spawn.StaticToken
 		hashes[i] = spawn.StaticHash
 		runs[i] = messages.Runs(spawn.Body.Executable)
+		if template := spawn.Body.Template; template != nil {
+			templates[i], revisions[i] = template.Name, template.Revision
+		}
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
 		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes)
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes, templates, revisions)
 }

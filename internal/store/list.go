@@ -10,14 +10,14 @@ import (
 
 const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
        b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
-       b.message, b.exit_code, b.termination_cause, b.termination_by, b.termination_why, b.ended_at, b.lifetime_ends_at, b.max_idle_seconds, b.runs,
+       b.message, b.exit_code, b.termination_cause, b.termination_by, b.termination_why, b.ended_at, b.lifetime_ends_at, b.max_idle_seconds, b.runs, b.template,
        nullif(greatest(b.last_keepalive_at, (select max(c.seen_at) from connection c where c.backend_id = b.id)), b.created_at)`
 
 func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
 	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
 		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
 		&b.Kind, &b.Reason, &b.Message, &b.ExitCode, &b.Cause, &b.By, &b.Words, &b.EndedAt, &b.LifetimeEndsAt, &b.MaxIdleSeconds, &b.Runs,
-		&b.LastUsedAt)
+		&b.Template, &b.LastUsedAt)
 	b.Number = int(b.Status)
 	return b, err
 }
@@ -141,7 +141,8 @@ const dronesSQL = `
 select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, coalesce(s.ready, false), coalesce(s.not_ready, ''), d.draining, d.max_backends,
        d.max_memory_bytes, d.max_cpu_millis,
        coalesce(s.load_backends, 0), coalesce(s.load_memory_bytes, 0), coalesce(s.load_cpu_millis, 0),
-       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null, ` + droneFull + `
+       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null, ` + droneFull + `,
+       nullif(s.spares, '[]')
 from drone d
 left join session s on s.drone = d.name and s.id = d.session
 where d.name > $1
@@ -152,7 +153,8 @@ limit $2`
 func (s *Store) Drones(ctx context.Context, r *messages.DronesRequest) (messages.DronesResponse, error) {
 	list, err := read(ctx, s, func(row pgx.CollectableRow) (d messages.DroneInfo, err error) {
 		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.NotReady, &d.Draining,
-			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost, &d.Full)
+			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost, &d.Full,
+			&d.Spares)
 		return d, err
 	}, dronesSQL, r.After, r.Limit+1)
 	resp := messages.DronesResponse{Drones: list}

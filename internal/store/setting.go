@@ -18,6 +18,10 @@ import (
 const setLeaseTTLSQL = `
 update setting set longest_ttl_ms = greatest(longest_ttl_ms, lease_ttl_ms), lease_ttl_ms = $1`
 
+// rememberLongestSQL is for a database that was restored or failed over, which may not know how long leases live of before.
+const rememberLongestSQL = `
+update setting set longest_ttl_ms = greatest(longest_ttl_ms, $1)`
+
 // forgetLongestSQL is when no lease can live any more that was given before the time to live was lowered from $1 to $2.
 const forgetLongestSQL = `
 update setting set longest_ttl_ms = 0
@@ -72,8 +76,15 @@ func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	after := s.clock.now()
 	terms := lease.Terms{TTL: time.Duration(ttl) * time.Millisecond}
 	live := max(terms.TTL, time.Duration(longest)*time.Millisecond)
-	// In what was restored may be set no more by what leases were given before.
-	if err := s.lookHome(ctx, where, after, max(live, s.Terms().TTL, s.first.TTL)); err != nil {
+	// In what was restored may be set no more by what leases were given before. Who was there writes it, for those who were
+	// not; who has just started takes the default for it.
+	if known := s.clock.lives(); known > live && (!where.settled || s.home.elsewhere(where)) {
+		live, longest = known, known.Milliseconds()
+		if _, err := s.pool.Exec(ctx, rememberLongestSQL, longest); err != nil {
+			return 0, wrap("note how long leases of before live", err)
+		}
+	}
+	if err := s.lookHome(ctx, where, after, live); err != nil {
 		return 0, wrap("settle down in the database", err)
 	}
 	s.terms.Store(&terms)
@@ -81,7 +92,7 @@ func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
 	if err := s.firstLook(ctx, live); err != nil {
 		return 0, wrap("look for leases that have expired", err)
 	}
-	if live > terms.TTL && s.lowered.over(ttl, longest, after, live) {
+	if s.lowered.over(ttl, longest, after, live) {
 		if _, err := s.pool.Exec(ctx, forgetLongestSQL, longest, ttl); err != nil {
 			return 0, wrap("note that no longer leases live", err)
 		}
@@ -102,6 +113,10 @@ type lowered struct {
 // over says whether it has seen the same for longer than the leases of before live, and than others may go by the time
 // before, which they look at every second.
 func (l *lowered) over(to, from int64, now, live time.Duration) bool {
+	if from <= to { // it is not lowered; when it is again, that is another time
+		*l = lowered{}
+		return false
+	}
 	if l.from != from || l.to != to {
 		*l = lowered{from, to, now}
 	}

@@ -42,7 +42,6 @@ type Store struct {
 	clock    *wallClock
 	home     home
 	lowered  lowered
-	first    lease.Terms // that were set for a new database
 	terms    atomic.Pointer[lease.Terms]
 	log      *slog.Logger
 	stop     context.CancelFunc
@@ -72,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	conn.DialFunc = (&net.Dialer{Timeout: conn.ConnectTimeout}).DialContext
 	conn.RuntimeParams["application_name"] = "jetway"
 	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	s := &Store{clock: newWallClock(cfg.Terms.TTL), first: cfg.Terms, log: log}
+	s := &Store{clock: newWallClock(cfg.Terms.TTL), log: log}
 	conn.ValidateConnect = s.validate(settings(conn.RuntimeParams))
 	s.link = newLink(pc, probe, log)
 	s.terms.Store(&cfg.Terms)

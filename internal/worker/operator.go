@@ -32,6 +32,12 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 			return nil, err
 		}
 		return w.status(ctx, &r)
+	case messages.SubjectTemplatePut:
+		return w.putTemplate(ctx, req.data)
+	case messages.SubjectTemplateGet:
+		return w.getTemplate(ctx, req.data)
+	case messages.SubjectTemplateDelete:
+		return w.deleteTemplate(ctx, req.data)
 	}
 	return nil, fmt.Errorf("nothing is asked on %s", req.subject)
 }

@@ -28,6 +28,7 @@ func (w *worker) metadata() map[string]string {
 		"token_lifetime":  w.cfg.TokenLifetime.String(),
 		"token_keys":      strings.Join(w.cfg.Keys.IDs(), ","), // that can change while it runs
 		"max_user_data":   strconv.Itoa(w.cfg.MaxUserData),
+		"templates_only":  strconv.FormatBool(w.cfg.TemplatesOnly),
 		"origin":          strconv.FormatBool(w.cfg.Origins),
 		"retain":          w.cfg.Retain.String(),
 		"start_within":    w.cfg.StartWithin.String(),

@@ -54,6 +54,8 @@ type Config struct {
 	Keys *lease.Keys
 	// MaxUserData is how long a connect's auth may be as a header of requests, in bytes. Default messages.MaxUserData.
 	MaxUserData int
+	// TemplatesOnly refuses connects that bring an executable of their own.
+	TemplatesOnly bool
 	// Streams are how large the streams may become and how many servers keep them. Default bus.DefaultStreams.
 	Streams bus.Streams
 	// StartWithin is how long a backend may take from its scheduling until it is ready
@@ -314,9 +316,14 @@ func (w *worker) serve() (*service, error) {
 		{name: "forget", subject: messages.SubjectForget, lane: w.lanes.operator},
 		{name: "retry", subject: messages.SubjectRetry, lane: w.lanes.operator},
 		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
+		{name: "template-put", subject: messages.SubjectTemplatePut, lane: w.lanes.operator},
+		{name: "template-get", subject: messages.SubjectTemplateGet, lane: w.lanes.operator},
+		{name: "template-delete", subject: messages.SubjectTemplateDelete, lane: w.lanes.operator},
+		{name: "template-list", subject: messages.SubjectTemplateList, lane: w.lanes.listing},
 		{name: "backends", subject: messages.SubjectBackends, lane: w.lanes.listing},
 		{name: "drones", subject: messages.SubjectDrones, lane: w.lanes.listing},
 		{name: "register", subject: messages.SubjectAnyRegister, lane: w.lanes.register},
+		{name: "templates", subject: messages.SubjectAnyTemplates, lane: w.lanes.register},
 		{name: "report", subject: messages.SubjectAnyReport, lane: w.lanes.report},
 		{name: "heartbeat", subject: messages.SubjectAnyHeartbeat, lane: w.lanes.heartbeat},
 		{name: "route", subject: messages.SubjectAnyRoute, lane: w.lanes.route},
