@@ -21,7 +21,7 @@ func TestI8DrainedBackendsAreFoundByTheirDronesHoweverManyHaveEnded(t *testing.T
 		p.walk(func(n *plan) {
 			if n.Table == "b" || n.Table == "backend" {
 				found += n.Rows * n.Loops
-				if n.Index != "backend_live" || (n.Rows+n.Removed)*n.Loops > drained {
+				if n.Node == "Seq Scan" || n.Index != "" && n.Index != "backend_live" || (n.Rows+n.Removed)*n.Loops > drained {
 					t.Errorf("%s, %s of %s %s looks at %v rows, %v times, and drops %v", when, n.Node, n.Table, n.Index, n.Rows, n.Loops, n.Removed)
 				}
 			}
@@ -31,18 +31,15 @@ func TestI8DrainedBackendsAreFoundByTheirDronesHoweverManyHaveEnded(t *testing.T
 		}
 		return p.Hit + p.Read
 	}
-	drain := func() {
-		t.Helper()
-		d.exec(`delete from backend where drone = 'dr-1' and ended_at is null`)
-		d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status)
-			select 'x-' || i, '', 'x-' || i, '', 'c', '', 'dr-1', 's-1', 50 from generate_series(1, $1::int) i`, drained)
-		d.exec(`update drone set drain_ends_at = case when name = 'dr-1' then now() end, draining = name = 'dr-1'`)
-	}
 	d.fill(fewDrones, fewBackends, fewBackends)
-	drain()
+	d.exec(`insert into drone (name, cluster, pool, session, runtime, version, max_backends, draining, drain_ends_at)
+		values ('dr-x', 'c', '', 's-1', '', '', 0, true, now())`)
+	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status)
+		select 'x-' || i, '', 'x-' || i, '', 'c', '', 'dr-x', 's-1', 50 from generate_series(1, $1::int) i`, drained)
 	few := look("with few, by the plan made while there was nothing")
 	d.fill(fewDrones, manyBackends, manyBackends)
-	drain()
+	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at)
+		select 'y-' || i, '', 'y-' || i, '', 'c', '', 'dr-x', 's-1', 70, now() from generate_series(1, $1::int) i`, manyBackends)
 	for _, when := range []string{"with many, by that plan", "with many, by a new plan"} {
 		if many := look(when); many > 2*few+20 {
 			t.Errorf("%s, it touches %d blocks, and %d with few", when, many, few)
