@@ -32,7 +32,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow mixed torture mutants soak apps compiler browser lint fuzz bench bench-beside dist deb images deploy-tools deploy-test hosts-test helm-test clean
+.PHONY: help build run test test-all test-slow mixed torture mutants soak apps plane-cli compiler browser lint fuzz bench bench-beside dist deb images deploy-tools deploy-test hosts-test helm-test clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,17 @@ soak: ## Run at half of what is possible for DURATION, and through 100,000 lives
 apps: browser ## Try real applications through the proxy in a browser, against the table of deploy/README.md
 	@deploy/apps/install.sh "$(CURDIR)/bin/.apps"
 	@$(TEST) -tags apps -count=1 -v -timeout 1h -run '^TestApps$$' ./internal/proxy -apps "$(CURDIR)/bin/.apps"
+
+# Plane is on crates.io. Its own command and client are compiled once, which takes some minutes, and ask a gateway of a stack of the
+# test's own: no Docker, Postgres or NATS is needed beside what the tests have.
+PLANE ?= 0.5.5
+plane-cli: ## Run Plane's own CLI and Rust client against the gateway (compiles them with cargo)
+	@command -v cargo >/dev/null || { echo "No Rust is installed, which Plane is compiled with: install it with rustup, version 1.80 or later"; exit 1; }
+	@test -x bin/.plane/bin/plane || { echo "compiling Plane $(PLANE) (the first time takes some minutes)"; \
+		cargo install --quiet --debug --locked --version $(PLANE) --root bin/.plane --target-dir bin/.plane/target plane; }
+	@cargo build --quiet --manifest-path internal/gateway/testdata/plane/Cargo.toml --target-dir bin/.plane/target
+	@$(TEST) -tags plane -count=1 -v -run '^TestPlanesOwn' ./internal/gateway \
+		-plane "$(CURDIR)/bin/.plane/bin/plane" -plane-client "$(CURDIR)/bin/.plane/target/debug/plane-client"
 
 # Installs what the shell variables apt, dnf, apk and brew name, after saying why.
 define INSTALL

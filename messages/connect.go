@@ -50,7 +50,10 @@ type SpawnConfig struct {
 	Cluster string `json:"cluster,omitempty"`
 	Pool    string `json:"pool,omitempty"`
 	// Executable is read by the drone's runtime only. A JSON object.
-	Executable json.RawMessage `json:"executable"`
+	Executable json.RawMessage `json:"executable,omitempty"`
+	// Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that
+	// are left out are, too.
+	Template string `json:"template,omitempty"`
 	// LifetimeLimitSeconds counts from scheduling; nil: no limit.
 	LifetimeLimitSeconds *int64 `json:"lifetime_limit_seconds,omitempty"`
 	// MaxIdleSeconds counts from the last open connection; nil: no limit.
@@ -134,10 +137,7 @@ func (c *SpawnConfig) validate() *Error {
 	if err := checkText("spawn_config.pool", c.Pool, MaxName); err != nil {
 		return err
 	}
-	if len(c.Executable) == 0 || string(c.Executable) == "null" {
-		return badField("spawn_config.executable", "is missing")
-	}
-	if err := checkObject("spawn_config.executable", c.Executable, MaxExecutable); err != nil {
+	if err := c.validateWhat(); err != nil {
 		return err
 	}
 	if err := checkSeconds("spawn_config.lifetime_limit_seconds", c.LifetimeLimitSeconds); err != nil {
@@ -155,6 +155,20 @@ func (c *SpawnConfig) validate() *Error {
 		return badField("spawn_config.origin", "takes a cluster with a name, below which sessions have theirs, and %q is an IP address", c.Cluster)
 	}
 	return nil
+}
+
+// validateWhat: what is run is an executable or a template, and a template says itself where.
+func (c *SpawnConfig) validateWhat() *Error {
+	none := len(c.Executable) == 0 || string(c.Executable) == "null"
+	switch {
+	case none && c.Template == "":
+		return badField("spawn_config.executable", "is missing, and so is spawn_config.template: one of them says what to run")
+	case c.Template == "":
+		return checkObject("spawn_config.executable", c.Executable, MaxExecutable)
+	case !none:
+		return badField("spawn_config.template", "cannot go with spawn_config.executable: leave out one of them")
+	}
+	return checkID("spawn_config.template", c.Template)
 }
 
 // checkObject: raw is absent, null or a JSON object of at most limit bytes.

@@ -81,12 +81,16 @@ type BackendInfo struct {
 	// Its limits, as its connect set them; left out: none.
 	LifetimeEndsAt *time.Time `json:"lifetime_ends_at,omitempty"`
 	MaxIdleSeconds *int64     `json:"max_idle_seconds,omitempty"`
+	// Template is what it was asked for by, if it was.
+	Template string `json:"template,omitempty"`
 	// Runs is its image or its command, cut short.
 	Runs string `json:"runs,omitempty"`
 	// Users are those who have tokens that live, by name, MaxUsers at most; MoreUsers says that there are more. In
 	// the answer to [SubjectStatus] alone.
 	Users     []string `json:"users,omitempty"`
 	MoreUsers bool     `json:"more_users,omitempty"`
+	// Crashes are the failures of its key in a row; left out: none. In the answer to [SubjectStatus] alone.
+	Crashes *Crashes `json:"crashes,omitempty"`
 	State
 	// Number orders statuses.
 	Number int `json:"number"`
@@ -155,6 +159,8 @@ type DroneInfo struct {
 	Capacity
 	// Load counts the backends that have not ended, and what the drone said of the rest.
 	Load
+	// Spares are those that it said it keeps.
+	Spares []SpareState `json:"spares,omitempty"`
 	// HeardMSAgo is how long ago the drone was last heard from, by the database's clock.
 	HeardMSAgo int64 `json:"heard_ms_ago"`
 	// Lost says that it has not been heard from for as long as a lease lives.

@@ -46,6 +46,8 @@ type Spawn struct {
 	Deadlines    Deadlines       `json:"deadlines"`
 	StaticToken  string          `json:"static_token,omitempty"`
 	Executable   json.RawMessage `json:"executable"`
+	// Template is what the backend was asked for by, if it was: a spare of it may be claimed. Executable is the template's then.
+	Template *SpawnTemplate `json:"template,omitempty"`
 }
 
 // Terminate ends a backend: softly (SIGTERM, grace, SIGKILL) or at once.
@@ -74,6 +76,11 @@ func (a *Action) validate() *Error {
 		}
 		if err := checkText("spawn.static_token", a.Spawn.StaticToken, MaxToken); err != nil {
 			return err
+		}
+		if a.Spawn.Template != nil {
+			if err := a.Spawn.Template.validate(); err != nil {
+				return err
+			}
 		}
 		return checkObject("spawn.executable", a.Spawn.Executable, MaxExecutable)
 	case TypeTerminate:
@@ -130,6 +137,8 @@ type RegisterResponse struct {
 	// Lost are those of the backends named that are no longer the drone's: their
 	// processes must be killed at once.
 	Lost []string `json:"lost,omitempty"`
+	// TemplatesRevision is as in HeartbeatResponse.
+	TemplatesRevision int64 `json:"templates_revision,omitempty"`
 	Renewal
 }
 
@@ -143,6 +152,8 @@ type HeartbeatRequest struct {
 	Ready    bool   `json:"ready"`
 	NotReady string `json:"not_ready,omitempty"`
 	Load     Load   `json:"load"`
+	// Spares are those that the drone keeps, by template: all of them, MaxTemplates entries at most.
+	Spares []SpareState `json:"spares,omitempty"`
 }
 
 // Load is how busy a drone is: its backends, and what was promised to them.
@@ -156,6 +167,8 @@ type Load struct {
 // HeartbeatResponse says until when the session's lease was renewed.
 type HeartbeatResponse struct {
 	Draining bool `json:"draining,omitempty"`
+	// TemplatesRevision rises with every change of a template. A drone that has others asks for its own anew ([SubjectDroneTemplates]).
+	TemplatesRevision int64 `json:"templates_revision,omitempty"`
 	Renewal
 }
 
@@ -235,7 +248,10 @@ func (r *HeartbeatRequest) validate() *Error {
 	if err := checkText("not_ready", r.NotReady, MaxNotReady); err != nil {
 		return err
 	}
-	return r.Load.validate()
+	if err := r.Load.validate(); err != nil {
+		return err
+	}
+	return checkSpares(r.Spares)
 }
 
 // maxPromise bounds bytes and thousandths of processors, far above what there is,

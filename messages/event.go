@@ -28,6 +28,8 @@ type StateEvent struct {
 	Number    int       `json:"number"`
 	// FencingToken is that of the backend's lease; left out by workers that do not say it yet.
 	FencingToken int64 `json:"fencing_token,omitempty"`
+	// Template is what the backend was asked for by, if it was; the event of scheduled alone says it.
+	Template string `json:"template,omitempty"`
 	State
 }
 

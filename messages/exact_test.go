@@ -102,33 +102,3 @@ func TestWrongJSONIsSaidInPlainWords(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkDecodeConnect(b *testing.B) {
-	data := messages.Encode(golden["connect_request"])
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := messages.Decode[messages.ConnectRequest](data); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkDecodeReport(b *testing.B) {
-	data := messages.Encode(golden["report_request"])
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := messages.Decode[messages.ReportRequest](data); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkDecodeState(b *testing.B) {
-	data := messages.Encode(golden["event_state"])
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := messages.Decode[messages.StateEvent](data); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

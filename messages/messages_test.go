@@ -425,6 +425,7 @@ func TestCodes(t *testing.T) {
 	for kind, code := range map[messages.Kind]int{
 		messages.BadRequest: 400, messages.NoClusterProvided: 400, messages.NotFound: 404,
 		messages.KeyHeld: 409, messages.KeyUnheldNoSpawnConfig: 409, messages.BackendExists: 409, messages.KeyHeldUnhealthy: 409, messages.DroneHeld: 409,
+		messages.TemplateChanged: 409, messages.Forbidden: 403,
 		messages.FailedToAcquireKey: 500, messages.Internal: 500,
 		messages.NoDroneAvailable: 503, messages.Overloaded: 503, messages.Unavailable: 503,
 	} {

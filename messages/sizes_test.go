@@ -22,6 +22,11 @@ func TestI7EveryMessageAtItsLargestIsRead(t *testing.T) {
 	seconds := int64(MaxSeconds)
 	register := RegisterRequest{Session: id, MachineID: id, BootID: id, Cluster: cluster, Pool: name, Version: name, Runtime: name, Capacity: large, DroneTimeMS: 1 << 40, Backends: held}
 	heartbeat := HeartbeatRequest{Session: id, DroneTimeMS: 1 << 40, NotReady: strings.Repeat("x", MaxNotReady), Load: Load{1e9, maxPromise, maxPromise}}
+	template := Template{Name: id, Cluster: cluster, Pool: name, LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Spares: MaxSpares, ClaimPath: "/" + strings.Repeat("x", MaxName-1), Revision: 1 << 60}
+	heartbeat.Spares = slices.Repeat([]SpareState{{Template: id, Revision: 1 << 60, Ready: 1e9, Starting: 1e9, Claims: 1e9, Misses: 1e9, Error: strings.Repeat(`"`, MaxSpareError)}}, MaxTemplates)
+	few := template
+	few.Executable = json.RawMessage(`{"a":"` + strings.Repeat("x", MaxExecutable/MaxTemplates-8) + `"}`)
+	template.Executable = executable
 	connect := ConnectRequest{Key: &key, User: name, Auth: auth, SpawnConfig: &SpawnConfig{
 		ID: id, Cluster: cluster, Pool: name, Executable: executable, LifetimeLimitSeconds: &seconds, MaxIdleSeconds: &seconds, Subdomain: strings.Repeat("a", 63),
 	}}
@@ -32,9 +37,12 @@ func TestI7EveryMessageAtItsLargestIsRead(t *testing.T) {
 		"connect":   decodes[ConnectRequest](connect),
 		"spawn": decodes[Action](Action{Type: TypeSpawn, ID: id, BackendID: id, Spawn: &Spawn{
 			Session: id, Key: key, FencingToken: 1 << 60, StaticToken: strings.Repeat("s", MaxToken), Executable: executable,
+			Template: &SpawnTemplate{Name: id, Revision: 1 << 60, ClaimPath: template.ClaimPath},
 		}}),
-		"renewal": CheckPayload(Encode(RegisterResponse{Lost: held})),
-		"route":   CheckPayload(Encode(RouteResponse{BackendID: id, Cluster: cluster, User: name, Auth: auth})),
+		"template":  decodes[Template](template),
+		"templates": CheckPayload(Encode(TemplatesResponse{Revision: 1 << 60, Templates: slices.Repeat([]Template{few}, MaxTemplates)})),
+		"renewal":   CheckPayload(Encode(RegisterResponse{Lost: held})),
+		"route":     CheckPayload(Encode(RouteResponse{BackendID: id, Cluster: cluster, User: name, Auth: auth})),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)

@@ -14,9 +14,15 @@ const (
 	SubjectBackends  = "jetway.ctl.backends"
 	SubjectDrones    = "jetway.ctl.drones"
 
+	SubjectTemplatePut    = "jetway.ctl.template.put"
+	SubjectTemplateGet    = "jetway.ctl.template.get"
+	SubjectTemplateList   = "jetway.ctl.template.list"
+	SubjectTemplateDelete = "jetway.ctl.template.delete"
+
 	SubjectAnyRegister  = "jetway.drone.*.register"
 	SubjectAnyHeartbeat = "jetway.drone.*.heartbeat"
 	SubjectAnyReport    = "jetway.drone.*.report"
+	SubjectAnyTemplates = "jetway.drone.*.templates"
 	SubjectAnyRoute     = "jetway.proxy.*.route"
 	SubjectAnyKeepalive = "jetway.proxy.*.keepalive"
 
@@ -59,6 +65,9 @@ func HeartbeatSubject(drone string) string { return "jetway.drone." + drone + ".
 
 // ReportSubject is where a drone reports states of its backends.
 func ReportSubject(drone string) string { return "jetway.drone." + drone + ".report" }
+
+// SubjectDroneTemplates is where a drone asks for the templates that it keeps spares of.
+func SubjectDroneTemplates(drone string) string { return "jetway.drone." + drone + ".templates" }
 
 // RouteSubject is where a proxy asks for a token's route.
 func RouteSubject(proxy string) string { return "jetway.proxy." + proxy + ".route" }

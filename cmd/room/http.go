@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/coder/websocket"
@@ -19,6 +20,7 @@ func (r *room) handler() http.Handler {
 	mux.HandleFunc("GET /{$}", servePage) // GET answers HEAD, too
 	mux.HandleFunc("GET /info", r.serveInfo)
 	mux.HandleFunc("GET /ws", r.serveSocket)
+	mux.HandleFunc("POST /claim", r.serveClaim)
 	return withoutStaticToken(mux)
 }
 
@@ -57,6 +59,32 @@ func (r *room) serveInfo(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(about)
+}
+
+// serveClaim tells a room that was started ahead, as a spare, whose it is. It takes the first claim alone: visitors reach this
+// path too.
+func (r *room) serveClaim(w http.ResponseWriter, q *http.Request) {
+	var told struct {
+		BackendID    string `json:"backend_id"`
+		Key          string `json:"key"`
+		Namespace    string `json:"namespace"`
+		FencingToken int64  `json:"fencing_token"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, q.Body, maxMessage)).Decode(&told); err != nil || told.BackendID == "" {
+		http.Error(w, "want JSON with backend_id, key, namespace and fencing_token", http.StatusBadRequest)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.spare {
+		http.Error(w, "this room is somebody's already", http.StatusConflict)
+		return
+	}
+	r.spare = false
+	r.info.BackendID, r.info.Key, r.info.Namespace = told.BackendID, told.Key, told.Namespace
+	r.info.FencingToken = strconv.FormatInt(told.FencingToken, 10)
+	r.log.printf("room %s is for key %q from now on", told.BackendID, told.Key)
+	w.WriteHeader(http.StatusNoContent)
 }
 
 func (r *room) serveSocket(w http.ResponseWriter, q *http.Request) {

@@ -8,6 +8,8 @@
 // the proxy's x-verified-* headers. It does not authenticate anybody itself and
 // accepts WebSockets of any Origin: it must only be reachable through the proxy.
 //
+// Started as a spare (SESSION_BACKEND_SPARE) it has no key yet, and is told by POST /claim.
+//
 // SIGTERM makes it say goodbye to everybody and exit within a second. The flags
 // exist to test drones: they make it misbehave.
 //
@@ -46,6 +48,7 @@ type options struct {
 	exitCode   int
 	ignoreTerm bool
 	noListen   bool
+	loadFor    time.Duration
 	printLines int
 }
 
@@ -56,6 +59,7 @@ func parseFlags(args []string) (options, error) {
 	flags.IntVar(&o.exitCode, "exit-code", 0, "for testing drones: the exit code, however it ends")
 	flags.BoolVar(&o.ignoreTerm, "ignore-term", false, "for testing drones: ignore SIGTERM")
 	flags.BoolVar(&o.noListen, "no-listen", false, "for testing drones: never listen")
+	flags.DurationVar(&o.loadFor, "load-for", 0, "for testing drones: listen after this time")
 	flags.IntVar(&o.printLines, "print-lines", 0, "for testing drones: print this many lines at the start")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -90,6 +94,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	for n := range o.printLines {
 		log.printf("line %d of %d", n+1, o.printLines)
 	}
+	select {
+	case <-time.After(o.loadFor):
+	case <-ctx.Done():
+	}
 	if o.noListen {
 		log.printf("room %s for key %q started, and does not listen", info.BackendID, info.Key)
 		<-ctx.Done()
@@ -108,6 +116,7 @@ func serve(ctx context.Context, info info, getenv func(string) string, log *logg
 		return fmt.Errorf("listen: %w", err)
 	}
 	room := newRoom(info, log)
+	room.spare = getenv("SESSION_BACKEND_SPARE") != ""
 	server := &http.Server{
 		Handler:           room.handler(),
 		ReadHeaderTimeout: 10 * time.Second,

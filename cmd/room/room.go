@@ -96,6 +96,8 @@ type room struct {
 	mu      sync.Mutex
 	info    info
 	closing bool
+	// spare says that it waits to be told whose it is.
+	spare   bool
 	lastID  int
 	clients []*client // in order of arrival
 	strokes []stroke

@@ -98,8 +98,9 @@ func Gateway(ctx context.Context, cfg GatewayConfig) (*GatewayResult, error) {
 	key := func(n int) int { return n * 7919 % cfg.Keys }
 	var over, through sample
 	for turn := range cfg.Turns {
-		cfg.Progress(fmt.Sprintf("turn %d of %d", turn+1, cfg.Turns))
+		cfg.Progress(fmt.Sprintf("turn %d of %d: joins over NATS", turn+1, cfg.Turns))
 		over.add(take(ctx, cfg.InFlight, cfg.Duration, func(ctx context.Context, n int) error { return c.connect(ctx, "join", key(n)) }))
+		cfg.Progress(fmt.Sprintf("turn %d of %d: joins through the gateway", turn+1, cfg.Turns))
 		through.add(take(ctx, cfg.InFlight, cfg.Duration, func(_ context.Context, n int) error {
 			return conns[n%cfg.InFlight].connect(c.rest, key(n))
 		}))

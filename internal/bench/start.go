@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -42,6 +43,8 @@ type StartConfig struct {
 	Root string
 	// Starts is how often each is started. Default 25.
 	Starts int
+	// AtOnce is how many spares are claimed at once in the end. Default 50.
+	AtOnce int
 	// Progress is told what is being measured.
 	Progress func(what string)
 }
@@ -55,12 +58,15 @@ type StartDrone struct {
 
 // Validate fills in defaults and refuses what cannot be measured.
 func (c *StartConfig) Validate() error {
-	c.Starts = cmp.Or(c.Starts, 25)
+	c.Starts, c.AtOnce = cmp.Or(c.Starts, 25), cmp.Or(c.AtOnce, 50)
 	if c.Progress == nil {
 		c.Progress = func(string) {}
 	}
 	if c.Starts < 1 || c.Starts > 1000 {
 		return errors.New("starts must be 1 to 1000")
+	}
+	if c.AtOnce < 1 || c.AtOnce > messages.MaxSpares {
+		return fmt.Errorf("starts at once must be 1 to %d", messages.MaxSpares)
 	}
 	if _, err := os.Stat(c.room()); err != nil {
 		return fmt.Errorf("what is started is room, of --process-root: %w; make build puts it beside jetway", err)
@@ -119,11 +125,19 @@ func Start(ctx context.Context, cfg StartConfig) (r *StartResult, err error) {
 	defer nc.Close()
 	run := strconv.FormatInt(time.Now().UnixNano(), 36)
 	s := &starter{cfg: &cfg, nc: nc, run: run}
-	defer func() { err = errors.Join(err, s.end()) }()
+	defer func() { err = errors.Join(err, s.forget(ctx, s.templates...), s.end()) }()
 
 	r = new(StartResult)
-	kinds := []*startKind{{what: StartProcess, by: ByExec, start: s.exec}}
-	if kinds, err = s.jetway(kinds, StartDrone{Runtime: "process", DataDir: filepath.Join(dir, "process")}, map[string]any{"command": []string{"room"}}); err != nil {
+	kinds := []*startKind{{what: StartProcess, by: ByExec, start: func(ctx context.Context) (startTimes, error) { return s.exec(ctx) }}}
+	quick, slow := map[string]any{"command": []string{"room"}}, map[string]any{"command": []string{"room", "--load-for=" + loadFor}}
+	if kinds, err = s.jetway(kinds, StartDrone{Runtime: "process", DataDir: filepath.Join(dir, "process")}, quick); err != nil {
+		return nil, err
+	}
+	if kinds, err = s.spares(kinds, StartProcess, "process", quick); err != nil {
+		return nil, err
+	}
+	kinds = append(kinds, &startKind{what: StartSlow, by: ByExec, start: func(ctx context.Context) (startTimes, error) { return s.exec(ctx, "--load-for="+loadFor) }})
+	if kinds, err = s.spares(kinds, StartSlow, "process", slow); err != nil {
 		return nil, err
 	}
 	s.engine, err = openEngine(ctx, cfg.room(), run)
@@ -132,6 +146,9 @@ func Start(ctx context.Context, cfg StartConfig) (r *StartResult, err error) {
 		kinds = append(kinds, &startKind{what: StartContainer, by: ByDockerRun, start: s.engine.run})
 		kinds, err = s.jetway(kinds, StartDrone{Runtime: "docker", DataDir: filepath.Join(dir, "docker"), DockerHost: s.engine.host},
 			map[string]any{"image": s.engine.image, "pull_policy": "Never"})
+		if err == nil {
+			kinds, err = s.spares(kinds, StartContainer, "docker", map[string]any{"image": s.engine.image, "pull_policy": "Never"})
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -156,6 +173,15 @@ func Start(ctx context.Context, cfg StartConfig) (r *StartResult, err error) {
 	for _, kind := range kinds {
 		r.Starts = append(r.Starts, kind.figures(r.Starts))
 	}
+	cfg.Progress(fmt.Sprintf("%d at once, each from a spare", cfg.AtOnce))
+	if err := s.forget(ctx, s.templates...); err != nil {
+		return nil, err
+	}
+	at, err := s.atOnce(ctx, StartProcess, "process", quick)
+	if err != nil {
+		return nil, fmt.Errorf("start %d processes at once: %w", cfg.AtOnce, err)
+	}
+	r.Starts = append(r.Starts, at)
 	return r, nil
 }
 
@@ -194,8 +220,8 @@ func (k *startKind) figures(before []StartFigures) StartFigures {
 			f.Steps = append(f.Steps, StartStep{Name: name, P50: percentile(reached, 50)})
 		}
 	}
-	if len(before) > 0 && before[len(before)-1].What == k.what {
-		floor := before[len(before)-1]
+	if at := slices.IndexFunc(before, func(f StartFigures) bool { return f.What == k.what }); at >= 0 {
+		floor := before[at]
 		f.OfFloorP50, f.OfFloorP99 = f.P50/floor.P50, f.P99/floor.P99
 	}
 	return f
@@ -206,9 +232,11 @@ type starter struct {
 	cfg    *StartConfig
 	nc     *nats.Conn
 	run    string
-	count  int // of backends
+	count  atomic.Int64 // of backends
 	drones []*process
 	engine *engine // nil without one
+	// templates are those that were put.
+	templates []string
 }
 
 // end ends the drones, and then removes what they leave on the engine.
@@ -225,7 +253,7 @@ func (s *starter) end() error {
 func (s *starter) droneName(runtime string) string { return "dr-bench-" + runtime + "-" + s.run }
 
 // exec starts the program.
-func (s *starter) exec(ctx context.Context) (took startTimes, err error) {
+func (s *starter) exec(ctx context.Context, args ...string) (took startTimes, err error) {
 	address, err := freeAddress()
 	if err != nil {
 		return took, err
@@ -235,7 +263,7 @@ func (s *starter) exec(ctx context.Context) (took startTimes, err error) {
 		return took, err
 	}
 	began := time.Now()
-	p, err := start("room", []string{s.cfg.room()}, []string{"PORT=" + port}, nil)
+	p, err := start("room", append([]string{s.cfg.room()}, args...), []string{"PORT=" + port}, nil)
 	if err != nil {
 		return took, err
 	}
@@ -272,8 +300,7 @@ const startTimeout = 60 * time.Second
 func (s *starter) backend(ctx context.Context, drone *process, config messages.SpawnConfig) (took startTimes, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s.count++
-	config.ID = fmt.Sprintf("bench-%s-%d", s.run, s.count)
+	config.ID = fmt.Sprintf("bench-%s-%d", s.run, s.count.Add(1))
 	type heard struct {
 		messages.StateEvent
 		at time.Time

@@ -23,6 +23,8 @@ import (
 type Service struct {
 	Info    micro.Info
 	Started time.Time
+	// Metadata, if set, is that of Info from now on: for what changes while the role runs.
+	Metadata func() map[string]string
 	// Endpoints are what each endpoint has done; nil: there are none.
 	Endpoints func() []*micro.EndpointStats
 
@@ -53,8 +55,8 @@ func semantic(version string) string {
 // Announce answers who looks for services, until Conceal. Info is complete by then.
 func (s *Service) Announce(nc *nats.Conn) error {
 	for verb, answer := range map[micro.Verb]func() any{
-		micro.PingVerb:  func() any { return micro.Ping{ServiceIdentity: s.Info.ServiceIdentity, Type: micro.PingResponseType} },
-		micro.InfoVerb:  func() any { return s.Info },
+		micro.PingVerb:  func() any { return micro.Ping{ServiceIdentity: s.identity(), Type: micro.PingResponseType} },
+		micro.InfoVerb:  func() any { return s.info() },
 		micro.StatsVerb: func() any { return s.stats() },
 	} {
 		for _, who := range [][2]string{{"", ""}, {s.Info.Name, ""}, {s.Info.Name, s.Info.ID}} {
@@ -79,8 +81,22 @@ func (s *Service) Announce(nc *nats.Conn) error {
 	return nil
 }
 
+func (s *Service) identity() micro.ServiceIdentity {
+	identity := s.Info.ServiceIdentity
+	if s.Metadata != nil {
+		identity.Metadata = s.Metadata()
+	}
+	return identity
+}
+
+func (s *Service) info() micro.Info {
+	info := s.Info
+	info.ServiceIdentity = s.identity()
+	return info
+}
+
 func (s *Service) stats() micro.Stats {
-	all := micro.Stats{ServiceIdentity: s.Info.ServiceIdentity, Type: micro.StatsResponseType, Started: s.Started, Endpoints: []*micro.EndpointStats{}}
+	all := micro.Stats{ServiceIdentity: s.identity(), Type: micro.StatsResponseType, Started: s.Started, Endpoints: []*micro.EndpointStats{}}
 	if s.Endpoints != nil {
 		all.Endpoints = s.Endpoints()
 	}

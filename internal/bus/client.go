@@ -25,6 +25,11 @@ func RequestRaw(ctx context.Context, nc *nats.Conn, subject string, payload []by
 	return client.RequestRaw(ctx, nc, subject, payload)
 }
 
+// RequestMsg is [client.RequestMsg].
+func RequestMsg(ctx context.Context, nc *nats.Conn, msg *nats.Msg) ([]byte, error) {
+	return client.RequestMsg(ctx, nc, msg)
+}
+
 // Watch is [client.Client.Watch].
 func Watch(ctx context.Context, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
 	return client.New(nc).Watch(ctx, backend)

@@ -115,7 +115,7 @@ func TestI5WatchInAClusterWhoseServerLagsBehind(t *testing.T) {
 		return err == nil && len(events) == 2
 	})
 	for _, link := range links {
-		link.Delay(1500 * time.Millisecond)
+		link.Delay(2200 * time.Millisecond)
 	}
 	publishStates(t, js, "b", messages.Ready)
 	tr.set(messages.State{Status: messages.Ready})

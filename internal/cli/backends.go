@@ -35,9 +35,9 @@ func (c *backendsCmd) Help() string {
 }
 
 const (
-	// watchLook is how soon a change is looked at; many at once are one look.
+	// watchLook is how long the command waits after a change before it lists again, so that many changes take one look.
 	watchLook = time.Second
-	// watchAnyway is after how many such times a look is taken though no event says that something has changed.
+	// watchAnyway is after how many watchLooks it lists again although no event said that something has changed.
 	watchAnyway = 10
 )
 
@@ -108,8 +108,8 @@ func backendRows(list []messages.BackendInfo, now time.Time) [][]string {
 	return rows
 }
 
-// watch shows the backends of a list, and each again that has changed, with its last state when it has left the list. A
-// look is taken when an event says that something has happened: what is wanted, the workers know.
+// watch shows the backends of a list, then each one again that changes; one that leaves the list is shown with its last state. It lists again
+// when an event says that something has happened, because the workers decide what belongs to the list.
 func (c *backendsCmd) watch(r *run, nc *nats.Conn, req messages.BackendsRequest) error {
 	happened := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(r.ctx)
@@ -160,7 +160,7 @@ func (c *backendsCmd) watch(r *run, nc *nats.Conn, req messages.BackendsRequest)
 	}
 }
 
-// news gives what has changed since the last look, and keeps it.
+// news gives what has changed since the last look, and remembers it for the next one.
 func (c *backendsCmd) news(r *run, nc *nats.Conn, req messages.BackendsRequest, shown map[string]messages.BackendInfo) (news []messages.BackendInfo, err error) {
 	list, err := listBackends(r, &c.clientFlags, nc, req, 0)
 	if err != nil {
@@ -191,7 +191,7 @@ func (c *backendsCmd) news(r *run, nc *nats.Conn, req messages.BackendsRequest, 
 	return news, nil
 }
 
-// show prints what is new, the first time as a table under its header, whose columns it gives.
+// show prints what is new. The first time it prints a table with a header, and returns its columns.
 func (c *backendsCmd) show(r *run, table *columns, news []messages.BackendInfo) *columns {
 	rows := backendRows(news, r.now())
 	if table == nil {
@@ -213,7 +213,7 @@ func (c *backendsCmd) show(r *run, table *columns, news []messages.BackendInfo) 
 	return table
 }
 
-// listBackends gives at most so many backends, 0: all. What does not exist is no empty list.
+// listBackends lists at most so many backends; 0: all. A drone that does not exist is an error, not an empty list.
 func listBackends(r *run, f *clientFlags, nc *nats.Conn, req messages.BackendsRequest, limit int) ([]messages.BackendInfo, error) {
 	list, err := pages(limit, func(page messages.Page) ([]messages.BackendInfo, string, error) {
 		req.Page = page

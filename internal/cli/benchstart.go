@@ -13,6 +13,7 @@ type benchStartCmd struct {
 	natsFlags   `group:"NATS server:"`
 	Dev         bool   `help:"Start a stack of its own for the run, with its data in a temporary directory."`
 	Starts      int    `default:"25" help:"How often each is started, one after another."`
+	AtOnce      int    `default:"50" help:"How many spares are claimed at once in the end."`
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of room, which is started. Default: that of jetway itself."`
 	JSON        bool   `name:"json" help:"Print JSON."`
 }
@@ -34,7 +35,7 @@ func (c *benchStartCmd) Run(r *run) error {
 				"--process-root=" + root, "--data-dir=" + d.DataDir, "--docker-host=" + d.DockerHost, "--drain-on-exit", "--drain-timeout=1s",
 			}
 		},
-		Root: root, Starts: c.Starts,
+		Root: root, Starts: c.Starts, AtOnce: c.AtOnce,
 		Progress: func(what string) { r.notef("measuring: %s", what) },
 	}
 	if err := cfg.Validate(); err != nil {

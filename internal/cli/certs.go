@@ -23,10 +23,10 @@ type certFlags struct {
 	ACMEChallenge string   `name:"acme-challenge" enum:"tls-alpn-01,http-01,dns-01" default:"tls-alpn-01" help:"How the authority is shown that they are yours: ${enum}. It reaches the proxies on port 443 (tls-alpn-01), by --http-listen on port 80 (http-01), or jetway dns (dns-01), which gets certificates for subdomains too. Default: ${default}."`
 	ACMEEmail     string   `name:"acme-email" placeholder:"ADDRESS" help:"Where the authority reaches you. Default: nowhere."`
 	ACMECA        string   `name:"acme-ca" placeholder:"URL" help:"Directory of the authority. Default: that of Let's Encrypt."`
-	ACMECARoot    string   `name:"acme-ca-root" type:"path" placeholder:"FILE" help:"Whom to trust as the authority, instead of whom the system trusts (PEM)."`
+	ACMECARoot    string   `name:"acme-ca-root" type:"path" placeholder:"FILE" help:"Certificates to trust as the authority's (PEM), instead of those that the system trusts."`
 	ACMEEABKid    string   `name:"acme-eab-kid" placeholder:"ID" help:"Key identifier of the account that you have with the authority (External Account Binding), for those that ask for one."`
 	ACMEEABKey    string   `name:"acme-eab-key" placeholder:"KEY" help:"Its key (HMAC), base64url as the authority gives it."`
-	HTTPListen    string   `name:"http-listen" placeholder:"[HOST]:PORT" help:"Where plain HTTP is answered, with the way to https. Default: nowhere."`
+	HTTPListen    string   `name:"http-listen" placeholder:"[HOST]:PORT" help:"Where to answer plain HTTP, with the way to https. Default: nowhere."`
 }
 
 // keeper has the certificates of a proxy; nil when it serves no https.

@@ -67,8 +67,12 @@ type grammar struct {
 	Drain   drainCmd   `cmd:"" group:"Operators:" help:"Drain a drone: it gets no new backends. Wait until those that it has are gone."`
 	Undrain undrainCmd `cmd:"" group:"Operators:" help:"End the drain of a drone: it gets new backends again."`
 	Forget  forgetCmd  `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
+	Retry   retryCmd   `cmd:"" group:"Operators:" help:"Forgive a key that its backends failed, so that it may be started at once."`
+
+	Template templateCmd `cmd:"" group:"Operators:" help:"Put, show, list and delete templates: programs with names, of which drones keep spares."`
 
 	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
+	TokenKey tokenKeyCmd `cmd:"" group:"Operators:" name:"token-key" help:"Make a key that workers seal static tokens with."`
 	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`
 
 	Dev     devCmd     `cmd:"" group:"Roles:" help:"Run everything on this machine: NATS, Postgres, a worker, a drone and a proxy."`
@@ -79,9 +83,10 @@ type grammar struct {
 	Gateway gatewayCmd `cmd:"" group:"Roles:" help:"Run a gateway. It answers on HTTP what workers answer on the bus, also as Plane does, and has a page for operators."`
 	DNS     dnsCmd     `cmd:"" group:"Roles:" name:"dns" help:"Run a DNS server. It answers certificate authorities, so that proxies get wildcard certificates."`
 
-	Bench      benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
-	Completion kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
-	Version    versionCmd                `cmd:"" group:"More:" help:"Show the version."`
+	Bench       benchCmd                  `cmd:"" group:"More:" help:"Measure a stack."`
+	Conformance conformanceCmd            `cmd:"" group:"More:" help:"Try whether a drone or a proxy that somebody else wrote does what the protocol says."`
+	Completion  kongcompletion.Completion `cmd:"" group:"More:" help:"Print the command that turns on completion in bash, zsh or fish."`
+	Version     versionCmd                `cmd:"" group:"More:" help:"Show the version."`
 }
 
 // run is what every command's Run method is given.
@@ -107,8 +112,7 @@ func (r *run) ticker(every time.Duration) *time.Ticker {
 // bound is how long to wait for what is to be there, or to have ended, soon.
 func (r *run) bound(d time.Duration) time.Duration { return cmp.Or(r.trial.bound, d) }
 
-// printf writes to standard output. That it cannot be written to is no error of
-// the command: who reads it has gone.
+// printf writes to standard output. If that fails, its reader has gone, which is no error of the command.
 func (r *run) printf(format string, args ...any) { _, _ = fmt.Fprintf(r.stdout, format, args...) }
 
 // notef writes a line for people to standard error.

@@ -11,7 +11,7 @@ const (
 	isComplete = "complete"
 )
 
-// databaseCmd is `jetway database`: what only an operator can know of it.
+// databaseCmd is `jetway database`. With it an operator tells the workers what only an operator can know about their database.
 type databaseCmd struct {
 	Is       string `arg:"" optional:"" name:"restored|complete" help:"restored: the database is a copy of what it was, or has lost commits, so it may not know what runs: the workers start nothing until a lease's time is over. They see most copies by themselves, but not a disk that was put back as it was while no worker ran. complete: no commit was lost, so they need not wait any longer. Without it, the command shows how it stands."`
 	Postgres string `required:"" placeholder:"DSN" help:"Postgres database of the workers, as a URL or as words (host=… dbname=…)."`

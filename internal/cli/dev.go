@@ -24,8 +24,8 @@ type devCmd struct {
 	NATSHost    string `name:"nats-host" default:"127.0.0.1" help:"Address of the NATS server."`
 	ProxyPort   int    `default:"7470" help:"Port of the proxy; 0 for any free one."`
 	ProxyHost   string `default:"127.0.0.1" help:"Address of the proxy."`
-	GatewayPort int    `default:"9080" help:"Port of the gateway, HTTP in front of the bus and a page to look at, for this machine alone; 0 for any free one."`
-	Runtime     string `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. docker runs containers, the demo by the image that make images builds; fake runs nothing, for measuring."`
+	GatewayPort int    `default:"9080" help:"Port of the gateway (HTTP API and page for operators), which only this machine reaches; 0 for any free one."`
+	Runtime     string `enum:"process,docker,fake" default:"process" help:"What runs backends: ${enum}. docker runs containers, and for the demo the image that make images builds; fake runs nothing, for measuring."`
 	DockerHost  string `placeholder:"URL" help:"Where the engine, Docker or Podman, answers. Default: DOCKER_HOST, or the usual socket."`
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the programs that may run. Default: that of jetway itself."`
 	Origin      bool   `help:"Give sessions host names of their own, LABEL.localhost (origin mode), unless a connect says otherwise."`

@@ -13,7 +13,7 @@ import (
 type drainCmd struct {
 	clientFlags
 	Drone    string         `arg:"" predictor:"drone" help:"Name of the drone."`
-	EndAfter *time.Duration `placeholder:"DURATION" help:"Have the workers ask what still runs after this time to end (SIGTERM, then SIGKILL after the grace); 0s is at once. They do so also when this command has ended; undrain takes it back. Default: backends end by themselves."`
+	EndAfter *time.Duration `placeholder:"DURATION" help:"Have the workers end what still runs after this time (SIGTERM, then SIGKILL after the grace); 0s is at once. The workers do it even if this command has ended; undrain takes it back. Default: backends end by themselves."`
 	NoWait   bool           `help:"Do not wait until the backends of the drone have ended."`
 }
 
@@ -26,12 +26,11 @@ Examples:
   jetway drain dr-a --end-after 30m     give them half an hour`
 }
 
-// drainLook is how often the remaining backends are counted. Asking again is all
-// that waiting takes: a lost connection or an event that was missed changes nothing.
+// drainLook is how often the command asks how many backends are left. It only ever asks again, so a lost connection or a missed event changes
+// nothing.
 const drainLook = time.Second
 
-// Run has the drone be given no more backends, and shows how many are left until
-// there are none. That the user stops watching changes nothing for the drone.
+// Run drains the drone, and shows how many backends are left until there are none. If the user stops the command, the drone goes on draining.
 func (c *drainCmd) Run(r *run) error {
 	req := messages.DrainRequest{Drone: c.Drone}
 	if c.EndAfter != nil {
@@ -122,7 +121,7 @@ type undrainCmd struct {
 	Drone string `arg:"" predictor:"drone" help:"Name of the drone."`
 }
 
-// Run has the drone be given backends again.
+// Run ends the drain, so that the drone gets backends again.
 func (c *undrainCmd) Run(r *run) error {
 	return c.withDrone(r, messages.SubjectUndrain, messages.DrainRequest{Drone: c.Drone}, func(_ *nats.Conn, has messages.DrainResponse) error {
 		if c.JSON {

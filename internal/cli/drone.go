@@ -153,8 +153,8 @@ func (c *droneCmd) onExit() drone.OnExit {
 	return drone.Leave
 }
 
-// guardCommand is what ends backends whose lease runs out while no agent can, where that is
-// for this command to start.
+// guardCommand is the command of the guard, which ends backends whose lease runs out while no agent can; nil where this command does not start
+// it.
 func (c *droneCmd) guardCommand(dataDir string) ([]string, error) {
 	if dataDir == "" || c.Guard == "unit" || goruntime.GOOS != "linux" {
 		return nil, nil
@@ -196,7 +196,7 @@ func (c *droneCmd) dataDir() (string, error) {
 	return filepath.Join(state, "jetway", c.Name), nil
 }
 
-// below is a directory for a part of the drone, where there is one for the drone.
+// below gives a directory for a part of the drone, below the drone's own; "" if the drone has none.
 func below(dataDir, part string) string {
 	if dataDir == "" {
 		return ""

@@ -27,24 +27,31 @@ func (c *dronesCmd) Run(r *run) error {
 	if c.JSON {
 		return r.printIndented(list)
 	}
-	rows := make([][]string, 0, len(list))
+	rows, anySpares := make([][]string, 0, len(list)), false
 	for i := range list {
 		d := &list[i]
+		anySpares = anySpares || len(d.Spares) > 0
 		backends := strconv.Itoa(d.Backends)
 		if d.MaxBackends > 0 {
 			backends += "/" + strconv.Itoa(d.MaxBackends)
 		}
 		rows = append(rows, []string{
-			d.Drone, droneState(d), backends,
+			d.Drone, droneState(d), backends, sparesText(d.Spares),
 			promised(d.MemoryBytes, d.MaxMemoryBytes, bytesText), promised(d.CPUMillis, d.MaxCPUMillis, cpusText), d.Cluster, d.Pool, d.Runtime,
 			age(time.Duration(d.HeardMSAgo)*time.Millisecond) + " ago", d.Version, whyNotReady(d),
 		})
 	}
-	header := []string{"DRONE", "STATE", "BACKENDS", "MEMORY", "CPUS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION", "NOT READY BECAUSE"}
+	header := []string{"DRONE", "STATE", "BACKENDS", "SPARES", "MEMORY", "CPUS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION", "NOT READY BECAUSE"}
 	if n := len(header) - 1; !slices.ContainsFunc(rows, func(row []string) bool { return row[n] != "" }) {
 		header = header[:n]
 		for i := range rows {
 			rows[i] = rows[i][:n]
+		}
+	}
+	if n := slices.Index(header, "SPARES"); !anySpares {
+		header = slices.Delete(header, n, n+1)
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], n, n+1)
 		}
 	}
 	r.table(header, rows)
@@ -58,7 +65,7 @@ func listDrones(r *run, f *clientFlags, nc *nats.Conn) ([]messages.DroneInfo, er
 	})
 }
 
-// promised shows what a drone has promised of what it has; nothing where neither is said.
+// promised shows how much of its capacity a drone has promised to backends; "" if it states neither.
 func promised(used, most int64, text func(int64) string) string {
 	switch {
 	case most > 0:
@@ -72,7 +79,7 @@ func promised(used, most int64, text func(int64) string) string {
 // cpusText is thousandths of processors as processors.
 func cpusText(millis int64) string { return strconv.FormatFloat(float64(millis)/1000, 'f', -1, 64) }
 
-// whyNotReady is what the drone says of that.
+// whyNotReady is why the drone takes no backends, in its own words.
 func whyNotReady(d *messages.DroneInfo) string {
 	if d.Lost || d.Ready {
 		return ""
@@ -80,7 +87,7 @@ func whyNotReady(d *messages.DroneInfo) string {
 	return d.NotReady
 }
 
-// nearlyFull says whether nine tenths of anything that a drone has are given away.
+// nearlyFull says whether a drone has given away nine tenths of its backends, its memory or its processors.
 func nearlyFull(d *messages.DroneInfo) bool {
 	near := func(used, most int64) bool { return most > 0 && float64(used) >= 0.9*float64(most) }
 	return near(int64(d.Backends), int64(d.MaxBackends)) || near(d.MemoryBytes, d.MaxMemoryBytes) || near(d.CPUMillis, d.MaxCPUMillis)

@@ -9,9 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// emptyIsUnset has an empty value of any flag, or of its variable, mean that it is not given: that is
-// what a script or a compose file makes of a variable that is not set. To kong an empty path is the
-// current directory, and an empty number an error.
+// emptyIsUnset takes an empty flag or variable as not given, because a script or a compose file passes a variable that is not set as an empty
+// one. Kong would read an empty path as the current directory, and refuse an empty number.
 func emptyIsUnset(k *kong.Kong) error {
 	return kong.Visit(k.Model.Node, func(node kong.Visitable, next kong.Next) error {
 		if flag, ok := node.(*kong.Flag); ok {
@@ -21,7 +20,7 @@ func emptyIsUnset(k *kong.Kong) error {
 	})
 }
 
-// unset reads a flag, and what is empty as if it were not given.
+// unset reads a flag. It takes an empty value as if the flag were not given.
 type unset struct{ kong.Mapper }
 
 func (u unset) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
@@ -51,14 +50,14 @@ func (u unset) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	return u.Mapper.Decode(&kong.DecodeContext{Value: v, Scan: scan}, target)
 }
 
-// emptyIsValue says of a flag that an empty value, given on the command line, is one: of words of a
-// command, and of what says so by being a pointer.
+// emptyIsValue says whether an empty value on the command line is a value of the flag: it is for a pointer, which can tell it from none, and
+// for the words of a command.
 func emptyIsValue(v *kong.Value) bool {
 	return v.Target.Kind() == reflect.Pointer || v.IsSlice() && v.Tag.Sep == -1
 }
 
-// missing says what is needed and was given without a value: of flags as kong says it of those that
-// were not given, and an argument that may be left out is no empty one.
+// missing is the error for what is required and was given empty. It names flags as kong names those that were not given. An optional argument
+// may be left out, but not be empty.
 func missing(parsed *kong.Context) error {
 	var names []string
 	for _, part := range parsed.Path {

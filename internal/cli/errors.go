@@ -26,7 +26,7 @@ const (
 	ExitInterrupted = 130 // stopped by a signal before it was done
 )
 
-// failure is an error with what is said of it: `jetway: what (kind): do`.
+// failure is an error as the command prints it: `jetway: what (kind): do`.
 type failure struct {
 	what string
 	kind string
@@ -81,7 +81,7 @@ func seenEnough(r *run, err error) error {
 	return err
 }
 
-// wantsJSON says whether who called expects JSON, also where the rest of the arguments cannot be read.
+// wantsJSON says whether the caller expects JSON, even if the other arguments cannot be read.
 func wantsJSON(args []string) bool {
 	if n := slices.Index(args, "--"); n >= 0 {
 		args = args[:n]
@@ -166,11 +166,14 @@ var advice = map[messages.Kind]string{
 	messages.NoClusterProvided:      "give --cluster, or start the worker with --default-cluster",
 	messages.NotFound:               "jetway backends --all lists what there is",
 	messages.KeyHeld:                "use the tag it runs with (jetway backends shows it), or end it first",
-	messages.KeyUnheldNoSpawnConfig: "give --command or --executable to start one",
+	messages.KeyUnheldNoSpawnConfig: "give --command, --executable or --template to start one",
 	messages.BackendExists:          "choose another --id, or none",
 	messages.KeyHeldUnhealthy:       "try again, or give it longer with --timeout",
 	messages.FailedToAcquireKey:     "try again; the worker's log says more",
 	messages.NoDroneAvailable:       "jetway drones shows who is ready; start one with jetway drone",
+	messages.TemplateChanged:        "jetway template get shows it as it is now",
+	messages.Forbidden:              "give --template",
+	messages.BackingOff:             "mend what its last words say, then jetway retry KEY; or wait and try again",
 	messages.Overloaded:             "try again in a moment, or start more workers",
 	messages.Unavailable:            "see that NATS, a worker and its database run; nats micro ls lists workers",
 	messages.Internal:               "the worker's log says more",
@@ -181,6 +184,7 @@ var flagOf = strings.NewReplacer(
 	"spawn_config.lifetime_limit_seconds", "--lifetime",
 	"spawn_config.max_idle_seconds", "--max-idle",
 	"spawn_config.executable", "--executable",
+	"spawn_config.template", "--template",
 	"spawn_config.subdomain", "--subdomain",
 	"spawn_config.origin", "--origin",
 	"spawn_config.cluster", "--cluster",
@@ -196,9 +200,18 @@ var flagOf = strings.NewReplacer(
 	"end_after_seconds: ", "--end-after: ",
 	"changed_within_seconds: ", "--since: ",
 	"namespace: ", "--namespace: ",
+	"claim_path: ", "--claim-path: ",
+	"spares: ", "--spares: ",
+	"lifetime_limit_seconds: ", "--lifetime: ",
+	"max_idle_seconds: ", "--max-idle: ",
+	"revision: ", "--revision: ",
+	"executable", "--executable",
+	"template: ", "--name: ", "name: ", "--name: ", // an argument's
+	"cluster: ", "--cluster: ",
+	"pool: ", "--pool: ",
 )
 
-// nameFlags puts flags where a refusal names fields: in front of the colon.
+// nameFlags replaces the field that a refusal names, in front of its colon, by the flag that fills it.
 func nameFlags(what string) string {
 	field, rest, ok := strings.Cut(what, ": ")
 	if !ok {

@@ -22,7 +22,7 @@ func examples(t *testing.T) string {
 	if err := os.CopyFS(root, os.DirFS("../../deploy/examples")); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"hello", "ask"} {
+	for _, name := range []string{"hello", "spare", "ask"} {
 		if err := testkit.Build(t.Context(), filepath.Join(root, "go", name), "github.com/jetway-project/jetway/deploy/examples/go/"+name); err != nil {
 			t.Fatal(err)
 		}

@@ -12,15 +12,15 @@ import (
 	"github.com/jetway-project/jetway/internal/procs"
 )
 
-// isFirst says that this is the first process of a container, to which all orphans are
-// given, and the command starts what may leave some. Who reaps them must wait for any child,
-// which none may that waits for its own: so the command itself is a child, see asFirst.
+// isFirst says whether this is the first process of a container, and the command starts processes that may leave orphans. The kernel gives the
+// first process all orphans to reap. Who reaps orphans waits for any child, and so takes away the exit codes that the command waits for: that
+// is why the command runs as a child of its own; see asFirst.
 func isFirst(args []string) bool {
 	return os.Getpid() == 1 && (slices.Contains(args, "drone") || slices.Contains(args, "dev"))
 }
 
-// asFirst runs a program as its child and reaps whatever it is given until that has ended,
-// whose exit code it returns. The end of ctx, and a close of kill after it, are a SIGTERM each.
+// asFirst runs a program as its child, reaps all orphans until the program has ended, and returns its exit code. It sends the program a
+// SIGTERM when ctx ends, and another one when kill is closed after that.
 func asFirst(ctx context.Context, stderr io.Writer, kill <-chan struct{}, program string, args ...string) int {
 	failed := func(err error) int {
 		fmt.Fprintf(stderr, "jetway: run as the first process: %v\n", err)

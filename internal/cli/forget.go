@@ -18,7 +18,7 @@ func (c *forgetCmd) Help() string {
 	return "A drone that is lost goes from the list by itself after a while (--retain of the workers). One that is heard is not forgotten: stop it first. A drone that was forgotten and comes back registers anew."
 }
 
-// Run has a lost drone be forgotten.
+// Run asks a worker to forget a lost drone.
 func (c *forgetCmd) Run(r *run) error {
 	if err := messages.CheckDroneName(c.Drone); err != nil {
 		return invalid(err)
@@ -38,7 +38,7 @@ func (c *forgetCmd) Run(r *run) error {
 	return nil
 }
 
-// whoAsks is who types the command, as user@machine; "" where the system does not say.
+// whoAsks names who runs the command, as user@machine; "" if the system does not say.
 func whoAsks() string {
 	me, err := user.Current()
 	if err != nil {

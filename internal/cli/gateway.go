@@ -22,14 +22,14 @@ type gatewayCmd struct {
 // gatewayServeCmd runs a gateway.
 type gatewayServeCmd struct {
 	natsFlags   `group:"NATS server:"`
-	Listen      string `default:"127.0.0.1:9080" placeholder:"[HOST]:PORT" help:"Where clients connect. Without --tokens or --forward-auth on the loopback only, for then nobody is asked who he is. Default: ${default}."`
+	Listen      string `default:"127.0.0.1:9080" placeholder:"[HOST]:PORT" help:"Where clients connect. Without --tokens or --forward-auth the gateway asks nobody who he is, so it takes addresses of the loopback only. Default: ${default}."`
 	Name        string `default:"${gateway_name}" help:"Name of this gateway (gw-…)."`
 	URL         string `name:"url" placeholder:"URL" help:"Where clients reach gateways, for the status_url of a connect. Default: made of --listen."`
 	Tokens      string `type:"path" placeholder:"FILE" help:"Who may ask for what: the lines that jetway gateway token makes. Read again when it changes."`
 	ForwardAuth string `placeholder:"URL" help:"Ask this server about each request instead, as Plane does: with its method and headers, its path in x-original-path, and no body. 2xx lets it through, with all scopes. /pub is not asked about."`
-	PrivatePub  bool   `help:"Want the token for /pub, too. Plane leaves it open: who knows a backend's id may see its status."`
-	Rate        int    `default:"${rate}" help:"How many requests a second a token may make, where its line does not say. Default: ${default}."`
-	MaxStreams  int    `default:"${max_streams}" help:"How many streams are served at once; one token, or one address without a token, has half of them at most. Default: ${default}."`
+	PrivatePub  bool   `help:"Ask for a token on /pub, too. Plane leaves /pub open: whoever knows a backend's id may see its status."`
+	Rate        int    `default:"${rate}" help:"How many requests a second a token may make, unless its line says so. Default: ${default}."`
+	MaxStreams  int    `default:"${max_streams}" help:"Most streams at once. One token, or one address without a token, gets half of them at most. Default: ${default}."`
 	AccessLog   bool   `help:"Log every request when it has ended, without its token."`
 	metricsFlags
 	certFlags `group:"https:"`

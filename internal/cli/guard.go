@@ -16,8 +16,8 @@ type guardCmd struct {
 	Runtime    string `enum:"process,docker,socket,fake" default:"process" help:"The drone's runtime: ${enum}."`
 	DockerHost string `placeholder:"URL" help:"Where the Docker engine answers, such as unix:///var/run/docker.sock. Default: DOCKER_HOST, or the usual socket."`
 	socketFlags
-	// Child says that the drone has started it, whose end it sees by its standard input.
-	Child bool `hidden:"" help:"The drone has started this guard, which sees its end by its standard input."`
+	// Child says that the drone's agent has started this guard, which learns of the agent's end when its standard input closes.
+	Child bool `hidden:"" help:"The drone's agent has started this guard, which learns of the agent's end when its standard input closes."`
 }
 
 // Run guards until the command is stopped, or as the drone's child, until nobody needs it any more.

@@ -23,8 +23,7 @@ type logsCmd struct {
 	Timestamps bool   `short:"t" help:"Put the time in front of each line."`
 }
 
-// Run shows output lines: what the backend wrote to standard error goes there, and so
-// does what its drone has to say.
+// Run shows output lines. What the backend wrote to standard error goes to standard error, and so do the notices of its drone.
 func (c *logsCmd) Run(r *run) error {
 	var what bus.Logs
 	var err error
@@ -85,7 +84,7 @@ func (c *logsCmd) print(r *run, line *messages.LogLine) {
 	}
 }
 
-// endOf gives what is closed when a backend has ended. The caller calls stop.
+// endOf gives a channel that is closed when a backend has ended. The caller calls stop.
 func endOf(r *run, nc *nats.Conn, backend string) (ended <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	closed := make(chan struct{})

@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// machineTimeout bounds the question whether the machine is being shut down: an agent that is told to stop has more
-// to do.
+// machineTimeout bounds the question to systemd below: an agent that is told to stop has more to do.
 const machineTimeout = 2 * time.Second
 
-// machineStops says whether the machine is being shut down, or started anew: of systemd, which is "stopping" from when it
-// was told to, before it stops any unit. Where there is no systemd it is not known, and so it is not.
+// machineStops asks systemd whether the machine is being shut down or started anew: systemd says "stopping" before it stops any unit. Without
+// systemd the answer is no.
 func machineStops() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), machineTimeout)
 	defer cancel()

@@ -113,7 +113,7 @@ func usersOf(what, servers string) (user string, err error) {
 	return user, nil
 }
 
-// asNobody forgets who a context says we are: somebody else was named.
+// asNobody drops the user of a context, because the flags name another one.
 func asNobody(o *nats.Options) error {
 	o.User, o.Password, o.UserInfo = "", "", nil
 	o.Token, o.TokenHandler = "", nil
@@ -121,10 +121,8 @@ func asNobody(o *nats.Options) error {
 	return nil
 }
 
-// dial connects for a command that wants an answer now: once. A connection that
-// is lost later comes back. Should the server forbid something, or not let us in
-// again, r's context ends, with the reason as its cause: the command would
-// otherwise wait in vain.
+// dial connects once, for a command that wants an answer now. A connection that is lost later comes back. If the server forbids something, or
+// does not let us in again, dial ends r's context with the reason as its cause; otherwise the command would wait in vain.
 func (f *natsFlags) dial(r *run) (*nats.Conn, error) {
 	server, opts, err := f.resolve("operator")
 	if err != nil {
@@ -161,8 +159,7 @@ func (f *natsFlags) dial(r *run) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// connect connects for a role: it tries until ctx ends. user is who it is by
-// default, gap, if not nil, is told when a lost connection is back.
+// connect connects for a role: it tries until ctx ends. user is the default user; gap, if not nil, is told when a lost connection is back.
 func (f *natsFlags) connect(r *run, name, user string, gap func()) (*nats.Conn, error) {
 	server, opts, err := f.resolve(user)
 	if err != nil {
@@ -197,7 +194,7 @@ func ask[Resp any](r *run, f *clientFlags, nc *nats.Conn, subject string, req an
 	return bus.Request[Resp](ctx, nc, subject, req)
 }
 
-// environ gives the flags to a child, where nobody else of the machine sees them.
+// environ passes the flags to a child in its environment, which other users of the machine cannot read.
 func (f *natsFlags) environ() []string {
 	return []string{
 		"NATS_URL=" + f.NATS, "NATS_CONTEXT=" + f.Context, "JETWAY_CREDS=" + f.Creds, "JETWAY_NKEY=" + f.Nkey,

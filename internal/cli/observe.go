@@ -46,7 +46,7 @@ func (f *metricsFlags) serveDrone(r *run) (*metrics.Server, error) {
 	return server, nil
 }
 
-// serveGateway is serve for a gateway, which serves them itself too: there always is a server.
+// serveGateway is serve for a gateway. It always gives a server, because the gateway shows the metrics at its own address, too.
 func (f *metricsFlags) serveGateway(r *run) (*metrics.Server, error) {
 	server, err := metrics.StartGateway(f.MetricsAddr, r.log)
 	if err != nil {

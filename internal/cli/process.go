@@ -15,11 +15,11 @@ import (
 type processFlags struct {
 	ProcessRoot string `type:"path" placeholder:"DIR" help:"Directory of the executables that the process runtime may run."`
 	ProcessUser string `placeholder:"USER" help:"User that backends run as, by name or number, or a range of numbers (200000-265535) for a user each. Takes an agent that runs as root. Default: the agent's own user."`
-	Landlock    bool   `help:"Have backends read and run only what is below --process-root and of the system (/usr, /etc, …), write only to their own directory, and signal nobody else, where the kernel has Landlock (Linux 5.13)."`
+	Landlock    bool   `help:"Restrict backends with Landlock, where the kernel has it (Linux 5.13): they read and run only what is below --process-root and what is the system's (/usr, /etc, …), write only to their own directory, and signal nobody else."`
 	Cgroup      string `placeholder:"DIR" help:"Cgroup (version 2) below which each backend gets one of its own, or none. Default: the unit's own where systemd delegates it, else /jetway for root; without either, processes are found by their environment."`
 }
 
-// process makes the runtime, and says what this machine has no means for.
+// process makes the runtime, and says which protections this machine cannot give.
 func (c *processFlags) process(r *run, d *droneCmd, stateDir string, capacity messages.Capacity) (rt runtime.Runtime, about string, err error) {
 	rt, err = process.New(process.Config{
 		Root: c.ProcessRoot, Host: d.IP, StateDir: stateDir, Drone: d.Name, User: c.ProcessUser, Cgroup: c.Cgroup, Landlock: c.Landlock,

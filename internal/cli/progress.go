@@ -15,9 +15,8 @@ import (
 // progressLook is how often a worker is asked how far a backend's start is.
 const progressLook = 2 * time.Second
 
-// watchProgress is bus.Watch with, between the events, what a loading backend says of how
-// far it is: states with the number of the one before and another message. That is no
-// event, so a worker is asked now and then; that none answers is no error.
+// watchProgress is bus.Watch that also gives the progress of a loading backend, as states with the number of the one before and a new message.
+// Progress is no event, so watchProgress asks a worker now and then; no answer is no error.
 func watchProgress(r *run, f *clientFlags, nc *nats.Conn, backend string) iter.Seq2[messages.StateEvent, error] {
 	type result struct {
 		event messages.StateEvent

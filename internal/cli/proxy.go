@@ -21,16 +21,16 @@ type proxyCmd struct {
 	Listen       string        `default:":9090" placeholder:"[HOST]:PORT" help:"Where browsers connect. Default: ${default}."`
 	Name         string        `default:"${proxy_name}" help:"Name of this proxy (px-…); no other may have it."`
 	RootRedirect string        `placeholder:"URL" help:"Where / leads. Default: nowhere."`
-	Embedded     bool          `help:"Let sessions that have hosts of their own stand in frames of other sites' pages: their cookie is then SameSite=None and Partitioned, and needs https, or localhost. Otherwise it is SameSite=Lax."`
-	PlainPaths   bool          `help:"Where the token is in the path, pass on what backends say of their own root (Location, paths of cookies) as it is, as Plane does. Otherwise it is put below the token."`
+	Embedded     bool          `help:"Let other sites' pages show sessions in origin mode in frames: the session's cookie is then SameSite=None and Partitioned, which needs https or localhost. Otherwise it is SameSite=Lax."`
+	PlainPaths   bool          `help:"In path mode, pass on what backends say of their own root (Location, paths of cookies) as it is, as Plane does. Otherwise the proxy puts it below the token."`
 	ReadyTimeout time.Duration `default:"60s" help:"How long a request waits for a backend that is being started."`
-	RouteTrust   time.Duration `default:"${route_trust}" help:"How long a remembered route is used without a worker's word, at most: one in use is asked for twice as often. Without NATS or workers, links answer 503 after that. Well below the minute for which a drone leaves an ended backend's port unused, or a link could lead to another backend: 2s to ${max_route_trust}. Default: ${default}."`
-	DrainDelay   time.Duration `default:"2s" help:"How long, once asked to end, the proxy still takes new requests while /ready says 503. Default: ${default}."`
+	RouteTrust   time.Duration `default:"${route_trust}" help:"How long the proxy uses a remembered route that no worker has confirmed; it asks for routes in use twice as often. Without NATS or workers, links answer 503 after that. It is 2s to ${max_route_trust}, well below the minute for which a drone leaves an ended backend's port unused: otherwise a link could lead to another backend. Default: ${default}."`
+	DrainDelay   time.Duration `default:"2s" help:"How long the proxy still takes new requests after it is asked to end, while /ready says 503. Default: ${default}."`
 	DrainTimeout time.Duration `default:"20s" help:"How long open requests and WebSockets may go on after that before they are cut. Default: ${default}."`
-	IdleTimeout  time.Duration `default:"${idle_timeout}" help:"How long a client's connection may be idle. Behind a load balancer, longer than that keeps its own. Default: ${default}."`
+	IdleTimeout  time.Duration `default:"${idle_timeout}" help:"How long a client's connection may be idle. Behind a load balancer, set it to longer than the balancer keeps its own connections. Default: ${default}."`
 
-	TrustedProxies       []string `placeholder:"CIDR" help:"Load balancers and proxies in front, as addresses or networks: their word is taken on who their client is and whether it came by https (X-Forwarded-For, X-Forwarded-Proto, Forwarded, and the PROXY protocol, version 1 and 2). Default: nobody's."`
-	MaxClientConnections int      `placeholder:"N" help:"Most connections of one client (of IPv6: a /64), those of trusted proxies excepted. Default: a quarter of the files that the process may open."`
+	TrustedProxies       []string `placeholder:"CIDR" help:"Load balancers and proxies in front, as addresses or networks. The proxy believes what they say of their client's address and of https (X-Forwarded-For, X-Forwarded-Proto, Forwarded, and the PROXY protocol, version 1 and 2). Default: it believes nobody."`
+	MaxClientConnections int      `placeholder:"N" help:"Most connections of one client (with IPv6: of one /64). Trusted proxies may have more. Default: a quarter of the files that the process may open."`
 
 	AccessLog bool `help:"Log every request when it has ended."`
 	metricsFlags
@@ -70,7 +70,7 @@ func (c *proxyCmd) Run(r *run) error {
 			return usagef("%s: must not be negative", flag)
 		}
 	}
-	// Around the connection: a proxy that waits for NATS is seen waiting.
+	// The metrics are served before the connection is there, so that a proxy which waits for NATS is seen waiting.
 	server, err := c.serveProxy(r)
 	if err != nil {
 		return err

@@ -24,11 +24,13 @@ type workerCmd struct {
 	PostgresConns  int           `default:"8" help:"Most connections to Postgres at once, beside one that watches it."`
 	Name           string        `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string        `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
-	Origin         bool          `help:"Give sessions hosts of their own below their cluster (origin mode), where a connect does not say. It takes *.CLUSTER in the DNS, and a certificate for it."`
-	TokenLifetime  time.Duration `default:"${token_lifetime}" help:"How long a connection token lives after its last use, where a connect does not say. Default: ${default}."`
+	Origin         bool          `help:"Give sessions hosts of their own below their cluster (origin mode), unless a connect says otherwise. This needs *.CLUSTER in the DNS, and a certificate for it."`
+	TemplatesOnly  bool          `help:"Refuse connects that bring an executable: then only what operators have put as templates runs."`
+	TokenLifetime  time.Duration `default:"${token_lifetime}" help:"How long a connection token lives after its last use, unless a connect says otherwise. Default: ${default}."`
 	MaxUserData    string        `placeholder:"BYTES" default:"4KiB" help:"Most bytes that a connect's auth may take as the header x-verified-user-data, up to 64KiB. Many servers refuse requests with more than 8 KiB of headers in all (gunicorn, aiohttp) or 16 (Node.js). Default: ${default}."`
 	StreamReplicas int           `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
-	StartWithin    time.Duration `default:"${start_within}" help:"How long a backend may take from its scheduling until it is ready before the workers end it, should its drone not have done so: more than three times the longest --startup-timeout of a drone. Default: ${default}."`
+	StartWithin    time.Duration `default:"${start_within}" help:"The workers end a backend that is not ready this long after it was scheduled, if its drone has not done so. Set it to more than three times the longest --startup-timeout of a drone. Default: ${default}."`
+	tokenKeyFlags
 	streamFlags
 	metricsFlags
 	traceFlags
@@ -62,7 +64,7 @@ func (c *streamFlags) streams(replicas int) (bus.Streams, error) {
 
 // leaseFlags say for how long leases are given.
 type leaseFlags struct {
-	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, in a database where none is set yet: from then on all workers go by the database, and the command lease-ttl changes it. An outage of the database or of NATS that is shorter than two thirds of it ends no backend; a key whose drone has died is blocked for all of it. Default: ${default}."`
+	LeaseTTL time.Duration `default:"${lease_ttl}" help:"Time to live of leases, for a database that has none yet. From then on all workers go by the database, and the command lease-ttl changes it. An outage of the database or of NATS ends no backend if it is shorter than two thirds of it; a key whose drone has died is blocked for all of it. Default: ${default}."`
 }
 
 func (c *leaseFlags) validate() error {
@@ -122,6 +124,11 @@ func (c *workerCmd) Run(r *run) error {
 	if err := errors.Join(err, c.leaseFlags.validate(), c.retention.validate()); err != nil {
 		return err
 	}
+	keys, stopKeys, err := c.keys(r)
+	if err != nil {
+		return err
+	}
+	defer stopKeys()
 	st, err := store.Open(r.ctx, store.Config{DSN: c.Postgres, MaxConns: c.PostgresConns, Terms: c.terms(), Log: r.log})
 	if err != nil {
 		return usagef("--postgres: %v", err)
@@ -132,7 +139,7 @@ func (c *workerCmd) Run(r *run) error {
 		return err
 	}
 	defer tracer.Close()
-	// Around the connection: a worker that waits for NATS is seen waiting.
+	// The metrics are served before the connection is there, so that a worker which waits for NATS is seen waiting.
 	server, err := c.serve(r)
 	if err != nil {
 		return err
@@ -147,7 +154,9 @@ func (c *workerCmd) Run(r *run) error {
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
 		Origins:        c.Origin,
+		TemplatesOnly:  c.TemplatesOnly,
 		TokenLifetime:  c.TokenLifetime,
+		Keys:           keys,
 		MaxUserData:    int(userData),
 		Retain:         c.Retain,
 		StartWithin:    c.StartWithin,

@@ -94,7 +94,7 @@ func (m *member) settings() string {
 	return strings.Join(words, " ")
 }
 
-// roll asks who there is of a role, in the order of their names.
+// roll asks the workers, or the proxies, who they are, and sorts them by name.
 func (f *clientFlags) roll(r *run, service, role string) ([]member, error) {
 	nc, err := f.open(r)
 	if err != nil {
@@ -128,7 +128,7 @@ func memberOf(s *micro.Stats, role string) member {
 	return m
 }
 
-// differences are the settings in which workers differ that all of them state, with their values.
+// differences are the settings that all workers state and in which they differ, with their values.
 func differences(list []member) (what []string) {
 	for _, name := range slices.Sorted(maps.Keys(list[0].Settings)) {
 		values := make(map[string]bool)

@@ -17,9 +17,9 @@ import (
 const (
 	// topRedraw is how often a terminal shows what is new.
 	topRedraw = time.Second
-	// topPatience is a little more than what lies between two words of a backend's use.
+	// topPatience is a little more than the time between two reports of what a backend uses.
 	topPatience = messages.StatsEvery + 2*time.Second
-	// topBuffer is how many of them may wait; one that is dropped comes again.
+	// topBuffer is how many reports may wait. A backend reports again and again, so a dropped report does no harm.
 	topBuffer = 8192
 )
 
@@ -64,7 +64,7 @@ func (c *topCmd) Run(r *run) error {
 	return c.follow(r, nc, said, t)
 }
 
-// await takes in what is said until all have spoken.
+// await notes reports until all backends have sent one.
 func (c *topCmd) await(r *run, said <-chan *nats.Msg, t *top) {
 	limit := time.NewTimer(r.bound(topPatience))
 	defer limit.Stop()
@@ -123,10 +123,23 @@ func (c *topCmd) follow(r *run, nc *nats.Conn, said <-chan *nats.Msg, t *top) er
 // list asks for the backends that there are.
 func (c *topCmd) list(r *run, nc *nats.Conn, t *top) error {
 	list, err := listBackends(r, &c.clientFlags, nc, messages.BackendsRequest{Drone: c.Drone}, 0)
-	if err == nil {
-		t.list(list, r.now())
+	if err != nil {
+		return err
 	}
-	return err
+	t.list(list, r.now())
+	t.spares = 0
+	drones, err := listDrones(r, &c.clientFlags, nc)
+	if err != nil {
+		r.log.Debug("cannot list the drones, and so not count their spares", "err", err)
+	}
+	for i := range drones {
+		for _, s := range drones[i].Spares {
+			if c.Drone == "" || c.Drone == drones[i].Drone {
+				t.spares += s.Ready
+			}
+		}
+	}
+	return nil
 }
 
 // print shows the table once, for reading or for programs.
@@ -146,6 +159,7 @@ func (c *topCmd) print(r *run, t *top) error {
 type top struct {
 	backends []messages.BackendInfo
 	uses     map[string]*use
+	spares   int // that are ready
 }
 
 // use is what one backend said last.
@@ -155,7 +169,7 @@ type use struct {
 	heard   time.Time
 }
 
-// take takes in what a backend said. What cannot be read is of a newer version.
+// take notes what a backend said. It ignores what it cannot read: a newer version has sent it.
 func (t *top) take(data []byte, now time.Time) {
 	stats, err := messages.Decode[messages.Stats](data)
 	if err != nil {
@@ -249,6 +263,9 @@ func (t *top) lines(by string, now time.Time) []string {
 	var columns columns
 	columns.fit(cells)
 	head := fmt.Sprintf("%s  %d backends, CPU %.1f%% of one processor, memory %s", now.Local().Format(time.TimeOnly), len(rows), cpu, sizeText(memory))
+	if t.spares > 0 {
+		head += fmt.Sprintf(", %d spares ready", t.spares)
+	}
 	lines := []string{head}
 	for _, row := range cells {
 		lines = append(lines, columns.line(row))

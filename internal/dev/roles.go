@@ -103,6 +103,10 @@ func (s *Stack) startWorker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	keys, err := tokenKeys(s.cfg.Data)
+	if err != nil {
+		return err
+	}
 	return s.run(ctx, role{title: "worker", name: WorkerName, run: func(ctx context.Context, nc *nats.Conn, ready func()) error {
 		st, err := store.Open(ctx, store.Config{DSN: s.PostgresDSN, Terms: s.cfg.Terms, Log: s.cfg.Log})
 		if err != nil {
@@ -113,6 +117,7 @@ func (s *Stack) startWorker(ctx context.Context) error {
 			Name:           WorkerName,
 			DefaultCluster: s.Cluster,
 			Origins:        s.cfg.Origins,
+			Keys:           keys,
 			Retain:         s.cfg.Retain,
 			Streams:        s.cfg.Streams,
 			Version:        s.cfg.Version,

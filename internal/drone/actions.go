@@ -120,7 +120,7 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	h := &held{
 		takenAt: time.Now(),
 		id:      id, abort: abort, lines: a.output.lines(id), span: span, demands: demands, trace: cmp.Or(span.Traceparent(), trace),
-		lease: a.session.lease,
+		lease: a.session.lease, cluster: a.cfg.Cluster,
 	}
 	var fx effects
 	h.backend, fx = step(h.backend, spawned{})
@@ -138,7 +138,7 @@ func (a *agent) spawnLocked(ctx context.Context, id string, spawn *messages.Spaw
 	h.readyByMS = now + a.cfg.StartupTimeout.Milliseconds()
 	a.dueLocked(min(h.lease.dueMS(), h.readyByMS))
 	spec := a.specOf(ctx, h, spawn)
-	a.wg.Go(func() { a.runBackend(ctx, start, h, spec, a.launch) })
+	a.wg.Go(func() { a.runBackend(ctx, start, h, spec, a.starter(spawn)) })
 }
 
 // unjournalled says that a spawn was refused for want of a journal.

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/drone/identity"
+	"github.com/jetway-project/jetway/internal/drone/spares"
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
@@ -23,6 +24,10 @@ type agent struct {
 	reports *reporter
 	output  *publisher
 	memory  memory
+	spares  *spares.Pool
+	// templates is the revision of the templates that the workers know, as far as it was heard; askTemplates tells that it is another one.
+	templates    atomic.Int64
+	askTemplates chan struct{}
 	// known says that a worker has answered a registration of the present session. It is
 	// written under the lock.
 	known atomic.Bool
@@ -115,6 +120,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	a.wg.Go(func() { a.consume(work) })
 	a.wg.Go(func() { a.measure(work) })
 	a.wg.Go(func() { a.attend(work) })
+	a.wg.Go(func() { a.keepSpares(work) })
 
 	select {
 	case <-ctx.Done():
@@ -129,21 +135,24 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runtime) *agent {
 	a := &agent{
 		cfg: cfg, who: who, log: cfg.Log.With("drone", cfg.Name), nc: nc, rt: rt,
-		output:     newPublisher(nc),
-		wake:       make(chan struct{}, 1),
-		kick:       make(chan struct{}, 1),
-		changed:    make(chan struct{}, 1),
-		beating:    make(chan struct{}, 1),
-		enroll:     make(chan struct{}, 1),
-		registered: make(chan registration, 1),
-		fatal:      make(chan error, 1),
-		backends:   map[string]*held{},
-		ended:      newEnded(),
-		graceMS:    cfg.Grace.Milliseconds(),
-		session:    newSession(defaultInterval),
-		nextDueMS:  never,
+		output:  newPublisher(nc),
+		wake:    make(chan struct{}, 1),
+		kick:    make(chan struct{}, 1),
+		changed: make(chan struct{}, 1),
+		beating: make(chan struct{}, 1),
+		enroll:  make(chan struct{}, 1),
+
+		askTemplates: make(chan struct{}, 1),
+		registered:   make(chan registration, 1),
+		fatal:        make(chan error, 1),
+		backends:     map[string]*held{},
+		ended:        newEnded(),
+		graceMS:      cfg.Grace.Milliseconds(),
+		session:      newSession(defaultInterval),
+		nextDueMS:    never,
 	}
 	a.reports = newReporter(a)
+	a.spares = a.newSpares()
 	return a
 }
 

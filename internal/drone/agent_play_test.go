@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,7 +26,7 @@ import (
 type realAgent struct {
 	URL, Name, Cluster, Pool string
 	Dir, State, Root         string
-	// Crash is where it kills itself: "prepare", "start" or "started".
+	// Crash is where it kills itself: "prepare", "start" or "started"; or "claim", between taking a spare and the journal.
 	Crash string
 	// GCPercent is its GOGC; 0: the usual one.
 	GCPercent int
@@ -71,7 +73,7 @@ func playAgent(config string) {
 	fail(drone.Run(ctx, drone.Config{
 		Name: c.Name, Cluster: c.Cluster, Pool: c.Pool, DataDir: c.Dir, Guard: []string{self, "guard", c.Dir},
 		Grace: grace, StatsEvery: time.Second, Log: log, OnReady: func() { fmt.Println("ready") },
-	}, nc, crashing{rt.(lasting), c.Crash}))
+	}, nc, &crashing{lasting: rt.(lasting), at: c.Crash}))
 	nc.Close()
 	fail(rt.Close())
 	os.Exit(0)
@@ -99,6 +101,8 @@ func limitFiles() {
 type crashing struct {
 	lasting
 	at string
+	// asked are the spares whose group was asked for: to watch them start, and then to claim them.
+	asked sync.Map
 }
 
 // lasting is what the process runtime is.
@@ -107,21 +111,35 @@ type lasting interface {
 	runtime.Grouped
 }
 
-func (r crashing) dieAt(at string) {
+func (r *crashing) dieAt(at string) {
 	if r.at == at {
 		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
 	}
 }
 
-func (r crashing) Prepare(ctx context.Context, spec runtime.Spec) error {
-	r.dieAt("prepare")
+func (r *crashing) Prepare(ctx context.Context, spec runtime.Spec) error {
+	if !isSpare(spec.BackendID) {
+		r.dieAt("prepare")
+	}
 	return r.lasting.Prepare(ctx, spec)
 }
 
-func (r crashing) Start(ctx context.Context, spec runtime.Spec) (runtime.Instance, error) {
+func (r *crashing) Start(ctx context.Context, spec runtime.Spec) (runtime.Instance, error) {
+	if isSpare(spec.BackendID) {
+		return r.lasting.Start(ctx, spec)
+	}
 	r.dieAt("start")
 	instance, err := r.lasting.Start(ctx, spec)
 	r.dieAt("started")
 	return instance, err
 }
+
+func (r *crashing) Group(id string) string {
+	if _, again := r.asked.LoadOrStore(id, true); again && isSpare(id) {
+		r.dieAt("claim")
+	}
+	return r.lasting.Group(id)
+}
+
+func isSpare(id string) bool { return strings.HasPrefix(id, "spare-") }

@@ -29,8 +29,11 @@ type (
 	spawned struct{}
 	// prepared: what it runs is there.
 	prepared struct{}
-	// started: there is an instance; without an address there is nothing to probe.
-	started struct{ address string }
+	// started: there is an instance, which is ready already or is not; without an address there is nothing to probe.
+	started struct {
+		address string
+		ready   bool
+	}
 	// answered: the probe got an HTTP response.
 	answered struct{}
 	// failed: it could not be started, and nothing runs. Without a reason it is
@@ -94,7 +97,7 @@ func step(b backend, e event) (backend, effects) {
 	case prepared:
 		return b.reach(messages.Starting, effects{})
 	case started:
-		return b.start(e.address)
+		return b.start(e.ready || e.address == "")
 	case answered:
 		if !b.running {
 			return b, effects{}
@@ -132,7 +135,7 @@ func (b backend) reach(status messages.Status, fx effects) (backend, effects) {
 	return b, fx
 }
 
-func (b backend) start(address string) (backend, effects) {
+func (b backend) start(ready bool) (backend, effects) {
 	switch {
 	case b.running || b.status == messages.Terminated:
 		return b, effects{}
@@ -145,8 +148,8 @@ func (b backend) start(address string) (backend, effects) {
 	}
 	b.running = true
 	next := messages.Waiting
-	if address == "" {
-		next = messages.Ready // nothing to probe
+	if ready {
+		next = messages.Ready
 	}
 	return b.reach(next, effects{})
 }

@@ -113,7 +113,7 @@ func TestI1TerminatedOnlyAfterTheInstanceEnded(t *testing.T) {
 func TestHowABackendEnded(t *testing.T) {
 	t.Parallel()
 	soft, hard := endAsked{reason: messages.ReasonSwept}, endAsked{hard: true}
-	up := []event{prepared{}, started{"127.0.0.1:1"}, answered{}}
+	up := []event{prepared{}, started{address: "127.0.0.1:1"}, answered{}}
 	exit := func(code int) event { return exited{exit: runtime.Exit{Code: code}, lastWords: []string{"oh no"}} }
 	for name, test := range map[string]struct {
 		events []event

@@ -41,6 +41,10 @@
 // what it does not name (I1). What an earlier run was killed in the middle of goes
 // on: see takeOver. Without either, the backends are ended with the agent.
 //
+// A backend of a template may be what was started ahead of it: see package spares. What is claimed is in the journal, under the id that
+// it was started with, before it is told (I1). From then on it is a backend like any other. If the agent dies before it has heard that
+// the claim was taken, the next run ends what was claimed, and starts the backend cold.
+//
 // While the journal cannot be written (a full disk), or no guard stands that could end what is
 // started, what runs goes on and is renewed, spawns are refused for others to take, and the workers
 // are told that the drone is not ready, and why.
@@ -49,7 +53,7 @@
 // through agent.apply, which is a pure step and then its effects. Around it stand
 // these goroutines, all waited for by [Run]: the keeper (deadlines), one that registers and
 // one that heartbeats, the consumer (actions), the reporter (states), the publishers of output
-// lines and of what backends use, and one per backend that starts it, or
+// lines and of what backends use, the keeper of spares, and one per backend that starts it, or
 // where the runtime does not tell of ends, waits for its end; and those that watch over the guard.
 //
 // Who closes what: whoever calls Run owns the connection and the runtime, and

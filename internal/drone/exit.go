@@ -44,6 +44,7 @@ func (c Config) onExit(rt runtime.Runtime) OnExit {
 // exit does what is to be done before Run returns. Heartbeats go on meanwhile, and so do
 // terminations of single backends, unless they are left; spawns are refused.
 func (a *agent) exit(work context.Context) error {
+	a.spares.Stop()
 	if a.cfg.MachineStops() {
 		// Nothing that runs outlives the machine: whoever is connected is told now, and not when the lease has run out.
 		a.log.InfoContext(work, "the machine is being shut down")

@@ -102,6 +102,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 		return false, context.Cause(ctx)
 	}
 	why := a.unable(ctx)
+	kept := a.spareStates()
 	a.mu.Lock()
 	if !a.known.Load() {
 		a.mu.Unlock()
@@ -118,7 +119,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	// The drone's time is read before it is sent, so that what the workers count from it
 	// comes too early rather than too late (I1).
 	resp, err := bus.Request[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
-		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, NotReady: oneLine(why, messages.MaxNotReady), Load: load,
+		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, NotReady: oneLine(why, messages.MaxNotReady), Load: load, Spares: kept,
 	})
 	if messages.KindOf(err) == messages.NotFound {
 		a.needSession(id)
@@ -139,6 +140,8 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	}
 	a.mu.Unlock()
 	a.acknowledge(ctx, sure...)
+	a.knowTemplates(resp.TemplatesRevision, false)
+	a.spares.Hold(resp.Draining) // they end first
 	a.logUntold(ctx, err)
 	return ready, nil
 }

@@ -34,6 +34,11 @@ type held struct {
 	startedAt       uint64
 	group           string
 	demands         runtime.Demands
+	// cluster is the drone's when it took the backend: by it the guard tells the backend's processes and containers from
+	// those of another stack.
+	cluster string
+	// spare is the id of the spare that it has claimed, or is about to: what runs of it was started under that. "": under its own.
+	spare string
 	// abort ends the start and the probing.
 	abort context.CancelFunc
 	lines *lines
@@ -52,7 +57,7 @@ type held struct {
 func (h *held) record() *journal.State {
 	state := &journal.State{
 		Status: h.status, Reason: h.reason, Message: h.message,
-		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group,
+		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group, Cluster: h.cluster, Spare: h.spare,
 	}
 	if h.sealed {
 		state.Own = &journal.Lease{SoftAtMS: h.lease.softAtMS, HardAtMS: h.lease.hardAtMS}
@@ -130,6 +135,7 @@ func (a *agent) forgetLocked(h *held) {
 	if a.onFewer != nil {
 		nudge(a.onFewer)
 	}
+	a.spares.Wake()
 }
 
 // rememberLocked keeps id from being spawned (again) for twice the time that a lease

@@ -60,6 +60,8 @@ type hub struct {
 	ignored                 int           // so many registrations are lost,
 	heard                   bool          // or only their answers are
 	slow                    time.Duration // before each answer to reports
+	templates               messages.TemplatesResponse
+	draining                bool
 }
 
 func newHub(tb testing.TB, url string) *hub {
@@ -84,6 +86,7 @@ func (h *hub) up() {
 		messages.SubjectAnyRegister:  h.register,
 		messages.SubjectAnyHeartbeat: h.heartbeat,
 		messages.SubjectAnyReport:    h.report,
+		messages.SubjectAnyTemplates: h.templatesOf,
 	} {
 		sub, err := h.nc.Subscribe(subject, func(msg *nats.Msg) {
 			if name := strings.Split(msg.Subject, ".")[2]; strings.HasPrefix(name, testDrone) && name != h.drone {
@@ -170,7 +173,7 @@ func (h *hub) register(data []byte) (any, error) {
 	h.onRegister()
 	resp := messages.RegisterResponse{
 		Stream: messages.StreamActions, Consumer: consumer, HeartbeatIntervalMS: h.everyMS,
-		Renewal: h.renewal(req.DroneTimeMS),
+		TemplatesRevision: h.templates.Revision, Renewal: h.renewal(req.DroneTimeMS),
 	}
 	for _, id := range req.Backends {
 		if h.lost[id] {
@@ -212,7 +215,7 @@ func (h *hub) heartbeat(data []byte) (any, error) {
 	}
 	h.droneTimeMS = req.DroneTimeMS
 	h.heartbeats = append(h.heartbeats, req)
-	return messages.HeartbeatResponse{Renewal: h.renewal(req.DroneTimeMS)}, nil
+	return messages.HeartbeatResponse{Draining: h.draining, TemplatesRevision: h.templates.Revision, Renewal: h.renewal(req.DroneTimeMS)}, nil
 }
 
 func (h *hub) renewal(droneTimeMS int64) messages.Renewal {

@@ -72,6 +72,8 @@ func playBackend(role string) {
 			fmt.Println(err)
 		}
 		fmt.Println("child", child.Process.Pid)
+	case "claimable":
+		playClaimable()
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 	}

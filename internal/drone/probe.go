@@ -33,9 +33,18 @@ const (
 	maxMet = 512
 )
 
-// probe asks until the instance answers HTTP, which is true; false when ctx or the
+// probe asks until the instance of a backend answers HTTP, which is true; false when ctx or the
 // instance ended before. What it meets it notes for the person who waits for that answer.
 func (a *agent) probe(ctx context.Context, h *held, instance runtime.Instance) bool {
+	return probe(ctx, h.group, instance, func(met string) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		h.met = met
+	})
+}
+
+// probe is agent.probe of what runs in a cgroup, "" if it has none. It tells what it meets.
+func probe(ctx context.Context, group string, instance runtime.Instance, tell func(met string)) bool {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	explained := time.Time{}
@@ -52,10 +61,7 @@ func (a *agent) probe(ctx context.Context, h *held, instance runtime.Instance) b
 			return true
 		}
 		if wait >= explainFrom && time.Since(explained) >= explainEvery && ctx.Err() == nil {
-			met := clean(explain(ctx, h.group, instance, err), maxMet)
-			a.mu.Lock()
-			h.met = met
-			a.mu.Unlock()
+			tell(clean(explain(ctx, group, instance, err), maxMet))
 			explained = time.Now()
 		}
 		timer.Reset(wait)

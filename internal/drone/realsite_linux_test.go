@@ -249,8 +249,6 @@ func (s *realSite) awaitNone() {
 	}
 }
 
-func address(states []messages.State) string { return states[len(states)-1].Address }
-
 func exit(t *testing.T, address string, code int) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://%s/exit?%d", address, code), http.NoBody)

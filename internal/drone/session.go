@@ -159,6 +159,7 @@ func (a *agent) register(ctx context.Context) error {
 	a.mu.Unlock()
 	nudge(a.reports.wake)
 	nudge(a.kick)
+	a.knowTemplates(resp.TemplatesRevision, begins)
 	a.logUntold(ctx, err)
 	if begins {
 		a.log.InfoContext(ctx, "registered", "session", id, "backends", len(listed), "sealed", len(resp.Sealed), "lost", len(resp.Lost))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/drone/spares"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -18,6 +19,7 @@ func (a *agent) specOf(ctx context.Context, h *held, spawn *messages.Spawn) runt
 	env := map[string]string{
 		runtime.EnvBackendID:            h.id,
 		runtime.EnvDrone:                a.cfg.Name,
+		runtime.EnvCluster:              h.cluster,
 		"SESSION_BACKEND_KEY":           spawn.Key.Name,
 		"SESSION_BACKEND_NAMESPACE":     spawn.Key.Namespace,
 		"SESSION_BACKEND_FENCING_TOKEN": strconv.FormatInt(spawn.FencingToken, 10),
@@ -82,6 +84,7 @@ var (
 // startBackend gives the instance, ready or ending, or nil when there is none. Its
 // span ends with it: where the trace of a request that spawned ends too.
 func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.Spec, get obtain) runtime.Instance {
+	defer a.spares.Yield()()
 	instance, err := get(ctx, start, h, spec)
 	if err != nil {
 		a.failed(ctx, h, err)
@@ -93,7 +96,8 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 	a.mu.Lock()
 	h.instance, h.address, h.handle, h.pid, h.startedAt = instance, address, instance.Handle(), pid, startedAt
 	before := h.status
-	a.applyLocked(ctx, h, started{address: address})
+	// A spare has answered already, and has taken the claim.
+	a.applyLocked(ctx, h, started{address: address, ready: h.spare != ""})
 	if h.status == before { // for the guard
 		a.noteLocked(h, journal.Change{BackendID: h.id, State: h.record()}, messages.State{})
 	}
@@ -145,30 +149,55 @@ func (a *agent) launch(ctx, start context.Context, h *held, spec runtime.Spec) (
 	return instance, err
 }
 
-// begin starts what is prepared, once it is journalled that it may run.
-func (a *agent) begin(ctx, start context.Context, h *held, spec runtime.Spec) (runtime.Instance, error) {
+// enter journals that from here on something of a backend may run: under its own id, or as the spare that it claims. After
+// nil, which comes with a function to call once that has been tried, there is a guard that ends it with its lease (I1).
+func (a *agent) enter(ctx, start context.Context, h *held, spare *spares.Spare) (tried func(), err error) {
+	var running runtime.Instance
+	var startedAt uint64
+	if spare != nil {
+		running = spare.Instance()
+		startedAt = startOf(running.PID())
+	}
 	a.mu.Lock()
 	if a.leaving {
 		a.mu.Unlock()
 		return nil, errLeft
 	}
-	h.begun = true
-	if grouped, ok := a.rt.(runtime.Grouped); ok {
-		h.group = grouped.Group(h.id)
+	before := h.status
+	h.begun, h.spare, h.group = true, "", a.groupOf(h.id)
+	h.handle, h.address, h.pid, h.startedAt = "", "", 0, 0
+	if spare == nil {
+		a.applyLocked(ctx, h, prepared{})
+	} else {
+		h.spare, h.group = spare.ID, a.groupOf(spare.ID)
+		h.handle, h.address, h.pid, h.startedAt = running.Handle(), running.Address(), running.PID(), startedAt
 	}
-	a.applyLocked(ctx, h, prepared{})
-	err := a.memory.journal.Failing()
+	if h.status == before {
+		a.noteLocked(h, journal.Change{BackendID: h.id, State: h.record()}, messages.State{})
+	}
+	err = a.memory.journal.Failing()
 	a.launching.Add(1)
-	defer a.launching.Done()
 	a.mu.Unlock()
 	if err != nil { // it must not run without the next run knowing
-		return nil, fmt.Errorf("the drone's journal cannot be written: %w", err)
+		err = fmt.Errorf("the drone's journal cannot be written: %w", err)
+	} else if err = a.memory.awaitGuard(start); err != nil || start.Err() != nil { // it was ended meanwhile; nothing runs yet
+		err = errEnded
 	}
-	// From here on it ends with its lease whatever becomes of this agent (I1).
-	err = a.memory.awaitGuard(start)
-	if err != nil || start.Err() != nil { // it was ended meanwhile; nothing runs yet
-		return nil, errEnded
+	if err != nil {
+		a.launching.Done()
+		return nil, err
 	}
+	return a.launching.Done, nil
+}
+
+// begin starts what is prepared.
+func (a *agent) begin(ctx, start context.Context, h *held, spec runtime.Spec) (runtime.Instance, error) {
+	tried, err := a.enter(ctx, start, h, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tried()
+	a.spares.GiveWay(start)
 	// A runtime that is not sure whether it has started something tries to end it until it is closed,
 	// which is after this agent: the next run goes on with it.
 	type outcome struct {

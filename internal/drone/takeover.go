@@ -1,6 +1,7 @@
 package drone
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -77,7 +78,7 @@ func (a *agent) restore(work context.Context, before journal.Contents) []restore
 			id: id, abort: abort, lines: a.output.lines(id), demands: a.demandsOf(b.Spawn.Executable),
 			backend: backend{status: b.Status, reason: b.Reason, message: b.Message},
 			lease:   shared,
-			begun:   b.Begun, handle: b.Handle, address: b.Address, pid: b.PID, startedAt: b.Start, group: b.Group,
+			begun:   b.Begun, handle: b.Handle, address: b.Address, pid: b.PID, startedAt: b.Start, group: b.Group, cluster: b.Cluster, spare: b.Spare,
 		}
 		if b.Own != nil {
 			h.lease, h.sealed = &lease{softAtMS: b.Own.SoftAtMS, hardAtMS: b.Own.HardAtMS}, true
@@ -118,15 +119,21 @@ func (a *agent) resume(ctx, work context.Context, adopter runtime.Adopter, b res
 	spec := a.specOf(work, b.held, b.spawn)
 	switch {
 	case !b.begun: // nothing of it runs, and its start goes on
-		a.wg.Go(func() { a.runBackend(work, b.start, b.held, spec, a.launch) })
+		a.wg.Go(func() { a.runBackend(work, b.start, b.held, spec, a.starter(b.spawn)) })
 		return nil
 	case adopter == nil:
 		a.giveUp(work, b.held, "the agent was restarted, which what this runtime runs does not outlive")
 		return nil
 	}
-	instance, err := a.adopt(ctx, adopter, spec, b.handle)
+	as := spec
+	as.BackendID = cmp.Or(b.spare, b.id)
+	instance, err := a.adopt(ctx, adopter, as, b.handle)
 	if err != nil {
 		return err
+	}
+	if b.spare != "" && b.status < messages.Ready {
+		a.wg.Go(func() { a.runBackend(work, b.start, b.held, spec, a.restart(instance)) })
+		return nil
 	}
 	if instance.Handle() == "" || runtime.Over(instance.Done()) { // nothing is left of it, or never was
 		b.abort()
@@ -185,8 +192,13 @@ func (a *agent) endUnknown(ctx context.Context, adopter runtime.Adopter, before 
 	}
 	group, ending := errgroup.WithContext(ctx)
 	group.SetLimit(adoptions)
+	known := make(map[string]bool, len(before.Backends))
+	for id, b := range before.Backends {
+		known[id] = true // which may be under way by now, also where it had claimed a spare
+		known[b.Spare] = true
+	}
 	for _, id := range found {
-		if _, known := before.Backends[id]; !known {
+		if !known[id] {
 			group.Go(func() error { return a.endOne(ending, adopter, id) })
 		}
 	}

@@ -1,8 +1,8 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"os"
@@ -24,6 +24,8 @@ type call struct {
 	timeout time.Duration
 	began   time.Time
 	status  int
+	// refusal is why it was not granted, "" where it was.
+	refusal messages.Kind
 	// later says that the call goes on after its handler: it is logged when it ends.
 	later bool
 }
@@ -53,10 +55,6 @@ func (c *call) serve() {
 		c.fail(err)
 		return
 	}
-	if !c.route.stream {
-		_ = rc.SetWriteDeadline(time.Now().Add(maxTimeout + c.g.cfg.waits.write))
-		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
-	}
 	value, err := c.route.serve(c)
 	switch _, handled := errors.AsType[handledError](err); {
 	case handled:
@@ -76,31 +74,47 @@ func (c *call) read(rc *http.ResponseController) error {
 		}
 		c.timeout = min(max(d, time.Millisecond), maxTimeout)
 	}
-	if c.r.Body == nil || c.r.Body == http.NoBody {
-		return nil
-	}
-	if c.r.Header.Get("Content-Encoding") != "" {
+	if c.r.ContentLength != 0 && c.r.Header.Get("Content-Encoding") != "" {
 		return messages.Errorf(NotJSON, "Content-Encoding: bodies are read as they are; send it without")
 	}
-	_ = rc.SetReadDeadline(time.Now().Add(c.g.cfg.waits.body))
-	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, messages.MaxPayload))
-	if err == nil {
-		_ = rc.SetReadDeadline(time.Time{})
-		c.body = data
+	if err := c.readBody(); err != nil {
+		return err
+	}
+	// What is read has come within the server's bound. From now on only the client's leaving is waited for.
+	_ = rc.SetReadDeadline(time.Time{})
+	return nil
+}
+
+// roomOfBody is what is kept for a body before any of it has come.
+const roomOfBody = 8 << 10
+
+// readBody reads the body.
+func (c *call) readBody() error {
+	said := c.r.ContentLength
+	if said == 0 {
+		return nil
+	}
+	body := bytes.NewBuffer(make([]byte, 0, min(max(said, 0), roomOfBody)+bytes.MinRead))
+	_, err := body.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, messages.MaxPayload))
+	if c.body = body.Bytes(); err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return messages.Errorf(TooLarge, "the body is longer than %d bytes", messages.MaxPayload)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return messages.Errorf(TooSlow, "the body did not come within %s", c.g.cfg.waits.body)
+		return messages.Errorf(TooSlow, "the body did not come within %s", c.g.cfg.waits.read)
 	}
 	return messages.Errorf(messages.BadRequest, "the body cannot be read: %v", err)
 }
 
 // isJSON says that a body is declared as JSON. A page of another site can send nothing that is.
 func (c *call) isJSON() bool {
-	media, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	given := c.r.Header.Get("Content-Type")
+	if given == "application/json" {
+		return true
+	}
+	media, _, err := mime.ParseMediaType(given)
 	return err == nil && media == "application/json"
 }
 
@@ -115,7 +129,10 @@ func (c *call) wantJSON() error {
 // end counts and logs a call that is over.
 func (c *call) end() {
 	took := time.Since(c.began)
-	c.g.metrics.Answered(c.route.method+" "+c.route.path, c.status, took)
+	c.g.metrics.Answered(c.route.name, c.status, took)
+	if c.route.connects {
+		c.g.connects.answered(c.refusal)
+	}
 	if !c.g.cfg.AccessLog {
 		return
 	}

@@ -56,7 +56,8 @@ type Config struct {
 
 // waits are bounds in time; tests make them shorter or longer.
 type waits struct {
-	head, body, write, idle time.Duration
+	// read is for a head and its body, write for an answer once it is there, idle for the next request of a connection.
+	read, write, idle time.Duration
 	// comment is the pause after which a silent stream sends a comment.
 	comment time.Duration
 	// unsure is after how long a worker's word stands for events that have not come.
@@ -70,8 +71,7 @@ func (c *Config) setDefaults() error {
 	c.Rate = cmp.Or(c.Rate, DefaultRate)
 	c.MaxStreams = cmp.Or(c.MaxStreams, DefaultMaxStreams)
 	c.Log = cmp.Or(c.Log, slog.Default())
-	c.waits.head = cmp.Or(c.waits.head, 5*time.Second)
-	c.waits.body = cmp.Or(c.waits.body, 10*time.Second)
+	c.waits.read = cmp.Or(c.waits.read, 10*time.Second)
 	c.waits.write = cmp.Or(c.waits.write, 10*time.Second)
 	c.waits.idle = cmp.Or(c.waits.idle, 2*time.Minute)
 	c.waits.comment = cmp.Or(c.waits.comment, 15*time.Second)

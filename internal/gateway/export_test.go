@@ -1,17 +1,21 @@
 package gateway
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // Waits has a gateway wait otherwise than users' do: for the client as long as patience says, looking at its file of
 // tokens often, and asking a worker soon where events may be missing.
 func (c *Config) Waits(patience, often time.Duration) {
-	c.waits = waits{head: patience, body: patience, write: patience, reload: often}
+	c.waits = waits{read: patience, write: patience, reload: often}
 }
 
-// Slow bounds the wait for heads, for bodies, and for one who does not read.
-func (c *Config) Slow(head, body, write time.Duration) {
-	c.waits.head, c.waits.body, c.waits.write = head, body, write
-}
+// Slow bounds the wait for a head and its body, and for one who does not read.
+func (c *Config) Slow(read, write time.Duration) { c.waits.read, c.waits.write = read, write }
+
+// Handler is what the gateway's server asks.
+func (g *Gateway) Handler() http.Handler { return g.handler() }
 
 // Unsure is after how long a worker is asked.
 func (c *Config) Unsure(d time.Duration) { c.waits.unsure = d }

@@ -20,7 +20,7 @@ const (
 	ringSize = 2048
 	// A backend has eight states; the rest is room for notices.
 	queueOfOne = 16
-	queueOfAll = 512
+	queueOfAll = 320
 )
 
 // frame is one event, or a notice of the hub's, as all watchers are sent it. It is written once.

@@ -73,6 +73,7 @@ type fixture struct {
 	log  *lines
 	nc   *nats.Conn
 	http *http.Client
+	stop func()
 }
 
 // lines is a log that is read.
@@ -125,13 +126,14 @@ func startOn(t testing.TB, natsURL string, change ...func(*gateway.Config)) *fix
 	testkit.Receive(t, ready, "the gateway serves")
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	f.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	t.Cleanup(func() {
+	f.stop = sync.OnceFunc(func() {
 		transport.CloseIdleConnections()
 		cancel()
 		if err := testkit.Receive(t, ended, "the gateway's end"); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(f.stop)
 	return f
 }
 

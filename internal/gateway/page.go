@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"embed"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jetway-project/jetway/messages"
@@ -64,6 +66,35 @@ func (c *call) page() (any, error) {
 	}
 	c.show(http.StatusOK, data)
 	return nil, handledError{}
+}
+
+// connects counts those that this gateway has answered, for the page.
+type connects struct {
+	mu      sync.Mutex
+	all     uint64
+	refused map[messages.Kind]uint64
+}
+
+func (n *connects) answered(kind messages.Kind) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all++
+	if kind != "" {
+		n.refused[kind]++
+	}
+}
+
+// counts gives what has been counted since this gateway runs: the page asks now and then, and shows what was added.
+func (c *call) counts() (any, error) {
+	n := &c.g.connects
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return struct {
+		Gateway  string                   `json:"gateway"`
+		Since    time.Time                `json:"since"`
+		Connects uint64                   `json:"connects"`
+		Refused  map[messages.Kind]uint64 `json:"refused"`
+	}{c.g.cfg.Name, c.g.began, n.all, maps.Clone(n.refused)}, nil
 }
 
 func (c *call) show(status int, data pageData) {

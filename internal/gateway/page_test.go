@@ -102,7 +102,7 @@ func TestThePageShowsWhatRunsAndIsLive(t *testing.T) {
 	t.Parallel()
 	link := testkit.NewFaultProxy(t, sharedAddr(t))
 	f := startOn(t, "nats://"+link.Addr())
-	first := f.connect(`{"key":{"name":"page-first","namespace":"acme"},"spawn_config":{"executable":{"fake":{"print":["hello from the room"]}}}}`)
+	first := f.connect(`{"key":{"name":"page-first","namespace":"acme"},"user":"ann","spawn_config":{"executable":{"fake":{"print":["hello from the room"]}}}}`)
 	p := openTab(t, f.url)
 	p.do("be wide", chromedp.EmulateViewport(1280, 800))
 	p.sees(`document.getElementById("live").dataset.state === "live"`)
@@ -119,6 +119,11 @@ func TestThePageShowsWhatRunsAndIsLive(t *testing.T) {
 	p.key(kb.Enter)
 	p.sees(`document.getElementById("detail").open && document.getElementById("lines").textContent.includes("hello from the room")`)
 	p.sees(`document.getElementById("story").textContent.includes("ready")`)
+	p.sees(`document.getElementById("facts").textContent.includes("ann")`)
+	// What the gateway refuses is counted by its kind, and its connects by the second.
+	want(t, f.ask("POST", "/v1/connect", `{}`), 409, "KeyUnheldNoSpawnConfig")
+	p.sees(`document.getElementById("errors").textContent.includes("1 KeyUnheldNoSpawnConfig")`)
+	p.sees(`document.getElementById("rate").textContent.includes("connects a second here")`)
 	p.shoot("page-detail")
 	p.click("#acts button")
 	p.sees(`document.getElementById("confirm").open`)
@@ -146,6 +151,10 @@ func TestThePageShowsWhatRunsAndIsLive(t *testing.T) {
 	p.sees(`document.documentElement.scrollWidth <= innerWidth`)
 	p.sees(`getComputedStyle(document.body).backgroundColor === "rgb(20, 23, 26)"`)
 	p.shoot("page-phone-dark")
+	p.click("#row-" + second.BackendID)
+	p.sees(`document.getElementById("detail").open && document.getElementById("lines").textContent !== ""`)
+	p.shoot("page-phone-detail")
+	p.key(kb.Escape)
 	f.ask("POST", "/v1/terminate", `{"backend_id":"`+second.BackendID+`","hard":true}`)
 }
 

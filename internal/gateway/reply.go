@@ -58,6 +58,9 @@ func retryAfter(err error) time.Duration {
 	if l, ok := errors.AsType[laterError](err); ok {
 		return l.after
 	}
+	if refused, ok := errors.AsType[*messages.Error](err); ok && refused.RetryAfterMS > 0 {
+		return time.Duration(refused.RetryAfterMS) * time.Millisecond
+	}
 	switch messages.KindOf(err) {
 	case messages.Overloaded, messages.NoDroneAvailable:
 		return time.Second
@@ -100,6 +103,7 @@ func (c *call) fail(err error) {
 			c.g.log.Error("a request failed", "route", c.route.path, "id", e.ID, "err", err)
 		}
 	}
+	c.refusal = e.Kind
 	status := statusOf(e.Kind)
 	if c.route.plane {
 		status = asPlane(&e)
@@ -137,15 +141,21 @@ func titles(kind messages.Kind) string {
 	return strings.ToLower(out.String())
 }
 
+// Values of heads that nobody changes.
+var (
+	isJSON  = []string{"application/json"}
+	noSniff = []string{"nosniff"}
+	noStore = []string{"no-store"}
+)
+
 // answer answers with a value as JSON.
 func (c *call) answer(value any) {
-	if raw, ok := value.(json.RawMessage); ok {
-		c.w.Header().Set("Content-Type", "application/json")
-		c.write(http.StatusOK, raw)
-		return
+	raw, ok := value.(json.RawMessage)
+	if !ok {
+		raw = messages.Encode(value)
 	}
-	c.w.Header().Set("Content-Type", "application/json")
-	c.write(http.StatusOK, messages.Encode(value))
+	c.w.Header()["Content-Type"] = isJSON
+	c.write(http.StatusOK, raw)
 }
 
 // plain answers with text, or with nothing.
@@ -160,9 +170,9 @@ func (c *call) write(status int, body []byte) {
 	c.status = status
 	h := c.w.Header()
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["X-Content-Type-Options"] = noSniff
 	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "no-store")
+		h["Cache-Control"] = noStore
 	}
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {

@@ -21,13 +21,17 @@ type route struct {
 	plane bool
 	// stream says that it has no end of its own.
 	stream bool
-	serve  func(*call) (any, error)
+	// connects says that it is counted as one of these.
+	connects bool
+	serve    func(*call) (any, error)
 
 	// summary, in and out are for the description: what it does, the types of its body and its answer, and
 	// the parameters in its query.
 	summary string
 	in, out any
 	query   any
+
+	name string // method and path, for who counts
 }
 
 // routes are all that there are. A table in the tests asks each of them with a token of another namespace.
@@ -36,23 +40,23 @@ var routes []route
 func init() { // the description of the table is one of its routes
 	routes = []route{
 		{
-			method: "POST", path: "/v1/connect", scope: ScopeConnect, serve: (*call).connect, in: messages.ConnectRequest{}, out: Connected{}, query: connectQuery{},
+			method: "POST", path: "/v1/connect", scope: ScopeConnect, connects: true, serve: (*call).connect, in: messages.ConnectRequest{}, out: Connected{}, query: connectQuery{},
 			summary: "Get the URL of the backend of a key; starts it if none runs",
 		},
 		{
-			method: "POST", path: "/v1/revoke", scope: ScopeConnect, serve: (*call).revoke, in: messages.RevokeRequest{}, out: messages.RevokeResponse{},
+			method: "POST", path: "/v1/revoke", scope: ScopeConnect, serve: on(messages.SubjectRevoke), in: messages.RevokeRequest{}, out: messages.RevokeResponse{},
 			summary: "Make connection tokens lead nowhere",
 		},
 		{
-			method: "POST", path: "/v1/terminate", scope: ScopeOperate, serve: (*call).terminate, in: messages.TerminateRequest{}, out: map[string]any{},
+			method: "POST", path: "/v1/terminate", scope: ScopeOperate, serve: on(messages.SubjectTerminate), in: messages.TerminateRequest{}, out: map[string]any{},
 			summary: "End a backend",
 		},
 		{
-			method: "POST", path: "/v1/drain", scope: ScopeOperate, shared: true, serve: (*call).drain, in: messages.DrainRequest{}, out: messages.DrainResponse{},
+			method: "POST", path: "/v1/drain", scope: ScopeOperate, shared: true, serve: on(messages.SubjectDrain), in: messages.DrainRequest{}, out: messages.DrainResponse{},
 			summary: "Give a drone no more backends",
 		},
 		{
-			method: "POST", path: "/v1/undrain", scope: ScopeOperate, shared: true, serve: (*call).undrain, in: messages.DrainRequest{}, out: messages.DrainResponse{},
+			method: "POST", path: "/v1/undrain", scope: ScopeOperate, shared: true, serve: on(messages.SubjectUndrain), in: messages.DrainRequest{}, out: messages.DrainResponse{},
 			summary: "Give a drone backends again",
 		},
 		{
@@ -88,7 +92,7 @@ func init() { // the description of the table is one of its routes
 		{method: "GET", path: "/pub/b/{backend}/status", public: true, plane: true, serve: (*call).planeStatus},
 		{method: "GET", path: "/pub/b/{backend}/status-stream", public: true, plane: true, stream: true, serve: (*call).planeStream},
 		{method: "GET", path: "/ctrl/status", scope: ScopeRead, plane: true, serve: (*call).planeVersion},
-		{method: "POST", path: "/ctrl/connect", scope: ScopeConnect, plane: true, serve: (*call).planeConnect},
+		{method: "POST", path: "/ctrl/connect", scope: ScopeConnect, connects: true, plane: true, serve: (*call).planeConnect},
 		{method: "GET", path: "/ctrl/c/{cluster}/state", scope: ScopeRead, shared: true, plane: true, serve: (*call).planeCluster},
 		{method: "POST", path: "/ctrl/c/{cluster}/d/{drone}/drain", scope: ScopeOperate, shared: true, plane: true, serve: (*call).planeDrain},
 		{method: "POST", path: "/ctrl/b/{backend}/soft-terminate", scope: ScopeOperate, plane: true, serve: (*call).planeSoft},
@@ -101,10 +105,14 @@ func init() { // the description of the table is one of its routes
 		{method: "GET", path: "/metrics", scope: ScopeRead, shared: true, serve: (*call).health},
 		{method: "GET", path: "/openapi.json", serve: (*call).describe},
 		{method: "GET", path: "/", serve: (*call).page},
+		{method: "GET", path: "/page.json", scope: ScopeRead, shared: true, serve: (*call).counts},
 		{method: "GET", path: "/page.js", serve: (*call).asset},
 		{method: "GET", path: "/page.css", serve: (*call).asset},
 		{method: "POST", path: "/login", serve: (*call).login},
 		{method: "POST", path: "/logout", serve: (*call).logout},
+	}
+	for i := range routes {
+		routes[i].name = routes[i].method + " " + routes[i].path
 	}
 }
 
@@ -132,7 +140,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, path string, met
 	}
 	slices.Sort(allow)
 	w.Header().Set("Allow", strings.Join(allow, ","))
-	c := &call{g: g, w: w, r: r, route: &route{method: "other", path: path}}
+	c := &call{g: g, w: w, r: r, route: &route{name: "other " + path, path: path}}
 	switch {
 	case public && r.Method == http.MethodOptions:
 		h := w.Header()
@@ -148,7 +156,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, path string, met
 
 // unknown answers for what there is not.
 func (g *Gateway) unknown(w http.ResponseWriter, r *http.Request) {
-	c := &call{g: g, w: w, r: r, route: &route{method: "other", path: ""}}
+	c := &call{g: g, w: w, r: r, route: &route{name: "other "}}
 	if strings.HasPrefix(r.URL.Path, "/pub/") || strings.HasPrefix(r.URL.Path, "/ctrl/") {
 		c.plain(http.StatusNotFound, "")
 		return

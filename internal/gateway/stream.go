@@ -31,7 +31,7 @@ func (c *call) openStream(take bool) (*sse, error) {
 	if !take || c.r.ProtoMajor != 1 {
 		c.w.WriteHeader(http.StatusOK)
 		_ = s.rc.SetWriteDeadline(time.Now().Add(s.wait))
-		return s, s.rc.Flush()
+		return s, s.flush(nil)
 	}
 	conn, _, err := s.rc.Hijack()
 	if err != nil {
@@ -60,10 +60,8 @@ func (c *call) openStream(take bool) (*sse, error) {
 func (s *sse) send(text []byte) error {
 	if s.conn == nil {
 		_ = s.rc.SetWriteDeadline(time.Now().Add(s.wait))
-		if _, err := s.w.Write(text); err != nil {
-			return err
-		}
-		return s.rc.Flush()
+		_, err := s.w.Write(text)
+		return s.flush(err)
 	}
 	_ = s.conn.SetWriteDeadline(time.Now().Add(s.wait))
 	if !s.chunked {
@@ -72,6 +70,15 @@ func (s *sse) send(text []byte) error {
 	}
 	parts := net.Buffers{fmt.Appendf(nil, "%x\r\n", len(text)), text, crlf}
 	_, err := parts.WriteTo(s.conn)
+	return err
+}
+
+// flush sends what was written to the server's buffer. Over HTTP/2 a deadline that is left ends a stream also while it is silent.
+func (s *sse) flush(err error) error {
+	if err == nil {
+		err = s.rc.Flush()
+	}
+	_ = s.rc.SetWriteDeadline(time.Time{})
 	return err
 }
 
@@ -100,7 +107,7 @@ type finish struct {
 }
 
 func (c *call) finish() finish {
-	f := finish{g: c.g, route: c.route.method + " " + c.route.path, method: c.r.Method, path: strings.Clone(c.r.URL.Path), source: address(c.r), began: c.began}
+	f := finish{g: c.g, route: c.route.name, method: c.r.Method, path: strings.Clone(c.r.URL.Path), source: address(c.r), began: c.began}
 	if c.who != nil {
 		f.name = c.who.name
 	}

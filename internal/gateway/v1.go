@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
@@ -32,8 +35,12 @@ type pageQuery struct {
 
 type backendsQuery struct {
 	pageQuery
-	Drone string `query:"drone" description:"Only those of this drone"`
-	All   bool   `query:"all" description:"Also those that have ended"`
+	Drone     string   `query:"drone" description:"Only those of this drone"`
+	All       bool     `query:"all" description:"Also those that have ended"`
+	Namespace string   `query:"namespace" description:"Only those for keys of this namespace"`
+	Key       string   `query:"key" description:"Only those for the key of this name, in namespace"`
+	Status    []string `query:"status" description:"Only those in one of these"`
+	Within    int64    `query:"changed_within_seconds" minimum:"1" description:"Only those whose status changed within so many seconds"`
 }
 
 type logsQuery struct {
@@ -57,26 +64,72 @@ func (c *call) connect() (any, error) {
 	default:
 		return nil, messages.Errorf(messages.BadRequest, "wait: must be ready, not %.40q", wait)
 	}
-	req, err := messages.Decode[messages.ConnectRequest](c.body)
+	reply, err := c.grant()
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.grant(&req)
-	if err != nil {
-		return nil, err
+	if wait == "" {
+		return c.withStatusURL(reply)
 	}
-	answer := Connected{ConnectResponse: resp, StatusURL: c.g.cfg.URL + "/pub/b/" + resp.BackendID + "/status"}
-	if wait != "" {
-		err = c.await(&answer)
+	var answer Connected
+	if err := json.Unmarshal(reply, &answer); err != nil {
+		return nil, fmt.Errorf("read the answer to a connect: %w", err)
 	}
-	return answer, err
+	answer.StatusURL = c.g.statusURL(answer.BackendID)
+	return &answer, c.await(&answer)
 }
 
-// grant asks for a backend, within the asker's namespaces, and only once for one Idempotency-Key.
-func (c *call) grant(req *messages.ConnectRequest) (messages.ConnectResponse, error) {
-	once := c.r.Header.Get("Idempotency-Key")
+func (g *Gateway) statusURL(backend string) string {
+	return g.cfg.URL + "/pub/b/" + backend + "/status"
+}
+
+// withStatusURL adds the one field that a worker does not know to its answer, which else goes on as it is.
+func (c *call) withStatusURL(reply []byte) (any, error) {
+	var read struct {
+		BackendID string `json:"backend_id"`
+	}
+	// Workers begin with it, and it has nothing to be escaped.
+	if rest, ok := bytes.CutPrefix(reply, []byte(`{"backend_id":"`)); ok {
+		read.BackendID = string(rest[:max(bytes.IndexByte(rest, '"'), 0)])
+	} else if err := json.Unmarshal(reply, &read); err != nil {
+		return nil, fmt.Errorf("read the answer to a connect: %w", err)
+	}
+	whole, ok := bytes.CutSuffix(reply, []byte("}"))
+	if !ok || read.BackendID == "" {
+		return nil, fmt.Errorf("the answer to a connect names no backend: %.200q", reply)
+	}
+	return json.RawMessage(slices.Concat(whole, []byte(`,"status_url":`), messages.Encode(c.g.statusURL(read.BackendID)), []byte{'}'})), nil
+}
+
+// grant asks for a backend, within the asker's namespaces, and only once for one Idempotency-Key. It gives the worker's
+// answer.
+func (c *call) grant() ([]byte, error) {
+	body, once, derived := c.body, c.r.Header.Get("Idempotency-Key"), false
+	if once != "" || c.who.namespaces != nil {
+		var err error
+		if body, derived, err = c.bind(once); err != nil {
+			return nil, err
+		}
+	}
+	reply, err := c.pass(messages.SubjectConnect, body)
+	switch kind := messages.KindOf(err); {
+	case kind == messages.KeyHeld && derived:
+		err = messages.Errorf(messages.KeyHeld, "Idempotency-Key: was used with another request")
+	case kind == messages.BackendExists && once != "":
+		err = messages.Errorf(messages.BackendExists, "Idempotency-Key: the backend that was started for it has ended; use a new one to start another")
+	}
+	return reply, err
+}
+
+// bind gives a connect's body as it is sent on for who may ask within some namespaces, or once for an Idempotency-Key. derived says that
+// the key is made of that.
+func (c *call) bind(once string) (body []byte, derived bool, err error) {
 	if len(once) > messages.MaxName {
-		return messages.ConnectResponse{}, messages.Errorf(messages.BadRequest, "Idempotency-Key: is %d bytes long, at most %d are allowed", len(once), messages.MaxName)
+		return nil, false, messages.Errorf(messages.BadRequest, "Idempotency-Key: is %d bytes long, at most %d are allowed", len(once), messages.MaxName)
+	}
+	req, err := messages.Decode[messages.ConnectRequest](c.body)
+	if err != nil {
+		return nil, false, err
 	}
 	switch spaces := c.who.namespaces; {
 	case spaces == nil:
@@ -86,22 +139,17 @@ func (c *call) grant(req *messages.ConnectRequest) (messages.ConnectResponse, er
 			req.Key.Name = ""
 		}
 	case req.Key == nil:
-		return messages.ConnectResponse{}, messages.Errorf(Forbidden, "key.namespace: must be one of those of the token %q", c.who.name)
+		return nil, false, messages.Errorf(Forbidden, "key.namespace: must be one of those of the token %q", c.who.name)
 	case !c.who.sees(req.Key.Namespace):
-		return messages.ConnectResponse{}, messages.Errorf(Forbidden, "key.namespace: %.60q is not one of those of the token %q", req.Key.Namespace, c.who.name)
+		return nil, false, messages.Errorf(Forbidden, "key.namespace: %.60q is not one of those of the token %q", req.Key.Namespace, c.who.name)
+	case once == "":
+		return c.body, false, nil
 	}
-	derived := once != "" && (req.Key == nil || req.Key.Name == "")
+	derived = once != "" && (req.Key == nil || req.Key.Name == "")
 	if once != "" {
-		c.fold(req, once, derived)
+		c.fold(&req, once, derived)
 	}
-	resp, err := ask[messages.ConnectResponse](c, messages.SubjectConnect, req)
-	switch kind := messages.KindOf(err); {
-	case kind == messages.KeyHeld && derived:
-		err = messages.Errorf(messages.KeyHeld, "Idempotency-Key: was used with another request")
-	case kind == messages.BackendExists && once != "":
-		err = messages.Errorf(messages.BackendExists, "Idempotency-Key: the backend that was started for it has ended; use a new one to start another")
-	}
-	return resp, err
+	return messages.Encode(&req), derived, nil
 }
 
 // fold makes requests with one Idempotency-Key name the same backend, wherever and whenever they come: by a key that
@@ -179,50 +227,33 @@ func (c *call) await(answer *Connected) error {
 	}
 }
 
-// request reads a body, and refuses what is not JSON.
-func request[T any](c *call, decode func([]byte) (T, error)) (T, error) {
-	if err := c.wantJSON(); err != nil {
-		var none T
-		return none, err
+// on has a route send its body to a subject, for who may touch the backend that it names.
+func on(subject string) func(*call) (any, error) {
+	return func(c *call) (any, error) {
+		if err := c.wantJSON(); err != nil {
+			return nil, err
+		}
+		if c.who.namespaces != nil {
+			var named struct {
+				BackendID string `json:"backend_id"`
+			}
+			if err := messages.ReadJSON(c.body, &named, false); err != nil {
+				return nil, err
+			}
+			if err := c.mayTouch(named.BackendID); err != nil {
+				return nil, err
+			}
+		}
+		reply, err := c.pass(subject, c.body)
+		return json.RawMessage(reply), err
 	}
-	return decode(c.body)
-}
-
-func (c *call) revoke() (any, error) {
-	req, err := request(c, messages.Decode[messages.RevokeRequest])
-	if err == nil {
-		err = c.mayTouch(req.BackendID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return ask[messages.RevokeResponse](c, messages.SubjectRevoke, req)
-}
-
-func (c *call) terminate() (any, error) {
-	req, err := request(c, messages.Decode[messages.TerminateRequest])
-	if err == nil {
-		err = c.mayTouch(req.BackendID)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return ask[messages.Empty](c, messages.SubjectTerminate, req)
-}
-
-func (c *call) drain() (any, error)   { return c.drainBy(messages.SubjectDrain) }
-func (c *call) undrain() (any, error) { return c.drainBy(messages.SubjectUndrain) }
-
-func (c *call) drainBy(subject string) (any, error) {
-	req, err := request(c, messages.Decode[messages.DrainRequest])
-	if err != nil {
-		return nil, err
-	}
-	return ask[messages.DrainResponse](c, subject, req)
 }
 
 func (c *call) statusOf() (any, error) {
-	req, err := request(c, messages.Decode[messages.StatusRequest])
+	if err := c.wantJSON(); err != nil {
+		return nil, err
+	}
+	req, err := messages.Decode[messages.StatusRequest](c.body)
 	switch {
 	case err != nil:
 		return nil, err
@@ -231,7 +262,8 @@ func (c *call) statusOf() (any, error) {
 	case !c.who.sees(req.Key.Namespace):
 		return nil, messages.Errorf(Forbidden, "key.namespace: %.60q is not one of those of the token %q", req.Key.Namespace, c.who.name)
 	}
-	return ask[messages.BackendInfo](c, messages.SubjectStatus, req)
+	reply, err := c.pass(messages.SubjectStatus, c.body)
+	return json.RawMessage(reply), err
 }
 
 func (c *call) backend() (any, error) { return c.owned(c.r.PathValue("backend")) }
@@ -239,18 +271,13 @@ func (c *call) backend() (any, error) { return c.owned(c.r.PathValue("backend"))
 // backends lists a page. Of a token of some namespaces it leaves out what is another's: a page may be shorter than
 // asked for, and go on.
 func (c *call) backends() (any, error) {
-	query := c.r.URL.Query()
-	page, err := pageOf(query)
+	req, err := backendsOf(c.r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
-	all, err := boolOf(query, "all")
-	if err != nil {
-		return nil, err
-	}
-	req, err := messages.Decode[messages.BackendsRequest](messages.Encode(messages.BackendsRequest{Drone: query.Get("drone"), All: all, Page: page}))
-	if err != nil {
-		return nil, err
+	// Who sees one namespace need not go through all the others.
+	if req.Key == nil && req.Namespace == nil && len(c.who.namespaces) == 1 {
+		req.Namespace = &c.who.namespaces[0]
 	}
 	resp, err := ask[messages.BackendsResponse](c, messages.SubjectBackends, req)
 	if err != nil {
@@ -264,6 +291,39 @@ func (c *call) backends() (any, error) {
 	}
 	resp.Backends = seen
 	return resp, nil
+}
+
+// backendsOf reads what is to be listed.
+func backendsOf(query url.Values) (req messages.BackendsRequest, err error) {
+	req.Drone = query.Get("drone")
+	if req.Page, err = pageOf(query); err != nil {
+		return req, err
+	}
+	if req.All, err = boolOf(query, "all"); err != nil {
+		return req, err
+	}
+	namespace := query.Get("namespace")
+	switch {
+	case query.Has("key"):
+		req.Key = &messages.Key{Name: query.Get("key"), Namespace: namespace}
+	case query.Has("namespace"):
+		req.Namespace = &namespace
+	}
+	for _, text := range query["status"] {
+		var s messages.Status
+		if err := s.UnmarshalText([]byte(text)); err != nil {
+			return req, messages.Errorf(messages.BadRequest, "status: %.40q is none that a backend can have", text)
+		}
+		req.Statuses = append(req.Statuses, s)
+	}
+	if text := query.Get("changed_within_seconds"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return req, messages.Errorf(messages.BadRequest, "changed_within_seconds: must be a whole number, not %.40q", text)
+		}
+		req.ChangedWithinSeconds = &n
+	}
+	return messages.Decode[messages.BackendsRequest](messages.Encode(&req))
 }
 
 func (c *call) drones() (any, error) {

@@ -246,7 +246,7 @@ func TestBadInputIsRefused(t *testing.T) {
 // Who sends his head or body slowly, or not at all, is not waited for.
 func TestI8SlowHeadsAndBodiesAreCut(t *testing.T) {
 	t.Parallel()
-	f := start(t, func(c *gateway.Config) { c.Slow(200*time.Millisecond, 200*time.Millisecond, testkit.Patience) })
+	f := start(t, func(c *gateway.Config) { c.Slow(200*time.Millisecond, testkit.Patience) })
 	for sent, want := range map[string]string{
 		"POST /v1/connect HTTP/1.1\r\nHost: loc": "", // nothing, or 408 by the server itself
 		"POST /v1/connect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{": "HTTP/1.1 408 ",

@@ -23,6 +23,8 @@ type Config struct {
 	Origins bool
 	// TokenLifetime is how long a token lives after its last use, where the request does not say. Default [DefaultTokenLifetime].
 	TokenLifetime time.Duration
+	// Keys seal static tokens; without one none are given. Default: no keys.
+	Keys *Keys
 	// OnTakeover is called, if set, for each expired lease that was taken over.
 	OnTakeover func()
 	Log        *slog.Logger
@@ -33,8 +35,9 @@ const DefaultTokenLifetime = time.Hour
 
 // Connector settles batches of connect requests. Safe for use by several goroutines.
 type Connector struct {
-	cfg    Config
-	drones drones
+	cfg       Config
+	drones    drones
+	templates templates
 }
 
 // NewConnector makes a Connector.
@@ -42,7 +45,10 @@ func NewConnector(cfg Config) *Connector {
 	if cfg.TokenLifetime == 0 {
 		cfg.TokenLifetime = DefaultTokenLifetime
 	}
-	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}}
+	if cfg.Keys == nil {
+		cfg.Keys = new(Keys)
+	}
+	return &Connector{cfg: cfg, drones: drones{store: cfg.Store}, templates: templates{store: cfg.Store}}
 }
 
 // Request is one request of a batch; it has been validated.
@@ -108,6 +114,10 @@ type batch struct {
 	tokens   []tokenPair
 	began    time.Time
 	rows     []outbox.Row
+
+	names   []string                // of all templates, once somebody asked for one that is not there
+	read    map[string]readTemplate // the templates that the round's requests name
+	readErr error                   // why some of them could not be read
 }
 
 // group is the requests of one round for one key.
@@ -124,6 +134,7 @@ type group struct {
 // round tries to settle the pending requests with one statement and gives back
 // those that a race left unsettled.
 func (b *batch) round(ctx context.Context, pending []int) (left []int) {
+	b.readTemplates(ctx, pending)
 	groups, deferred := b.fold(ctx, pending)
 	left = append(left, deferred...)
 	if len(groups) == 0 {
@@ -136,7 +147,7 @@ func (b *batch) round(ctx context.Context, pending []int) (left []int) {
 	got, rows, err := b.cfg.Store.Connect(ctx, wants)
 	for i, g := range groups {
 		if g.drone != nil && (err != nil || got[i].Result != Acquired) {
-			b.drones.giveBack(g.drone)
+			b.drones.giveBack(g.drone, g.spawn)
 		}
 	}
 	if err != nil {
@@ -184,7 +195,7 @@ func (b *batch) fold(ctx context.Context, pending []int) (groups []*group, defer
 		b.lead(ctx, g)
 		if g.spawn != nil && g.spawn.IDGiven {
 			if ids[g.spawn.BackendID] {
-				b.drones.giveBack(g.drone)
+				b.drones.giveBack(g.drone, g.spawn)
 				deferred = append(deferred, g.members...)
 				continue
 			}
@@ -227,6 +238,9 @@ func (b *batch) group(pending []int) (groups []*group) {
 func (b *batch) lead(ctx context.Context, g *group) {
 	for _, i := range g.members {
 		spawn, drone, err := b.spawn(ctx, i, g.key)
+		if err != nil && b.readAgain(ctx, i) {
+			spawn, drone, err = b.spawn(ctx, i, g.key)
+		}
 		if err == nil {
 			g.leader, g.spawn, g.drone = i, spawn, drone
 			g.key.Tag = spawnTag(b.reqs[i].Key)
@@ -252,6 +266,13 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cfg == nil {
 		return nil, nil, messages.Errorf(messages.KeyUnheldNoSpawnConfig, "nobody holds the key, and the request has no spawn_config")
 	}
+	var template *messages.SpawnTemplate
+	if cfg.Template != "" {
+		var err error
+		if cfg, template, err = b.resolve(ctx, cfg); err != nil {
+			return nil, nil, err
+		}
+	}
 	cluster := cfg.Cluster
 	if cluster == "" {
 		cluster = b.cfg.DefaultCluster
@@ -259,11 +280,15 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cluster == "" {
 		return nil, nil, messages.Errorf(messages.NoClusterProvided, "the request names no cluster, and the worker has no default one")
 	}
-	drone, err := b.drones.pick(ctx, cluster, cfg.Pool, b.began)
+	static, staticHash, err := b.staticToken(i)
 	if err != nil {
 		return nil, nil, err
 	}
 	subdomain, origin, err := hostOf(cfg, cluster, b.cfg.Origins)
+	if err != nil {
+		return nil, nil, err
+	}
+	drone, err := b.drones.pick(ctx, placement.Want{Cluster: cluster, Pool: cfg.Pool, Template: cfg.Template}, b.began)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -274,13 +299,11 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 		Drone: drone.Name, Session: drone.Session,
 		Subdomain:   subdomain,
 		Origin:      origin,
+		StaticToken: static, StaticHash: staticHash,
 		Traceparent: b.reqs[i].Traceparent,
 	}
 	if !spawn.IDGiven {
 		spawn.BackendID = newBackendID(time.Now())
-	}
-	if cfg.UseStaticToken {
-		spawn.StaticToken = messages.StaticTokenPrefix + b.tokens[i].token
 	}
 	if cfg.LifetimeLimitSeconds != nil {
 		spawn.LifetimeSeconds = *cfg.LifetimeLimitSeconds
@@ -289,7 +312,7 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
 	spawn.Body = outbox.SpawnBody{
-		Spawn:         messages.Spawn{Session: drone.Session, Key: key, StaticToken: spawn.StaticToken, Executable: cfg.Executable},
+		Spawn:         messages.Spawn{Session: drone.Session, Key: key, Executable: cfg.Executable, Template: template},
 		PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),
 	}
 	return spawn, drone, nil
@@ -317,6 +340,10 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 		}
 	case Unsettled:
 		return g.members
+	case Resting:
+		for _, i := range g.members {
+			b.refuse(i, backingOff(got.Crashes))
+		}
 	case Unheld, Unknown:
 		if g.leader < 0 {
 			for _, i := range g.members {
@@ -334,11 +361,20 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 			}
 			return nil
 		}
-		// Lost a race for the key, or the drone no longer qualifies: look again.
+		// Lost a race for the key, or the drone no longer qualifies, or the template is another one by now: look again.
 		b.drones.forget()
+		b.templates.forget(g.spawn.Body.Template.NameOf())
 		return g.members
 	}
 	return left
+}
+
+// backingOff says for how long a key rests, and what its last life died of.
+func backingOff(c *messages.Crashes) error {
+	err := messages.Errorf(messages.BackingOff, "the last %d backends of the key ended soon after they were started, or could not start: the next one may start in %.1f s. The last one: %s",
+		c.InARow, float64(c.RetryAfterMS)/1000, c.LastWords)
+	err.RetryAfterMS = c.RetryAfterMS
+	return err
 }
 
 func (b *batch) join(i int, g *group, got Got) {
@@ -351,22 +387,31 @@ func (b *batch) join(i int, g *group, got Got) {
 	case got.StaticToken != "" && b.reqs[i].OfOneToken() != "":
 		b.refuse(i, messages.Errorf(messages.BadRequest, "%s: the key's backend %q has a static token, which all who connect share: nothing can be told of one of them. Leave it out", b.reqs[i].OfOneToken(), got.BackendID))
 	default:
-		resp := &messages.ConnectResponse{
-			BackendID: got.BackendID, Spawned: spawned, Status: got.Status,
-			Token: b.tokens[i].token, SecretToken: b.tokens[i].secret, Subdomain: got.Subdomain,
-		}
-		if got.StaticToken != "" {
-			resp.Token, resp.SecretToken = got.StaticToken, ""
-		}
-		if spawned {
-			resp.Drone = g.spawn.Drone
-		}
-		resp.URL = messages.BackendURL(got.Cluster, got.Subdomain, resp.Token)
-		if got.Origin {
-			resp.URL = messages.EnterURL(got.Cluster, got.Subdomain, resp.Token)
-		}
-		b.outcomes[i].Response = resp
+		b.outcomes[i].Response, b.outcomes[i].Err = b.respond(i, g, got, spawned)
 	}
+}
+
+// respond says how to reach the backend that request i was given.
+func (b *batch) respond(i int, g *group, got Got, spawned bool) (*messages.ConnectResponse, error) {
+	resp := &messages.ConnectResponse{
+		BackendID: got.BackendID, Spawned: spawned, Status: got.Status,
+		Token: b.tokens[i].token, SecretToken: b.tokens[i].secret, Subdomain: got.Subdomain,
+	}
+	if got.StaticToken != "" {
+		token, err := b.cfg.Keys.Open(got.StaticToken)
+		if err != nil {
+			return nil, err
+		}
+		resp.Token, resp.SecretToken = token, ""
+	}
+	if spawned {
+		resp.Drone = g.spawn.Drone
+	}
+	resp.URL = messages.BackendURL(got.Cluster, got.Subdomain, resp.Token)
+	if got.Origin {
+		resp.URL = messages.EnterURL(got.Cluster, got.Subdomain, resp.Token)
+	}
+	return resp, nil
 }
 
 func (b *batch) refuse(i int, err error) {

@@ -56,7 +56,7 @@ func (r *rig) heartbeat(ctx context.Context, t rapid.TB) {
 
 func (r *rig) connector(t testing.TB) *lease.Connector {
 	t.Helper()
-	return lease.NewConnector(lease.Config{Store: r.Store, Log: testkit.Logger(t)})
+	return lease.NewConnector(lease.Config{Store: r.Store, Keys: keysOf(t, lease.NewKey()), Log: testkit.Logger(t)})
 }
 
 // ask is a request for a key with a tag; change edits its spawn config.

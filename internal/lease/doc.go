@@ -14,5 +14,8 @@
 // folded into one, and what a race left unsettled goes into the next round, which
 // sees the other's commit. Nobody is told to try again.
 //
+// Tokens and their secrets are in the database such that who reads it cannot visit: of a token there is a hash, a secret opens with its
+// token, and a static token, which is given again to who joins, is sealed with a key that the workers have ([Keys]).
+//
 // The package knows neither NATS nor SQL; it declares the store that it needs.
 package lease

@@ -31,9 +31,9 @@ type drones struct {
 	fleet []placement.Group
 }
 
-// pick gives a drone of the cluster and pool for a batch that began at a time, or
+// pick gives a drone for what is wanted by a batch that began at a time, or
 // an error of kind NoDroneAvailable when there is none, which only a look since then can say.
-func (d *drones) pick(ctx context.Context, cluster, pool string, began time.Time) (*placement.Drone, error) {
+func (d *drones) pick(ctx context.Context, want placement.Want, began time.Time) (*placement.Drone, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for {
@@ -44,12 +44,12 @@ func (d *drones) pick(ctx context.Context, cluster, pool string, began time.Time
 			}
 			d.snapshot, d.taken, d.stale, d.fleet = placement.NewSnapshot(list, d.snapshot), time.Now(), false, nil
 		}
-		drone, ok := d.snapshot.Pick(cluster, pool, choices, rand.IntN)
+		drone, ok := d.snapshot.Pick(want, choices, rand.IntN)
 		if ok {
 			return drone, nil
 		}
 		if !d.taken.Before(began) {
-			return nil, d.none(ctx, cluster, pool)
+			return nil, d.none(ctx, want.Cluster, want.Pool)
 		}
 		d.stale = true
 	}
@@ -71,10 +71,10 @@ func (d *drones) none(ctx context.Context, cluster, pool string) error {
 }
 
 // giveBack takes a pick back that came to nothing.
-func (d *drones) giveBack(drone *placement.Drone) {
+func (d *drones) giveBack(drone *placement.Drone, spawn *Spawn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.snapshot.GiveBack(drone)
+	d.snapshot.GiveBack(drone, spawn.Body.Template.NameOf())
 }
 
 // forget makes the next pick look again.

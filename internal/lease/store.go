@@ -21,6 +21,10 @@ type Store interface {
 	PlaceableDrones(ctx context.Context) ([]placement.Drone, error)
 	// Fleet is all drones that are known, by cluster, pool and how they stand to new backends.
 	Fleet(ctx context.Context) ([]placement.Group, error)
+	// Templates are those of the names that there are.
+	Templates(ctx context.Context, names []string) ([]messages.Template, error)
+	// TemplateNames are those of all templates, in order.
+	TemplateNames(ctx context.Context) ([]string, error)
 }
 
 // ErrRaced is what Store.Connect gives when the statement as a whole collided
@@ -44,11 +48,12 @@ type Spawn struct {
 	Cluster, Pool   string
 	Drone, Session  string
 	Subdomain       string
-	Origin          bool // its host is its own
-	StaticToken     string
-	LifetimeSeconds int64 // 0: no limit
-	MaxIdleSeconds  int64 // 0: no limit
-	// Body is what the drone gets, without fencing token and deadlines. It becomes JSON only once
+	Origin          bool   // its host is its own
+	StaticToken     string // sealed (Keys); "": it has none
+	StaticHash      []byte // by which it is found
+	LifetimeSeconds int64  // 0: no limit
+	MaxIdleSeconds  int64  // 0: no limit
+	// Body is what the drone gets, without fencing token, static token and deadlines. It becomes JSON only once
 	// nobody is found to join.
 	Body        outbox.SpawnBody
 	Traceparent string
@@ -77,11 +82,13 @@ type Got struct {
 	Cluster     string
 	Subdomain   string
 	Origin      bool
-	StaticToken string
+	StaticToken string // sealed, or as an earlier build stored it
 	// ExpiresIn is how long the lease lasts; for Held.
 	ExpiresIn time.Duration
 	// TookOver is the backend that lost the key, if one did; for Acquired.
 	TookOver string
+	// Crashes are why the key rests; for Resting.
+	Crashes *messages.Crashes
 }
 
 // Result says how a Want was settled.
@@ -94,11 +101,13 @@ const (
 	Held
 	Acquired
 	// Unheld: nobody held the key when it was looked, and it was not acquired: no Spawn was given, its drone
-	// no longer qualifies, or another acquired it meanwhile.
+	// no longer qualifies, its template is another one by now, or another acquired it meanwhile.
 	Unheld
 	// IDTaken: nobody holds the key, but the wanted backend id exists.
 	IDTaken
 	// Unknown: nobody is known to hold the key, but the database was restored or failed over a
 	// moment ago, and may have forgotten who does (I1).
 	Unknown
+	// Resting: nobody holds the key, and it rests, for its lives have failed several times in a row.
+	Resting
 )

@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"strings"
 	"time"
+
+	"github.com/jetway-project/jetway/messages"
 )
 
 // tokenPair is a request's connection token and the secret shared with the backend.
@@ -31,7 +33,7 @@ func newTokens(n int) []tokenPair {
 	return pairs
 }
 
-// HashToken is what is stored of a dynamic token.
+// HashToken is what tokens are found by: of a dynamic one no more is stored.
 func HashToken(token string) []byte {
 	sum := sha256.Sum256([]byte(token))
 	return sum[:]
@@ -89,6 +91,19 @@ func (b *batch) tokenRows(g *group) []Token {
 		}
 	}
 	return tokens
+}
+
+// staticToken gives what is stored of the static token of the backend that request i would get; nothing where it wants none.
+func (b *batch) staticToken(i int) (stored string, hash []byte, err error) {
+	if !b.reqs[i].SpawnConfig.UseStaticToken {
+		return "", nil, nil
+	}
+	token := messages.StaticTokenPrefix + b.tokens[i].token
+	stored, ok := b.cfg.Keys.Seal(token)
+	if !ok {
+		return "", nil, errNoKey
+	}
+	return stored, HashToken(token), nil
 }
 
 func (c *Config) tokenSeconds(r *Request) int64 {

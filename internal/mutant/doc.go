@@ -46,13 +46,17 @@ const (
 	SilenceIsAbsence Name = "silence-is-absence"
 	// SealedRenewed has a drone renew what is sealed with the rest of its session (I1).
 	SealedRenewed Name = "sealed-renewed"
+	// SpareTwice has a spare claimed for one backend be there for the next (I1).
+	SpareTwice Name = "spare-twice"
+	// ClaimLate lets a spare run on that did not answer its claim in time: it may answer yet (I1).
+	ClaimLate Name = "claim-late"
 )
 
 // All are all of them.
 var All = []Name{
 	LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled,
 	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved, CopyBelieved,
-	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed,
+	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed, SpareTwice, ClaimLate,
 }
 
 // Env names the bug.

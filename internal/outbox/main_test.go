@@ -127,7 +127,7 @@ func (r *rig) relay(url string) (relay *outbox.Relay, stop func()) {
 func (r *rig) relayOver(p outbox.Publisher) (relay *outbox.Relay, stop func()) {
 	r.t.Helper()
 	relay = outbox.NewRelay(outbox.Config{
-		Store: r.Store, Publisher: p, Deadlines: r.Terms().Deadlines, HealEvery: time.Hour, Log: testkit.Logger(r.t),
+		Store: r.Store, Publisher: p, Deadlines: r.Terms().Deadlines, Open: new(lease.Keys).Open, HealEvery: time.Hour, Log: testkit.Logger(r.t),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -40,11 +40,13 @@ type Counter interface {
 	Healed(rows int)
 }
 
-// Config of a relay. Store, Publisher, Deadlines and Log are required.
+// Config of a relay. Store, Publisher, Deadlines, Open and Log are required.
 type Config struct {
 	Store     Store
 	Publisher Publisher
 	Deadlines Deadlines
+	// Open opens static tokens; an action whose token it cannot open waits for another worker's.
+	Open Open
 	// HealEvery is how often it looks for what a crash left behind. Default 2 s.
 	HealEvery time.Duration
 	// Counter, if not nil, is told what is published.
@@ -272,7 +274,7 @@ func (r *Relay) split(batch []submission) (states, actions []outgoing) {
 			}
 			var action *nats.Msg
 			if err == nil {
-				action, err = row.Action(r.cfg.Deadlines)
+				action, err = row.Action(r.cfg.Deadlines, r.cfg.Open)
 			}
 			if err != nil {
 				r.cfg.Log.Error("an outbox row cannot be put as a message", "err", err)

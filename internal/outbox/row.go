@@ -32,15 +32,17 @@ type Row struct {
 	// Status and LastStatus are those of a state.
 	Status, LastStatus messages.Status
 	// Body is JSON, by kind: messages.State, DroneEvent, Terminate, or a SpawnBody
-	// without what only the database knew, which is in the next two fields.
+	// without what only the database knew, which is in the fields after the next one.
 	Body []byte
 	// Spawn is what the Body of a spawn says, where whoever made the row has it at
 	// hand: it was placed for the first time.
 	Spawn        *messages.Spawn
 	FencingToken int64
-	DroneTimeMS  int64
-	Traceparent  string // a messages.TraceContext
-	At           time.Time
+	// StaticToken is that of a spawn, sealed: only who publishes it opens it.
+	StaticToken string
+	DroneTimeMS int64
+	Traceparent string // a messages.TraceContext
+	At          time.Time
 }
 
 // SpawnBody is the body of a spawn's row: what its drone gets, and what placing it on
@@ -74,6 +76,13 @@ func (r *Row) State() (*nats.Msg, error) {
 		}
 		event := messages.NewStateEvent(r.BackendID, r.At, state)
 		event.FencingToken = r.FencingToken
+		if r.Kind == KindSpawn {
+			body, err := r.spawn()
+			if err != nil {
+				return nil, err
+			}
+			event.Template = body.Template.NameOf()
+		}
 		return r.message(messages.BackendEventSubject(r.BackendID), event.ID, event), nil
 
 	case KindDrone:
@@ -98,21 +107,29 @@ func (r *Row) State() (*nats.Msg, error) {
 	return nil, fmt.Errorf("outbox row %d is of the unknown kind %q", r.ID, r.Kind)
 }
 
+// Open gives a static token by what is stored of it.
+type Open func(stored string) (token string, err error)
+
 // Action puts the action that the row stands for; nil when it stands for none.
-func (r *Row) Action(deadlines Deadlines) (*nats.Msg, error) {
+func (r *Row) Action(deadlines Deadlines, open Open) (*nats.Msg, error) {
 	action := messages.Action{Time: r.At.UTC(), BackendID: r.BackendID}
 	switch r.Kind {
 	case KindSpawn:
-		body := new(SpawnBody)
-		if r.Spawn != nil {
-			body.Spawn = *r.Spawn
-		} else if err := r.body(body); err != nil {
+		body, err := r.spawn()
+		if err != nil {
 			return nil, err
 		}
 		action.Type, action.Spawn = messages.TypeSpawn, &body.Spawn
 		action.ID = messages.SpawnAgainID(r.BackendID, len(body.RefusedBy))
 		action.Spawn.FencingToken = r.FencingToken
 		action.Spawn.Deadlines = deadlines(r.DroneTimeMS)
+		if r.StaticToken != "" {
+			token, err := open(r.StaticToken)
+			if err != nil {
+				return nil, fmt.Errorf("the spawn of backend %s: %w", r.BackendID, err)
+			}
+			action.Spawn.StaticToken = token
+		}
 	case KindTerminate:
 		action.Type, action.Terminate = messages.TypeTerminate, new(messages.Terminate)
 		if err := r.body(action.Terminate); err != nil {
@@ -123,6 +140,16 @@ func (r *Row) Action(deadlines Deadlines) (*nats.Msg, error) {
 		return nil, nil
 	}
 	return r.message(messages.ActionSubject(r.Drone), action.ID, action), nil
+}
+
+// spawn is the body of a spawn's row.
+func (r *Row) spawn() (*SpawnBody, error) {
+	body := new(SpawnBody)
+	if r.Spawn != nil {
+		body.Spawn = *r.Spawn
+		return body, nil
+	}
+	return body, r.body(body)
 }
 
 func (r *Row) message(subject, id string, payload any) *nats.Msg {

@@ -25,6 +25,8 @@ type Drone struct {
 	SaidAt      int64
 	// Refused says that it had no room for a backend, and has not spoken since.
 	Refused bool
+	// Spares is how many it said to have ready, by template.
+	Spares map[string]int
 }
 
 // Full says that the drone takes no more.
@@ -39,24 +41,32 @@ func (d *Drone) Full() bool {
 // hands out. Not safe for use by several goroutines.
 type Snapshot struct {
 	groups map[group][]*Drone
-	// given is how many were handed out to each drone of a session since it spoke.
-	given map[*Drone]int
+	// given is how many were handed out to each drone of a session since it spoke, by what they were wanted of: a template, or "".
+	given map[*Drone]map[string]int
 }
 
 type group struct{ cluster, pool string }
 
+// Want is what a drone is wanted for.
+type Want struct {
+	Cluster, Pool string
+	// Template is what the backend is asked for by, "" for none: a drone that has a spare of it is preferred.
+	Template string
+}
+
 // NewSnapshot sorts drones into groups. What an earlier snapshot, which may be nil, has
 // handed out to a drone that has not spoken since counts on.
 func NewSnapshot(drones []Drone, before *Snapshot) *Snapshot {
-	s := &Snapshot{groups: make(map[group][]*Drone), given: make(map[*Drone]int)}
+	s := &Snapshot{groups: make(map[group][]*Drone), given: make(map[*Drone]map[string]int)}
 	given := before.unspoken()
 	for i := range drones {
 		d := &drones[i]
 		g := group{d.Cluster, d.Pool}
 		s.groups[g] = append(s.groups[g], d)
-		if n := given[word{d.Session, d.SaidAt}]; n > 0 {
-			d.Backends += n
-			s.given[d] = n
+		for template, n := range given[word{d.Session, d.SaidAt}] {
+			if n > 0 {
+				s.give(d, template, n)
+			}
 		}
 	}
 	return s
@@ -68,29 +78,47 @@ type word struct {
 	at      int64
 }
 
-func (s *Snapshot) unspoken() map[word]int {
+func (s *Snapshot) unspoken() map[word]map[string]int {
 	if s == nil {
 		return nil
 	}
-	given := make(map[word]int, len(s.given))
-	for d, n := range s.given {
-		given[word{d.Session, d.SaidAt}] += n
+	given := make(map[word]map[string]int, len(s.given))
+	for d, by := range s.given {
+		w := word{d.Session, d.SaidAt}
+		if given[w] == nil {
+			given[w] = make(map[string]int)
+		}
+		for template, n := range by {
+			given[w][template] += n
+		}
 	}
 	return given
 }
 
-// GiveBack takes a pick back that came to nothing.
-func (s *Snapshot) GiveBack(d *Drone) {
-	d.Backends--
-	s.given[d]--
+// give counts n more on a drone.
+func (s *Snapshot) give(d *Drone, template string, n int) {
+	d.Backends += n
+	if s.given[d] == nil {
+		s.given[d] = make(map[string]int)
+	}
+	s.given[d][template] += n
+}
+
+// GiveBack takes a pick for a template, or "", back that came to nothing.
+func (s *Snapshot) GiveBack(d *Drone, template string) { s.give(d, template, -1) }
+
+// spare says whether a drone has a spare of the template that was not handed out since it spoke.
+func (s *Snapshot) spare(d *Drone, template string) bool {
+	return template != "" && d.Spares[template] > s.given[d][template]
 }
 
 // Pick chooses the less loaded of `choices` drones of the cluster and pool taken
-// at random (1: at random; many: the least loaded), leaving out those that are named,
+// at random (1: at random; many: the least loaded), but one that has a spare of the template before one that has
+// none. It leaves out those that are named,
 // and counts the backend on it. random gives a number in [0, n). False when no drone
 // qualifies.
-func (s *Snapshot) Pick(cluster, pool string, choices int, random func(n int) int, except ...string) (*Drone, bool) {
-	all := s.groups[group{cluster, pool}]
+func (s *Snapshot) Pick(want Want, choices int, random func(n int) int, except ...string) (*Drone, bool) {
+	all := s.groups[group{want.Cluster, want.Pool}]
 	// Full drones go to the front and stay there: each is passed over once.
 	first := 0
 	for i, d := range all {
@@ -104,15 +132,15 @@ func (s *Snapshot) Pick(cluster, pool string, choices int, random func(n int) in
 		return nil, false
 	}
 	// A partial shuffle: the first `choices` are distinct and random.
-	best := 0
+	best, spared := 0, false
 	for i := range min(max(choices, 1), len(free)) {
 		j := i + random(len(free)-i)
 		free[i], free[j] = free[j], free[i]
-		if free[i].Backends < free[best].Backends {
-			best = i
+		spare := s.spare(free[i], want.Template)
+		if i == 0 || spare && !spared || spare == spared && free[i].Backends < free[best].Backends {
+			best, spared = i, spare
 		}
 	}
-	free[best].Backends++
-	s.given[free[best]]++
+	s.give(free[best], want.Template, 1)
 	return free[best], true
 }

@@ -53,7 +53,7 @@ func TestPickIsInGroupAndUnderCapacity(t *testing.T) {
 			for i := range drones {
 				before[i] = drones[i].Backends
 			}
-			d, ok := s.Pick("a", "gpu", choices, random, except...)
+			d, ok := s.Pick(placement.Want{Cluster: "a", Pool: "gpu"}, choices, random, except...)
 			if ok != (room > 0) {
 				t.Fatalf("found: %v, though %d drones have room", ok, room)
 			}
@@ -83,7 +83,7 @@ func TestManyChoicesBalanceExactly(t *testing.T) {
 	}
 	s := placement.NewSnapshot(drones, nil)
 	for range 103 {
-		if _, ok := s.Pick("", "", 5, func(int) int { return 0 }); !ok {
+		if _, ok := s.Pick(placement.Want{}, 5, func(int) int { return 0 }); !ok {
 			t.Fatal("found none")
 		}
 	}
@@ -109,7 +109,7 @@ func TestTwoChoicesSpreadTheLoad(t *testing.T) {
 		return int(state>>8) % n
 	}
 	for range 1000 {
-		s.Pick("", "", 2, random)
+		s.Pick(placement.Want{}, 2, random)
 	}
 	for _, d := range drones {
 		if d.Backends < 90 || d.Backends > 110 {

@@ -112,7 +112,7 @@ func (p *Proxy) serveFound(v *visit, t target, rt *route, err error) {
 		p.refuseHost(v, rt)
 		return
 	}
-	if !rt.open() {
+	if !rt.open() && !rt.addressless() {
 		held, since := rt, time.Now()
 		rt, err = p.hold(r, held)
 		v.held = time.Since(since)
@@ -124,6 +124,10 @@ func (p *Proxy) serveFound(v *visit, t target, rt *route, err error) {
 			p.refuse(v, goneAt(rt))
 			return
 		}
+	}
+	if rt.addressless() {
+		p.refuse(v, refusal{status: http.StatusBadGateway, reason: noAddress, route: rt})
+		return
 	}
 	p.forward(v, rt, t)
 }

@@ -92,7 +92,7 @@ func (p *Proxy) hold(req *http.Request, r *route) (*route, error) {
 	p.activity.opened(r.backend)
 	defer p.activity.closed(r.backend)
 
-	for !r.open() && !r.status.Leaving() {
+	for !r.open() && !r.status.Leaving() && !r.addressless() {
 		// The mark is from before r was asked for, so an event that came
 		// between the answer and now counts.
 		woken, leave := p.news.watch(r.askedMark, r.backend)

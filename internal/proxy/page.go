@@ -24,6 +24,9 @@ type refusal struct {
 // unfound is why a route that may be there is not used.
 const unfound = "Cannot find out where this link leads just now. Try again in a moment."
 
+// noAddress is why nobody can be led to a backend that runs.
+const noAddress = "This session runs, but it has no address at which it could be visited: the drone that runs it reported none."
+
 // The refusals that need no more words.
 var (
 	gone = refusal{

@@ -110,6 +110,9 @@ func (r *route) slides(now time.Duration) bool {
 // still has time to finish.
 func (r *route) open() bool { return r.status >= messages.Ready && r.address != "" && !r.ended() }
 
+// addressless says that the backend is ready and has no address: its drone gave it none, and none comes any more.
+func (r *route) addressless() bool { return r.status == messages.Ready && r.address == "" }
+
 // ended says that the backend has ended, or leaves without ever having been reachable.
 func (r *route) ended() bool {
 	return r.status == messages.Terminated || r.status.Leaving() && r.address == ""

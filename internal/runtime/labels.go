@@ -7,6 +7,8 @@ const (
 	EnvBackendID = "SESSION_BACKEND_ID"
 	// EnvDrone has the name of the drone.
 	EnvDrone = "JETWAY_DRONE"
+	// EnvCluster has the cluster of the drone: another stack on the machine may have a drone of the same name.
+	EnvCluster = "JETWAY_DRONE_CLUSTER"
 	// EnvState has the number of the directory that the runtime keeps its state in: another
 	// drone of the machine may have the same name, but not the same directory.
 	EnvState = "JETWAY_STATE"

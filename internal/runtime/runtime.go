@@ -155,8 +155,8 @@ func Over(done <-chan struct{}) bool {
 // waits for Done takes more memory than all else of them.
 type Teller interface {
 	Instance
-	// OnDone has f called when Done is closed, at once if it is. It is asked for once; f may wait
-	// a little.
+	// OnDone has f called when Done is closed, at once if it is, in the place of one that it was
+	// given before and has not called. f may wait a little.
 	OnDone(f func())
 }
 

@@ -165,6 +165,7 @@ const (
 	rowSpawned = iota + 1
 	rowIDTaken
 	rowUnsettled
+	rowResting
 )
 
 // spawn acquires, in one statement, the keys that nobody holds.
@@ -183,6 +184,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 	var result int
 	var ix, token, droneTimeMS int64
 	var at time.Time
+	var words string
 	var spawned []outbox.Row
 	err := again(ctx, func() error {
 		list, err := c.store.pool.Query(ctx, spawnSQL, args...)
@@ -190,7 +192,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 			return err
 		}
 		spawned = nil
-		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at}, func() error {
+		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at, &words}, func() error {
 			i, w := numbers[ix-1], &left[ix-1]
 			switch result {
 			case rowIDTaken:
@@ -199,6 +201,9 @@ func (c *connecting) spawn(ctx context.Context) error {
 			case rowUnsettled:
 				c.got[i].Result = lease.Unknown
 				return nil
+			case rowResting:
+				c.got[i] = lease.Got{Result: lease.Resting, Crashes: &messages.Crashes{InARow: int(token), RetryAfterMS: droneTimeMS, LastWords: words}}
+				return nil
 			}
 			c.got[i] = lease.Got{
 				Result: lease.Acquired, BackendID: w.Spawn.BackendID, Tag: w.Key.Tag, Status: messages.Scheduled, Cluster: w.Spawn.Cluster,
@@ -206,7 +211,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 			}
 			spawned = append(spawned, outbox.Row{
 				Kind: outbox.KindSpawn, BackendID: w.Spawn.BackendID, Drone: w.Spawn.Drone, Status: messages.Scheduled,
-				Spawn: &w.Spawn.Body.Spawn, FencingToken: token, DroneTimeMS: droneTimeMS,
+				Spawn: &w.Spawn.Body.Spawn, StaticToken: w.Spawn.StaticToken, FencingToken: token, DroneTimeMS: droneTimeMS,
 				Traceparent: w.Spawn.Traceparent, At: at,
 			})
 			return nil
@@ -266,11 +271,12 @@ func tokensOf(wants []lease.Want) []any {
 // spawnArgs are the parameters of spawnSQL.
 func (s *Store) spawnArgs(wants []lease.Want) []any {
 	n := len(wants)
-	texts := make([]string, 6*n)
-	ids, subdomains, statics, bodies, traces, runs := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:]
+	texts := make([]string, 7*n)
+	ids, subdomains, statics, bodies, traces, runs, templates := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:6*n], texts[6*n:]
+	hashes := make([][]byte, n)
 	given, origins := make([]bool, n), make([]bool, n)
-	numbers := make([]int64, 3*n)
-	hosts, lifetimes, idles := numbers[:n], numbers[n:2*n], numbers[2*n:]
+	numbers := make([]int64, 4*n)
+	hosts, lifetimes, idles, revisions := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:]
 	drones, sessions := []string{}, []string{}
 	numberOf := make(map[[2]string]int64)
 	for i := range wants {
@@ -282,11 +288,15 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 		}
 		ids[i], given[i], hosts[i] = spawn.BackendID, spawn.IDGiven, numberOf[host]
 		subdomains[i], origins[i], statics[i] = spawn.Subdomain, spawn.Origin, spawn.StaticToken
+		hashes[i] = spawn.StaticHash
 		runs[i] = messages.Runs(spawn.Body.Executable)
+		if template := spawn.Body.Template; template != nil {
+			templates[i], revisions[i] = template.Name, template.Revision
+		}
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
 		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs)
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes, templates, revisions)
 }

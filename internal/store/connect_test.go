@@ -43,7 +43,7 @@ func batchOfAllKindsOfKeys(t *testing.T, afterJoin bool) {
 		return w
 	}
 	static := asked("static", "dr-b")
-	static.Spawn.StaticToken = "s.static"
+	static.Spawn.StaticToken, static.Spawn.StaticHash = "sealed", lease.HashToken("s.static")
 	taken := asked("taken", "dr-b")
 	taken.Spawn.BackendID = "b-held"
 	nobody := asked("unled", "dr-b")
@@ -69,7 +69,7 @@ func batchOfAllKindsOfKeys(t *testing.T, afterJoin bool) {
 		{lease.Held, "b-held", "", 3},
 		{result: lease.Unheld},
 		{lease.Acquired, "n-released", "", 2},
-		{lease.Acquired, "n-static", "", 0},
+		{lease.Acquired, "n-static", "", 1},
 		{lease.IDTaken, "", "", 0},
 		{result: lease.Unheld},
 	}

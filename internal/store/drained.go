@@ -14,7 +14,7 @@ import (
 const drainedSQL = `
 select b.id, b.drone
 from drone d
-join backend b on b.drone = d.name and b.ended_at is null
+cross join lateral (select * from backend b where b.drone = d.name and b.ended_at is null offset 0) b
 where d.drain_ends_at <= now() and now() <= $2 and exists (select from settled) and b.asked = 0 and b.status < 60
 order by b.id
 limit $1`

@@ -85,7 +85,7 @@ func TestRoutesLeadToLivingBackendsOnly(t *testing.T) {
 	d := newDB(t)
 	d.drone("dr-a")
 	static := want("k-2", "b-2", "dr-a")
-	static.Spawn.StaticToken = "s.static"
+	static.Spawn.StaticToken, static.Spawn.StaticHash = "sealed", lease.HashToken("s.static")
 	d.connect(want("k-1", "b-1", "dr-a"), static, want("k-3", "b-3", "dr-a"), want("k-4", "b-4", "dr-a"))
 	d.transition(reported("b-4", messages.Terminated))
 	d.exec(`update token set expires_at = now() where backend_id = 'b-3'`)

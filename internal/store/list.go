@@ -10,14 +10,14 @@ import (
 
 const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
        b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
-       b.message, b.exit_code, b.termination_cause, b.termination_by, b.termination_why, b.ended_at, b.lifetime_ends_at, b.max_idle_seconds, b.runs,
+       b.message, b.exit_code, b.termination_cause, b.termination_by, b.termination_why, b.ended_at, b.lifetime_ends_at, b.max_idle_seconds, b.runs, b.template,
        nullif(greatest(b.last_keepalive_at, (select max(c.seen_at) from connection c where c.backend_id = b.id)), b.created_at)`
 
 func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
 	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
 		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
 		&b.Kind, &b.Reason, &b.Message, &b.ExitCode, &b.Cause, &b.By, &b.Words, &b.EndedAt, &b.LifetimeEndsAt, &b.MaxIdleSeconds, &b.Runs,
-		&b.LastUsedAt)
+		&b.Template, &b.LastUsedAt)
 	b.Number = int(b.Status)
 	return b, err
 }
@@ -30,8 +30,7 @@ func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendIn
 	if err != nil || len(list) == 0 {
 		return info, false, wrap("read a backend", err)
 	}
-	err = s.addUsers(ctx, &list[0])
-	return list[0], true, err
+	return list[0], true, s.addMore(ctx, &list[0])
 }
 
 const keyHolderSQL = `
@@ -46,8 +45,15 @@ func (s *Store) Holder(ctx context.Context, key *messages.Key) (info messages.Ba
 	if err != nil || len(list) == 0 {
 		return info, false, wrap("read the backend of a key", err)
 	}
-	err = s.addUsers(ctx, &list[0])
-	return list[0], true, err
+	return list[0], true, s.addMore(ctx, &list[0])
+}
+
+// addMore adds what listings leave out.
+func (s *Store) addMore(ctx context.Context, info *messages.BackendInfo) error {
+	if err := s.addUsers(ctx, info); err != nil {
+		return err
+	}
+	return s.addCrashes(ctx, info)
 }
 
 // usersSQL gives the users of a backend, $1, who have tokens that live, $2 at most, by name. It goes from name to name, however
@@ -135,7 +141,8 @@ const dronesSQL = `
 select d.name, d.cluster, d.pool, d.session, d.runtime, d.version, coalesce(s.ready, false), coalesce(s.not_ready, ''), d.draining, d.max_backends,
        d.max_memory_bytes, d.max_cpu_millis,
        coalesce(s.load_backends, 0), coalesce(s.load_memory_bytes, 0), coalesce(s.load_cpu_millis, 0),
-       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null, ` + droneFull + `
+       coalesce((extract(epoch from now() - s.heard_at) * 1000)::int8, 0), d.lost_at is not null, ` + droneFull + `,
+       nullif(s.spares, '[]')
 from drone d
 left join session s on s.drone = d.name and s.id = d.session
 where d.name > $1
@@ -146,7 +153,8 @@ limit $2`
 func (s *Store) Drones(ctx context.Context, r *messages.DronesRequest) (messages.DronesResponse, error) {
 	list, err := read(ctx, s, func(row pgx.CollectableRow) (d messages.DroneInfo, err error) {
 		err = row.Scan(&d.Drone, &d.Cluster, &d.Pool, &d.Session, &d.Runtime, &d.Version, &d.Ready, &d.NotReady, &d.Draining,
-			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost, &d.Full)
+			&d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis, &d.Backends, &d.MemoryBytes, &d.CPUMillis, &d.HeardMSAgo, &d.Lost, &d.Full,
+			&d.Spares)
 		return d, err
 	}, dronesSQL, r.After, r.Limit+1)
 	resp := messages.DronesResponse{Drones: list}

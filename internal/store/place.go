@@ -118,7 +118,7 @@ func (t *transition) placeOn(ctx context.Context, c *pgx.Conn, snapshot *placeme
 	picked := make(map[string]*locked)
 	for _, l := range backends {
 		body := &l.chance.body
-		drone, ok := snapshot.Pick(l.cluster, l.pool, choices, rand.IntN, append(tried[l.id], body.RefusedBy...)...)
+		drone, ok := snapshot.Pick(placement.Want{Cluster: l.cluster, Pool: l.pool, Template: body.Template.NameOf()}, choices, rand.IntN, append(tried[l.id], body.RefusedBy...)...)
 		if !ok {
 			continue
 		}
@@ -151,8 +151,17 @@ func (t *transition) placeOn(ctx context.Context, c *pgx.Conn, snapshot *placeme
 }
 
 func scanPlaceable(row pgx.CollectableRow) (d placement.Drone, err error) {
+	var spares []messages.SpareState
 	err = row.Scan(&d.Name, &d.Session, &d.Cluster, &d.Pool, &d.MaxBackends, &d.MaxMemoryBytes, &d.MaxCPUMillis,
-		&d.MemoryBytes, &d.CPUMillis, &d.Refused, &d.Backends, &d.SaidAt)
+		&d.MemoryBytes, &d.CPUMillis, &d.Refused, &d.Backends, &d.SaidAt, &spares)
+	for _, s := range spares {
+		if s.Ready > 0 {
+			if d.Spares == nil {
+				d.Spares = make(map[string]int)
+			}
+			d.Spares[s.Template] = s.Ready
+		}
+	}
 	return d, err
 }
 

@@ -95,7 +95,7 @@ func TestI1I4RefusedBackendIsPlacedAgainUnderItsLease(t *testing.T) {
 	if r.Kind != outbox.KindSpawn || r.Drone != "dr-b" || r.FencingToken != token || r.DroneTimeMS != 777000 || r.ID == first {
 		t.Errorf("to publish: %+v", r)
 	}
-	msg, err := r.Action(d.Terms().Deadlines)
+	msg, err := r.Action(d.Terms().Deadlines, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestI6BackendThatAllDronesRefuseEnds(t *testing.T) {
 			d.wantEnded("b-1", "the drone is full", rows)
 			break
 		}
-		msg, err := rows[0].Action(d.Terms().Deadlines)
+		msg, err := rows[0].Action(d.Terms().Deadlines, nil)
 		if err != nil || msg.Header.Get(messages.HeaderMessageID) != fmt.Sprintf("b-1.spawn-%d", n+1) {
 			t.Fatalf("the action is %v, %v", msg, err)
 		}

@@ -19,7 +19,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 	d := newRunningDB(t)
 	placeable := newExplainer(t, d, store.PlaceableSQL, 1)
 	place := newExplainer(t, d, store.PlaceSQL, 5)
-	spawn := newExplainer(t, d, store.SpawnSQL, 25)
+	spawn := newExplainer(t, d, store.SpawnSQL, 27)
 	const drones = 20
 	n := 0
 	args := func() []string {
@@ -28,7 +28,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		one := func(s string) string { return "'{" + s + "}'" }
 		return []string{
 			one(`""`), one("key-" + id), one(`""`), one(id), "'{true}'", "'{1}'", one(`""`), one(`""`), "'{0}'", "'{0}'", one("x"), one(`""`),
-			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{dr-1}'", "'{s-1}'", "20", "60", "'{f}'", "'{room}'",
+			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{dr-1}'", "'{s-1}'", "20", "60", "'{f}'", "'{room}'", "'{room}'", "'{7}'",
 		}
 	}
 	blocks := func(live int) map[string]int {
@@ -76,19 +76,19 @@ func TestPicksCountUntilTheDroneSpeaks(t *testing.T) {
 	room := func(s *placement.Snapshot) (n int) {
 		var picked []*placement.Drone
 		for {
-			drone, ok := s.Pick(cluster, "", 2, first)
+			drone, ok := s.Pick(placement.Want{Cluster: cluster}, 2, first)
 			if !ok {
 				break
 			}
 			picked = append(picked, drone)
 		}
 		for _, drone := range picked {
-			s.GiveBack(drone)
+			s.GiveBack(drone, "")
 		}
 		return len(picked)
 	}
 	s := look(nil)
-	s.Pick(cluster, "", 2, first)
+	s.Pick(placement.Want{Cluster: cluster}, 2, first)
 	for range 3 {
 		if s = look(s); room(s) != 2 {
 			t.Fatalf("it has room for %d after one of three was placed", room(s))
@@ -98,7 +98,7 @@ func TestPicksCountUntilTheDroneSpeaks(t *testing.T) {
 	if s = look(s); room(s) != 2 {
 		t.Errorf("it has room for %d after it said that it has one of three", room(s))
 	}
-	s.Pick(cluster, "", 2, first)
+	s.Pick(placement.Want{Cluster: cluster}, 2, first)
 	d.promise("dr-a", messages.Load{Backends: 0})
 	if s = look(s); room(s) != 3 {
 		t.Errorf("it has room for %d after it said that it has none", room(s))

@@ -17,16 +17,17 @@ const revokeSQL = `
 with gone as (
     delete from token t
     where t.backend_id = $1 and ($2::text is null or t.username = $2) and ($3::bytea is null or t.hash = $3)
+      and t.expires_at < 'infinity' -- none is static
     returning t.hash
 ),
 published as (
     insert into outbox (id, kind, backend_id, drone, body, traceparent)
     select n.id, 'token', $1, '', json_strip_nulls(json_build_object('type', $4::text, 'id', $1 || '.revoked.' || n.id,
            'backend_id', $1, 'user', $2, 'token_sha256', encode($3, 'hex')))::text, $5
-    from (select nextval('outbox_id') as id where exists (select from backend b where b.id = $1 and b.status < 70 and b.static_token = '')) n
+    from (select nextval('outbox_id') as id where exists (select from backend b where b.id = $1 and b.status < 70 and b.static_token = '' and b.sealed_token = '')) n
     returning id, body, created_at
 )
-select (select count(*) from gone)::int4, b.static_token <> '', coalesce(p.id, 0), coalesce(p.body, ''), coalesce(p.created_at, now())
+select (select count(*) from gone)::int4, b.static_token <> '' or b.sealed_token <> '', coalesce(p.id, 0), coalesce(p.body, ''), coalesce(p.created_at, now())
 from backend b left join published p on true
 where b.id = $1`
 

@@ -13,13 +13,14 @@ import (
 
 var routeSQL = `
 select w.ix, b.id, b.namespace, b.name, b.tag, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
-       ceil(extract(epoch from t.expires_at - now()) * 1000)::int8,
+       case when t.expires_at < 'infinity' then ceil(extract(epoch from t.expires_at - now()) * 1000)::int8 else 0 end,
        t.expires_at < now() + make_interval(secs => t.lifetime_seconds) * 0.75
 from unnest($1::bytea[]) with ordinality as w (hash, ix)
 cross join lateral (select * from token t where t.hash = w.hash offset 0) t
 cross join lateral (select * from backend b where b.id = t.backend_id offset 0) b
 where t.expires_at > now() and b.status < 70
 union all
+-- Static tokens that workers of an earlier build have stored as they are, until a worker seals them.
 select w.ix, b.id, b.namespace, b.name, b.tag, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0, false
 from unnest($2::text[]) with ordinality as w (token, ix)
 cross join lateral (select * from backend b where b.static_token = w.token and b.static_token <> '' offset 0) b
@@ -61,9 +62,8 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 	for i, token := range tokens {
 		if len(token) > len(messages.StaticTokenPrefix) && token[:len(messages.StaticTokenPrefix)] == messages.StaticTokenPrefix {
 			statics[i] = token
-		} else {
-			hashes[i] = lease.HashToken(token)
 		}
+		hashes[i] = lease.HashToken(token)
 	}
 	routes := make([]*messages.RouteResponse, len(tokens))
 	rows, err := s.pool.Query(ctx, routeSQL, hashes, statics)

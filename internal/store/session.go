@@ -33,6 +33,8 @@ const oneRegistersSQL = `select pg_advisory_xact_lock(hashtextextended('drone ' 
 // leases end.
 const sealSessionsSQL = `update session set sealed_at = now() where drone = $1 and id = any($2::text[])`
 
+const templatesRevisionSQL = `select templates_revision from setting`
+
 const droneEventSQL = `
 insert into outbox (id, kind, backend_id, drone, body, traceparent)
 values (nextval('outbox_id'), 'drone', $1, $1, $2, $3)
@@ -69,6 +71,8 @@ type Registered struct {
 	Orphans []Change
 	// Event is to be published.
 	Event outbox.Row
+	// TemplatesRevision is the counter of all templates.
+	TemplatesRevision int64
 	// Terms are those by which the lease was renewed.
 	Terms lease.Terms
 }
@@ -118,6 +122,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 				return err
 			})
 			b.Queue(sealedSQL, drone, r.Session).Query(collectInto(&done.Sealed, pgx.RowTo[string]))
+			b.Queue(templatesRevisionSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&done.TemplatesRevision) })
 			b.Queue(untakenSQL, drone)
 			b.Queue(droneEventSQL, drone, body, done.Event.Traceparent).QueryRow(func(row pgx.Row) error { return row.Scan(&done.Event.ID, &done.Event.At) })
 			return nil
@@ -173,20 +178,28 @@ type Heard struct {
 	Known bool
 	// Sealed are the session's backends that are not renewed.
 	Sealed []string
+	// TemplatesRevision is the counter of all templates.
+	TemplatesRevision int64
 	// Terms are those by which the lease was renewed.
 	Terms lease.Terms
 }
 
+// noSpares is what a drone without spares says of them.
+const noSpares = "[]"
+
 // Heartbeat notes that a drone lives and renews its session's lease: one row in one round
 // trip, whatever the session holds.
 func (s *Store) Heartbeat(ctx context.Context, drone string, r *messages.HeartbeatRequest) (heard Heard, err error) {
-	terms := s.Terms()
+	terms, spares := s.Terms(), noSpares
+	if len(r.Spares) > 0 {
+		spares = string(messages.Encode(r.Spares))
+	}
 	err = again(ctx, func() error {
 		heard = Heard{Known: true, Terms: terms}
 		b := &pgx.Batch{} // one transaction
 		b.Queue(heartbeatSQL, drone, r.Session, r.Ready, r.DroneTimeMS, r.Load.Backends, r.Load.MemoryBytes, r.Load.CPUMillis,
-			terms.TTL.Seconds(), s.clock.trusted(), r.NotReady).QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&heard.Draining)
+			terms.TTL.Seconds(), s.clock.trusted(), r.NotReady, spares).QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&heard.Draining, &heard.TemplatesRevision)
 			if errors.Is(err, pgx.ErrNoRows) {
 				heard.Known = false
 				return nil

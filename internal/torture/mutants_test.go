@@ -46,6 +46,8 @@ var tested = []struct {
 }{
 	{mutant.SilenceIsAbsence, "store", "TestConnectedBackendIsNotIdleWhileItsProxyIsSilent"},
 	{mutant.SealedRenewed, "drone", "TestI1SealedBackendStaysSealed"},
+	{mutant.SpareTwice, "drone/spares", "TestI1SpareIsClaimedOnce"},
+	{mutant.ClaimLate, "drone/spares", "TestI1SpareIsTheBackendOrDeadWhateverItAnswers"},
 	{mutant.OldSession, "store", "TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder"},
 	{mutant.CopyBelieved, "store", "TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder"},
 	{mutant.TokensOfSequence, "store", "TestI2FencingTokensRiseOverARestoreAndAFailover"},

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/dev/postgres"
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
@@ -81,12 +82,16 @@ func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	s.pg = testkit.OwnCluster(t, func(cfg *postgres.Config) { s.pgPrograms = cfg.Binaries.Dir }, s.pgClock.wrap)
 	t.Cleanup(s.kill)
 	s.startNodes()
+	keys := filepath.Join(dir, "token-keys")
+	if err := os.WriteFile(keys, []byte(lease.NewKey()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 2 {
 		link := testkit.NewFaultProxy(t, s.pg.TCPAddr())
 		s.database = append(s.database, link)
 		s.workers = append(s.workers, s.role(jetway, env, fmt.Sprintf("wo-%d", i+1), "worker",
 			"--postgres", dsn(link.Addr()), "--default-cluster", cluster,
-			"--lease-ttl", leaseTTL.String(), "--stream-replicas", "3"))
+			"--lease-ttl", leaseTTL.String(), "--stream-replicas", "3", "--token-key-file", keys))
 		s.begin(s.workers[i])
 	}
 	root := s.backends()

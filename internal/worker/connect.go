@@ -24,6 +24,9 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 		if err == nil {
 			err = messages.CheckUserData(connect.Auth, w.cfg.MaxUserData)
 		}
+		if err == nil && w.cfg.TemplatesOnly && connect.SpawnConfig != nil && connect.SpawnConfig.Template == "" {
+			err = errTemplatesOnly
+		}
 		if err != nil {
 			w.replies.fail(req, err)
 			continue

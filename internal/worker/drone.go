@@ -24,6 +24,8 @@ func (w *worker) droneRequest(ctx context.Context, req *request) (any, error) {
 		return w.register(ctx, drone, req.data)
 	case strings.HasSuffix(req.subject, ".heartbeat"):
 		return w.heartbeat(ctx, drone, req.data)
+	case strings.HasSuffix(req.subject, ".templates"):
+		return w.templatesOfDrone(ctx, drone, req.data)
 	default:
 		return w.report(ctx, drone, req.data)
 	}
@@ -67,7 +69,8 @@ func (w *worker) register(ctx context.Context, drone string, data []byte) (any, 
 	return messages.RegisterResponse{
 		Stream: messages.StreamActions, Consumer: consumer,
 		HeartbeatIntervalMS: done.Terms.RenewEvery().Milliseconds(), Lost: done.Lost,
-		Renewal: messages.Renewal{Deadlines: done.Terms.Deadlines(r.DroneTimeMS), Sealed: done.Sealed},
+		TemplatesRevision: done.TemplatesRevision,
+		Renewal:           messages.Renewal{Deadlines: done.Terms.Deadlines(r.DroneTimeMS), Sealed: done.Sealed},
 	}, nil
 }
 
@@ -85,8 +88,8 @@ func (w *worker) heartbeat(ctx context.Context, drone string, data []byte) (any,
 	}
 	// The deadlines count from the time that the drone stated before the lease was written (I1).
 	return messages.HeartbeatResponse{
-		Draining: heard.Draining,
-		Renewal:  messages.Renewal{Deadlines: heard.Terms.Deadlines(r.DroneTimeMS), Sealed: heard.Sealed},
+		Draining: heard.Draining, TemplatesRevision: heard.TemplatesRevision,
+		Renewal: messages.Renewal{Deadlines: heard.Terms.Deadlines(r.DroneTimeMS), Sealed: heard.Sealed},
 	}, nil
 }
 

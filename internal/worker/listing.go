@@ -10,9 +10,12 @@ import (
 // servers on its way may add.
 const pageFrame = 4 << 10
 
-// listingRequest answers who lists backends or drones. A page ends where one more row would make
+// listingRequest answers who lists backends, drones or templates. A page ends where one more row would make
 // the reply longer than the server takes.
 func (w *worker) listingRequest(ctx context.Context, req *request) (any, error) {
+	if req.subject == messages.SubjectTemplateList {
+		return w.listTemplates(ctx, req.data)
+	}
 	if req.subject == messages.SubjectDrones {
 		r, err := messages.Decode[messages.DronesRequest](req.data)
 		if err != nil {

@@ -117,7 +117,7 @@ func startWorker(t *testing.T, w *world, name string, o options) (stop func()) {
 	must(t, err)
 	nc := testkit.Conn(t, o.url, nats.ReconnectBufSize(-1))
 	ready := make(chan struct{})
-	cfg := worker.Config{Name: name, Version: "1.2.3", DefaultCluster: cluster, OnReady: func() { close(ready) }, Log: testkit.Logger(t)}
+	cfg := worker.Config{Name: name, Version: "1.2.3", DefaultCluster: cluster, Keys: keysOf(t, testKey), OnReady: func() { close(ready) }, Log: testkit.Logger(t)}
 	if o.change != nil {
 		o.change(&cfg)
 	}

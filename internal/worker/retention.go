@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jetway-project/jetway/internal/bus"
 )
@@ -22,5 +23,5 @@ func (w *worker) retain(ctx context.Context) (more bool, err error) {
 		w.log.Debug("deleted what was past its time", "tokens", deleted.Tokens, "backends", deleted.Backends,
 			"leases", deleted.Leases, "outbox", deleted.Outbox, "drones", len(deleted.Drones))
 	}
-	return deleted.Full, err
+	return deleted.Full, errors.Join(err, w.sealTokens(ctx))
 }

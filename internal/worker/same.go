@@ -2,13 +2,15 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/jetway-project/jetway/internal/bus"
 )
 
 // othersTimeout bounds how long a worker that starts waits for the word of others.
@@ -24,7 +26,9 @@ func (w *worker) metadata() map[string]string {
 		"worker": w.cfg.Name, "version": w.cfg.Version,
 		"default_cluster": w.cfg.DefaultCluster,
 		"token_lifetime":  w.cfg.TokenLifetime.String(),
+		"token_keys":      strings.Join(w.cfg.Keys.IDs(), ","), // that can change while it runs
 		"max_user_data":   strconv.Itoa(w.cfg.MaxUserData),
+		"templates_only":  strconv.FormatBool(w.cfg.TemplatesOnly),
 		"origin":          strconv.FormatBool(w.cfg.Origins),
 		"retain":          w.cfg.Retain.String(),
 		"start_within":    w.cfg.StartWithin.String(),
@@ -38,24 +42,9 @@ func (w *worker) metadata() map[string]string {
 // compare asks the other workers what they say of themselves, and warns where they are set up differently:
 // then it is chance, by which of them is asked, what a request gets.
 func (w *worker) compare(ctx context.Context, self micro.ServiceIdentity) {
-	ctx, cancel := context.WithTimeout(ctx, othersTimeout)
-	defer cancel()
-	inbox := w.nc.NewInbox()
-	sub, err := w.nc.SubscribeSync(inbox)
-	if err != nil {
-		return // the connection says so
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	if w.nc.PublishRequest("$SRV.PING."+serviceName, inbox, nil) != nil {
-		return
-	}
-	for {
-		msg, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return
-		}
-		var other micro.Ping
-		if json.Unmarshal(msg.Data, &other) != nil || other.ID == self.ID {
+	all, _ := w.others(ctx) // the connection says what is wrong
+	for _, other := range all {
+		if other.ID == self.ID {
 			continue
 		}
 		for _, what := range slices.Sorted(maps.Keys(self.Metadata)) {
@@ -66,4 +55,11 @@ func (w *worker) compare(ctx context.Context, self micro.ServiceIdentity) {
 			}
 		}
 	}
+}
+
+// others asks all workers what they say of themselves; this one answers, too.
+func (w *worker) others(ctx context.Context) ([]micro.Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, othersTimeout)
+	defer cancel()
+	return bus.Roll(ctx, w.nc, serviceName)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // The demand: neither a token nor a secret can be read out of the database, and both work: as they are given by connect, and as a proxy is
-// told. (Static tokens are stored as they are: deploy/README.md says so.)
+// told. For static tokens see TestNoStaticTokenIsInTheDatabase.
 func TestNoTokenOrSecretIsInTheDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

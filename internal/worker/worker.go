@@ -50,8 +50,12 @@ type Config struct {
 	Origins bool
 	// TokenLifetime is how long a token lives after its last use, where a connect does not say. Default 1 h.
 	TokenLifetime time.Duration
+	// Keys seal static tokens; without one the worker gives none. Default: no keys.
+	Keys *lease.Keys
 	// MaxUserData is how long a connect's auth may be as a header of requests, in bytes. Default messages.MaxUserData.
 	MaxUserData int
+	// TemplatesOnly refuses connects that bring an executable of their own.
+	TemplatesOnly bool
 	// Streams are how large the streams may become and how many servers keep them. Default bus.DefaultStreams.
 	Streams bus.Streams
 	// StartWithin is how long a backend may take from its scheduling until it is ready
@@ -102,6 +106,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	c.TokenLifetime = cmp.Or(c.TokenLifetime, lease.DefaultTokenLifetime)
+	c.Keys = cmp.Or(c.Keys, new(lease.Keys))
 	c.MaxUserData = cmp.Or(c.MaxUserData, messages.MaxUserData)
 	c.Streams = c.Streams.OrDefault()
 	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
@@ -141,7 +146,9 @@ type worker struct {
 	backlog   atomic.Pointer[[]metrics.Backlog]
 	fleet     atomic.Pointer[metrics.Fleet]
 	missing   <-chan struct{} // a stream is
-	log       *slog.Logger
+	// sealWaitsFor is the worker that has last been seen without the key, for sealTokens alone.
+	sealWaitsFor string
+	log          *slog.Logger
 
 	intakeMu sync.RWMutex
 	stopped  bool // nothing is let into the lanes any more
@@ -178,10 +185,10 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 	w := &worker{
 		cfg: cfg, nc: nc, js: js, store: st, missing: missing, metrics: counts, log: log,
 		connector: lease.NewConnector(lease.Config{
-			Store: st, DefaultCluster: cfg.DefaultCluster, Origins: cfg.Origins, TokenLifetime: cfg.TokenLifetime, OnTakeover: counts.TookOver, Log: log,
+			Store: st, DefaultCluster: cfg.DefaultCluster, Origins: cfg.Origins, TokenLifetime: cfg.TokenLifetime, Keys: cfg.Keys, OnTakeover: counts.TookOver, Log: log,
 		}),
 		relay: outbox.NewRelay(outbox.Config{
-			Store: st, Publisher: mending{publisher, missing}, Deadlines: func(ms int64) messages.Deadlines { return st.Terms().Deadlines(ms) }, Counter: counts, Tracer: cfg.Tracer, Log: log,
+			Store: st, Publisher: mending{publisher, missing}, Deadlines: func(ms int64) messages.Deadlines { return st.Terms().Deadlines(ms) }, Open: cfg.Keys.Open, Counter: counts, Tracer: cfg.Tracer, Log: log,
 		}),
 		replies: newReplier(nc, log),
 	}
@@ -246,6 +253,9 @@ func (w *worker) run(ctx context.Context) error {
 		background.Go(func() { w.compare(relayCtx, service.Info.ServiceIdentity) })
 		w.phase.Store(answering)
 		w.log.Info("answering requests", "default_cluster", w.cfg.DefaultCluster)
+		if len(w.cfg.Keys.IDs()) == 0 {
+			w.log.Info("there is no key to seal static tokens with: connects that ask for one are refused until all workers have a --token-key-file")
+		}
 		if w.cfg.OnReady != nil {
 			w.cfg.OnReady()
 		}
@@ -296,6 +306,7 @@ func (w *worker) prepare(ctx context.Context) error {
 // serve announces the service and its endpoints.
 func (w *worker) serve() (*service, error) {
 	s := newService(w.nc, w.cfg.Version, w.metadata())
+	s.Metadata = w.metadata
 	for _, e := range []*endpoint{
 		{name: "connect", subject: messages.SubjectConnect, lane: w.lanes.connect},
 		{name: "terminate", subject: messages.SubjectTerminate, lane: w.lanes.operator},
@@ -303,10 +314,16 @@ func (w *worker) serve() (*service, error) {
 		{name: "drain", subject: messages.SubjectDrain, lane: w.lanes.operator},
 		{name: "undrain", subject: messages.SubjectUndrain, lane: w.lanes.operator},
 		{name: "forget", subject: messages.SubjectForget, lane: w.lanes.operator},
+		{name: "retry", subject: messages.SubjectRetry, lane: w.lanes.operator},
 		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
+		{name: "template-put", subject: messages.SubjectTemplatePut, lane: w.lanes.operator},
+		{name: "template-get", subject: messages.SubjectTemplateGet, lane: w.lanes.operator},
+		{name: "template-delete", subject: messages.SubjectTemplateDelete, lane: w.lanes.operator},
+		{name: "template-list", subject: messages.SubjectTemplateList, lane: w.lanes.listing},
 		{name: "backends", subject: messages.SubjectBackends, lane: w.lanes.listing},
 		{name: "drones", subject: messages.SubjectDrones, lane: w.lanes.listing},
 		{name: "register", subject: messages.SubjectAnyRegister, lane: w.lanes.register},
+		{name: "templates", subject: messages.SubjectAnyTemplates, lane: w.lanes.register},
 		{name: "report", subject: messages.SubjectAnyReport, lane: w.lanes.report},
 		{name: "heartbeat", subject: messages.SubjectAnyHeartbeat, lane: w.lanes.heartbeat},
 		{name: "route", subject: messages.SubjectAnyRoute, lane: w.lanes.route},

@@ -29,6 +29,14 @@ func Request[Resp any](ctx context.Context, nc *nats.Conn, subject string, req a
 
 // RequestRaw is [Request] on bytes.
 func RequestRaw(ctx context.Context, nc *nats.Conn, subject string, payload []byte) ([]byte, error) {
+	msg := nats.NewMsg(subject)
+	msg.Data = payload
+	return RequestMsg(ctx, nc, msg)
+}
+
+// RequestMsg is [RequestRaw] of a message that may have headers of its asker's, such as [messages.HeaderTraceparent]. It is
+// told there how long is waited.
+func RequestMsg(ctx context.Context, nc *nats.Conn, msg *nats.Msg) ([]byte, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		var cancel context.CancelFunc
@@ -36,8 +44,6 @@ func RequestRaw(ctx context.Context, nc *nats.Conn, subject string, payload []by
 		defer cancel()
 		deadline, _ = ctx.Deadline()
 	}
-	msg := nats.NewMsg(subject)
-	msg.Data = payload
 	// A little less, so that a worker's last word still comes in time.
 	left := time.Until(deadline)
 	left -= min(left/10, 100*time.Millisecond)

@@ -42,9 +42,9 @@ func (n note) fresh(now time.Duration) bool {
 // Ender ends backends where signals may not, or do not reach: the engine of containers, or the server
 // of a runtime of one's own.
 type Ender interface {
-	// End ends what runs of a drone's backends, and says of which something did when it looked.
-	// It has missed nothing only if err is nil.
-	End(ctx context.Context, drone string, backendIDs []string) (left []string, err error)
+	// End ends what runs of a drone's backends, and says of which something did when it looked. clusters are those that the backends, by
+	// id, were started in; "": any. It has missed nothing only if err is nil.
+	End(ctx context.Context, drone string, clusters map[string]string) (left []string, err error)
 	// Able says why it could not end anything now; nil if it could.
 	Able(ctx context.Context) error
 }

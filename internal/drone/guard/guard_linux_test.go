@@ -178,6 +178,27 @@ func TestI1GuardFindsWhatTheJournalDoesNotName(t *testing.T) {
 	late.ends()
 }
 
+// I1: what runs of a backend that has claimed a spare carries the spare's id, and the guard ends that, but no spare that nobody has claimed.
+func TestI1GuardFindsAClaimedSpare(t *testing.T) {
+	t.Parallel()
+	s := newSetting(t)
+	engine := &engine{runs: map[string]bool{"spare-1": true, "spare-2": true}}
+	claimed, _ := run(t, "spare-1", droneOf(s.dir))
+	other, _ := run(t, "spare-2", droneOf(s.dir))
+	if err := put(s.journal, "b-1", journal.State{Status: messages.Ready, Spare: "spare-1", Own: &journal.Lease{HardAtMS: 500}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Engine = engine
+	s.look(499)
+	claimed.lives()
+	s.lookUntilDone(500)
+	claimed.ends()
+	other.lives()
+	if engine.runs["spare-1"] || !engine.runs["spare-2"] {
+		t.Errorf("run: %v", engine.runs)
+	}
+}
+
 func TestGuardKillsNoStranger(t *testing.T) {
 	t.Parallel()
 	// None has labels: only the journal leads to it.
@@ -277,8 +298,8 @@ type engine struct {
 	runs map[string]bool
 }
 
-func (e *engine) End(_ context.Context, _ string, ids []string) (left []string, err error) {
-	for _, id := range ids {
+func (e *engine) End(_ context.Context, _ string, clusters map[string]string) (left []string, err error) {
+	for id := range clusters {
 		if e.runs[id] && e.away == nil {
 			left = append(left, id)
 			delete(e.runs, id)

@@ -45,20 +45,21 @@ func (g *guardian) kill(ctx context.Context, due map[string]journal.State) (left
 		failed(leader.SignalGroup(unix.SIGKILL))
 		leader.Close()
 	}
-	failed(g.killLabelled(due, left))
+	names := namesOf(due)
+	failed(g.killLabelled(due, names, left))
 	if g.Engine == nil {
 		return left, errors.Join(errs...)
 	}
 	// What a signal may not do the engine can, and what runs, it knows best.
 	asked, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	ids := make([]string, 0, len(due))
-	for id := range due {
-		ids = append(ids, id)
+	clusters := make(map[string]string, len(names))
+	for name, id := range names {
+		clusters[name] = due[id].Cluster
 	}
-	still, err := g.Engine.End(asked, g.reader.Drone, ids)
-	for _, id := range still {
-		left[id]++
+	still, err := g.Engine.End(asked, g.reader.Drone, clusters)
+	for _, name := range still {
+		left[names[name]]++
 	}
 	if err != nil {
 		return left, errors.Join(append(errs, err)...)
@@ -66,15 +67,28 @@ func (g *guardian) kill(ctx context.Context, due map[string]journal.State) (left
 	return left, nil
 }
 
-// killLabelled kills what carries the backends' ids in its environment.
-func (g *guardian) killLabelled(due map[string]journal.State, left map[string]int) error {
+// namesOf are the ids that backends may carry in the environment, or as a label, each with whose it is: a backend's own, and that of the
+// spare that it has claimed.
+func namesOf(due map[string]journal.State) map[string]string {
+	names := make(map[string]string, len(due))
+	for id, state := range due {
+		names[id] = id
+		if state.Spare != "" {
+			names[state.Spare] = id
+		}
+	}
+	return names
+}
+
+// killLabelled kills what carries one of the backends' names in its environment.
+func (g *guardian) killLabelled(due map[string]journal.State, names map[string]string, left map[string]int) error {
 	var errs []error
 	drone := g.reader.Drone
 	err := procs.Each(func(env procs.Env) bool {
-		_, ok := belongs(env, drone, due)
+		_, ok := belongs(env, drone, due, names)
 		return ok
 	}, func(process procs.ID, env procs.Env) {
-		id, ok := belongs(env, drone, due)
+		id, ok := belongs(env, drone, due, names)
 		if !ok || process == g.self {
 			return
 		}
@@ -94,12 +108,18 @@ func (g *guardian) killLabelled(due map[string]journal.State, left map[string]in
 }
 
 // belongs says to which of the backends a process with that environment belongs. One
-// without the drone's name, which a container may lack, goes by the backend's id alone.
-func belongs(env procs.Env, drone string, due map[string]journal.State) (id string, ok bool) {
-	if id, ok = env.Get(runtime.EnvBackendID); !ok {
+// without the drone's name, which a container may lack, goes by the backend's alone. One of another
+// cluster is that of another stack, which has a drone and a backend of the same names.
+func belongs(env procs.Env, drone string, due map[string]journal.State, names map[string]string) (id string, ok bool) {
+	name, ok := env.Get(runtime.EnvBackendID)
+	if !ok {
 		return "", false
 	}
-	if _, ok = due[id]; !ok {
+	if id, ok = names[name]; !ok {
+		return "", false
+	}
+	state := due[id]
+	if cluster, said := env.Get(runtime.EnvCluster); said && cluster != state.Cluster && state.Cluster != "" {
 		return "", false
 	}
 	of, named := env.Get(runtime.EnvDrone)

@@ -45,6 +45,10 @@ type State struct {
 	PID   int    `json:"pid,omitempty"`
 	Start uint64 `json:"start,omitempty"`
 	Group string `json:"group,omitempty"`
+	// Cluster is what its processes and containers carry as the cluster of their drone; "": perhaps none, from an earlier build.
+	Cluster string `json:"cluster,omitempty"`
+	// Spare is the id under which it was started, where that is not its own: it was a spare, which it claimed.
+	Spare string `json:"spare,omitempty"`
 	// Own is its lease, where that is not the one of all.
 	Own *Lease `json:"own,omitempty"`
 }

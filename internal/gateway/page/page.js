@@ -8,6 +8,10 @@ const early = new Map(); // events of backends that are not listed yet
 let rows = [], chosen = -1, shown = null, dirty = true, listing = false, relist = false;
 const spawned = [], failed = [];
 
+const twoDigits = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const clock = new Intl.DateTimeFormat(undefined, twoDigits), day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const when = (text) => clock.format(new Date(text)), whenDay = (text) => day.format(new Date(text));
+const name = (key) => (key.namespace ? key.namespace + " / " : "") + key.name;
 const say = (text) => { $("said").textContent = text; if (text) setTimeout(() => { if ($("said").textContent === text) $("said").textContent = ""; }, 8000); };
 const el = (name, text, cls) => { const e = document.createElement(name); if (text !== undefined) e.textContent = text; if (cls) e.className = cls; return e; };
 
@@ -100,8 +104,24 @@ function follow() {
   };
 }
 
+// What this gateway has answered: counts that go up, of which the page shows what was added.
+let counted = null, perSecond = null;
+const refused = [];
+async function counts() {
+  try {
+    const now = await ask("/page.json"), at = performance.now();
+    if (counted && counted.gateway === now.gateway && counted.since === now.since) {
+      perSecond = (now.connects - counted.connects) / Math.max((at - counted.at) / 1000, 0.1);
+      for (const [kind, n] of Object.entries(now.refused)) { const more = n - (counted.refused[kind] || 0); if (more > 0) refused.push([Date.now(), kind, more]); }
+    }
+    counted = { ...now, at };
+    rates();
+  } catch { perSecond = null; }
+}
+
 async function drones() {
   if (!shared) return;
+  counts();
   try {
     const all = [];
     let after = "";
@@ -169,9 +189,10 @@ function row(b, i, h) {
   r.id = "row-" + b.backend_id; r.setAttribute("role", "row"); r.setAttribute("aria-rowindex", i + 2); r.setAttribute("aria-selected", i === chosen);
   r.style.top = i * h + "px";
   const state = el("b", b.status, "state " + b.status);
-  for (const c of [(b.key.namespace ? b.key.namespace + " / " : "") + b.key.name, state, b.backend_id, b.drone, new Date(b.changed_at).toLocaleTimeString()]) {
+  for (const c of [name(b.key), state, b.backend_id, b.drone, when(b.changed_at)]) {
     const s = el("span"); s.setAttribute("role", "gridcell"); s.append(c); if (typeof c === "string") s.title = c; r.append(s);
   }
+  r.lastChild.title = whenDay(b.changed_at);
   r.onclick = () => { chosen = i; open(b); };
   return r;
 }
@@ -197,7 +218,7 @@ addEventListener("keydown", (e) => { if (e.key === "/" && !/INPUT|TEXTAREA/.test
 
 async function open(b) {
   shown = b.backend_id;
-  $("detail-title").textContent = (b.key.namespace ? b.key.namespace + " / " : "") + b.key.name;
+  $("detail-title").textContent = name(b.key);
   $("story").replaceChildren(); $("lines").textContent = ""; $("acts").replaceChildren();
   facts(b);
   if (mayOperate && b.status !== "terminated") {
@@ -208,30 +229,38 @@ async function open(b) {
     }
   }
   $("detail").showModal(); soon();
-  const [events, lines] = await Promise.allSettled([ask(`/v1/backends/${b.backend_id}/events`), ask(`/v1/backends/${b.backend_id}/logs?tail=50`)]);
+  const [info, events, lines] = await Promise.allSettled([ask(`/v1/backends/${b.backend_id}`), ask(`/v1/backends/${b.backend_id}/events`), ask(`/v1/backends/${b.backend_id}/logs?tail=50`)]);
   if (shown !== b.backend_id) return;
+  if (info.status === "fulfilled") { const { users, more_users, last_used_at } = info.value; facts(Object.assign(known.get(b.backend_id) || b, { users, more_users, last_used_at })); }
   if (events.status === "fulfilled") { $("story").replaceChildren(); events.value.events.forEach(story); }
   $("lines").textContent = lines.status === "fulfilled" ? lines.value.lines.map((l) => l.line).join("\n") || "It has written nothing." : lines.reason.message;
 }
 function facts(b) {
   const dl = $("facts"); dl.replaceChildren();
-  for (const [k, v] of [["Backend", b.backend_id], ["Status", b.status], ["Tag", b.key.tag], ["Drone", b.drone], ["Cluster", b.cluster], ["Pool", b.pool], ["Address", b.address], ["Since", new Date(b.created_at).toLocaleString()], ["Ended by", [b.termination_kind, b.termination_reason].filter(Boolean).join(", ")], ["Exit code", b.exit_code], ["Message", b.message]]) if (v !== undefined && v !== "") dl.append(el("dt", k), el("dd", v));
+  const users = b.users?.length ? b.users.map((u) => u || "(without a name)").join(", ") + (b.more_users ? " and more" : "") : undefined;
+  for (const [k, v] of [["Backend", b.backend_id], ["Status", b.status], ["Tag", b.key.tag], ["Runs", b.runs], ["Users", users], ["Last used", b.last_used_at && whenDay(b.last_used_at)], ["Drone", b.drone], ["Cluster", b.cluster], ["Pool", b.pool], ["Address", b.address], ["Since", whenDay(b.created_at)], ["Ended by", [b.termination_kind, b.termination_reason].filter(Boolean).join(", ")], ["Exit code", b.exit_code], ["Message", b.message]]) if (v !== undefined && v !== "") dl.append(el("dt", k), el("dd", v));
 }
 function story(e) {
-  const item = el("li", `${new Date(e.time).toLocaleTimeString()}  ${e.status}` + (e.termination_reason ? `, ${e.termination_reason}` : "") + (e.exit_code !== undefined ? `, exit code ${e.exit_code}` : "") + (e.message ? `: ${e.message}` : ""));
+  const item = el("li", `${when(e.time)} ${e.status}` + (e.termination_reason ? `, ${e.termination_reason}` : "") + (e.exit_code !== undefined ? `, exit code ${e.exit_code}` : "") + (e.message ? `: ${e.message}` : ""));
   $("story").append(item);
   const b = known.get(e.backend_id); if (b) facts(b);
 }
 $("detail").addEventListener("close", () => { shown = null; grid.focus(); });
 
 setInterval(() => { if (dirty && !document.hidden) { dirty = false; filter(); draw(); } }, 200);
-setInterval(() => {
-  const since = Date.now() - 60000;
+function rates() {
+  const since = Date.now() - 60000, kinds = {};
   while (spawned.length && spawned[0] < since) spawned.shift();
-  while (failed.length && failed[0][0] < since) failed.shift();
-  const kinds = {}; for (const [, k] of failed) kinds[k] = (kinds[k] || 0) + 1;
-  $("rate").textContent = `${spawned.length} ${spawned.length === 1 ? "start" : "starts"} in a minute` + Object.entries(kinds).map(([k, n]) => ` · ${n} ${k}`).join("");
-}, 1000);
+  for (const list of [failed, refused]) {
+    while (list.length && list[0][0] < since) list.shift();
+    for (const [, kind, n] of list) kinds[kind] = (kinds[kind] || 0) + (n || 1);
+  }
+  const connects = perSecond === null ? "" : `${perSecond < 10 ? Math.round(perSecond * 10) / 10 : Math.round(perSecond)} connects a second here · `;
+  $("rate").textContent = connects + `${spawned.length} ${spawned.length === 1 ? "start" : "starts"} in a minute`;
+  $("errors").textContent = Object.entries(kinds).map(([kind, n]) => `${n} ${kind}`).join(" · ");
+}
+rates();
+setInterval(rates, 1000);
 setInterval(() => { if (!document.hidden) drones(); }, 5000);
 // After an hour what has ended is not kept.
 setInterval(() => { for (const [id, b] of known) if (b.status === "terminated" && id !== shown && Date.now() - Date.parse(b.changed_at) > 3600000) known.delete(id); }, 60000);

@@ -22,7 +22,7 @@ func (r *Runtime) Adopt(ctx context.Context, spec runtime.Spec, handle string) (
 	}
 	found, err := r.inspect(ctx, id)
 	switch {
-	case errdefs.IsNotFound(err), err == nil && (found.Config.Labels[labelBackend] != spec.BackendID || handle == "" && r.others(found.Config.Labels)):
+	case errdefs.IsNotFound(err), err == nil && (found.Config.Labels[labelBackend] != spec.BackendID || handle == "" && r.config.others(found.Config.Labels)):
 		return r.past(spec, handle, runtime.Exit{Code: -1, Message: "its container is not there any more"}), nil
 	case err != nil:
 		return nil, fmt.Errorf("look for the container of backend %s: %w", spec.BackendID, plain(err))
@@ -75,7 +75,7 @@ func (r *Runtime) Find(ctx context.Context) ([]string, error) {
 	}
 	ids := make([]string, 0, len(list.Items))
 	for _, c := range list.Items {
-		if id := c.Labels[labelBackend]; id != "" && !r.others(c.Labels) {
+		if id := c.Labels[labelBackend]; id != "" && !r.config.others(c.Labels) {
 			ids = append(ids, id)
 		}
 	}

@@ -99,6 +99,9 @@ func (r *Runtime) environment(spec runtime.Spec, c command) []string {
 	maps.Copy(env, spec.Env)
 	env["HOST"], env["PORT"] = "0.0.0.0", inside.Port()
 	env[runtime.EnvDrone] = r.config.Drone
+	if r.config.Cluster != "" {
+		env[runtime.EnvCluster] = r.config.Cluster
+	}
 	list := make([]string, 0, len(env))
 	for name, value := range env {
 		list = append(list, name+"="+value)
@@ -127,9 +130,9 @@ func (r *Runtime) ours() client.Filters {
 // others says of a container with this drone's name, by its labels, that it is that of a drone of another stack, which uses the same engine
 // and happens to have the same name. It goes by the cluster, which is where browsers reach one stack; not by the
 // data directory, for what an agent has left that lost its own must be found and ended (I1). Earlier builds say no cluster.
-func (r *Runtime) others(labels map[string]string) bool {
+func (c Config) others(labels map[string]string) bool {
 	cluster := labels[labelCluster]
-	return cluster != "" && r.config.Cluster != "" && cluster != r.config.Cluster
+	return cluster != "" && c.Cluster != "" && cluster != c.Cluster
 }
 
 // published is the port of this machine that leads to the container, if there is one.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
@@ -37,8 +36,9 @@ func (e *Ender) Able(ctx context.Context) error {
 }
 
 // End kills the containers of a drone's backends, and says of which backends one ran. One that is
-// being started, or that somebody starts again, is found by the next call.
-func (e *Ender) End(ctx context.Context, drone string, backendIDs []string) (left []string, err error) {
+// being started, or that somebody starts again, is found by the next call. clusters are those that the backends were started in: a container that
+// says another one is that of another stack's drone.
+func (e *Ender) End(ctx context.Context, drone string, clusters map[string]string) (left []string, err error) {
 	if err := e.Able(ctx); err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (e *Ender) End(ctx context.Context, drone string, backendIDs []string) (lef
 	var errs []error
 	for _, c := range list.Items { // those that run, or are paused
 		id := c.Labels[labelBackend]
-		if !slices.Contains(backendIDs, id) {
+		if cluster, wanted := clusters[id]; !wanted || (Config{Cluster: cluster}).others(c.Labels) {
 			continue
 		}
 		left = append(left, id)

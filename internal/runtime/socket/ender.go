@@ -1,6 +1,10 @@
 package socket
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+)
 
 // Ender ends backends for who guards a drone, beside its agent. It needs no closing.
 type Ender struct{ client *client }
@@ -21,6 +25,6 @@ func (e *Ender) Able(ctx context.Context) error {
 }
 
 // End ends backends of a drone, and gives those that ran.
-func (e *Ender) End(ctx context.Context, drone string, backendIDs []string) (left []string, err error) {
-	return e.client.terminate(ctx, drone, true, backendIDs...)
+func (e *Ender) End(ctx context.Context, drone string, clusters map[string]string) (left []string, err error) {
+	return e.client.terminate(ctx, drone, true, slices.Sorted(maps.Keys(clusters))...)
 }

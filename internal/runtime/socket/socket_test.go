@@ -270,7 +270,7 @@ func TestEnder(t *testing.T) {
 	}
 	s.awaits("terminate")
 	s.says("terminate", `{"running":["two"]}`)
-	left, err := e.End(testkit.Context(t), "dr-a", []string{"one", "two"})
+	left, err := e.End(testkit.Context(t), "dr-a", map[string]string{"one": "", "two": "a.test"})
 	if err != nil || len(left) != 1 || left[0] != "two" {
 		t.Error(left, err)
 	}

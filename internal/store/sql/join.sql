@@ -2,7 +2,9 @@
 -- token that may be written. The database's clock says whether who was given a key, and has not
 -- released it, still holds it, unless it cannot be trusted now: past $10, and while the database is not settled, nothing counts as expired.
 with given as materialized (
-    select w.ix, l.tag, l.backend_id, b.status, b.cluster, b.subdomain, b.origin, b.static_token,
+    select w.ix, l.tag, l.backend_id, b.status, b.cluster, b.subdomain, b.origin,
+           -- Workers of an earlier build store it as it is.
+           coalesce(nullif(b.sealed_token, ''), b.static_token) as static_token,
            -- A backend that is leaving, or was asked to, gets no visitors any more.
            b.status >= 60 or b.asked > 0 as leaving,
            -- A join writes that somebody is there at most once in a quarter of the idle limit.

@@ -1,4 +1,4 @@
--- Acquires keys that nobody holds, for backends that it makes. Of the arrays, $1 to $12, $24 and $25 have an entry for each key, in the order of
+-- Acquires keys that nobody holds, for backends that it makes. Of the arrays, $1 to $12 and $24 to $28 have an entry for each key, in the order of
 -- keys, $13 to $19 one for each token that may be written, $20 and $21 one for each drone; $22: how many
 -- seconds ago one was heard that is heard, $23: how many seconds a lease lives.
 --
@@ -9,9 +9,9 @@
 with want as materialized (
     select *
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::int8[], $7::text[], $8::text[],
-                $9::int8[], $10::int8[], $11::text[], $12::text[], $24::bool[], $25::text[])
-         with ordinality as w (namespace, name, tag, backend_id, id_given, host, subdomain, static_token,
-                               lifetime_seconds, max_idle_seconds, body, traceparent, origin, runs, ix)
+                $9::int8[], $10::int8[], $11::text[], $12::text[], $24::bool[], $25::text[], $26::bytea[], $27::text[], $28::int8[])
+         with ordinality as w (namespace, name, tag, backend_id, id_given, host, subdomain, sealed_token,
+                               lifetime_seconds, max_idle_seconds, body, traceparent, origin, runs, static_hash, template, revision, ix)
 ),
 -- The drone that was picked still qualifies, in the session that was picked.
 host as materialized (
@@ -33,6 +33,8 @@ placed as materialized (
     join host h on h.ix = w.host
     where exists (select from settled)
       and not (w.id_given and exists (select from backend b where b.id = w.backend_id offset 0))
+      -- The template that was read is still the one of that name.
+      and (w.template = '' or exists (select from template t where t.name = w.template and t.revision = w.revision offset 0))
 ),
 acquired as (
     insert into lease as l (namespace, name, tag, backend_id, fencing_token)
@@ -48,7 +50,9 @@ acquired as (
         fencing_token = greatest(excluded.fencing_token, l.fencing_token + 1),
         released_at   = null,
         sealed_until  = null
+    -- A key whose lives have failed in a row rests. One that would rest for longer than any was told so by a clock that has stepped back.
     where l.released_at is not null
+      and (l.retry_at is null or l.retry_at <= now() or l.retry_at > now() + interval '6 minutes')
     returning l.backend_id, l.fencing_token
 ),
 -- A full join is never made by comparing each with each; of its rows only those that were acquired count.
@@ -60,9 +64,9 @@ spawned as materialized (
 ),
 born as (
     insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
-                         static_token, status, lifetime_ends_at, max_idle_seconds, runs, due_at)
+                         sealed_token, status, lifetime_ends_at, max_idle_seconds, runs, template, due_at)
     select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
-           static_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0), runs,
+           sealed_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0), runs, template,
            now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
     from spawned
     -- Of two statements that want the same ids, one waits for the other.
@@ -73,23 +77,32 @@ tokens as (
     select t.hash, s.backend_id, t.username, t.auth, t.secret, now() + make_interval(secs => t.life), t.life
     from unnest($13::int8[], $14::text[], $15::bytea[], $16::text[], $17::text[], $18::text[], $19::int8[])
          as t (ix, tag, hash, username, auth, secret, life)
-    join spawned s on s.ix = t.ix and s.tag = t.tag and s.static_token = ''
+    join spawned s on s.ix = t.ix and s.tag = t.tag and s.sealed_token = ''
+    union all
+    -- A static token lives as long as its backend.
+    select s.static_hash, s.backend_id, '', '', '', 'infinity', 0 from spawned s where s.sealed_token <> ''
 ),
 published as (
     insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, drone_time_ms, traceparent)
     select nextval('outbox_id'), 'spawn', backend_id, drone, 10, 0, 20, body, drone_time_ms, traceparent from spawned
 )
--- The results: 1 spawned, 2 nobody holds the key, but the wanted id is taken, 3 nobody is known to hold it, in a database that is not settled.
-select 1 as result, ix, fencing_token, drone_time_ms, now() as at
+-- The results: 1 spawned, 2 nobody holds the key, but the wanted id is taken, 3 nobody is known to hold it, in a database that is not settled,
+-- 4 nobody holds it, and it rests: the numbers are then how often in a row its lives have failed, and for how many ms it rests.
+select 1 as result, ix, fencing_token, drone_time_ms, now() as at, '' as last_words
 from spawned
 union all
-select 2, w.ix, 0, 0, now()
+select 2, w.ix, 0, 0, now(), ''
 from want w
 where w.id_given
   and exists (select from backend b where b.id = w.backend_id offset 0)
   and not exists (select from lease l where l.namespace = w.namespace and l.name = w.name and l.released_at is null offset 0)
 union all
-select 3, w.ix, 0, 0, now()
+select 3, w.ix, 0, 0, now(), ''
 from want w
 where not exists (select from settled)
   and not exists (select from lease l where l.namespace = w.namespace and l.name = w.name and l.released_at is null offset 0)
+union all
+select 4, w.ix, l.failures, ceil(extract(epoch from l.retry_at - now()) * 1000)::int8, now(), l.last_words
+from want w
+cross join lateral (select * from lease l where l.namespace = w.namespace and l.name = w.name offset 0) l
+where l.released_at is not null and l.retry_at > now() and l.retry_at <= now() + interval '6 minutes'

@@ -19,6 +19,8 @@ export interface BackendInfo {
   /** ChangedAt is when the status last changed. */
   changed_at: string;
   cluster: string;
+  /** Crashes are the failures of its key in a row; left out: none. In the answer to [SubjectStatus] alone. */
+  crashes?: Crashes;
   created_at: string;
   drone: string;
   /** EndedAt is when it was terminated. */
@@ -44,6 +46,8 @@ export interface BackendInfo {
   runs?: string;
   status: Status;
   subdomain?: string;
+  /** Template is what it was asked for by, if it was. */
+  template?: string;
   /** By is who asked, as he calls himself. */
   termination_by?: string;
   /** Cause is there as soon as the backend was asked to end. */
@@ -116,6 +120,15 @@ export interface ConnectResponse {
   url: string;
 }
 
+/** Crashes are the lives of a key that failed, one after another: a backend that ended by itself within 10 s of its being ready, or before. One that was ready for a minute forgives them all. */
+export interface Crashes {
+  in_a_row: number;
+  /** LastWords are how the last of them ended, for people; at most MaxLastWords bytes. */
+  last_words?: string;
+  /** RetryAfterMS is for how long the key rests: a connect that would start another one is refused with BackingOff. Left out: it does not. */
+  retry_after_ms?: number;
+}
+
 /** Deadlines of a session's lease, in the drone's own boot-time milliseconds. Each counts from a time that the drone stated before the database wrote the lease, so a process is dead before its key can go to another. */
 export interface Deadlines {
   hard_terminate_at_ms?: number;
@@ -173,6 +186,8 @@ export interface DroneInfo {
   ready: boolean;
   runtime?: string;
   session: string;
+  /** Spares are those that it said it keeps. */
+  spares?: SpareState[];
   version?: string;
 }
 
@@ -198,6 +213,8 @@ export interface ErrorReply {
   message: string;
   /** Reason says more of the kind to programs: see [NoDrone]. A reader must expect reasons that it does not know. */
   reason?: string;
+  /** RetryAfterMS is in how many milliseconds asking again is worth it (BackingOff only). */
+  retry_after_ms?: number;
 }
 
 /** ForgetRequest has a lost drone be forgotten, with all that is on record for it. */
@@ -213,6 +230,8 @@ export interface HeartbeatRequest {
   /** Ready says that the drone takes spawns, NotReady why it does not, for people, where that is for them to mend: at most MaxNotReady bytes. */
   ready?: boolean;
   session: string;
+  /** Spares are those that the drone keeps, by template: all of them, MaxTemplates entries at most. */
+  spares?: SpareState[];
 }
 
 /** HeartbeatResponse says until when the session's lease was renewed. */
@@ -222,6 +241,8 @@ export interface HeartbeatResponse {
   draining?: boolean;
   /** Sealed are backends of the session that are not renewed any more: they keep the deadlines that they had before, and the drone starts none of them that it has not started yet. */
   sealed?: string[];
+  /** TemplatesRevision rises with every change of a template. A drone that has others asks for its own anew ([SubjectDroneTemplates]). */
+  templates_revision?: number;
 }
 
 /** KeepaliveRequest names the backends with open or recent connections: all of them, unless it is partial. */
@@ -241,7 +262,20 @@ export interface Key {
 }
 
 /** Kind names what went wrong, for a program to branch on. */
-export type Kind = "BadRequest" | "NoClusterProvided" | "NotFound" | "KeyHeld" | "KeyUnheldNoSpawnConfig" | "BackendExists" | "KeyHeldUnhealthy" | "DroneHeld" | "FailedToAcquireKey" | "NoDroneAvailable" | "Overloaded" | "Unavailable" | "Internal";
+export type Kind = "BadRequest" | "NoClusterProvided" | "NotFound" | "KeyHeld" | "KeyUnheldNoSpawnConfig" | "BackendExists" | "KeyHeldUnhealthy" | "DroneHeld" | "TemplateChanged" | "Forbidden" | "FailedToAcquireKey" | "NoDroneAvailable" | "BackingOff" | "Overloaded" | "Unavailable" | "Internal";
+
+/** ListTemplatesRequest lists templates by name. */
+export interface ListTemplatesRequest {
+  after?: string;
+  /** Limit is 1 to MaxPage; 0 is MaxPage. */
+  limit?: number;
+}
+
+/** ListTemplatesResponse is one page, as BackendsResponse. */
+export interface ListTemplatesResponse {
+  next?: string;
+  templates: TemplateInfo[];
+}
 
 /** Load is how busy a drone is: its backends, and what was promised to them. */
 export interface Load {
@@ -264,6 +298,15 @@ export interface LogLine {
 export interface Presented {
   /** Server is who does, ns-…. */
   server: string;
+}
+
+/** PutTemplateResponse says what became of a put. */
+export interface PutTemplateResponse {
+  /** Drones is how many there are of its cluster and pool, that are not lost. */
+  drones: number;
+  /** Replaced is the revision of the template of that name that there was before; the same as Revision where nothing changed. */
+  replaced?: number;
+  revision: number;
 }
 
 /** RegisterRequest begins a session of a drone. */
@@ -300,6 +343,8 @@ export interface RegisterResponse {
   /** Sealed are backends of the session that are not renewed any more: they keep the deadlines that they had before, and the drone starts none of them that it has not started yet. */
   sealed?: string[];
   stream: string;
+  /** TemplatesRevision is as in HeartbeatResponse. */
+  templates_revision?: number;
 }
 
 /** Report is a backend's new state. */
@@ -332,6 +377,16 @@ export interface Report {
 export interface ReportRequest {
   reports: Report[];
   session: string;
+}
+
+/** RetryRequest forgives a key its failures, so that it may be started at once. Its tag is not compared. */
+export interface RetryRequest {
+  key: Key;
+}
+
+/** RetryResponse says how many failures were forgiven; 0 is no error. */
+export interface RetryResponse {
+  forgiven: number;
 }
 
 /** RevokeRequest makes connection tokens of a backend lead nowhere: those of a user (which may be "", the one of connects that name none), or one token, or both where they agree. At least one is needed. A static token lives as long as its backend. */
@@ -369,6 +424,20 @@ export interface RouteResponse {
   valid_for_ms?: number;
 }
 
+/** SpareState is what a drone says of its spares of one template. Counts are at most 10^9. */
+export interface SpareState {
+  /** Claims are the backends that got a spare, and Misses those that named the template and started cold, since the agent started. */
+  claims: number;
+  /** Error is why the last spare died or did not start, for people: at most MaxSpareError bytes. */
+  error?: string;
+  misses: number;
+  ready: number;
+  /** Revision is that of the template that the spares are of. */
+  revision: number;
+  starting: number;
+  template: string;
+}
+
 /** Spawn is a backend to run. A drone refuses it in another session than Session and past the soft deadline, which is that of the session's lease when the backend was placed. */
 export interface Spawn {
   deadlines?: Deadlines;
@@ -377,6 +446,8 @@ export interface Spawn {
   key: Key;
   session: string;
   static_token?: string;
+  /** Template is what the backend was asked for by, if it was: a spare of it may be claimed. Executable is the template's then. */
+  template?: SpawnTemplate;
 }
 
 /** SpawnConfig says what to run when the key is not held. */
@@ -384,7 +455,7 @@ export interface SpawnConfig {
   /** Cluster may be left out where the worker has a default. */
   cluster?: string;
   /** Executable is read by the drone's runtime only. A JSON object. */
-  executable: Record<string, unknown>;
+  executable?: Record<string, unknown>;
   /** ID is the backend's id; random when "". */
   id?: string;
   /** LifetimeLimitSeconds counts from scheduling; nil: no limit. */
@@ -395,8 +466,17 @@ export interface SpawnConfig {
   origin?: boolean;
   pool?: string;
   subdomain?: string;
+  /** Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that are left out are, too. */
+  template?: string;
   /** UseStaticToken gives the backend one token for its whole life. */
   use_static_token?: boolean;
+}
+
+/** SpawnTemplate is the template that a backend was asked for by, as it was when it was placed. */
+export interface SpawnTemplate {
+  claim_path?: string;
+  name: string;
+  revision: number;
 }
 
 /** StateEvent says that a backend reached a state ([BackendEventSubject]). For one backend Number only goes up, and its ID is made of the two, so that a reader can order and deduplicate. */
@@ -414,6 +494,8 @@ export interface StateEvent {
   message?: string;
   number: number;
   status: Status;
+  /** Template is what the backend was asked for by, if it was; the event of scheduled alone says it. */
+  template?: string;
   /** By is who asked, as he calls himself. */
   termination_by?: string;
   /** Cause is there as soon as the backend was asked to end. */
@@ -450,6 +532,91 @@ export interface StatusRequest {
   backend_id?: string;
   /** Key asks for the backend that holds a key, or held it last, instead; its tag is not compared. */
   key?: Key;
+}
+
+/** Template is an executable with a name ([SubjectTemplatePut]). A connect names it instead of an executable, and drones may start spares of it ahead: instances without a key, which wait for a backend that they can be. */
+export interface Template {
+  /** ClaimPath is where a spare is told which backend it is from now on, by POST with a JSON object. It begins with "/" and is needed where there are spares. */
+  claim_path?: string;
+  /** Cluster and Pool are where its backends run and its spares wait; without a cluster it is the worker's default. */
+  cluster?: string;
+  /** Executable is read by the drone's runtime only. A JSON object. */
+  executable: Record<string, unknown>;
+  /** LifetimeLimitSeconds and MaxIdleSeconds are those of connects that name the template and set none themselves. */
+  lifetime_limit_seconds?: number;
+  max_idle_seconds?: number;
+  /** Name has the form of a backend id. */
+  name: string;
+  pool?: string;
+  /** Revision is the workers' to set: of one counter for all templates, which rises with each change and each delete. Given with a put, it is compared: the put is refused with TemplateChanged where the template has another one by now. */
+  revision?: number;
+  /** Spares is how many of them each drone of the pool keeps: 0 to MaxSpares. */
+  spares?: number;
+}
+
+/** TemplateDrone is what a drone said last of a template. */
+export interface TemplateDrone {
+  /** Claims are the backends that got a spare, and Misses those that named the template and started cold, since the agent started. */
+  claims: number;
+  drone: string;
+  /** Error is why the last spare died or did not start, for people: at most MaxSpareError bytes. */
+  error?: string;
+  misses: number;
+  ready: number;
+  /** Revision is that of the template that the spares are of. */
+  revision: number;
+  starting: number;
+  template: string;
+}
+
+/** TemplateInfo is a template, and how it fares on the drones that keep spares of it. */
+export interface TemplateInfo {
+  changed_at: string;
+  /** ClaimPath is where a spare is told which backend it is from now on, by POST with a JSON object. It begins with "/" and is needed where there are spares. */
+  claim_path?: string;
+  claims?: number;
+  /** Cluster and Pool are where its backends run and its spares wait; without a cluster it is the worker's default. */
+  cluster?: string;
+  /** Drones are those that keep spares of it, MaxPage at most, those with an error first; MoreDrones says that there are more. In the answer to [SubjectTemplateGet] alone. */
+  drones?: TemplateDrone[];
+  /** Error is what one of the drones says of why it does not run. */
+  error?: string;
+  /** Executable is read by the drone's runtime only. A JSON object. */
+  executable: Record<string, unknown>;
+  /** LifetimeLimitSeconds and MaxIdleSeconds are those of connects that name the template and set none themselves. */
+  lifetime_limit_seconds?: number;
+  max_idle_seconds?: number;
+  misses?: number;
+  more_drones?: boolean;
+  /** Name has the form of a backend id. */
+  name: string;
+  pool?: string;
+  /** Revision is the workers' to set: of one counter for all templates, which rises with each change and each delete. Given with a put, it is compared: the put is refused with TemplateChanged where the template has another one by now. */
+  revision?: number;
+  /** Spares is how many of them each drone of the pool keeps: 0 to MaxSpares. */
+  spares?: number;
+  /** SparesReady and SparesStarting are those of all drones that are heard; Claims and Misses are counted since their agents started. */
+  spares_ready?: number;
+  spares_starting?: number;
+}
+
+/** TemplateRequest names a template: to [SubjectTemplateGet] and [SubjectTemplateDelete]. */
+export interface TemplateRequest {
+  name: string;
+  /** Revision, given with a delete, is compared as that of a put. */
+  revision?: number;
+}
+
+/** TemplatesRequest is how a drone asks for the templates of its cluster and pool that keep spares ([SubjectDroneTemplates]), when it hears of another revision than it has. */
+export interface TemplatesRequest {
+  session: string;
+}
+
+/** TemplatesResponse has all of them, MaxTemplates at most. What it does not name has no spares any more. */
+export interface TemplatesResponse {
+  /** Revision is that of all templates, as in HeartbeatResponse. */
+  revision: number;
+  templates: Template[];
 }
 
 /** Terminate ends a backend: softly (SIGTERM, grace, SIGKILL) or at once. */

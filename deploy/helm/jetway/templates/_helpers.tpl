@@ -54,7 +54,7 @@ topologySpreadConstraints:
     labelSelector: {matchLabels: {{ include "jetway.selector" . | fromYaml | toJson }}}
 {{- end }}
 
-{{/* Takes (list . "secret of the nkey"): variables of all roles. */}}
+{{/* Takes (list . "secret of the nkey"), mounts and volumes perhaps "secret of the token keys", too: variables of all roles. */}}
 {{- define "jetway.nats" -}}
 - {name: NATS_URL, value: {{ (index . 0).Values.nats.url | quote }}}
 {{- if index . 1 }}
@@ -76,6 +76,9 @@ topologySpreadConstraints:
 {{- if index . 1 }}
 - {name: nkey, mountPath: /run/jetway/nkey, readOnly: true}
 {{- end }}
+{{- if and (gt (len .) 2) (index . 2) }}
+- {name: token-keys, mountPath: /run/jetway/token-keys, readOnly: true}
+{{- end }}
 {{- if (index . 0).Values.nats.caSecret }}
 - {name: ca, mountPath: /run/jetway/ca, readOnly: true}
 {{- end }}
@@ -84,6 +87,9 @@ topologySpreadConstraints:
 {{- define "jetway.volumes" -}}
 {{- if index . 1 }}
 - {name: nkey, secret: {secretName: {{ index . 1 }}, defaultMode: 0440}}
+{{- end }}
+{{- if and (gt (len .) 2) (index . 2) }}
+- {name: token-keys, secret: {secretName: {{ index . 2 }}, defaultMode: 0440}}
 {{- end }}
 {{- if (index . 0).Values.nats.caSecret }}
 - {name: ca, secret: {secretName: {{ (index . 0).Values.nats.caSecret }}}}

@@ -1,0 +1,54 @@
+package conformance_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/jetway-project/jetway/internal/conformance"
+	"github.com/jetway-project/jetway/internal/testkit"
+)
+
+// The demand: a drone that somebody else wrote passes, and one with a fault fails the line that is about it, and says why.
+func TestWrongDroneFailsItsLine(t *testing.T) {
+	t.Parallel()
+	url := testkit.NATS(t).URL()
+	faults := []string{""}
+	for _, check := range conformance.DroneChecks() {
+		switch check.ID {
+		case "register", "register-again", "spawn", "load", "back": // of one that does not do these, there is no more to see
+		default:
+			faults = append(faults, check.ID)
+		}
+	}
+	for _, fault := range faults {
+		t.Run("fault="+fault, func(t *testing.T) {
+			t.Parallel()
+			if fault == "" {
+				testkit.Long(t)
+			}
+			name := "dr-" + fault + "x"
+			runStranger(t, testkit.Conn(t, url), name, fault)
+			d := conformance.Drone{Name: name, Executable: json.RawMessage(`{}`), Lease: 3 * time.Second, Wait: 10 * time.Second}
+			if fault != "" {
+				d.Only = []string{fault}
+			} else {
+				d.Lease, d.Wait, d.Slack = lease, testkit.Patience, testkit.Patience
+			}
+			var last conformance.Result
+			d.Say = func(r conformance.Result) {
+				t.Logf("%s %s: %s", r.Verdict, r.Check, r.Why)
+				if r.Verdict != conformance.Pass && r.Check != fault {
+					t.Errorf("it fails %s: %s", r.Check, r.Why)
+				}
+				last = r
+			}
+			if err := d.Run(t.Context(), testkit.Conn(t, url)); err != nil {
+				t.Fatal(err)
+			}
+			if fault != "" && (last.Check != fault || last.Verdict != conformance.Fail || last.Why == "") {
+				t.Errorf("the last line is %+v, want that %s fails", last, fault)
+			}
+		})
+	}
+}

@@ -1,0 +1,52 @@
+package store_test
+
+import (
+	"testing"
+
+	"github.com/jetway-project/jetway/internal/store"
+)
+
+// I8: who looks for backends whose drones are to be drained looks at the drones, and at what lives on those alone: not at what has
+// ended there, nor at what lives elsewhere, by plans that were made while there was nothing and by those made since.
+func TestI8DrainedBackendsAreFoundByTheirDronesHoweverManyHaveEnded(t *testing.T) {
+	t.Parallel()
+	d := newRunningDB(t)
+	e := newExplainer(t, d, store.DrainedSQL, 2)
+	const drained = 3
+	look := func(when string) (blocks int) {
+		t.Helper()
+		p := e.explain("128", "'infinity'")
+		t.Logf("%s: %d blocks\n%s", when, p.Hit+p.Read, p)
+		found := 0.0
+		p.walk(func(n *plan) {
+			if n.Table == "b" || n.Table == "backend" {
+				found += n.Rows * n.Loops
+				if n.Index != "backend_live" || (n.Rows+n.Removed)*n.Loops > drained {
+					t.Errorf("%s, %s of %s %s looks at %v rows, %v times, and drops %v", when, n.Node, n.Table, n.Index, n.Rows, n.Loops, n.Removed)
+				}
+			}
+		})
+		if found != drained {
+			t.Errorf("%s, %v backends are found by their drones, want %d", when, found, drained)
+		}
+		return p.Hit + p.Read
+	}
+	drain := func() {
+		t.Helper()
+		d.exec(`delete from backend where drone = 'dr-1' and ended_at is null`)
+		d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status)
+			select 'x-' || i, '', 'x-' || i, '', 'c', '', 'dr-1', 's-1', 50 from generate_series(1, $1::int) i`, drained)
+		d.exec(`update drone set drain_ends_at = case when name = 'dr-1' then now() end, draining = name = 'dr-1'`)
+	}
+	d.fill(fewDrones, fewBackends, fewBackends)
+	drain()
+	few := look("with few, by the plan made while there was nothing")
+	d.fill(fewDrones, manyBackends, manyBackends)
+	drain()
+	for _, when := range []string{"with many, by that plan", "with many, by a new plan"} {
+		if many := look(when); many > 2*few+20 {
+			t.Errorf("%s, it touches %d blocks, and %d with few", when, many, few)
+		}
+		d.exec(`vacuum analyze`)
+	}
+}

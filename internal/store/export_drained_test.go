@@ -1,0 +1,4 @@
+package store
+
+// DrainedSQL is explained by a test of plans.
+var DrainedSQL = drainedSQL
