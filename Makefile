@@ -232,7 +232,7 @@ deploy-test: deploy-tools ## Install the Debian package in a system of its own, 
 	@for tool in mmdebstrap systemd-nspawn; do command -v $$tool >/dev/null || { \
 		why="No $$tool is installed, which a system of its own takes"; apt="mmdebstrap systemd-container" dnf="mmdebstrap systemd-container" apk=none brew=none; $(INSTALL); break; }; done
 	@test -e $(TOOLS)/root.tar || { echo "making a Debian system (minutes)"; \
-		said=$$(mmdebstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,procps,postgresql,python3 \
+		said=$$(mmdebstrap --format=tar --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,procps,postgresql,python3 \
 			--customize-hook='copy-in $(TOOLS)/nats-server /usr/local/bin' bookworm $(TOOLS)/root.new 2>&1) || { echo "$$said"; exit 1; }; mv $(TOOLS)/root.new $(TOOLS)/root.tar; }
 	@test -x $(TOOLS)/docker-compose || { echo "compiling docker-compose"; \
 		GOFLAGS= CGO_ENABLED=0 go build -C deploy/compose/tool -trimpath -o "$(CURDIR)/$(TOOLS)/docker-compose" github.com/docker/compose/v2/cmd; }

@@ -68,7 +68,7 @@ func devOfContainers(t *testing.T) (*dev.Stack, *nats.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(data) })
-	stack, err := dev.Start(testkit.Context(t), dev.Config{Data: data, Runtime: dev.RuntimeDocker, Log: testkit.Logger(t)})
+	stack, err := dev.Start(testkit.Context(t), dev.Config{Data: data, Runtime: dev.RuntimeDocker, Grace: testkit.Patience / 4, Log: testkit.Logger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -136,7 +136,7 @@ func (p *Proxy) ask(token string, asked time.Duration) (*route, error) {
 	ctx, cancel := context.WithTimeout(p.serving, p.cfg.LookupTimeout)
 	defer cancel()
 	mark, began := p.news.mark(), time.Now()
-	resp, err := bus.RequestAgain[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token})
+	resp, err := bus.Request[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token})
 	p.metrics.Asked(time.Since(began))
 	if err != nil {
 		return nil, err
