@@ -91,8 +91,13 @@ const roomOfBody = 8 << 10
 // readBody reads the body.
 func (c *call) readBody() error {
 	said := c.r.ContentLength
-	if said == 0 {
+	errLong := messages.Errorf(TooLarge, "the body is longer than %d bytes", messages.MaxPayload)
+	switch {
+	case said == 0:
 		return nil
+	case said > messages.MaxPayload:
+		c.w.Header().Set("Connection", "close") // it is not read
+		return errLong
 	}
 	body := bytes.NewBuffer(make([]byte, 0, min(max(said, 0), roomOfBody)+bytes.MinRead))
 	_, err := body.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, messages.MaxPayload))
@@ -100,7 +105,7 @@ func (c *call) readBody() error {
 		return nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return messages.Errorf(TooLarge, "the body is longer than %d bytes", messages.MaxPayload)
+		return errLong
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return messages.Errorf(TooSlow, "the body did not come within %s", c.g.cfg.waits.read)
