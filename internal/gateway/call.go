@@ -78,6 +78,9 @@ func (c *call) read(rc *http.ResponseController) error {
 		return messages.Errorf(NotJSON, "Content-Encoding: bodies are read as they are; send it without")
 	}
 	if err := c.readBody(); err != nil {
+		// What is left of it is neither waited for nor taken for another request.
+		c.w.Header().Set("Connection", "close")
+		_ = rc.SetReadDeadline(time.Now())
 		return err
 	}
 	// What is read has come within the server's bound. From now on only the client's leaving is waited for.
@@ -96,7 +99,6 @@ func (c *call) readBody() error {
 	case said == 0:
 		return nil
 	case said > messages.MaxPayload:
-		c.w.Header().Set("Connection", "close") // it is not read
 		return errLong
 	}
 	body := bytes.NewBuffer(make([]byte, 0, min(max(said, 0), roomOfBody)+bytes.MinRead))
