@@ -78,6 +78,9 @@ func (c *call) read(rc *http.ResponseController) error {
 		return messages.Errorf(NotJSON, "Content-Encoding: bodies are read as they are; send it without")
 	}
 	if err := c.readBody(); err != nil {
+		// What is left of it is neither waited for nor taken for another request.
+		c.w.Header().Set("Connection", "close")
+		_ = rc.SetReadDeadline(time.Now())
 		return err
 	}
 	// What is read has come within the server's bound. From now on only the client's leaving is waited for.
@@ -91,8 +94,12 @@ const roomOfBody = 8 << 10
 // readBody reads the body.
 func (c *call) readBody() error {
 	said := c.r.ContentLength
-	if said == 0 {
+	errLong := messages.Errorf(TooLarge, "the body is longer than %d bytes", messages.MaxPayload)
+	switch {
+	case said == 0:
 		return nil
+	case said > messages.MaxPayload:
+		return errLong
 	}
 	body := bytes.NewBuffer(make([]byte, 0, min(max(said, 0), roomOfBody)+bytes.MinRead))
 	_, err := body.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, messages.MaxPayload))
@@ -100,7 +107,7 @@ func (c *call) readBody() error {
 		return nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return messages.Errorf(TooLarge, "the body is longer than %d bytes", messages.MaxPayload)
+		return errLong
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return messages.Errorf(TooSlow, "the body did not come within %s", c.g.cfg.waits.read)

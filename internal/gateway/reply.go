@@ -115,9 +115,6 @@ func (c *call) fail(err error) {
 	if e.Kind == Unauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="jetway"`)
 	}
-	if e.Kind == TooSlow {
-		h.Set("Connection", "close")
-	}
 	if strings.Contains(c.r.Header.Get("Accept"), typeProblem) {
 		h.Set("Content-Type", typeProblem)
 		c.write(status, messages.Encode(problem{
