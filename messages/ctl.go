@@ -89,6 +89,8 @@ type BackendInfo struct {
 	// the answer to [SubjectStatus] alone.
 	Users     []string `json:"users,omitempty"`
 	MoreUsers bool     `json:"more_users,omitempty"`
+	// Crashes are the failures of its key in a row; left out: none. In the answer to [SubjectStatus] alone.
+	Crashes *Crashes `json:"crashes,omitempty"`
 	State
 	// Number orders statuses.
 	Number int `json:"number"`

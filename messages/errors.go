@@ -23,6 +23,7 @@ const (
 	Forbidden              Kind = "Forbidden"
 	FailedToAcquireKey     Kind = "FailedToAcquireKey"
 	NoDroneAvailable       Kind = "NoDroneAvailable"
+	BackingOff             Kind = "BackingOff"
 	Overloaded             Kind = "Overloaded"
 	Unavailable            Kind = "Unavailable"
 	Internal               Kind = "Internal"
@@ -32,7 +33,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		BadRequest, NoClusterProvided, NotFound, KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy,
-		DroneHeld, TemplateChanged, Forbidden, FailedToAcquireKey, NoDroneAvailable, Overloaded, Unavailable, Internal,
+		DroneHeld, TemplateChanged, Forbidden, FailedToAcquireKey, NoDroneAvailable, BackingOff, Overloaded, Unavailable, Internal,
 	}
 }
 
@@ -47,7 +48,7 @@ func (k Kind) Code() int {
 		return 404
 	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy, DroneHeld, TemplateChanged:
 		return 409
-	case NoDroneAvailable, Overloaded, Unavailable:
+	case NoDroneAvailable, BackingOff, Overloaded, Unavailable:
 		return 503
 	default:
 		return 500
@@ -89,6 +90,8 @@ type Error struct {
 	Message string `json:"message"`
 	// Reason says more of the kind to programs: see [NoDrone]. A reader must expect reasons that it does not know.
 	Reason string `json:"reason,omitempty"`
+	// RetryAfterMS is in how many milliseconds asking again is worth it (BackingOff only).
+	RetryAfterMS int64 `json:"retry_after_ms,omitempty"`
 	// Backends are those that the message had no right to speak of (reports only).
 	Backends []string `json:"backends,omitempty"`
 }

@@ -50,6 +50,9 @@ func checkPrefixed(field, prefix, name string) *Error {
 // CheckBackendID refuses what is not a backend's id.
 func CheckBackendID(id string) error { return asError(checkID("backend_id", id)) }
 
+// CheckKey refuses what is not a key.
+func CheckKey(k Key) error { return asError(k.validate()) }
+
 // CheckDroneName refuses what is not a drone's name (dr-…).
 func CheckDroneName(name string) error { return asError(checkPrefixed("drone", "dr-", name)) }
 

@@ -22,15 +22,15 @@ func NoTemplate(name string, all []string) error {
 	return Errorf(NotFound, "there is no template %q; there is %s", name, strings.Join(near, ", "))
 }
 
-// nearest are up to three names that are like one: that differ from it in at most a third of its letters, or begin as it does.
+// nearest are up to three names that are like one: that differ from it in two letters or a third of them, or begin as it does.
 func nearest(name string, all []string) (near []string) {
 	distance := make(map[string]int, len(all))
 	for _, other := range all {
-		d := edits(name, other)
+		d := Distance(name, other)
 		if strings.HasPrefix(other, name) || strings.HasPrefix(name, other) {
 			d = 1
 		}
-		if d <= max(1, len(name)/3) {
+		if d <= max(2, len(name)/3) {
 			distance[other] = d
 			near = append(near, other)
 		}
@@ -39,8 +39,8 @@ func nearest(name string, all []string) (near []string) {
 	return near[:min(len(near), 3)]
 }
 
-// edits is how many letters have to be put in, left out or exchanged to make b of a.
-func edits(a, b string) int {
+// Distance is how many letters have to be put in, left out or exchanged to make b of a.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -49,7 +50,15 @@ func aboutText(b *messages.BackendInfo, now time.Time) []string {
 	if why == "" {
 		why = string(b.Cause)
 	}
+	crashes := ""
+	if c := b.Crashes; c != nil {
+		crashes = fmt.Sprintf("%d in a row of this key; the last: %s", c.InARow, c.LastWords)
+		if c.RetryAfterMS > 0 {
+			crashes = fmt.Sprintf("%d in a row of this key, which rests for %s; the last: %s", c.InARow, age(time.Duration(c.RetryAfterMS)*time.Millisecond), c.LastWords)
+		}
+	}
 	return []string{
 		"why", oneLine(why), "runs", oneLine(b.Runs), "limits", limitsText(b, now), "last used", used, "users", strings.Join(users, ", "),
+		"failures", oneLine(crashes),
 	}
 }

@@ -32,7 +32,7 @@ func (c *statusCmd) Run(r *run) error {
 		"status", info.Status.String()+" for "+age(now.Sub(info.ChangedAt)),
 		"", stateText(info.State),
 		"age", age(now.Sub(info.CreatedAt)),
-		"drone", info.Drone, "cluster", info.Cluster, "pool", info.Pool, "subdomain", info.Subdomain,
+		"drone", info.Drone, "cluster", info.Cluster, "pool", info.Pool, "subdomain", info.Subdomain, "template", info.Template,
 		"fencing", strconv.FormatInt(info.FencingToken, 10))
 	r.facts(aboutText(&info, now)...)
 	return nil

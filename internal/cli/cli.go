@@ -67,6 +67,9 @@ type grammar struct {
 	Drain   drainCmd   `cmd:"" group:"Operators:" help:"Drain a drone: it gets no new backends. Wait until those that it has are gone."`
 	Undrain undrainCmd `cmd:"" group:"Operators:" help:"End the drain of a drone: it gets new backends again."`
 	Forget  forgetCmd  `cmd:"" group:"Operators:" help:"Forget a drone that is lost."`
+	Retry   retryCmd   `cmd:"" group:"Operators:" help:"Forgive a key that its backends failed, so that it may be started at once."`
+
+	Template templateCmd `cmd:"" group:"Operators:" help:"Put, show, list and delete templates: programs with names, of which drones keep spares."`
 
 	LeaseTTL leaseTTLCmd `cmd:"" group:"Operators:" name:"lease-ttl" help:"Show or change how long leases live."`
 	Database databaseCmd `cmd:"" group:"Operators:" help:"Show whether the workers believe what the database says, or tell them that it was restored."`

@@ -36,6 +36,9 @@ func suggestWords(r *run, parser *kong.Kong) (bool, error) {
 				return ifNil(words, err)
 			})
 		}),
+		"template": complete.PredictFunc(func(complete.Args) []string {
+			return r.names(func(f *clientFlags, nc *nats.Conn) []string { return templateNames(r, f, nc) })
+		}),
 		"backend": complete.PredictFunc(func(complete.Args) (words []string) {
 			return r.names(func(f *clientFlags, nc *nats.Conn) (words []string) {
 				page, err := ask[messages.BackendsResponse](r, f, nc, messages.SubjectBackends, messages.BackendsRequest{})

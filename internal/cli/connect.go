@@ -3,7 +3,6 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,10 +18,9 @@ type connectCmd struct {
 	Namespace string  `placeholder:"NAME" help:"Namespace of the key."`
 	Tag       string  `placeholder:"TAG" help:"Tag of the key. If the backend that owns the key has another tag, the request is refused."`
 
-	Command    []string          `sep:"none" placeholder:"WORD" help:"The program to run if no process owns the key: a path below the drone's --process-root. Repeat the flag for arguments, or give them after --."`
-	Args       []string          `arg:"" optional:"" name:"args" help:"Arguments of the program, after --."`
-	Env        map[string]string `mapsep:"none" placeholder:"K=V" help:"Environment variable of the program. May be repeated."`
-	Executable string            `placeholder:"JSON" help:"What to run, as the drone's runtime reads it, instead of --command. With --runtime docker: {\"image\":\"…\"}; see deploy/BACKEND.md."`
+	Template string   `placeholder:"NAME" predictor:"template" help:"Start what the template of that name says, instead of --command: perhaps a spare of it is ready."`
+	Args     []string `arg:"" optional:"" name:"args" help:"Arguments of the program, after --."`
+	program
 
 	ID          string        `name:"id" placeholder:"ID" help:"Id of the new backend. Default: random."`
 	Cluster     string        `placeholder:"HOST[:PORT]" help:"Cluster of the new backend. Default: the worker's --default-cluster."`
@@ -41,7 +39,7 @@ type connectCmd struct {
 
 // Help is part of jetway connect --help.
 func (c *connectCmd) Help() string {
-	return `Without --command and --executable it only joins: if no process owns the key, the request is refused.
+	return `Without --command, --executable and --template it only joins: if no process owns the key, the request is refused.
 
 Examples:
   jetway connect --key doc-1 --command room                     start the program room, or join it
@@ -49,6 +47,7 @@ Examples:
   jetway connect --command python/hello.py --max-idle 5m        start one under a random key
   jetway connect --key doc-1 --command room -- --size 3         give the program arguments
   jetway connect --key doc-1 --executable '{"image":"room:2"}'  run a container
+  jetway connect --key doc-1 --template room                    start what an operator has put under that name
   jetway connect --key doc-1 --command room --json | jq -r .url`
 }
 
@@ -154,13 +153,16 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 		}
 		req.Auth = json.RawMessage(c.Auth)
 	}
-	executable, err := c.executable()
+	executable, err := c.executable(c.Args)
 	if err != nil {
 		return req, err
 	}
-	if executable != nil {
+	if executable != nil && c.Template != "" {
+		return req, usagef("--template: says what to run: leave out --command and --executable")
+	}
+	if executable != nil || c.Template != "" {
 		spawn := &messages.SpawnConfig{
-			ID: c.ID, Cluster: c.Cluster, Pool: c.Pool, Executable: executable,
+			ID: c.ID, Cluster: c.Cluster, Pool: c.Pool, Executable: executable, Template: c.Template,
 			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain, Origin: c.Origin,
 		}
 		if spawn.MaxIdleSeconds, err = seconds("--max-idle", c.MaxIdle); err != nil {
@@ -175,7 +177,7 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 		return req, err
 	}
 	if req.Key == nil && req.SpawnConfig == nil {
-		return req, usagef("--key: give a key to join, or --command to start something, or both")
+		return req, usagef("--key: give a key to join, or --command or --template to start something, or both")
 	}
 	if _, err := messages.Decode[messages.ConnectRequest](messages.Encode(req)); err != nil {
 		return req, invalid(err)
@@ -186,10 +188,7 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 // check refuses words that are where none are read, so that nobody who forgot --key gets a process of
 // his own under a random one.
 func (c *connectCmd) check(args []string) error {
-	words := 0
-	if n := slices.Index(args, "--"); n >= 0 {
-		words = len(args) - n - 1
-	}
+	words := behind(args)
 	switch {
 	case len(c.Args) > words && c.Key == nil:
 		return usagef("%s: is neither a flag nor behind --: a key is given as --key %[1]s, a program as --command %[1]s", c.Args[0])
@@ -199,32 +198,6 @@ func (c *connectCmd) check(args []string) error {
 		return usagef("--key: must not be empty; leave it out for a new process under a random key")
 	}
 	return nil
-}
-
-// executable is what to run; nil to join only.
-func (c *connectCmd) executable() (json.RawMessage, error) {
-	command := append(append([]string{}, c.Command...), c.Args...)
-	if c.Executable != "" {
-		switch {
-		case len(command) > 0:
-			return nil, usagef("--executable: give it or --command, not both")
-		case len(c.Env) > 0:
-			return nil, usagef("--env: goes with --command; put it into --executable")
-		case !json.Valid([]byte(c.Executable)):
-			return nil, usagef("--executable: is not JSON")
-		}
-		return json.RawMessage(c.Executable), nil
-	}
-	if len(command) == 0 {
-		if len(c.Env) > 0 {
-			return nil, usagef("--env: needs --command")
-		}
-		return nil, nil
-	}
-	return messages.Encode(struct {
-		Command []string          `json:"command"`
-		Env     map[string]string `json:"env,omitempty"`
-	}{command, c.Env}), nil
 }
 
 // seconds turns a limit into the protocol's whole seconds; 0 is no limit.

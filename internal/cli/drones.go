@@ -27,24 +27,31 @@ func (c *dronesCmd) Run(r *run) error {
 	if c.JSON {
 		return r.printIndented(list)
 	}
-	rows := make([][]string, 0, len(list))
+	rows, anySpares := make([][]string, 0, len(list)), false
 	for i := range list {
 		d := &list[i]
+		anySpares = anySpares || len(d.Spares) > 0
 		backends := strconv.Itoa(d.Backends)
 		if d.MaxBackends > 0 {
 			backends += "/" + strconv.Itoa(d.MaxBackends)
 		}
 		rows = append(rows, []string{
-			d.Drone, droneState(d), backends,
+			d.Drone, droneState(d), backends, sparesText(d.Spares),
 			promised(d.MemoryBytes, d.MaxMemoryBytes, bytesText), promised(d.CPUMillis, d.MaxCPUMillis, cpusText), d.Cluster, d.Pool, d.Runtime,
 			age(time.Duration(d.HeardMSAgo)*time.Millisecond) + " ago", d.Version, whyNotReady(d),
 		})
 	}
-	header := []string{"DRONE", "STATE", "BACKENDS", "MEMORY", "CPUS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION", "NOT READY BECAUSE"}
+	header := []string{"DRONE", "STATE", "BACKENDS", "SPARES", "MEMORY", "CPUS", "CLUSTER", "POOL", "RUNTIME", "HEARD", "VERSION", "NOT READY BECAUSE"}
 	if n := len(header) - 1; !slices.ContainsFunc(rows, func(row []string) bool { return row[n] != "" }) {
 		header = header[:n]
 		for i := range rows {
 			rows[i] = rows[i][:n]
+		}
+	}
+	if n := slices.Index(header, "SPARES"); !anySpares {
+		header = slices.Delete(header, n, n+1)
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], n, n+1)
 		}
 	}
 	r.table(header, rows)

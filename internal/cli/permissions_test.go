@@ -111,7 +111,7 @@ func TestPermissionsKeepDronesApart(t *testing.T) {
 	g := newGuarded(t)
 	for me, other := range map[string]string{"dr-a": "dr-b", "dr-b": "dr-a"} {
 		g.forbidsPublish(me,
-			messages.RegisterSubject(other), messages.HeartbeatSubject(other), messages.ReportSubject(other),
+			messages.RegisterSubject(other), messages.HeartbeatSubject(other), messages.ReportSubject(other), messages.SubjectDroneTemplates(other),
 			"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS."+other, "$JS.API.CONSUMER.INFO.JETWAY_ACTIONS."+other,
 			"$JS.ACK.JETWAY_ACTIONS."+other+".1.1.1.1.0",
 			"$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS."+other, "$JS.API.CONSUMER.PAUSE.JETWAY_ACTIONS."+other,
@@ -153,18 +153,19 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 		g.forbidsListen(user, "_INBOX.>", "_INBOX.*.*", ">", "$SRV.>")
 	}
 	control := []string{messages.SubjectConnect, messages.SubjectTerminate, messages.SubjectStatus, messages.SubjectBackends, messages.SubjectDrones, "$SRV.PING"}
-	asDrone := []string{messages.RegisterSubject("dr-a"), messages.HeartbeatSubject("dr-a"), messages.ReportSubject("dr-a"), messages.LogSubject("b")}
+	templates := []string{messages.SubjectTemplatePut, messages.SubjectTemplateGet, messages.SubjectTemplateList, messages.SubjectTemplateDelete}
+	asDrone := []string{messages.SubjectDroneTemplates("dr-a"), messages.RegisterSubject("dr-a"), messages.HeartbeatSubject("dr-a"), messages.ReportSubject("dr-a"), messages.LogSubject("b")}
 	take := []string{"$JS.API.CONSUMER.MSG.NEXT.JETWAY_ACTIONS.dr-a", "$JS.ACK.JETWAY_ACTIONS.dr-a.1.1.1.1.0"}
 	asProxy := []string{messages.RouteSubject("px-1"), messages.KeepaliveSubject("px-1")}
 	// Private keys of certificates are for proxies only, and so is what wildcard certificates are given for.
 	certs := []string{messages.CertsSubject("x"), "$JS.API.STREAM.MSG.GET.KV_JETWAY_CERTS", "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.CONSUMER.CREATE.KV_JETWAY_CERTS"}
 	forDNS := []string{messages.SubjectDNSPresent, messages.SubjectDNSRemove}
 	for user, subjects := range map[string][][]string{
-		"dr-a":     {control, asProxy, certs, forDNS},
-		"proxy":    {control, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
-		"dns":      {control, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
-		"web":      {{messages.SubjectForget}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.INFO.KV_JETWAY_CERTS", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", messages.SubjectDrain, messages.SubjectUndrain}},
-		"gateway":  {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
+		"dr-a":     {control, templates, asProxy, certs, forDNS},
+		"proxy":    {control, templates, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
+		"dns":      {control, templates, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
+		"web":      {{messages.SubjectForget, messages.SubjectRetry}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.INFO.KV_JETWAY_CERTS", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", messages.SubjectDrain, messages.SubjectUndrain}, templates},
+		"gateway":  {templates, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
 		"operator": {asDrone, take, asProxy, certs, forDNS},
 		"worker":   {certs, forDNS},
 	} {
@@ -198,14 +199,14 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			"$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.PURGE.JETWAY_ACTIONS", "$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS.dr-a",
 			messages.DroneEventSubject("dr-a"), "jetway.event.token.b", "$JS.API.STREAM.DELETE.JETWAY_ACTIONS",
 			// What a worker that stops hands to another one.
-			"$SRV.PING.jetway", messages.SubjectConnect, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
+			"$SRV.PING.jetway", messages.SubjectConnect, messages.SubjectTemplateGet, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
-		"dr-a": {"jetway.stats.b"},
+		"dr-a": {"jetway.stats.b", messages.SubjectDroneTemplates("dr-a")},
 		"web": {
 			"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke",
 			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.JETWAY_EVENTS", "$JS.API.STREAM.INFO.JETWAY_LOGS",
 		},
-		"operator": {messages.SubjectForget, "jetway.ctl.drain", "jetway.ctl.undrain", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_LOGS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"},
+		"operator": {messages.SubjectForget, messages.SubjectRetry, messages.SubjectTemplatePut, messages.SubjectTemplateDelete, "jetway.ctl.drain", "jetway.ctl.undrain", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_LOGS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"},
 	} {
 		for _, subject := range subjects {
 			nc, forbidden := g.conn(user)

@@ -25,6 +25,7 @@ type workerCmd struct {
 	Name           string        `default:"${worker_name}" help:"Name of this worker (wo-…)."`
 	DefaultCluster string        `placeholder:"HOST[:PORT]" help:"Cluster for requests that name none."`
 	Origin         bool          `help:"Give sessions hosts of their own below their cluster (origin mode), where a connect does not say. It takes *.CLUSTER in the DNS, and a certificate for it."`
+	TemplatesOnly  bool          `help:"Refuse connects that bring an executable: then only what operators have put as templates runs."`
 	TokenLifetime  time.Duration `default:"${token_lifetime}" help:"How long a connection token lives after its last use, where a connect does not say. Default: ${default}."`
 	MaxUserData    string        `placeholder:"BYTES" default:"4KiB" help:"Most bytes that a connect's auth may take as the header x-verified-user-data, up to 64KiB. Many servers refuse requests with more than 8 KiB of headers in all (gunicorn, aiohttp) or 16 (Node.js). Default: ${default}."`
 	StreamReplicas int           `default:"1" help:"How many servers of a NATS cluster keep each stream: 1, 3 or 5."`
@@ -147,6 +148,7 @@ func (c *workerCmd) Run(r *run) error {
 		Name:           c.Name,
 		DefaultCluster: c.DefaultCluster,
 		Origins:        c.Origin,
+		TemplatesOnly:  c.TemplatesOnly,
 		TokenLifetime:  c.TokenLifetime,
 		MaxUserData:    int(userData),
 		Retain:         c.Retain,

@@ -123,10 +123,23 @@ func (c *topCmd) follow(r *run, nc *nats.Conn, said <-chan *nats.Msg, t *top) er
 // list asks for the backends that there are.
 func (c *topCmd) list(r *run, nc *nats.Conn, t *top) error {
 	list, err := listBackends(r, &c.clientFlags, nc, messages.BackendsRequest{Drone: c.Drone}, 0)
-	if err == nil {
-		t.list(list, r.now())
+	if err != nil {
+		return err
 	}
-	return err
+	t.list(list, r.now())
+	t.spares = 0
+	drones, err := listDrones(r, &c.clientFlags, nc)
+	if err != nil {
+		r.log.Debug("cannot list the drones, and so not count their spares", "err", err)
+	}
+	for i := range drones {
+		for _, s := range drones[i].Spares {
+			if c.Drone == "" || c.Drone == drones[i].Drone {
+				t.spares += s.Ready
+			}
+		}
+	}
+	return nil
 }
 
 // print shows the table once, for reading or for programs.
@@ -146,6 +159,7 @@ func (c *topCmd) print(r *run, t *top) error {
 type top struct {
 	backends []messages.BackendInfo
 	uses     map[string]*use
+	spares   int // that are ready
 }
 
 // use is what one backend said last.
@@ -249,6 +263,9 @@ func (t *top) lines(by string, now time.Time) []string {
 	var columns columns
 	columns.fit(cells)
 	head := fmt.Sprintf("%s  %d backends, CPU %.1f%% of one processor, memory %s", now.Local().Format(time.TimeOnly), len(rows), cpu, sizeText(memory))
+	if t.spares > 0 {
+		head += fmt.Sprintf(", %d spares ready", t.spares)
+	}
 	lines := []string{head}
 	for _, row := range cells {
 		lines = append(lines, columns.line(row))

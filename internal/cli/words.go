@@ -29,6 +29,9 @@ func inWordsOf(node *kong.Node, err error) error {
 			f.do = seeDrones
 		}
 	}
+	if f.kind == string(messages.NotFound) && (hasFlag(node, "template") || node.Parent != nil && node.Parent.Name == "template") {
+		f.do = "jetway template list shows what there is"
+	}
 	return f
 }
 
@@ -81,26 +84,5 @@ func isNear(word, other string) bool {
 	case strings.HasPrefix(other, word):
 		return true
 	}
-	return 2*distance(word, other) <= len(word)
-}
-
-// distance is how many letters have to be put in, taken out or changed.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		left := row[0] // of the row before
-		row[0] = i + 1
-		for j := range len(b) {
-			change := left
-			if a[i] != b[j] {
-				change++
-			}
-			left = row[j+1]
-			row[j+1] = min(change, row[j]+1, left+1)
-		}
-	}
-	return row[len(b)]
+	return 2*messages.Distance(word, other) <= len(word)
 }

@@ -84,7 +84,7 @@ func TestAnUnknownDroneInAFilter(t *testing.T) {
 func TestDistance(t *testing.T) {
 	t.Parallel()
 	for pair, d := range map[[2]string]int{{"", ""}: 0, {"a", ""}: 1, {"", "ab"}: 2, {"kitten", "sitting"}: 3, {"same", "same"}: 0, {"status", "stauts"}: 2} {
-		if got := distance(pair[0], pair[1]); got != d {
+		if got := messages.Distance(pair[0], pair[1]); got != d {
 			t.Errorf("%v: %d", pair, got)
 		}
 	}

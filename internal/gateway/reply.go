@@ -58,6 +58,9 @@ func retryAfter(err error) time.Duration {
 	if l, ok := errors.AsType[laterError](err); ok {
 		return l.after
 	}
+	if refused, ok := errors.AsType[*messages.Error](err); ok && refused.RetryAfterMS > 0 {
+		return time.Duration(refused.RetryAfterMS) * time.Millisecond
+	}
 	switch messages.KindOf(err) {
 	case messages.Overloaded, messages.NoDroneAvailable:
 		return time.Second

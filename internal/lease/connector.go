@@ -333,6 +333,10 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 		}
 	case Unsettled:
 		return g.members
+	case Resting:
+		for _, i := range g.members {
+			b.refuse(i, backingOff(got.Crashes))
+		}
 	case Unheld, Unknown:
 		if g.leader < 0 {
 			for _, i := range g.members {
@@ -356,6 +360,14 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 		return g.members
 	}
 	return left
+}
+
+// backingOff says for how long a key rests, and what its last life died of.
+func backingOff(c *messages.Crashes) error {
+	err := messages.Errorf(messages.BackingOff, "the last %d backends of the key ended soon after they were started, or could not start: the next one may start in %.1f s. The last one: %s",
+		c.InARow, float64(c.RetryAfterMS)/1000, c.LastWords)
+	err.RetryAfterMS = c.RetryAfterMS
+	return err
 }
 
 func (b *batch) join(i int, g *group, got Got) {

@@ -86,6 +86,8 @@ type Got struct {
 	ExpiresIn time.Duration
 	// TookOver is the backend that lost the key, if one did; for Acquired.
 	TookOver string
+	// Crashes are why the key rests; for Resting.
+	Crashes *messages.Crashes
 }
 
 // Result says how a Want was settled.
@@ -105,4 +107,6 @@ const (
 	// Unknown: nobody is known to hold the key, but the database was restored or failed over a
 	// moment ago, and may have forgotten who does (I1).
 	Unknown
+	// Resting: nobody holds the key, and it rests, for its lives have failed several times in a row.
+	Resting
 )

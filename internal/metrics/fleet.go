@@ -12,6 +12,15 @@ type Fleet struct {
 	Backends []Backends
 	// Proxies were heard lately.
 	Proxies int
+	// Spares are those of all drones that are heard, of each template.
+	Spares []Spares
+}
+
+// Spares are those of one template. Claims and Misses are counted since the drones' agents started.
+type Spares struct {
+	Template        string
+	Ready, Starting int
+	Claims, Misses  int64
 }
 
 // Drones are those of one cluster and pool in one state.
@@ -37,10 +46,13 @@ var (
 	descPoolLoad     = desc("pool_load", "What the drones of a pool that are ready or full have given away: backends, bytes of memory, processors.", "cluster", "pool", "resource")
 	descPoolCapacity = desc("pool_capacity", "What the drones of a pool that are ready or full have in all; not there where one of them has no limit.", "cluster", "pool", "resource")
 	descBackends     = desc("backends", "Backends of the database that have not ended, by cluster and status.", "cluster", "status")
+	descSpares       = desc("spares", "Spares that the drones which are heard keep, by template and state: ready or starting.", "template", "state")
+	descSpareClaims  = desc("spare_claims", "Backends that got a spare of a template, since the agents of the drones that are heard started.", "template")
+	descSpareMisses  = desc("spare_misses", "Backends that named a template and started cold, since the agents of the drones that are heard started.", "template")
 	descProxies      = desc("proxies", "Proxies that were heard within the time that a lease lives.")
 )
 
-var fleetDescs = []*prometheus.Desc{descDrones, descPoolLoad, descPoolCapacity, descBackends, descProxies}
+var fleetDescs = []*prometheus.Desc{descDrones, descPoolLoad, descPoolCapacity, descBackends, descSpares, descSpareClaims, descSpareMisses, descProxies}
 
 func (f *Fleet) collect(out chan<- prometheus.Metric) {
 	if f == nil {
@@ -60,6 +72,12 @@ func (f *Fleet) collect(out chan<- prometheus.Metric) {
 	}
 	for _, b := range f.Backends {
 		gauge(descBackends, float64(b.Backends), b.Cluster, b.Status)
+	}
+	for _, s := range f.Spares {
+		gauge(descSpares, float64(s.Ready), s.Template, "ready")
+		gauge(descSpares, float64(s.Starting), s.Template, "starting")
+		gauge(descSpareClaims, float64(s.Claims), s.Template)
+		gauge(descSpareMisses, float64(s.Misses), s.Template)
 	}
 	gauge(descProxies, float64(f.Proxies))
 }

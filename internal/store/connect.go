@@ -165,6 +165,7 @@ const (
 	rowSpawned = iota + 1
 	rowIDTaken
 	rowUnsettled
+	rowResting
 )
 
 // spawn acquires, in one statement, the keys that nobody holds.
@@ -183,6 +184,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 	var result int
 	var ix, token, droneTimeMS int64
 	var at time.Time
+	var words string
 	var spawned []outbox.Row
 	err := again(ctx, func() error {
 		list, err := c.store.pool.Query(ctx, spawnSQL, args...)
@@ -190,7 +192,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 			return err
 		}
 		spawned = nil
-		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at}, func() error {
+		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at, &words}, func() error {
 			i, w := numbers[ix-1], &left[ix-1]
 			switch result {
 			case rowIDTaken:
@@ -198,6 +200,9 @@ func (c *connecting) spawn(ctx context.Context) error {
 				return nil
 			case rowUnsettled:
 				c.got[i].Result = lease.Unknown
+				return nil
+			case rowResting:
+				c.got[i] = lease.Got{Result: lease.Resting, Crashes: &messages.Crashes{InARow: int(token), RetryAfterMS: droneTimeMS, LastWords: words}}
 				return nil
 			}
 			c.got[i] = lease.Got{

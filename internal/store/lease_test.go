@@ -33,7 +33,7 @@ func TestI2FencingTokensRiseOverReleaseTakeoverAndASequenceSetBack(t *testing.T)
 		if i%2 == 0 {
 			d.expire(id)
 		} else {
-			d.transition(reported(id, messages.Terminated))
+			d.transition(ends(id, messages.Soft, messages.ReasonExternal))
 		}
 	}
 }

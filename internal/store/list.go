@@ -30,8 +30,7 @@ func (s *Store) Backend(ctx context.Context, id string) (info messages.BackendIn
 	if err != nil || len(list) == 0 {
 		return info, false, wrap("read a backend", err)
 	}
-	err = s.addUsers(ctx, &list[0])
-	return list[0], true, err
+	return list[0], true, s.addMore(ctx, &list[0])
 }
 
 const keyHolderSQL = `
@@ -46,8 +45,15 @@ func (s *Store) Holder(ctx context.Context, key *messages.Key) (info messages.Ba
 	if err != nil || len(list) == 0 {
 		return info, false, wrap("read the backend of a key", err)
 	}
-	err = s.addUsers(ctx, &list[0])
-	return list[0], true, err
+	return list[0], true, s.addMore(ctx, &list[0])
+}
+
+// addMore adds what listings leave out.
+func (s *Store) addMore(ctx context.Context, info *messages.BackendInfo) error {
+	if err := s.addUsers(ctx, info); err != nil {
+		return err
+	}
+	return s.addCrashes(ctx, info)
 }
 
 // usersSQL gives the users of a backend, $1, who have tokens that live, $2 at most, by name. It goes from name to name, however

@@ -199,7 +199,7 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 	}{
 		"placeable": {store.PlaceableSQL, []string{"20"}, float64(4 * manyDrones)},
 		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
-		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3", "4", "60", "'infinity'", "''"}, 3},
+		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3", "4", "60", "'infinity'", "''", "'[]'"}, 4},
 		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, float64(2 * manyBackends)},
 	} {
 		t.Run(name, func(t *testing.T) {

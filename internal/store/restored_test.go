@@ -53,7 +53,7 @@ func TestI2FencingTokensRiseOverARestoreAndAFailover(t *testing.T) {
 				n++
 				id := fmt.Sprintf("b-%d", n)
 				token := d.spawn("k", id, "dr-a")
-				d.transition(reported(id, messages.Terminated))
+				d.transition(ends(id, messages.Soft, messages.ReasonExternal))
 				return token
 			}
 			if known {
@@ -83,7 +83,7 @@ func TestI2FencingTokensRiseOverAClockThatStepsBack(t *testing.T) {
 	d := newRunningDB(t)
 	d.drone("dr-a")
 	d.spawn("k", "b-0", "dr-a")
-	d.transition(reported("b-0", messages.Terminated))
+	d.transition(ends("b-0", messages.Soft, messages.ReasonExternal))
 	// What was given before the step.
 	d.exec(`update lease set fencing_token = fencing_token + 3600 * 1000`)
 	last := one[int64](d, `select fencing_token from lease`)
@@ -95,7 +95,7 @@ func TestI2FencingTokensRiseOverAClockThatStepsBack(t *testing.T) {
 			t.Fatalf("after %d the token %d", last, token)
 		}
 		last = token
-		d.transition(reported(id, messages.Terminated))
+		d.transition(ends(id, messages.Soft, messages.ReasonExternal))
 	}
 }
 

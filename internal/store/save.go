@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/outbox"
 )
 
@@ -61,7 +62,7 @@ func (t *transition) write(ctx context.Context, c *pgx.Conn, b *pgx.Batch) error
 		b.Queue(saveSQL, saveArgs(piece)...)
 	}
 	for piece := range slices.Chunk(released, savePiece) {
-		b.Queue(releaseSQL, idsOf(piece))
+		b.Queue(releaseSQL, t.releaseArgs(piece)...)
 	}
 	t.queueWritten(b)
 	for piece := range slices.Chunk(givenUp, savePiece) {
@@ -106,6 +107,24 @@ func saveArgs(backends []*locked) []any {
 		}
 	}
 	return []any{idsOf(backends), asked, statuses, addresses, lasts, kinds, reasons, texts, exitCodes, causes, bys, whys}
+}
+
+// releaseArgs makes the arrays of releaseSQL.
+func (t *transition) releaseArgs(backends []*locked) []any {
+	n := len(backends)
+	failures, rests, words := make([]int32, n), make([]int64, n), make([]*string, n)
+	for i, l := range backends {
+		after, rest := lifecycle.Failures(t.keys[l.id].failures, l.crashed, l.readyFor())
+		failures[i], rests[i] = int32(after), rest.Milliseconds() //nolint:gosec // a count of ends that took seconds each
+		if l.crashed || after == 0 {
+			last := ""
+			if l.crashed {
+				last = l.LastWords()
+			}
+			words[i] = &last
+		}
+	}
+	return []any{idsOf(backends), failures, rests, words}
 }
 
 // queueWritten writes the new rows and gives them their ids.

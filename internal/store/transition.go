@@ -102,6 +102,9 @@ type transition struct {
 type standing struct {
 	sealed, over bool
 
+	// Of a key: how often in a row its lives have failed.
+	failures int
+
 	// Of a session, for people: when it was heard, whether it began in this home of the database, and whether its
 	// drone has another one now.
 	heard          time.Time
@@ -119,6 +122,9 @@ type locked struct {
 	chance  *chance // of being placed again, if that was asked
 	placed  bool
 	release bool
+	// inStatus is for how long it has been in the status of before. crashed says that the life that is over was a failure.
+	inStatus time.Duration
+	crashed  bool
 	// taken is up to where its actions are shown to be taken; givenUp says that nobody
 	// may take its spawn any more.
 	taken   messages.Status
@@ -160,7 +166,7 @@ func (t *transition) read(b *pgx.Batch) {
 		b.Queue(lockKeysSQL, ids, t.trusted).Query(func(rows pgx.Rows) error {
 			var id string
 			var s standing
-			_, err := pgx.ForEachRow(rows, []any{&id, &s.sealed, &s.over}, func() error {
+			_, err := pgx.ForEachRow(rows, []any{&id, &s.sealed, &s.over, &s.failures}, func() error {
 				t.keys[id] = s
 				return nil
 			})
@@ -177,12 +183,13 @@ func (t *transition) read(b *pgx.Batch) {
 func (t *transition) scanBackends(rows pgx.Rows) error {
 	for rows.Next() {
 		l := new(locked)
+		var ms int64
 		err := rows.Scan(&l.id, &l.cluster, &l.pool, &l.of.Drone, &l.of.Session, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
-			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.Cause, &l.By, &l.Words, &l.joined, &l.fencing)
+			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.Cause, &l.By, &l.Words, &l.joined, &l.fencing, &ms)
 		if err != nil {
 			return err
 		}
-		l.before = l.Backend
+		l.before, l.inStatus = l.Backend, time.Duration(ms)*time.Millisecond
 		t.backends[l.id] = l
 	}
 	return rows.Err()
@@ -257,6 +264,9 @@ func (t *transition) decide() {
 			continue
 		}
 		l.Backend, l.release = next, l.release || actions.Release
+		if _, refused := event.(lifecycle.Refused); actions.Release && !refused {
+			l.crashed = l.Crashed(l.readyFor())
+		}
 		switch e := event.(type) {
 		case lifecycle.Reported:
 			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
@@ -282,6 +292,14 @@ func (t *transition) decide() {
 		}
 		t.note(l, actions, cmp.Or(c.Traceparent, t.trace))
 	}
+}
+
+// readyFor is how long it has been ready, as far as that was told.
+func (l *locked) readyFor() time.Duration {
+	if l.before.Status != messages.Ready {
+		return 0
+	}
+	return l.inStatus
 }
 
 // note makes the rows that a step causes.

@@ -39,12 +39,20 @@ func (w *worker) readFleet(ctx context.Context) {
 	if err == nil {
 		live, proxies, err = w.store.Live(ctx)
 	}
+	var spares []store.SpareCounts
+	if err == nil {
+		spares, err = w.store.SpareCounts(ctx)
+	}
 	if err != nil {
 		w.fleet.Store(nil)
 		w.log.Debug("cannot read the fleet for the metrics", "err", err)
 		return
 	}
-	w.fleet.Store(fleetOf(groups, live, proxies))
+	fleet := fleetOf(groups, live, proxies)
+	for _, s := range spares {
+		fleet.Spares = append(fleet.Spares, metrics.Spares(s))
+	}
+	w.fleet.Store(fleet)
 }
 
 // fleetOf puts together what the metrics show. Each state and status that a cluster has none of is shown as 0.

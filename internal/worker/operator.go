@@ -24,6 +24,8 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 		return w.drain(ctx, req.data, req.subject == messages.SubjectUndrain)
 	case messages.SubjectForget:
 		return w.forget(ctx, req.data)
+	case messages.SubjectRetry:
+		return w.retry(ctx, req.data)
 	case messages.SubjectStatus:
 		r, err := messages.Decode[messages.StatusRequest](req.data)
 		if err != nil {
@@ -107,6 +109,24 @@ func (w *worker) forget(ctx context.Context, data []byte) (any, error) {
 		w.log.Warn("cannot delete the consumer of a drone that is forgotten", "drone", r.Drone, "err", err)
 	}
 	return messages.Empty{}, nil
+}
+
+// retry forgives a key its failures.
+func (w *worker) retry(ctx context.Context, data []byte) (any, error) {
+	r, err := messages.Decode[messages.RetryRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	forgiven, ok, err := w.store.Forgive(ctx, &r.Key)
+	switch {
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, messages.Errorf(messages.NotFound, "no backend has held the key %q of namespace %q, as far as is remembered", r.Key.Name, r.Key.Namespace)
+	case forgiven > 0:
+		w.log.Info("a key is forgiven its failures, as was asked", "key", r.Key.Name, "namespace", r.Key.Namespace, "failures", forgiven)
+	}
+	return messages.RetryResponse{Forgiven: forgiven}, nil
 }
 
 func (w *worker) revoke(ctx context.Context, data []byte) (any, error) {

@@ -305,6 +305,7 @@ func (w *worker) serve() (*service, error) {
 		{name: "drain", subject: messages.SubjectDrain, lane: w.lanes.operator},
 		{name: "undrain", subject: messages.SubjectUndrain, lane: w.lanes.operator},
 		{name: "forget", subject: messages.SubjectForget, lane: w.lanes.operator},
+		{name: "retry", subject: messages.SubjectRetry, lane: w.lanes.operator},
 		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
 		{name: "template-put", subject: messages.SubjectTemplatePut, lane: w.lanes.operator},
 		{name: "template-get", subject: messages.SubjectTemplateGet, lane: w.lanes.operator},

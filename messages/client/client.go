@@ -87,6 +87,12 @@ func (c *Client) Revoke(ctx context.Context, r messages.RevokeRequest) (revoked 
 	return resp.Revoked, err
 }
 
+// Retry forgives a key its failures, so that it may be started at once: see [messages.Crashes]. It says how many there were.
+func (c *Client) Retry(ctx context.Context, key messages.Key) (forgiven int, err error) {
+	resp, err := Request[messages.RetryResponse](ctx, c.nc, messages.SubjectRetry, messages.RetryRequest{Key: key})
+	return resp.Forgiven, err
+}
+
 // Drain has a drone be given no more backends. It says how many the drone still has: to ask again follows it.
 func (c *Client) Drain(ctx context.Context, drone string) (backends int, err error) {
 	return c.drain(ctx, messages.SubjectDrain, drone)

@@ -50,7 +50,9 @@ acquired as (
         fencing_token = greatest(excluded.fencing_token, l.fencing_token + 1),
         released_at   = null,
         sealed_until  = null
+    -- A key whose lives have failed in a row rests. One that would rest for longer than any was told so by a clock that has stepped back.
     where l.released_at is not null
+      and (l.retry_at is null or l.retry_at <= now() or l.retry_at > now() + interval '6 minutes')
     returning l.backend_id, l.fencing_token
 ),
 -- A full join is never made by comparing each with each; of its rows only those that were acquired count.
@@ -81,17 +83,23 @@ published as (
     insert into outbox (id, kind, backend_id, drone, status, last_status, until_status, body, drone_time_ms, traceparent)
     select nextval('outbox_id'), 'spawn', backend_id, drone, 10, 0, 20, body, drone_time_ms, traceparent from spawned
 )
--- The results: 1 spawned, 2 nobody holds the key, but the wanted id is taken, 3 nobody is known to hold it, in a database that is not settled.
-select 1 as result, ix, fencing_token, drone_time_ms, now() as at
+-- The results: 1 spawned, 2 nobody holds the key, but the wanted id is taken, 3 nobody is known to hold it, in a database that is not settled,
+-- 4 nobody holds it, and it rests: the numbers are then how often in a row its lives have failed, and for how many ms it rests.
+select 1 as result, ix, fencing_token, drone_time_ms, now() as at, '' as last_words
 from spawned
 union all
-select 2, w.ix, 0, 0, now()
+select 2, w.ix, 0, 0, now(), ''
 from want w
 where w.id_given
   and exists (select from backend b where b.id = w.backend_id offset 0)
   and not exists (select from lease l where l.namespace = w.namespace and l.name = w.name and l.released_at is null offset 0)
 union all
-select 3, w.ix, 0, 0, now()
+select 3, w.ix, 0, 0, now(), ''
 from want w
 where not exists (select from settled)
   and not exists (select from lease l where l.namespace = w.namespace and l.name = w.name and l.released_at is null offset 0)
+union all
+select 4, w.ix, l.failures, ceil(extract(epoch from l.retry_at - now()) * 1000)::int8, now(), l.last_words
+from want w
+cross join lateral (select * from lease l where l.namespace = w.namespace and l.name = w.name offset 0) l
+where l.released_at is not null and l.retry_at > now() and l.retry_at <= now() + interval '6 minutes'

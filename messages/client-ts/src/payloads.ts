@@ -19,6 +19,8 @@ export interface BackendInfo {
   /** ChangedAt is when the status last changed. */
   changed_at: string;
   cluster: string;
+  /** Crashes are the failures of its key in a row; left out: none. In the answer to [SubjectStatus] alone. */
+  crashes?: Crashes;
   created_at: string;
   drone: string;
   /** EndedAt is when it was terminated. */
@@ -118,6 +120,15 @@ export interface ConnectResponse {
   url: string;
 }
 
+/** Crashes are the lives of a key that failed, one after another: a backend that ended by itself within 10 s of its being ready, or before. One that was ready for a minute forgives them all. */
+export interface Crashes {
+  in_a_row: number;
+  /** LastWords are how the last of them ended, for people; at most MaxLastWords bytes. */
+  last_words?: string;
+  /** RetryAfterMS is for how long the key rests: a connect that would start another one is refused with BackingOff. Left out: it does not. */
+  retry_after_ms?: number;
+}
+
 /** Deadlines of a session's lease, in the drone's own boot-time milliseconds. Each counts from a time that the drone stated before the database wrote the lease, so a process is dead before its key can go to another. */
 export interface Deadlines {
   hard_terminate_at_ms?: number;
@@ -202,6 +213,8 @@ export interface ErrorReply {
   message: string;
   /** Reason says more of the kind to programs: see [NoDrone]. A reader must expect reasons that it does not know. */
   reason?: string;
+  /** RetryAfterMS is in how many milliseconds asking again is worth it (BackingOff only). */
+  retry_after_ms?: number;
 }
 
 /** ForgetRequest has a lost drone be forgotten, with all that is on record for it. */
@@ -249,7 +262,7 @@ export interface Key {
 }
 
 /** Kind names what went wrong, for a program to branch on. */
-export type Kind = "BadRequest" | "NoClusterProvided" | "NotFound" | "KeyHeld" | "KeyUnheldNoSpawnConfig" | "BackendExists" | "KeyHeldUnhealthy" | "DroneHeld" | "TemplateChanged" | "Forbidden" | "FailedToAcquireKey" | "NoDroneAvailable" | "Overloaded" | "Unavailable" | "Internal";
+export type Kind = "BadRequest" | "NoClusterProvided" | "NotFound" | "KeyHeld" | "KeyUnheldNoSpawnConfig" | "BackendExists" | "KeyHeldUnhealthy" | "DroneHeld" | "TemplateChanged" | "Forbidden" | "FailedToAcquireKey" | "NoDroneAvailable" | "BackingOff" | "Overloaded" | "Unavailable" | "Internal";
 
 /** ListTemplatesRequest lists templates by name. */
 export interface ListTemplatesRequest {
@@ -364,6 +377,16 @@ export interface Report {
 export interface ReportRequest {
   reports: Report[];
   session: string;
+}
+
+/** RetryRequest forgives a key its failures, so that it may be started at once. Its tag is not compared. */
+export interface RetryRequest {
+  key: Key;
+}
+
+/** RetryResponse says how many failures were forgiven; 0 is no error. */
+export interface RetryResponse {
+  forgiven: number;
 }
 
 /** RevokeRequest makes connection tokens of a backend lead nowhere: those of a user (which may be "", the one of connects that name none), or one token, or both where they agree. At least one is needed. A static token lives as long as its backend. */
