@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
-	"github.com/jetway-project/jetway/internal/bus"
 )
 
 // question is one request to the workers, shared by all who want its answer.
