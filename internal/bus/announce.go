@@ -119,9 +119,9 @@ func (s *Service) Conceal() error {
 const rollQuiet = 500 * time.Millisecond
 
 // Roll asks the services of a name what they say of themselves, and gives what comes until nobody more answers, or ctx
-// ends: nobody knows how many there are.
-func Roll(ctx context.Context, nc *nats.Conn, name string) ([]micro.Stats, error) {
-	subject, err := micro.ControlSubject(micro.StatsVerb, name, "")
+// ends: nobody knows how many there are. micro.StatsVerb asks for all of it, micro.PingVerb for who they are alone, with their metadata.
+func Roll(ctx context.Context, nc *nats.Conn, verb micro.Verb, name string) ([]micro.Stats, error) {
+	subject, err := micro.ControlSubject(verb, name, "")
 	if err != nil {
 		return nil, err
 	}

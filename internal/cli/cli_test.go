@@ -18,7 +18,7 @@ import (
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for args, line := range map[string]string{
-		"connect":         "--key: give a key to join, or --command to start something, or both",
+		"connect":         "--key: give a key to join, or --command or --template to start something, or both",
 		"connect --tag t": "--key: must not be empty",
 		"connect --key a --max-idle 1500ms --command x":                 "--max-idle: must be whole seconds, 1s at least, not 1.5s (usage): see jetway connect --help",
 		"connect --key a --lifetime 1x --command x":                     "--lifetime: ",
@@ -59,7 +59,6 @@ func TestUsage(t *testing.T) {
 		"dev --retain 59s":                                          "--retain: must be at least 1m",
 		"worker --postgres :: --start-within 59s":                   "--start-within: must be at least 1m",
 		"drone --cluster a --process-root /nowhere":                 "--process-root: ",
-		"drone --cluster a --process-root / --ip 192.0.2.1":         "--ip: ",
 		"drone --cluster a --process-root / --data-dir /proc/x":     "--data-dir: ",
 		"drone --cluster a --name dr-A":                             `--name: must be "dr-"`,
 		"drone --cluster a --runtime fake --max-memory lots":        `--max-memory: must be a number of bytes like 8GiB or 500MB, up to 1PiB, not "lots"`,

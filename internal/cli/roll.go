@@ -103,7 +103,7 @@ func (f *clientFlags) roll(r *run, service, role string) ([]member, error) {
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(r.ctx, f.Timeout)
 	defer cancel()
-	answers, err := bus.Roll(ctx, nc, service)
+	answers, err := bus.Roll(ctx, nc, micro.StatsVerb, service)
 	if err != nil {
 		return nil, err
 	}

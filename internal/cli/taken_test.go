@@ -16,6 +16,10 @@ func TestTakenAddressIsNoWrongUse(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = taken.Close() })
 	addr := taken.Addr().String()
+	// As at a machine's start, before its network is there.
+	if _, stderr, code := jetway(t, "drone", "--cluster", "a", "--nats", "nats://127.0.0.1:1", "--process-root", "/", "--ip", "192.0.2.1"); code != ExitFailed || !strings.Contains(stderr, "--ip: this machine does not have 192.0.2.1") {
+		t.Errorf("a drone ends with %d and says %s", code, stderr)
+	}
 	for _, role := range [][]string{
 		{"proxy", "--nats", "nats://127.0.0.1:1", "--listen"},
 		{"proxy", "--nats", "nats://127.0.0.1:1", "--listen", "127.0.0.1:0", "--metrics-addr"},

@@ -45,7 +45,7 @@ func (b *proxyBench) announced(ctx context.Context) error {
 	if b.polled(ctx, b.wait, func(ctx context.Context) bool {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		list, err := bus.Roll(ctx, b.nc, messages.ServiceProxies)
+		list, err := bus.Roll(ctx, b.nc, micro.StatsVerb, messages.ServiceProxies)
 		if err != nil {
 			return false
 		}

@@ -31,6 +31,7 @@ type Gateway struct {
 
 	tokens     atomic.Pointer[map[string]*who]
 	tokensRead []byte
+	tokensSeen []byte // at the last look
 	forwarding *http.Client
 	listing    atomic.Int32 // answers that go through all pages, under way
 

@@ -150,7 +150,7 @@ func (c *call) planeJSON() error {
 // refuses.
 func (c *call) planeRefusal(err error, into any) error {
 	refused, ok := errors.AsType[*messages.Error](err)
-	if ok && (json.Unmarshal(c.body, into) != nil || strings.HasSuffix(refused.Message, "is missing")) {
+	if ok && (json.Unmarshal(c.body, into) != nil || strings.Contains(refused.Message, "is missing")) {
 		c.plain(http.StatusUnprocessableEntity, "Failed to deserialize the JSON body into the target type: "+refused.Message)
 		return handledError{}
 	}

@@ -160,7 +160,13 @@ func (g *Gateway) loadTokens() error {
 	if err != nil {
 		return err
 	}
-	if g.tokens.Load() != nil && bytes.Equal(data, g.tokensRead) {
+	again := g.tokens.Load() != nil
+	if again && bytes.Equal(data, g.tokensRead) {
+		return nil
+	}
+	// Who writes it empties it first, perhaps: it counts once it is found the same twice.
+	if again && !bytes.Equal(data, g.tokensSeen) {
+		g.tokensSeen = data
 		return nil
 	}
 	g.tokensRead = data // also of a bad one: it is said once

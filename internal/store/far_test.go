@@ -22,7 +22,7 @@ func TestI6WorkerFarFromItsDatabaseFindsWhatIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	far := openWith(t, at(way.Addr())+" dbname="+one[string](d, `select current_database()`), lease.Terms{TTL: ttl})
-	way.Delay(ttl / 24 * 11 / 20) // and back
+	way.Delay(ttl / 24 * 11 / 20)                                                                        // and back
 	testkit.Eventually(t, "it finds the tables", func() bool { return far.Migrate(t.Context()) == nil }) // a slow machine's link may be too slow even for it
 	d.expireSession("dr-a")
 	d.Store = far

@@ -61,5 +61,5 @@ func (w *worker) compare(ctx context.Context, self micro.ServiceIdentity) {
 func (w *worker) others(ctx context.Context) ([]micro.Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, othersTimeout)
 	defer cancel()
-	return bus.Roll(ctx, w.nc, serviceName)
+	return bus.Roll(ctx, w.nc, micro.PingVerb, serviceName)
 }
