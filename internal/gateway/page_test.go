@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +66,17 @@ func (p *tab) eval(script string) {
 
 func (p *tab) click(selector string) {
 	p.t.Helper()
-	p.do("click "+selector, chromedp.Click(chromedp.CSS(selector)))
+	for {
+		ctx, cancel := context.WithTimeout(p.ctx, testkit.Patience)
+		err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector)))
+		cancel()
+		switch {
+		case err == nil:
+			return
+		case !strings.Contains(err.Error(), "Could not find node"): // which the page has just drawn anew
+			p.t.Fatalf("cannot click %s: %v", selector, err)
+		}
+	}
 }
 
 func (p *tab) key(keys string) {
