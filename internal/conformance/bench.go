@@ -60,6 +60,7 @@ func (b *bench) alone(ctx context.Context, subject string) error {
 // OthersError says that somebody else plays the workers' part.
 type OthersError struct{ Subject string }
 
+// Error says on which subject.
 func (e *OthersError) Error() string {
 	return "a worker, or another run of this, answers on " + e.Subject + " of this NATS server"
 }

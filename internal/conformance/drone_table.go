@@ -320,7 +320,7 @@ func (b *droneBench) endsSealed(ctx context.Context) error {
 	b.set(func() { b.sealed[sealed] = true })
 	// The last renewal may have been answered just now.
 	within := b.hardAfter() + b.cfg.Slack
-	if err := b.dead(ctx, sealed, within); err != nil && !errors.As(err, new(unseen)) {
+	if err := b.dead(ctx, sealed, within); err != nil && !errors.As(err, new(unseenError)) {
 		return err
 	}
 	if !b.within(ctx, max(within-time.Since(began), 0)+b.wait, func() bool { return b.of(sealed).status() == messages.Terminated }) {
@@ -345,7 +345,7 @@ func (b *droneBench) killsDisowned(ctx context.Context) error {
 	if !b.until(ctx, func() bool { return b.of(id).disowned }) {
 		return errNot(b.wait, "a report of %s", id)
 	}
-	if err := b.dead(ctx, id, b.wait); err != nil && !errors.As(err, new(unseen)) {
+	if err := b.dead(ctx, id, b.wait); err != nil && !errors.As(err, new(unseenError)) {
 		return err
 	}
 	if err := b.heartbeats(ctx, 2); err != nil {

@@ -55,10 +55,10 @@ func checksOf[Bench any](table []trial[Bench]) []Check {
 	return list
 }
 
-// unseen is why something could not be judged.
-type unseen string
+// unseenError is why something could not be judged.
+type unseenError string
 
-func (u unseen) Error() string { return string(u) }
+func (u unseenError) Error() string { return string(u) }
 
 // only gives the rows that are asked for, and those that they build on; without any, all.
 func only[Bench any](table []trial[Bench], ids []string) ([]trial[Bench], error) {
@@ -96,7 +96,7 @@ func runTable[Bench any](ctx context.Context, table []trial[Bench], on Bench, sa
 			return context.Cause(ctx)
 		} else if err != nil {
 			result.Verdict, result.Why = Fail, err.Error()
-			if errors.As(err, new(unseen)) {
+			if errors.As(err, new(unseenError)) {
 				result.Verdict = Skip
 			}
 		}
