@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	sessions "github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -58,13 +58,13 @@ func cold(took startTimes) error {
 func (s *starter) keep(ctx context.Context, template *messages.Template, asked int64) error {
 	ctx, cancel := context.WithTimeout(ctx, refillTimeout)
 	defer cancel()
-	if _, err := bus.Request[messages.PutTemplateResponse](ctx, s.nc, messages.SubjectTemplatePut, template); err != nil {
+	if _, err := sessions.Request[messages.PutTemplateResponse](ctx, s.nc, messages.SubjectTemplatePut, template); err != nil {
 		return fmt.Errorf("put a template: %w", err)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		info, err := bus.Request[messages.TemplateInfo](ctx, s.nc, messages.SubjectTemplateGet, messages.TemplateRequest{Name: template.Name})
+		info, err := sessions.Request[messages.TemplateInfo](ctx, s.nc, messages.SubjectTemplateGet, messages.TemplateRequest{Name: template.Name})
 		switch {
 		case err != nil:
 			return fmt.Errorf("ask for a template: %w", err)
@@ -116,7 +116,7 @@ func (s *starter) forget(ctx context.Context, names ...string) error {
 	defer cancel()
 	var errs []error
 	for _, name := range names {
-		_, err := bus.Request[messages.Empty](ctx, s.nc, messages.SubjectTemplateDelete, messages.TemplateRequest{Name: name})
+		_, err := sessions.Request[messages.Empty](ctx, s.nc, messages.SubjectTemplateDelete, messages.TemplateRequest{Name: name})
 		if messages.KindOf(err) != messages.NotFound {
 			errs = append(errs, err)
 		}

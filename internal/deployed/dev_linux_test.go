@@ -14,10 +14,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // The demand: `jetway dev --runtime docker` leads to the shared room by the image of make images, and leaves no
@@ -100,7 +100,7 @@ func TestExampleOfASandboxIsAContainer(t *testing.T) {
 		t.Fatalf("%s does not say how to ask for one", example)
 	}
 	stack, nc := devOfContainers(t)
-	resp, err := bus.Request[messages.ConnectResponse](testkit.Context(t), nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := client.Request[messages.ConnectResponse](testkit.Context(t), nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key: &messages.Key{Name: "agent-1"}, SpawnConfig: &messages.SpawnConfig{Executable: asked[1]},
 	})
 	if err != nil {

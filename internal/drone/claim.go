@@ -7,11 +7,11 @@ import (
 	goruntime "runtime"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone/spares"
 	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // newSpares makes the pool of spares, which keeps none before the workers have named templates.
@@ -95,7 +95,7 @@ func (a *agent) fetchTemplates(ctx context.Context) error {
 	a.mu.Unlock()
 	request, cancel := context.WithTimeout(ctx, a.patience())
 	defer cancel()
-	resp, err := bus.Request[messages.TemplatesResponse](request, a.nc, messages.SubjectDroneTemplates(a.cfg.Name), messages.TemplatesRequest{Session: session})
+	resp, err := client.Request[messages.TemplatesResponse](request, a.nc, messages.SubjectDroneTemplates(a.cfg.Name), messages.TemplatesRequest{Session: session})
 	if err != nil {
 		if messages.KindOf(err) == messages.NotFound {
 			a.needSession(session)

@@ -7,11 +7,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -118,7 +118,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	defer cancel()
 	// The drone's time is read before it is sent, so that what the workers count from it
 	// comes too early rather than too late (I1).
-	resp, err := bus.Request[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
+	resp, err := client.Request[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
 		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, NotReady: oneLine(why, messages.MaxNotReady), Load: load, Spares: kept,
 	})
 	if messages.KindOf(err) == messages.NotFound {

@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -230,7 +230,7 @@ func (r *reporter) send(ctx context.Context, batch []journal.Unreported) (sessio
 	for i := range batch {
 		reports[i] = batch[i].Report
 	}
-	_, err = bus.Request[messages.Empty](ctx, a.nc, messages.ReportSubject(a.cfg.Name), messages.ReportRequest{Session: session, Reports: reports})
+	_, err = client.Request[messages.Empty](ctx, a.nc, messages.ReportSubject(a.cfg.Name), messages.ReportRequest{Session: session, Reports: reports})
 	return session, err
 }
 

@@ -11,9 +11,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // session is what the agent knows of its registration; under the agent's lock. Whether a
@@ -129,7 +129,7 @@ func (a *agent) register(ctx context.Context) error {
 	request, cancel := context.WithTimeout(ctx, a.patience())
 	defer cancel()
 	// The drone's time is read before it is sent: see heartbeat.
-	resp, err := bus.Request[messages.RegisterResponse](request, a.nc, messages.RegisterSubject(a.cfg.Name), messages.RegisterRequest{
+	resp, err := client.Request[messages.RegisterResponse](request, a.nc, messages.RegisterSubject(a.cfg.Name), messages.RegisterRequest{
 		Session: id, MachineID: a.who.MachineID, BootID: a.who.BootID,
 		Cluster: a.cfg.Cluster, Pool: a.cfg.Pool, Version: a.cfg.Version, Runtime: a.cfg.RuntimeName,
 		Capacity: a.cfg.Capacity, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,

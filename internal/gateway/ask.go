@@ -11,8 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // ask sends a request to the workers for a call.
@@ -39,7 +39,7 @@ func (c *call) pass(subject string, body []byte) ([]byte, error) {
 	// Requests that have come at about the same time are read first, and then go out together: in one write to the NATS
 	// server, and into one batch of a worker's. With 64 at once this makes a quarter more of them.
 	runtime.Gosched()
-	return bus.RequestMsg(ctx, c.g.nc, msg)
+	return client.RequestMsg(ctx, c.g.nc, msg)
 }
 
 // passTrace has what the request causes continue the asker's trace. What is not valid is left out.
@@ -55,9 +55,9 @@ func passTrace(h nats.Header, parent string, state []string) {
 
 // status asks for one backend.
 func (g *Gateway) status(ctx context.Context, req messages.StatusRequest) (messages.BackendInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, bus.DefaultTimeout)
+	ctx, cancel := context.WithTimeout(ctx, client.DefaultTimeout)
 	defer cancel()
-	return bus.Request[messages.BackendInfo](ctx, g.nc, messages.SubjectStatus, req)
+	return client.Request[messages.BackendInfo](ctx, g.nc, messages.SubjectStatus, req)
 }
 
 const (

@@ -8,8 +8,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // call is one request on its way.
@@ -38,7 +38,7 @@ const (
 // serve is what every route begins and ends with.
 func (c *call) serve() {
 	c.began = time.Now()
-	c.timeout = bus.DefaultTimeout
+	c.timeout = client.DefaultTimeout
 	defer func() {
 		if !c.later {
 			c.end()

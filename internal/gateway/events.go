@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -35,7 +34,7 @@ func (c *call) watch(backend string) *watcher {
 // begin joins the watchers of one backend and gives its events so far, those up to the number after left out. The
 // caller leaves.
 func (g *Gateway) begin(ctx context.Context, w *watcher, after int) (sofar []*frame, err error) {
-	if err := g.hub.await(ctx, bus.DefaultTimeout); err != nil {
+	if err := g.hub.await(ctx, client.DefaultTimeout); err != nil {
 		return nil, err
 	}
 	last, _, err := g.hub.join(w, "")
@@ -45,7 +44,7 @@ func (g *Gateway) begin(ctx context.Context, w *watcher, after int) (sofar []*fr
 	// What came before the subscription is in the stream; what has come since is among the last, or is sent.
 	events, err := client.New(g.nc).Recorded(ctx, w.backend)
 	if err == nil && !slices.ContainsFunc(append(events, eventsOf(last)...), isFirst) {
-		events, err = bus.History(ctx, g.nc, w.backend) // of long ago: a worker knows
+		events, err = client.New(g.nc).History(ctx, w.backend) // of long ago: a worker knows
 	}
 	if err != nil {
 		g.hub.leave(w)
@@ -150,7 +149,7 @@ func (g *Gateway) maySee(w *who, backend string) (bool, error) {
 	if w.namespaces == nil {
 		return true, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), bus.DefaultTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), client.DefaultTimeout)
 	defer cancel()
 	namespace, err := g.namespace(ctx, backend)
 	if messages.KindOf(err) == messages.NotFound {

@@ -14,9 +14,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // Gateway answers HTTP. Make one with [New].
@@ -169,7 +169,7 @@ func (r *readiness) look(g *Gateway) func(context.Context) error {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		_, r.err = bus.Request[messages.DronesResponse](ctx, g.nc, messages.SubjectDrones, messages.DronesRequest{Page: messages.Page{Limit: 1}})
+		_, r.err = client.Request[messages.DronesResponse](ctx, g.nc, messages.SubjectDrones, messages.DronesRequest{Page: messages.Page{Limit: 1}})
 		r.at = time.Now()
 		if refused, ok := errors.AsType[*messages.Error](r.err); ok && refused.Kind == messages.Overloaded {
 			r.err = nil // it answers

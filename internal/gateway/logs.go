@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // Lines are the last lines of a backend's output.
@@ -36,7 +36,7 @@ func (c *call) logs() (any, error) {
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.timeout)
 	defer cancel()
 	all := Lines{Lines: []messages.LogLine{}}
-	for line, err := range bus.Lines(ctx, c.g.nc, bus.Logs{Backend: info.BackendID, Tail: tail}) {
+	for line, err := range client.New(c.g.nc).Logs(ctx, client.Logs{Backend: info.BackendID, Tail: tail}) {
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func (c *call) streamLogs(info messages.BackendInfo, tail int) (any, error) {
 	lines, failed := make(chan messages.LogLine), error(nil)
 	running.Go(func() {
 		defer close(lines)
-		for line, err := range bus.Lines(ctx, c.g.nc, bus.Logs{Backend: info.BackendID, Tail: tail, Since: after, Ended: ended}) {
+		for line, err := range client.New(c.g.nc).Logs(ctx, client.Logs{Backend: info.BackendID, Tail: tail, Since: after, Ended: ended}) {
 			if failed = err; err != nil {
 				return
 			}
@@ -158,7 +158,7 @@ func (c *call) events() (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.timeout)
 	defer cancel()
-	events, err := bus.History(ctx, c.g.nc, info.BackendID)
+	events, err := client.New(c.g.nc).History(ctx, info.BackendID)
 	return Events{Events: events}, err
 }
 

@@ -20,12 +20,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 func TestMain(m *testing.M) {
@@ -200,7 +200,7 @@ func (f *fixture) connect(body string, headers ...string) gateway.Connected {
 func (f *fixture) await(backend string, status messages.Status) {
 	f.t.Helper()
 	testkit.Eventually(f.t, backend+" is "+status.String(), func() bool {
-		info, err := bus.Request[messages.BackendInfo](testkit.Context(f.t), f.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
+		info, err := client.Request[messages.BackendInfo](testkit.Context(f.t), f.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
 		return err == nil && info.Status == status
 	})
 }

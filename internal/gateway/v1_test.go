@@ -11,10 +11,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 const spawn = `"spawn_config":{"executable":{}}`
@@ -42,7 +42,7 @@ func TestV1AnswersAsTheBusDoes(t *testing.T) {
 			body = c.body
 		}
 		got := f.ask(method, path, body)
-		on, err := bus.RequestRaw(testkit.Context(t), f.nc, c.subject, []byte(c.body))
+		on, err := client.RequestRaw(testkit.Context(t), f.nc, c.subject, []byte(c.body))
 		if err == nil && got.body != string(on) {
 			t.Errorf("%s: %s\non the bus: %s", path, got.body, on)
 		}

@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/messages/client"
 )
 
 // question is one request to the workers, shared by all who want its answer.
@@ -136,7 +136,7 @@ func (p *Proxy) ask(token string, asked time.Duration) (*route, error) {
 	ctx, cancel := context.WithTimeout(p.serving, p.cfg.LookupTimeout)
 	defer cancel()
 	mark, began := p.news.mark(), time.Now()
-	resp, err := bus.Request[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token})
+	resp, err := client.Request[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token})
 	p.metrics.Asked(time.Since(began))
 	if err != nil {
 		return nil, err
