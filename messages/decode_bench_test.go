@@ -21,6 +21,7 @@ func BenchmarkDecodeBesideEncodingJSON(b *testing.B) {
 }
 
 func beside[T any](b *testing.B, decode func([]byte) (T, error)) {
+	b.Helper()
 	name := b.Name()[len("BenchmarkDecodeBesideEncodingJSON/"):]
 	data := messages.Encode(golden[name])
 	const turn = 100
@@ -36,7 +37,7 @@ func beside[T any](b *testing.B, decode func([]byte) (T, error)) {
 	ours := func() time.Duration { return each(func() error { _, err := decode(data); return err }) }
 	theirs := func() time.Duration { return each(func() error { return json.Unmarshal(data, new(T)) }) }
 	var ratios []float64
-	for n := 0; n < max(b.N/turn, 1); n++ {
+	for n := range max(b.N/turn, 1) {
 		var a, c time.Duration
 		if n%2 == 0 {
 			a, c = ours(), theirs()

@@ -2,6 +2,7 @@ package messages_test
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ func init() {
 	spares := messages.SpareState{
 		Template: "room", Revision: 12, Ready: 3, Starting: 1, Claims: 40, Misses: 2, Error: "exit status 1 before it listened",
 	}
-	for name, v := range map[string]any{
+	maps.Copy(golden, map[string]any{
 		"connect_request_template": &messages.ConnectRequest{
 			Key: &messages.Key{Name: "doc-1"}, SpawnConfig: &messages.SpawnConfig{ID: "my-backend", Template: "room"},
 		},
@@ -47,9 +48,7 @@ func init() {
 			Template: template, ChangedAt: at, SparesReady: 3, SparesStarting: 1, Claims: 40, Misses: 2, Error: spares.Error,
 			Drones: []messages.TemplateDrone{{Drone: "dr-a", SpareState: spares}}, MoreDrones: true,
 		},
-	} {
-		golden[name] = v
-	}
+	})
 	decoders = append(
 		decoders,
 		decoder{"connect_request_template", decoderOf(messages.Decode[messages.ConnectRequest])},

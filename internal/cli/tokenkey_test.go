@@ -30,7 +30,7 @@ func TestTokenKeyMakesAndExtendsAFile(t *testing.T) {
 		if ids != nil && strings.Join(keys.IDs()[:n], " ") != strings.Join(ids, " ") {
 			t.Errorf("the keys are %v, and were %v", keys.IDs(), ids)
 		}
-		for _, line := range strings.Fields(string(data)) {
+		for line := range strings.FieldsSeq(string(data)) {
 			if strings.Contains(stdout, line) {
 				t.Error("a key that is in a file is printed, too")
 			}

@@ -129,18 +129,18 @@ func (b *droneBench) addressOf(id string) string {
 	return b.of(id).address
 }
 
-// holds waits for a heartbeat that says so many backends.
-func (b *droneBench) holds(ctx context.Context, backends int) error {
+// holdsOne waits for a heartbeat that says one backend.
+func (b *droneBench) holdsOne(ctx context.Context) error {
 	last := -1
 	if b.until(ctx, func() bool {
 		if n := len(b.beats); n > 0 {
 			last = b.beats[n-1].Load.Backends
 		}
-		return last == backends
+		return last == 1
 	}) {
 		return nil
 	}
-	return errNot(b.wait, "a heartbeat with load.backends %d; the last one says %d", backends, last)
+	return errNot(b.wait, "a heartbeat with load.backends 1; the last one says %d", last)
 }
 
 // answers says whether somebody answers HTTP at a backend's address; known: it has one.
@@ -216,8 +216,8 @@ func (b *droneBench) endAll(ctx context.Context) error {
 	}
 	b.mu.Unlock()
 	for _, id := range left {
-		if b.terminate(ctx, id, true) != nil {
-			break
+		if err := b.terminate(ctx, id, true); err != nil {
+			return err
 		}
 	}
 	b.within(ctx, b.cfg.Lease, func() bool { // who does not by then has failed a check

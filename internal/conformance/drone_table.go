@@ -131,7 +131,7 @@ func (b *droneBench) spawns(ctx context.Context) error {
 
 func (b *droneBench) acknowledges(ctx context.Context) error { return b.settled(ctx) }
 
-func (b *droneBench) tellsLoad(ctx context.Context) error { return b.holds(ctx, 1) }
+func (b *droneBench) tellsLoad(ctx context.Context) error { return b.holdsOne(ctx) }
 
 func (b *droneBench) spawnsOnce(ctx context.Context) error {
 	id := b.newID("first")
@@ -147,7 +147,7 @@ func (b *droneBench) spawnsOnce(ctx context.Context) error {
 	if err := b.heartbeats(ctx, 2); err != nil {
 		return err
 	}
-	return errors.Join(b.holds(ctx, 1), b.alive(ctx, id))
+	return errors.Join(b.holdsOne(ctx), b.alive(ctx, id))
 }
 
 func (b *droneBench) repeatsReports(ctx context.Context) error {
@@ -306,7 +306,7 @@ func (b *droneBench) staysEnded(ctx context.Context) error {
 	if answers, known := b.answers(ctx, id); known && answers {
 		return fmt.Errorf("%s answers again after its end", id)
 	}
-	return b.holds(ctx, 1)
+	return b.holdsOne(ctx)
 }
 
 func (b *droneBench) endsSealed(ctx context.Context) error {
@@ -351,7 +351,7 @@ func (b *droneBench) killsDisowned(ctx context.Context) error {
 	if err := b.heartbeats(ctx, 2); err != nil {
 		return err
 	}
-	return b.holds(ctx, 1)
+	return b.holdsOne(ctx)
 }
 
 // beginsAnew forgets the session, as after a restore of the database.

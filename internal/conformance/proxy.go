@@ -296,6 +296,9 @@ func (b *proxyBench) stream(ctx context.Context, token string) (ended <-chan str
 	}
 	if !opening.Stop() || err != nil || resp.StatusCode != http.StatusOK {
 		cancel()
+		if resp != nil {
+			_ = resp.Body.Close()
+		}
 		if err == nil {
 			err = fmt.Errorf("its status is %d", resp.StatusCode)
 		}

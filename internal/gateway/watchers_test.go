@@ -34,7 +34,7 @@ func openFiles(t *testing.T) int {
 	t.Helper()
 	var limit syscall.Rlimit
 	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	return int(min(limit.Cur, 1<<20)) //nolint:gosec // it fits
+	return int(min(limit.Cur, 1<<20))
 }
 
 // I5, I8: of thousands who watch one backend everybody gets each state, once and in order, and sees the end; one of them who does not

@@ -3,25 +3,24 @@ package lifecycle
 import (
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jetway-project/jetway/messages"
 )
 
 const (
 	// crashWithin: who ends by itself when it has been ready for less has failed.
-	crashWithin = 10 * time.Second
+	crashWithin = 10 // seconds
 	// forgivenAfter: a life that was ready for so long forgives all failures before it.
-	forgivenAfter = time.Minute
+	forgivenAfter = 60 // seconds
 	// free is how many failures in a row cost nothing. The next makes the key rest for minRest, each after it for twice as long.
 	free    = 2
-	minRest = time.Second
-	maxRest = 5 * time.Minute
+	minRest = 1   // seconds
+	maxRest = 300 // seconds
 )
 
 // Crashed says whether a life that is over was a failure: it ended by itself before it was ready or soon after, or could not be started
-// at all. What somebody ended, what was lost, what found no room and what is the drone's fault are none: readyFor is how long it was ready.
-func (b *Backend) Crashed(readyFor time.Duration) bool {
+// at all. What somebody ended, what was lost, what found no room and what is the drone's fault are none. readyFor is for how many seconds it was ready.
+func (b *Backend) Crashed(readyFor float64) bool {
 	switch {
 	case b.Reason == messages.ReasonStartupTimeout:
 		return true
@@ -33,8 +32,8 @@ func (b *Backend) Crashed(readyFor time.Duration) bool {
 	return b.Reason == "" && b.Kind == "" && readyFor < crashWithin
 }
 
-// Failures gives how often in a row a key's lives have failed after one more life, and for how long the key rests.
-func Failures(before int, crashed bool, readyFor time.Duration) (failures int, rest time.Duration) {
+// Failures gives how often in a row a key's lives have failed after one more life, which was ready for so many seconds, and for how many seconds the key rests.
+func Failures(before int, crashed bool, readyFor float64) (failures, rest int) {
 	switch {
 	case readyFor >= forgivenAfter:
 		return 0, 0

@@ -3,7 +3,6 @@ package lifecycle_test
 import (
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/jetway-project/jetway/internal/lifecycle"
@@ -18,12 +17,12 @@ func TestALifeHasFailedThatEndedByItselfTooSoon(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		b     lifecycle.Backend
-		ready time.Duration
+		ready float64
 		want  bool
 	}{
 		"never ready":              {of("", "", lifecycle.NotAsked), 0, true},
-		"soon after":               {of("", "", lifecycle.NotAsked), 9 * time.Second, true},
-		"later":                    {of("", "", lifecycle.NotAsked), 10 * time.Second, false},
+		"soon after":               {of("", "", lifecycle.NotAsked), 9, true},
+		"later":                    {of("", "", lifecycle.NotAsked), 10, false},
 		"could not start":          {of(messages.ReasonStartFailed, "", lifecycle.NotAsked), 0, true},
 		"never answered":           {of(messages.ReasonStartupTimeout, messages.Hard, lifecycle.NotAsked), 0, true},
 		"never answered, as asked": {of(messages.ReasonStartupTimeout, messages.Soft, lifecycle.AskedSoft), 0, true},
@@ -43,23 +42,23 @@ func TestALifeHasFailedThatEndedByItselfTooSoon(t *testing.T) {
 // The demand: from the third failure in a row on a key rests, 1 s, 2 s, 4 s … 5 min; a life of a minute forgives all.
 func TestAKeyRestsForLongerWithEachFailure(t *testing.T) {
 	t.Parallel()
-	var rests []time.Duration
-	failures, rest := 0, time.Duration(0)
+	var rests []int
+	failures := 0
 	for range 14 {
-		failures, rest = lifecycle.Failures(failures, true, time.Second)
-		rests = append(rests, rest/time.Second)
+		after, rest := lifecycle.Failures(failures, true, 1)
+		failures, rests = after, append(rests, rest)
 	}
-	want := []time.Duration{0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300}
+	want := []int{0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300}
 	for i := range want {
 		if rests[i] != want[i] {
 			t.Fatalf("it rests for %d s, want %d", rests, want)
 		}
 	}
-	if after, rest := lifecycle.Failures(failures, false, 30*time.Second); after != failures || rest != 0 {
-		t.Errorf("half a minute leaves %d failures and a rest of %s", after, rest)
+	if after, rest := lifecycle.Failures(failures, false, 30); after != failures || rest != 0 {
+		t.Errorf("half a minute leaves %d failures and a rest of %d s", after, rest)
 	}
-	if after, rest := lifecycle.Failures(failures, false, time.Minute); after != 0 || rest != 0 {
-		t.Errorf("a minute leaves %d failures and a rest of %s", after, rest)
+	if after, rest := lifecycle.Failures(failures, false, 60); after != 0 || rest != 0 {
+		t.Errorf("a minute leaves %d failures and a rest of %d s", after, rest)
 	}
 }
 

@@ -112,10 +112,10 @@ func saveArgs(backends []*locked) []any {
 // releaseArgs makes the arrays of releaseSQL.
 func (t *transition) releaseArgs(backends []*locked) []any {
 	n := len(backends)
-	failures, rests, words := make([]int32, n), make([]int64, n), make([]*string, n)
+	failures, rests, words := make([]int, n), make([]int, n), make([]*string, n)
 	for i, l := range backends {
 		after, rest := lifecycle.Failures(t.keys[l.id].failures, l.crashed, l.readyFor())
-		failures[i], rests[i] = int32(after), rest.Milliseconds() //nolint:gosec // a count of ends that took seconds each
+		failures[i], rests[i] = after, rest
 		if l.crashed || after == 0 {
 			last := ""
 			if l.crashed {

@@ -3,6 +3,7 @@ package store_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -241,9 +242,10 @@ func TestHeartbeatKeepsSparesInTheSessionsRow(t *testing.T) {
 	for i := range others {
 		others[i] = messages.SpareState{Template: fmt.Sprint("other-", i), Error: strings.Repeat("x", messages.MaxSpareError)}
 	}
+	all := slices.Concat(others, []messages.SpareState{said})
 	before, coldBefore := updates("session")
 	for range 4 {
-		beat("dr-a", append(others, said)...)
+		beat("dr-a", all...)
 	}
 	if all, cold := updates("session"); all != before+4 || cold != coldBefore {
 		t.Errorf("4 heartbeats updated %d rows, %d of them with their indexes", all-before, cold-coldBefore)

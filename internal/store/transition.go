@@ -294,12 +294,12 @@ func (t *transition) decide() {
 	}
 }
 
-// readyFor is how long it has been ready, as far as that was told.
-func (l *locked) readyFor() time.Duration {
+// readyFor is for how many seconds it has been ready, as far as that was told.
+func (l *locked) readyFor() float64 {
 	if l.before.Status != messages.Ready {
 		return 0
 	}
-	return l.inStatus
+	return l.inStatus.Seconds()
 }
 
 // note makes the rows that a step causes.

@@ -1,10 +1,10 @@
 -- Gives back the keys of backends, $1, which the transaction has locked. The rows stay: the next fencing token of a key is greater
--- than the last (I2). $2 is how often in a row the key's lives have failed, $3 for how many ms it rests for that, 0: not at all, and $4
+-- than the last (I2). $2 is how often in a row the key's lives have failed, $3 for how many seconds it rests for that, 0: not at all, and $4
 -- how the last one ended; null: as before.
 update lease l
 set released_at = now(), failures = i.failures,
-    retry_at = case when i.rest_ms > 0 then now() + make_interval(secs => i.rest_ms / 1000.0) end,
+    retry_at = case when i.rest > 0 then now() + make_interval(secs => i.rest) end,
     last_words = coalesce(i.last_words, l.last_words)
 from backend b
-join unnest($1::text[], $2::int4[], $3::int8[], $4::text[]) as i (id, failures, rest_ms, last_words) on i.id = b.id
+join unnest($1::text[], $2::int4[], $3::int4[], $4::text[]) as i (id, failures, rest, last_words) on i.id = b.id
 where b.id = any($1::text[]) and l.namespace = b.namespace and l.name = b.name and l.backend_id = b.id and l.released_at is null
