@@ -289,7 +289,7 @@ func (b *proxyBench) stream(ctx context.Context, token string) (ended <-chan str
 		return nil, nil, err
 	}
 	opening := time.AfterFunc(b.wait, cancel)
-	resp, err := b.visits.Do(req)
+	resp, err := b.visits.Do(req) //nolint:bodyclose // who opens it reads it to its end, and then closes it
 	first := make([]byte, 1)
 	if err == nil {
 		_, err = io.ReadFull(resp.Body, first)
