@@ -34,7 +34,7 @@ func (c *dronesCmd) Run(r *run) error {
 		backends := strconv.Itoa(d.Backends)
 		switch {
 		case d.Lost:
-			backends = "" // it takes none, and what it had ends
+			backends = "0" // what it had ends
 		case d.MaxBackends > 0:
 			backends += "/" + strconv.Itoa(d.MaxBackends)
 		}

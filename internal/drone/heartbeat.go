@@ -112,7 +112,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	a.stated = load.Backends
 	ready = a.session.consuming && !a.stopping && why == ""
 	if a.leaving {
-		why = "its agent was stopped at " + time.Now().UTC().Format(time.RFC3339)
+		why = messages.AgentStopped + time.Now().UTC().Format(time.RFC3339)
 	}
 	arrived := len(a.session.unsure)
 	a.mu.Unlock()

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -36,10 +34,8 @@ func (a *agent) unrenewedLocked(h *held, hard bool) endAsked {
 	switch {
 	case !a.nc.IsConnected():
 		e.message += "; the drone cannot reach NATS"
-	case errors.Is(a.unanswered, nats.ErrNoResponders):
-		e.message += "; no worker is there"
-	case isRefusal:
-		e.message += "; the last answer was " + refused.Error()
+	case isRefusal: // also that no worker is there
+		e.message += "; the last that it was told: " + refused.Error()
 	case a.unanswered != nil:
 		e.message += "; no worker answers"
 	}
