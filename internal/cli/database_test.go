@@ -57,7 +57,8 @@ func TestCommandsSayOfADatabaseThatItIsOfAnotherVersion(t *testing.T) {
 	t.Parallel()
 	dsn := testkit.Postgres(t)
 	migrated(t, dsn)
-	for by, want := range map[string]string{"- 1": "this jetway needs", "+ 2": "this jetway knows"} {
+	for _, c := range [][2]string{{"- 1", "this jetway needs"}, {"+ 2", "this jetway knows"}} {
+		by, want := c[0], c[1]
 		queried[int](t, dsn, `update jetway_schema_version set version = version `+by+` returning version`)
 		for _, command := range [][]string{{"database"}, {"database", "restored"}, {"database", "complete"}, {"lease-ttl"}, {"lease-ttl", "20s"}} {
 			_, stderr, code := jetway(t, append(command, "--postgres", dsn)...)
