@@ -142,6 +142,9 @@ type DronesResponse struct {
 	Next   string      `json:"next,omitempty"`
 }
 
+// AgentStopped begins what a drone says last of why it takes no backends, if its agent was stopped; a time follows.
+const AgentStopped = "its agent was stopped at "
+
 // DroneInfo is what Postgres knows of a drone.
 type DroneInfo struct {
 	Drone   string `json:"drone"`

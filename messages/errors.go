@@ -55,6 +55,12 @@ func (k Kind) Code() int {
 	}
 }
 
+// The reasons of errors of kind Unavailable that end by themselves.
+const (
+	UnavailableRestored  = "restored"  // the database was restored or failed over, and is not believed yet
+	UnavailableMigrating = "migrating" // it has tables of another version, to be migrated
+)
+
 // NoDrone is the Reason of an error of kind NoDroneAvailable.
 type NoDrone string
 
@@ -88,7 +94,7 @@ type Error struct {
 	ID      string `json:"id"`
 	Kind    Kind   `json:"kind"`
 	Message string `json:"message"`
-	// Reason says more of the kind to programs: see [NoDrone]. A reader must expect reasons that it does not know.
+	// Reason says more of the kind to programs: see [NoDrone], [UnavailableRestored]. A reader must expect reasons that it does not know.
 	Reason string `json:"reason,omitempty"`
 	// RetryAfterMS is in how many milliseconds asking again is worth it (BackingOff only).
 	RetryAfterMS int64 `json:"retry_after_ms,omitempty"`

@@ -11,13 +11,14 @@ type TerminationCause string
 
 // The causes.
 const (
-	CauseIdle     TerminationCause = "idle"     // nobody was connected for as long as max_idle_seconds
-	CauseLifetime TerminationCause = "lifetime" // lifetime_limit_seconds are over
-	CauseAsked    TerminationCause = "asked"    // somebody asked: see State.By
-	CauseStartup  TerminationCause = "startup"  // the workers waited for it to get ready, longer than drones should take
-	CauseDrained  TerminationCause = "drained"  // its drone drained for as long as the operator gave it
-	CauseShutdown TerminationCause = "shutdown" // its drone was shut down
-	CauseMachine  TerminationCause = "machine"  // its drone's machine is being shut down
+	CauseIdle      TerminationCause = "idle"      // nobody was connected for as long as max_idle_seconds
+	CauseLifetime  TerminationCause = "lifetime"  // lifetime_limit_seconds are over
+	CauseAsked     TerminationCause = "asked"     // somebody asked: see State.By
+	CauseStartup   TerminationCause = "startup"   // the workers waited for it to get ready, longer than drones should take
+	CauseDrained   TerminationCause = "drained"   // its drone drained for as long as the operator gave it
+	CauseShutdown  TerminationCause = "shutdown"  // its drone was shut down
+	CauseMachine   TerminationCause = "machine"   // its drone's machine is being shut down
+	CauseUnrenewed TerminationCause = "unrenewed" // no worker renewed its lease in time: the words say why, as its drone saw it
 
 	// Those of lost leases.
 	CauseDroneSilent   TerminationCause = "drone-silent"   // its drone was not heard for as long as a lease lives

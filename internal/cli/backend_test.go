@@ -68,7 +68,7 @@ func TestListings(t *testing.T) {
 			return messages.DronesResponse{Drones: []messages.DroneInfo{
 				{Drone: "dr-a", Cluster: "localhost:9090", Runtime: "process", Version: "v1", Ready: true, Load: messages.Load{Backends: 2, MemoryBytes: 1536 << 20, CPUMillis: 2500}, Capacity: messages.Capacity{MaxBackends: 10, MaxMemoryBytes: 64 << 30, MaxCPUMillis: 16000}, HeardMSAgo: 3400},
 				{Drone: "dr-b", Cluster: "c", Pool: "p", Ready: true, Draining: true, Load: messages.Load{MemoryBytes: 1000 << 10}, HeardMSAgo: 1},
-				{Drone: "dr-c", Cluster: "c", Ready: true, HeardMSAgo: 61000, Lost: true},
+				{Drone: "dr-c", Cluster: "c", Ready: true, Load: messages.Load{Backends: 7}, Capacity: messages.Capacity{MaxBackends: 8000}, HeardMSAgo: 61000, Lost: true},
 				{Drone: "dr-d", Cluster: "c"},
 			}}
 		},

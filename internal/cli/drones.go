@@ -32,12 +32,18 @@ func (c *dronesCmd) Run(r *run) error {
 		d := &list[i]
 		anySpares = anySpares || len(d.Spares) > 0
 		backends := strconv.Itoa(d.Backends)
-		if d.MaxBackends > 0 {
+		switch {
+		case d.Lost:
+			backends = "0" // what it had ends
+		case d.MaxBackends > 0:
 			backends += "/" + strconv.Itoa(d.MaxBackends)
 		}
+		memory, cpus := promised(d.MemoryBytes, d.MaxMemoryBytes, bytesText), promised(d.CPUMillis, d.MaxCPUMillis, cpusText)
+		if d.Lost {
+			memory, cpus = "", ""
+		}
 		rows = append(rows, []string{
-			d.Drone, droneState(d), backends, sparesText(d.Spares),
-			promised(d.MemoryBytes, d.MaxMemoryBytes, bytesText), promised(d.CPUMillis, d.MaxCPUMillis, cpusText), d.Cluster, d.Pool, d.Runtime,
+			d.Drone, droneState(d), backends, sparesText(d.Spares), memory, cpus, d.Cluster, d.Pool, d.Runtime,
 			age(time.Duration(d.HeardMSAgo)*time.Millisecond) + " ago", d.Version, whyNotReady(d),
 		})
 	}
@@ -79,9 +85,9 @@ func promised(used, most int64, text func(int64) string) string {
 // cpusText is thousandths of processors as processors.
 func cpusText(millis int64) string { return strconv.FormatFloat(float64(millis)/1000, 'f', -1, 64) }
 
-// whyNotReady is why the drone takes no backends, in its own words.
+// whyNotReady is why the drone takes no backends, in its own words: of one that is lost in its last ones.
 func whyNotReady(d *messages.DroneInfo) string {
-	if d.Lost || d.Ready {
+	if d.Ready {
 		return ""
 	}
 	return d.NotReady

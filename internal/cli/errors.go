@@ -151,6 +151,12 @@ func explain(err error) *failure {
 	switch refused.Kind {
 	case messages.Unavailable:
 		f.code = ExitUnavailable
+		switch refused.Reason {
+		case messages.UnavailableRestored:
+			f.do = "jetway database shows how long yet"
+		case messages.UnavailableMigrating:
+			f.do = "the worker's log says how far it is"
+		}
 	case messages.BadRequest:
 		f.what = nameFlags(f.what)
 	}

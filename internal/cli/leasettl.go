@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/lease"
@@ -12,8 +13,15 @@ import (
 // leaseTTLCmd is `jetway lease-ttl`. It asks the database itself: all workers go by what
 // stands there.
 type leaseTTLCmd struct {
-	TTL      *time.Duration `arg:"" optional:"" placeholder:"DURATION" help:"How long leases are to live from now on; without it, the command shows how long they live."`
+	TTL      *time.Duration `arg:"" optional:"" placeholder:"DURATION" help:"How long leases are to live from now on, 15s to 1h; without it, the command shows how long they live."`
 	Postgres string         `required:"" placeholder:"DSN" help:"Postgres database of the workers, as a URL or as words (host=… dbname=…)."`
+	JSON     bool           `name:"json" help:"Print JSON. deploy/README.md says in which shape."`
+}
+
+// leaseTTLState is what jetway lease-ttl --json prints.
+type leaseTTLState struct {
+	LeaseTTLMS int64 `json:"lease_ttl_ms"`
+	BeforeMS   int64 `json:"before_ms"` // until now
 }
 
 // Run shows or changes it.
@@ -26,16 +34,28 @@ func (c *leaseTTLCmd) Run(r *run) error {
 		return usagef("--postgres: %v", err)
 	}
 	defer st.Close()
-	if _, err := st.Look(r.ctx); err != nil {
+	if err := st.Schema(r.ctx); err != nil {
 		return databaseError(err)
 	}
-	before := st.Terms().TTL
+	before, err := st.LeaseTTL(r.ctx)
+	if err != nil {
+		return databaseError(err)
+	}
+	if c.TTL != nil && *c.TTL != before {
+		if err := st.SetLeaseTTL(r.ctx, lease.Terms{TTL: *c.TTL}); err != nil {
+			return databaseError(err)
+		}
+	}
+	if c.JSON {
+		now := before
+		if c.TTL != nil {
+			now = *c.TTL
+		}
+		return r.printIndented(leaseTTLState{LeaseTTLMS: now.Milliseconds(), BeforeMS: before.Milliseconds()})
+	}
 	if c.TTL == nil || *c.TTL == before {
 		r.printf("leases live %s\n", before)
 		return nil
-	}
-	if err := st.SetLeaseTTL(r.ctx, lease.Terms{TTL: *c.TTL}); err != nil {
-		return databaseError(err)
 	}
 	r.printf("leases live %s from now on, and %s until now; workers and drones take it within seconds\n", *c.TTL, before)
 	return nil
@@ -43,6 +63,18 @@ func (c *leaseTTLCmd) Run(r *run) error {
 
 // databaseError says of a command that asks the database itself what it means that the database did not answer as it should.
 func databaseError(err error) error {
+	if older, ok := errors.AsType[*store.OlderDatabaseError](err); ok {
+		return &failure{
+			what: older.Error(),
+			do:   "start a worker of this version on it, which migrates it, as those that run do within seconds; or use the jetway of its version", code: ExitFailed, err: err,
+		}
+	}
+	if newer, ok := errors.AsType[*store.NewerDatabaseError](err); ok {
+		return &failure{
+			what: fmt.Sprintf("the database is at version %d, this jetway knows %d", newer.Database, newer.Binary),
+			do:   "use the newer jetway that migrated it", code: ExitFailed, err: err,
+		}
+	}
 	switch {
 	case errors.Is(err, store.ErrNotMigrated):
 		return &failure{what: store.ErrNotMigrated.Error(), do: "start a worker of this version on it, which makes them, or name another one with --postgres", code: ExitFailed, err: err}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -32,7 +33,27 @@ func (f *logFlags) logger(w io.Writer, command string) (*slog.Logger, error) {
 	if f.LogFormat == "text" || (f.LogFormat == "auto" && onTerminal) {
 		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly + ".000", NoColor: !onTerminal})), nil
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})), nil
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readable})), nil
+}
+
+// readable has JSON say durations as people do, and errors that are none not at all.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case time.Duration:
+		a.Value = slog.StringValue(v.String())
+	case error:
+		a.Value = slog.StringValue(withoutEcho(v.Error()))
+	case nil:
+		return slog.Attr{}
+	}
+	return a
+}
+
+// withoutEcho leaves out of an error's text what it says twice in a row, as where Postgres has one name for two addresses.
+func withoutEcho(text string) string {
+	const mark = ": "
+	parts := strings.Split(text, mark)
+	return strings.Join(slices.Compact(parts), mark)
 }
 
 func isTerminal(w io.Writer) bool {

@@ -42,6 +42,7 @@ func (c *workersCmd) Run(r *run) error {
 		rows[i] = []string{m.Name, m.Version, age(r.now().Sub(m.Started)), strconv.Itoa(m.Requests), strconv.Itoa(m.Errors), m.settings()}
 	}
 	r.table([]string{"WORKER", "VERSION", "UP", "REQUESTS", "ERRORS", "SETTINGS"}, rows)
+	r.noteTwins("workers", list)
 	for _, what := range differences(list) {
 		r.notef("jetway: the workers have different values for %s: what a request gets depends on which of them takes it; give all the same", what)
 	}
@@ -71,7 +72,17 @@ func (c *proxiesCmd) Run(r *run) error {
 		rows[i] = []string{m.Name, m.Version, age(r.now().Sub(m.Started)), m.settings()}
 	}
 	r.table([]string{"PROXY", "VERSION", "UP", "SETTINGS"}, rows)
+	r.noteTwins("proxies", list)
 	return nil
+}
+
+// noteTwins says which of the list, which is sorted, have one name.
+func (r *run) noteTwins(what string, list []member) {
+	for i := range list {
+		if i > 0 && list[i].Name == list[i-1].Name && (i == 1 || list[i].Name != list[i-2].Name) {
+			r.notef("jetway: more than one of the %s is called %s: logs and lists do not tell them apart; give each its own --name", what, list[i].Name)
+		}
+	}
 }
 
 // member is a worker or a proxy, as it says of itself.
@@ -133,7 +144,7 @@ func differences(list []member) (what []string) {
 	for _, name := range slices.Sorted(maps.Keys(list[0].Settings)) {
 		values := make(map[string]bool)
 		for i := range list {
-			if value, said := list[i].Settings[name]; said {
+			if value, said := list[i].Settings[name]; said && (value != "" || name != "database") { // it does not know yet
 				values[value] = true
 			}
 		}

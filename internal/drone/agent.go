@@ -69,6 +69,9 @@ type agent struct {
 	stated int
 	// nextDueMS is when the keeper looks next.
 	nextDueMS int64
+	// unanswered is why the last heartbeat or registration renewed nothing, and renewedAtMS when the last one did, in the drone's time.
+	unanswered  error
+	renewedAtMS int64
 	// onFewer is nudged, if set, when there is a backend less.
 	onFewer chan struct{}
 }

@@ -111,6 +111,9 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	id, load := a.session.id, a.loadLocked()
 	a.stated = load.Backends
 	ready = a.session.consuming && !a.stopping && why == ""
+	if a.leaving {
+		why = messages.AgentStopped + time.Now().UTC().Format(time.RFC3339)
+	}
 	arrived := len(a.session.unsure)
 	a.mu.Unlock()
 
@@ -174,6 +177,7 @@ func (a *agent) settleLocked(r messages.Renewal, named []string) error {
 		}
 	}
 	a.session.lease.renew(r.Deadlines)
+	a.renewedAtMS, a.unanswered = a.nowMS(), nil
 	for _, id := range named {
 		if h := a.backends[id]; h != nil && !h.sealed {
 			h.lease = a.session.lease

@@ -51,7 +51,7 @@ func (a *agent) endDue(ctx context.Context) int64 {
 		}
 		switch {
 		case now >= h.lease.hardAtMS:
-			a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonKeyExpired, message: "the lease could not be renewed in time"})
+			a.applyLocked(ctx, h, a.unrenewedLocked(h, true))
 			continue
 		case passed(now, h.graceAtMS):
 			a.applyLocked(ctx, h, endAsked{hard: true})
@@ -60,7 +60,7 @@ func (a *agent) endDue(ctx context.Context) int64 {
 			a.applyLocked(ctx, h, endAsked{hard: true, reason: messages.ReasonStartupTimeout, message: a.tardyText(h)})
 			continue
 		case now >= h.lease.softAtMS && h.status < messages.Terminating:
-			a.applyLocked(ctx, h, endAsked{reason: messages.ReasonKeyExpired, message: "the lease could not be renewed in time"})
+			a.applyLocked(ctx, h, a.unrenewedLocked(h, false))
 		}
 		a.progressLocked(h, now)
 		next = min(next, h.dueMS())

@@ -69,8 +69,12 @@ func TestI1KeyExpiredIsReportedWhenTheWorkersAreBack(t *testing.T) {
 			now.move(soft)
 			testkit.Eventually(t, "it is ended", empty(rt))
 			back()
-			if got := h.end("b-1"); got.Kind != messages.Soft || got.Reason != messages.ReasonKeyExpired {
+			got := h.end("b-1")
+			if got.Kind != messages.Soft || got.Reason != messages.ReasonKeyExpired {
 				t.Fatalf("ended as %+v", got)
+			}
+			if got.Cause != messages.CauseUnrenewed || !strings.Contains(got.Words, "no worker has renewed it for ") {
+				t.Errorf("why its lease was not renewed is said as %+v", got.Why)
 			}
 			states := statusesOf(h.await("b-1", messages.Terminated))
 			if !slices.Contains(states, messages.Terminating) {

@@ -75,6 +75,7 @@ func (a *agent) keepRegistered(ctx context.Context) {
 			a.fail(err)
 			return
 		}
+		a.noteUnanswered(err)
 		wait := min(tries.NextBackOff(), a.interval())
 		switch {
 		case messages.KindOf(err) != messages.DroneHeld:

@@ -69,6 +69,7 @@ func (a *agent) countBeat(err error) {
 	if !errors.Is(err, errUnregistered) {
 		a.cfg.Metrics.Beat(err == nil)
 	}
+	a.noteUnanswered(err)
 }
 
 // countLocked counts what a step of a backend comes to: the end of its start, and its end.

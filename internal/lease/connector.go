@@ -71,8 +71,10 @@ type Outcome struct {
 // Leaving is a backend that holds the key and is about to end.
 type Leaving struct{ Got }
 
-var errRestored = messages.Errorf(messages.Unavailable,
-	"the database was restored or failed over, and may not know who holds the key: ask again when a lease's time (60 s unless set) has passed, in which the drones say what they run")
+var errRestored = &messages.Error{
+	Kind: messages.Unavailable, Reason: messages.UnavailableRestored,
+	Message: "the database was restored or failed over, and may not know who holds the key: ask again when a lease's time (60 s unless set) has passed, in which the drones say what they run",
+}
 
 // rounds bounds how often a race is settled by looking again without success. Each
 // further round follows on a commit of another request for the same key, id or drone.

@@ -32,6 +32,8 @@ type Group struct {
 	Load     messages.Load
 	Capacity messages.Capacity
 	Limited  Limited
+	// Stopped is of how many of them the agent was stopped, and not replaced or killed.
+	Stopped int
 }
 
 // Limited counts drones that have a limit.
@@ -42,7 +44,7 @@ type Limited struct{ Backends, Memory, CPU int }
 func None(groups []Group, cluster, pool string) (messages.NoDrone, string) {
 	of := make(map[State]int)
 	all, known := 0, 0
-	heard := -1.0
+	heard, stopped := -1.0, 0
 	var pools []string
 	for i := range groups {
 		g := &groups[i]
@@ -57,6 +59,7 @@ func None(groups []Group, cluster, pool string) (messages.NoDrone, string) {
 		}
 		all += g.Drones
 		of[g.State] += g.Drones
+		stopped += g.Stopped
 		if g.State == Lost || g.State == Silent {
 			if heard < 0 || g.HeardAgo < heard {
 				heard = g.HeardAgo
@@ -85,6 +88,9 @@ func None(groups []Group, cluster, pool string) (messages.NoDrone, string) {
 	text := fmt.Sprintf("of its %d drones, %s", all, strings.Join(parts, ", "))
 	if len(parts) == 1 {
 		text = fmt.Sprintf("all its drones are %s (%d)", strings.TrimLeft(parts[0], "0123456789 "), all)
+	}
+	if stopped > 0 {
+		text += fmt.Sprintf("; the agents of %d were stopped", stopped)
 	}
 	// What would help is said first: where some are there and full, those that are away are not why.
 	switch {

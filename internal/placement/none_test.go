@@ -29,6 +29,7 @@ func TestNoneSaysWhyThereIsNoDrone(t *testing.T) {
 		"not ready":          {[]placement.Group{of("", placement.NotReady, 1, 1), of("", placement.Silent, 1, 30)}, messages.NoDroneReady, []string{"1 not ready, 1 silent", "jetway drones"}},
 		"none heard":         {[]placement.Group{of("", placement.Lost, 2, 300), of("", placement.Silent, 1, 31.4)}, messages.NoDroneHeard, []string{"the last one was heard 31 s ago"}},
 		"all lost":           {[]placement.Group{of("", placement.Lost, 2, 300)}, messages.NoDroneHeard, []string{"all its drones are lost (2)", "300 s ago"}},
+		"agents stopped":     {[]placement.Group{{Cluster: "c", State: placement.Silent, Drones: 2, HeardAgo: 31, Stopped: 1}}, messages.NoDroneHeard, []string{"the agents of 1 were stopped"}},
 		"lost, others' pool": {[]placement.Group{of("", placement.Lost, 2, 300), of("gpu", placement.Ready, 2, 1)}, messages.NoDroneHeard, nil},
 	} {
 		reason, text := placement.None(tt.groups, "c", "")

@@ -19,9 +19,9 @@ var (
 func (s *Store) Fleet(ctx context.Context) ([]placement.Group, error) {
 	groups, err := read(ctx, s, func(row pgx.CollectableRow) (g placement.Group, err error) {
 		err = row.Scan(&g.Cluster, &g.Pool, (*string)(&g.State), &g.Drones, &g.HeardAgo, &g.Load.Backends, &g.Load.MemoryBytes, &g.Load.CPUMillis,
-			&g.Capacity.MaxBackends, &g.Capacity.MaxMemoryBytes, &g.Capacity.MaxCPUMillis, &g.Limited.Backends, &g.Limited.Memory, &g.Limited.CPU)
+			&g.Capacity.MaxBackends, &g.Capacity.MaxMemoryBytes, &g.Capacity.MaxCPUMillis, &g.Limited.Backends, &g.Limited.Memory, &g.Limited.CPU, &g.Stopped)
 		return g, err
-	}, fleetSQL, s.Terms().FreshWithin().Seconds())
+	}, fleetSQL, s.Terms().FreshWithin().Seconds(), messages.AgentStopped)
 	return groups, wrap("count the drones", err)
 }
 

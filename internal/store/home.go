@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"strconv"
 	"sync"
@@ -63,13 +65,21 @@ const settleSQL = `
 update setting set settled_home = $1
 where exists (select from here h where h.id = $1) and settled_home <> $1`
 
+// sayLeftSQL says for how many seconds, $2, the workers wait in home $1 at most: what any has said of another home or, with $3, what
+// a worker has said that is not there any more, does not count.
+const sayLeftSQL = `
+update setting set settles_home = $1, settles_at = now() + make_interval(secs => $2)
+where $3 or settles_home <> $1 or settles_at > now() + make_interval(secs => $2 + 1)`
+
 // home is what a store has seen of where its database is.
 type home struct {
-	mu    sync.Mutex
-	last  seen          // at the last look
-	id    string        // in which it waits
-	since time.Duration // since boot
-	wait  time.Duration
+	mu     sync.Mutex
+	last   seen          // at the last look
+	id     string        // in which it waits
+	since  time.Duration // since boot
+	wait   time.Duration
+	untold bool // that the wait is over
+	silent bool // the last look failed
 }
 
 // seen is what one look says of it.
@@ -98,20 +108,30 @@ func (h *home) see(now seen) {
 	h.last = now
 }
 
-// waits says whether the wait in a home that is not settled has only begun, and whether it is over. ttl is how long
-// leases live or, as far as is known, ever lived.
-func (h *home) waits(id string, now, ttl time.Duration) (begins, over bool) {
+// waits gives how much is left of the wait in a home that is not settled, and whether that has only begun or become
+// longer. ttl is how long leases live or, as far as is known, ever lived.
+func (h *home) waits(id string, now, ttl time.Duration) (left time.Duration, begins, longer bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if mutant.On(mutant.CopyBelieved) {
 		ttl = 0
 	}
 	if h.id != id {
-		h.id, h.since, h.wait = id, now, ttl
-		return true, false
+		h.id, h.since, h.wait, h.untold = id, now, ttl, true
+		return ttl, true, true
 	}
+	longer = ttl > h.wait
 	h.wait = max(h.wait, ttl)
-	return false, now-h.since >= h.wait
+	return h.wait - (now - h.since), false, longer
+}
+
+// isOver says, once, that the wait is over.
+func (h *home) isOver() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	was := h.untold
+	h.untold = false
+	return was
 }
 
 // lookHome sees to it that a copy of the database is written anew, and is settled in time. at is when it was looked
@@ -126,20 +146,21 @@ func (s *Store) lookHome(ctx context.Context, now seen, at, ttl time.Duration) e
 	}
 	s.home.see(now)
 	if now.settled {
+		if s.home.isOver() { // whoever settled it, another worker or an operator
+			s.log.Info("the database is settled: backends are started again", "home", now.id)
+		}
 		return nil
 	}
-	begins, over := s.home.waits(now.id, at, ttl)
+	left, begins, longer := s.home.waits(now.id, at, ttl)
 	if begins {
 		s.log.Warn("the database was restored or failed over, or is another one: nothing is started, taken over or called lost for as long as a lease lives, in which the drones say what they run",
 			"for", ttl, "home", now.id)
 	}
-	if !over {
-		return nil
+	if begins || left > 0 {
+		_, err := s.pool.Exec(ctx, sayLeftSQL, now.id, left.Seconds(), longer)
+		return err
 	}
-	tag, err := s.pool.Exec(ctx, settleSQL, now.id)
-	if err == nil && tag.RowsAffected() > 0 {
-		s.log.Info("the database is settled: backends are started again", "home", now.id)
-	}
+	_, err := s.pool.Exec(ctx, settleSQL, now.id)
 	return err
 }
 
@@ -162,11 +183,28 @@ func (s *Store) arrive(ctx context.Context, conn *pgconn.PgConn, last seen) erro
 // ErrNotFoundYet says of a database that is a copy that no worker has found it yet.
 var ErrNotFoundYet = errors.New("no worker has found yet that the database was restored or failed over")
 
-// Believed says whether the database is believed, and how long leases live, for which it would not be.
-func (s *Store) Believed(ctx context.Context) (believed bool, ttl time.Duration, err error) {
-	var ms int64
-	err = s.pool.QueryRow(ctx, "select exists (select from settled), lease_ttl_ms from setting").Scan(&believed, &ms)
-	return believed, time.Duration(ms) * time.Millisecond, refusedOf(err)
+// Belief is whether the workers believe what the database says.
+type Belief struct {
+	Believed bool
+	// Found says that a worker has found that it is a copy, and waits in it for Left.
+	Found bool
+	// Left is how long the first of the workers still waits or, if none has found it, how long it will wait by what the database knows.
+	Left time.Duration
+}
+
+const beliefSQL = `
+select exists (select from settled), coalesce(h.id = t.settles_home, false),
+       greatest(0, case when h.id = t.settles_home then extract(epoch from t.settles_at - now())
+                        else greatest(t.lease_ttl_ms, t.longest_ttl_ms) / 1000.0 end)::float8
+from setting t
+left join here h on true`
+
+// Believed says whether the database is believed, and for how long it is not.
+func (s *Store) Believed(ctx context.Context) (b Belief, err error) {
+	var left float64
+	err = s.pool.QueryRow(ctx, beliefSQL).Scan(&b.Believed, &b.Found, &left)
+	b.Left = time.Duration(left * float64(time.Second))
+	return b, refusedOf(err)
 }
 
 // Distrust has the database not be believed for as long as a lease lives: it is a copy although it looks like the
@@ -184,4 +222,22 @@ func (s *Store) Believe(ctx context.Context) error {
 		return ErrNotFoundYet
 	}
 	return refusedOf(err)
+}
+
+// Database names, in a few letters, the database that the last look was at: two workers whose names for it differ are not at the
+// same one, or not yet. It is "" while that is not known, as where the last look failed.
+func (s *Store) Database() string {
+	s.home.mu.Lock()
+	defer s.home.mu.Unlock()
+	if s.home.silent || s.home.last.id == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(s.home.last.id))
+	return hex.EncodeToString(sum[:5])
+}
+
+func (h *home) looked(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.silent = err != nil
 }

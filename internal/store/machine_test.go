@@ -51,6 +51,9 @@ func TestI1NameOfADroneIsItsMachinesWhileThatIsHeard(t *testing.T) {
 				t.Errorf("it does not say %q: %v", words, err)
 			}
 		}
+		if here := strings.Contains(err.Error(), "this very machine"); here != (other[1] == "boot") {
+			t.Errorf("that it is this machine with another data directory it says: %v, of %v", err, other)
+		}
 		if after := one[string](d, `select s::text || d::text from session s join drone d on d.name = s.drone where s.drone = 'dr-a'`); after != before {
 			t.Errorf("it changed something: %s, now %s", before, after)
 		}

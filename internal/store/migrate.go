@@ -37,6 +37,39 @@ func (e *NewerDatabaseError) Error() string {
 	return fmt.Sprintf("the database is at version %d, this jetway knows %d: run the newer jetway that migrated it", e.Database, e.Binary)
 }
 
+// OlderDatabaseError says that the database is at an earlier version than this binary makes it, as one is that was restored from a
+// backup of before a migration.
+type OlderDatabaseError struct{ Database, Binary int32 }
+
+// Error says what it is.
+func (e *OlderDatabaseError) Error() string {
+	return fmt.Sprintf("the database is at version %d, and this jetway needs %d, as after a restore of an earlier backup", e.Database, e.Binary)
+}
+
+// knownVersion is that to which this binary brings a database.
+var knownVersion = sync.OnceValue(func() int32 {
+	names, _ := migrate.FindMigrations(migrations.FS)
+	return int32(len(names))
+})
+
+// Schema gives an error if the database's tables are of another version than this binary's: *[OlderDatabaseError],
+// *[NewerDatabaseError], or [ErrNotMigrated] where there are none.
+func (s *Store) Schema(ctx context.Context) error {
+	var version int32
+	err := s.pool.QueryRow(ctx, "select version from "+versionTable).Scan(&version)
+	switch known := knownVersion(); {
+	case err != nil:
+		return refusedOf(err)
+	case version == 0:
+		return ErrNotMigrated
+	case version < known:
+		return &OlderDatabaseError{Database: version, Binary: known}
+	case version > known:
+		return &NewerDatabaseError{Database: version, Binary: known}
+	}
+	return nil
+}
+
 // Migrate brings the database to this binary's version. It takes as long as it takes: ctx should
 // have no deadline. Workers that start together take turns; those that run go on, for a migration
 // waits for a lock no longer than a moment at a time. The log says what it waits for, and how far an index
@@ -48,6 +81,13 @@ func (s *Store) Migrate(ctx context.Context) error {
 		err = gone // it was found out there first
 	}
 	if err != nil {
+		switch {
+		case code(err) == codeTableExists:
+			return fmt.Errorf("migrate the database: it has tables of a later version beside those of an earlier one, as where a backup of before an upgrade was restored over it: "+
+				"empty the schema, and restore the backup into it: %w", err)
+		case lacks(err): // a migration is wrong, which no other attempt mends
+			return fmt.Errorf("migrate the database: %w", err)
+		}
 		return wrap("migrate the database", err)
 	}
 	if _, err := s.pool.Exec(ctx, firstSettingSQL, s.Terms().TTL.Milliseconds()); err != nil {

@@ -161,9 +161,13 @@ func predecessors(drone string, r *messages.RegisterRequest, sessions []foundSes
 		case same && !f.expired:
 			before, sealed = append(before, f.id), append(sealed, f.id)
 		case f.heard && !f.expired:
+			remedy := "give it another name, or stop the other one and wait until it is no longer heard"
+			if f.boot == r.BootID {
+				remedy = "both have booted as one, so it is this very machine, where the agent that is heard has another data directory: give this one that --data-dir, or another name, or stop the other one and wait until it is no longer heard"
+			}
 			return nil, nil, nil, messages.Errorf(messages.DroneHeld,
-				"the name %s is that of machine %s (boot %s), which was heard %.0f s ago; this is machine %s (boot %s): give it another name, or stop the other one and wait until it is no longer heard",
-				drone, f.machine, f.boot, f.heardAgo, r.MachineID, r.BootID)
+				"the name %s is that of machine %s (boot %s), which was heard %.0f s ago; this is machine %s (boot %s): %s",
+				drone, f.machine, f.boot, f.heardAgo, r.MachineID, r.BootID, remedy)
 		default:
 			sealed = append(sealed, f.id)
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ var shortenSQL = statement("shorten")
 const lookSQL = `
 select now(), t.lease_ttl_ms, t.longest_ttl_ms, coalesce((select h.id from home h), ''),
        exists (select from here), exists (select from settled),
-       (pg_current_wal_flush_lsn() - '0/0')::int8
+       (pg_current_wal_flush_lsn() - '0/0')::int8, (select v.version from jetway_schema_version v)
 from setting t`
 
 // overdueSQL says whether a lease has expired and nobody has seen to it, which workers that
@@ -54,7 +55,7 @@ var (
 // refusedOf says what is wrong with a database that answered to whoever looks what it is.
 func refusedOf(err error) error {
 	switch c := code(err); {
-	case c == codeUndefinedTable, errors.Is(err, pgx.ErrNoRows):
+	case lacks(err), errors.Is(err, pgx.ErrNoRows):
 		err = fmt.Errorf("%w: %w", ErrNotMigrated, err)
 	case c == codeNoDatabase, strings.HasPrefix(c, classNotLetIn):
 		err = fmt.Errorf("%w: %w", ErrNotLetIn, err)
@@ -64,14 +65,28 @@ func refusedOf(err error) error {
 
 // Look reads the settings, the database's clock and where it is, which workers do every second. It gives by
 // how much that clock has jumped since the last looks, or 0: after a jump nothing is taken over
-// or called lost for as long as a lease lives (I1). In a database that was restored or failed over it settles down.
+// or called lost for as long as a lease lives (I1). In a database that was restored or failed over it settles down; one that
+// was restored from before a migration is refused with *[OlderDatabaseError].
 func (s *Store) Look(ctx context.Context) (jump time.Duration, err error) {
+	jump, err = s.look(ctx)
+	s.home.looked(err)
+	return jump, err
+}
+
+func (s *Store) look(ctx context.Context) (jump time.Duration, err error) {
 	var now time.Time
 	var ttl, longest int64
 	var where seen
+	var version int32
 	before := s.clock.now()
-	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl, &longest, &where.id, &where.here, &where.settled, &where.flushed); err != nil {
-		return 0, refusedOf(err)
+	if err := s.pool.QueryRow(ctx, lookSQL).Scan(&now, &ttl, &longest, &where.id, &where.here, &where.settled, &where.flushed, &version); err != nil {
+		if !lacks(err) {
+			return 0, refusedOf(err)
+		}
+		return 0, cmp.Or(s.Schema(ctx), refusedOf(err))
+	}
+	if known := knownVersion(); version < known {
+		return 0, &OlderDatabaseError{Database: version, Binary: known}
 	}
 	after := s.clock.now()
 	terms := lease.Terms{TTL: time.Duration(ttl) * time.Millisecond}
@@ -159,4 +174,11 @@ func (s *Store) SetLeaseTTL(ctx context.Context, terms lease.Terms) error {
 	}
 	_, err := s.pool.Exec(ctx, setLeaseTTLSQL, terms.TTL.Milliseconds())
 	return wrap("set the time to live of leases", err)
+}
+
+// LeaseTTL is how long leases live, as it is set in the database.
+func (s *Store) LeaseTTL(ctx context.Context) (time.Duration, error) {
+	var ms int64
+	err := s.pool.QueryRow(ctx, "select lease_ttl_ms from setting").Scan(&ms)
+	return time.Duration(ms) * time.Millisecond, refusedOf(err)
 }

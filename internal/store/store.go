@@ -141,6 +141,8 @@ const (
 	classConnection    = "08"
 	classShutdown      = "57P"
 	codeUndefinedTable = "42P01"
+	codeUndefined      = "42703" // a column
+	codeTableExists    = "42P07"
 	codeUnique         = "23505"
 	codeSerialization  = "40001"
 	codeDeadlock       = "40P01"
@@ -161,12 +163,23 @@ func code(err error) string {
 	return ""
 }
 
+// lacks says that the database has not the tables or columns of this version.
+func lacks(err error) bool {
+	c := code(err)
+	return c == codeUndefinedTable || c == codeUndefined
+}
+
 // wrap says what was being done, and makes an error of kind Unavailable of what
 // comes from a database that is away, starting, stopping, read-only, without room or out of time. Out of time is said as that: it
 // may be there, and the asker's deadline have been short.
 func wrap(what string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if lacks(err) { // the workers' next look says why, and mends it
+		refusal := messages.Errorf(messages.Unavailable, "the database has tables of another version, as after a restore of an earlier backup; a worker migrates it: ask again in a moment")
+		refusal.Reason = messages.UnavailableMigrating
+		return fmt.Errorf("%s: %w: %w", what, refusal, err)
 	}
 	if errors.Is(err, ErrPooled) || !away(err) && !late(err) {
 		return fmt.Errorf("%s: %w", what, err)

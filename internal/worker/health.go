@@ -61,13 +61,20 @@ func (w *worker) alive() error {
 // ready asks NATS, Postgres and JetStream. The causes of their silence are in the log of
 // those who need them: here is a line for people and load balancers.
 func (w *worker) ready(ctx context.Context) error {
+	other := w.elsewhere.Load()
 	switch w.phase.Load() {
 	case starting:
+		if other != nil {
+			return fmt.Errorf("starting: waiting until worker %s leaves another database than this one's", *other)
+		}
 		return errors.New("starting: waiting for Postgres and NATS")
 	case stopping:
 		return errors.New("stopping: finishing the requests that were taken")
 	case ended:
 		return errors.New("stopped")
+	}
+	if other != nil {
+		return fmt.Errorf("worker %s answers from another database: stop the one whose --postgres is wrong", *other)
 	}
 	if !w.nc.IsConnected() || w.nc.FlushWithContext(ctx) != nil {
 		return errors.New("NATS cannot be reached")

@@ -2,9 +2,12 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/jetway-project/jetway/internal/store"
 )
 
 const (
@@ -33,6 +36,9 @@ func (w *worker) repeat(ctx context.Context, what string, every time.Duration, r
 		more, err := false, error(nil)
 		if w.nc.IsConnected() {
 			more, err = bounded(ctx, round)
+			if older, ok := errors.AsType[*store.OlderDatabaseError](err); ok {
+				err = w.migrateAgain(ctx, older)
+			}
 		}
 		if err != nil {
 			w.log.Warn("cannot "+what+", trying again", "err", err)
@@ -48,4 +54,15 @@ func bounded(ctx context.Context, round func(context.Context) (bool, error)) (bo
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), roundTimeout)
 	defer cancel()
 	return round(ctx)
+}
+
+// migrateAgain brings a database to this version that was restored from before a migration while the worker runs. An empty one it
+// leaves alone, for a restore may be under way. It takes as long as it takes; meanwhile requests are Unavailable.
+func (w *worker) migrateAgain(ctx context.Context, older *store.OlderDatabaseError) error {
+	w.log.Warn("the database was replaced by one of an earlier version: migrating it as at a start", "version", older.Database, "to", older.Binary)
+	err := w.store.Migrate(ctx)
+	if err == nil {
+		w.log.Info("the database is migrated", "version", older.Binary)
+	}
+	return err
 }

@@ -79,6 +79,8 @@ type Config struct {
 	Batch int
 	// SweepEvery is about how often it looks for what is due. Default 1 s.
 	SweepEvery time.Duration
+	// CompareEvery is how often it compares its database with that of other workers. Default 30 s.
+	CompareEvery time.Duration
 	// RetainEvery is about how often it looks for what is past its time. Default 10 s.
 	RetainEvery time.Duration
 }
@@ -113,6 +115,7 @@ func (c *Config) Validate() error {
 	c.StartWithin = cmp.Or(c.StartWithin, DefaultStartWithin)
 	c.Retain = cmp.Or(c.Retain, DefaultRetain)
 	c.RetainEvery = cmp.Or(c.RetainEvery, 10*time.Second)
+	c.CompareEvery = cmp.Or(c.CompareEvery, 30*time.Second)
 	if min(c.SweepEvery, c.StartWithin, c.Retain, c.RetainEvery, c.TokenLifetime) < 0 {
 		return errors.New("intervals and bounds of time must be positive")
 	}
@@ -145,7 +148,8 @@ type worker struct {
 	phase     atomic.Int32 // for readiness
 	backlog   atomic.Pointer[[]metrics.Backlog]
 	fleet     atomic.Pointer[metrics.Fleet]
-	missing   <-chan struct{} // a stream is
+	missing   <-chan struct{}        // a stream is
+	elsewhere atomic.Pointer[string] // another worker, that is at another database
 	// sealWaitsFor is the worker that has last been seen without the key, for sealTokens alone.
 	sealWaitsFor string
 	log          *slog.Logger
@@ -224,6 +228,9 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		return err
 	}
+	if w.awaitOneDatabase(ctx); ctx.Err() != nil {
+		return nil
+	}
 	relayCtx, stopRelay := context.WithCancel(context.Background())
 	var background sync.WaitGroup
 	background.Go(func() { w.relay.Run(relayCtx) })
@@ -250,7 +257,7 @@ func (w *worker) run(ctx context.Context) error {
 	service, err := w.serve()
 	if err == nil {
 		w.relay.Heal(true)
-		background.Go(func() { w.compare(relayCtx, service.Info.ServiceIdentity) })
+		background.Go(func() { w.watchOthers(relayCtx, service.Info.ServiceIdentity) })
 		w.phase.Store(answering)
 		w.log.Info("answering requests", "default_cluster", w.cfg.DefaultCluster)
 		if len(w.cfg.Keys.IDs()) == 0 {
