@@ -17,6 +17,9 @@ type supervisor struct {
 // notifyEvery bounds how often it is told; a watchdog has more patience than this.
 const notifyEvery = time.Second
 
+// notifyWithin bounds how long it is waited for: its socket may be full.
+const notifyWithin = 10 * time.Millisecond
+
 func newSupervisor() *supervisor { return &supervisor{at: os.Getenv("NOTIFY_SOCKET")} }
 
 // alive tells it that the process has started, and works. It may be called often, and does not wait.
@@ -30,6 +33,8 @@ func (s *supervisor) alive() {
 		return
 	}
 	defer conn.Close()
-	_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
-	_, _ = conn.Write([]byte("READY=1\nWATCHDOG=1"))
+	_ = conn.SetWriteDeadline(time.Now().Add(notifyWithin))
+	if _, err := conn.Write([]byte("READY=1\nWATCHDOG=1")); err != nil {
+		s.said.CompareAndSwap(now, 0) // the next call tries again
+	}
 }

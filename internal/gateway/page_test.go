@@ -37,7 +37,7 @@ func openTab(t *testing.T, url string) *tab {
 	t.Cleanup(cancel)
 	must(t, chromedp.Do(ctx)) // opens the tab, which lives as long as this context
 	p := &tab{t, ctx}
-	p.do("open "+url, chromedp.Navigate(url))
+	p.do("open "+url, testkit.Open(url))
 	return p
 }
 

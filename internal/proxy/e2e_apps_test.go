@@ -157,7 +157,7 @@ func (s *session) show(link string) (*tab, error) {
 		return nil, err
 	}
 	p := &tab{session: s, ctx: ctx, link: link}
-	return p, p.do(chromedp.Navigate(link))
+	return p, p.do(testkit.Open(link))
 }
 
 // tab is one page.

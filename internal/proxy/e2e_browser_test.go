@@ -107,7 +107,7 @@ func openPage(browser context.Context, t *testing.T, who, url string) *page {
 	t.Cleanup(leave)
 	must(t, chromedp.Do(tab)) // opens the tab, which lives as long as this context
 	p := &page{t: t, who: who, tab: tab, leave: leave}
-	p.does("open "+url, chromedp.Navigate(url), chromedp.Evaluate[chromedp.Void](words))
+	p.does("open "+url, testkit.Open(url), chromedp.Evaluate[chromedp.Void](words))
 	p.sees(`shown.state() === "Connected"`)
 	return p
 }

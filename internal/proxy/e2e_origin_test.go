@@ -155,7 +155,7 @@ func openTab(browser context.Context, t *testing.T, who, url string) *page {
 	t.Cleanup(leave)
 	must(t, chromedp.Do(tab)) // opens the tab, which lives as long as this context
 	p := &page{t: t, who: who, tab: tab, leave: leave}
-	p.does("open "+url, chromedp.Navigate(url))
+	p.does("open "+url, testkit.Open(url))
 	return p
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -85,4 +86,17 @@ func tryBrowser(t *testing.T, program string, sandbox bool) (context.Context, er
 		_ = os.RemoveAll(profile) // what the browser's own children still write stays
 	})
 	return browser, nil
+}
+
+// Open is chromedp.Navigate. A browser gives up a page that it is loading when a network interface of the machine comes or goes, as containers'
+// do: then it is opened again.
+func Open(url string) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		for {
+			done, err := chromedp.Navigate(url)(ctx, t)
+			if err == nil || !strings.Contains(err.Error(), "ERR_NETWORK_CHANGED") {
+				return done, err
+			}
+		}
+	}
 }

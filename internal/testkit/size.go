@@ -127,3 +127,6 @@ func notes() string {
 	}
 	return filepath.Join(dir, fmt.Sprintf("%s-%s", filepath.Base(filepath.Dir(here)), filepath.Base(here)))
 }
+
+// OwnsNetwork says whether this process is one of [OwnNetwork]'s, which runs one test alone.
+func OwnsNetwork() bool { return os.Getenv(inOwnNetwork) != "" }

@@ -20,9 +20,10 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime/executable"
 )
 
-// Bounds of one request to the engine that nobody else bounds.
+// askTimeout bounds one request to the engine that nobody else bounds. Tests' engines have longer.
+var askTimeout = 10 * time.Second
+
 const (
-	askTimeout = 10 * time.Second
 	// killTimeout is shorter: a hard termination has another way to go.
 	killTimeout = 3 * time.Second
 	// greetTimeout bounds the first request.

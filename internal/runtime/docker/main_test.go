@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 	})
 	_ = flag.Set("test.parallel", parallel)
 	docker.LookEvery(time.Second)
+	if !testkit.OwnsNetwork() { // where engines are stopped, and what becomes of that is looked at
+		docker.Patient(testkit.Patience, testkit.Patience)
+	}
 	testkit.Main(m, cleanUp)
 }
 

@@ -17,11 +17,9 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 )
 
-const (
-	// tellPatience is how long the engine may take, once a container's first process has
-	// ended, to say how: it knows of a lack of memory, the kernel of the exit code alone.
-	tellPatience = 5 * time.Second
-)
+// tellPatience is how long the engine may take, once a container's first process has
+// ended, to say how: it knows of a lack of memory, the kernel of the exit code alone. Tests' engines have longer.
+var tellPatience = 5 * time.Second
 
 // lookEvery bounds one wait for the engine's word that a container has ended, which may be lost: then it is
 // looked. Tests, which see what is found, have less.

@@ -211,7 +211,7 @@ export interface ErrorReply {
   id: string;
   kind: Kind;
   message: string;
-  /** Reason says more of the kind to programs: see [NoDrone]. A reader must expect reasons that it does not know. */
+  /** Reason says more of the kind to programs: see [NoDrone], [UnavailableRestored]. A reader must expect reasons that it does not know. */
   reason?: string;
   /** RetryAfterMS is in how many milliseconds asking again is worth it (BackingOff only). */
   retry_after_ms?: number;
