@@ -83,8 +83,8 @@ func TestI1WorkersOfTwoDatabasesDoNotBothAnswer(t *testing.T) {
 	s.awaitReady(http.StatusOK, "ready\n")
 
 	// Two that run.
-	_, err := w.nc.Subscribe("$SRV.STATS.jetway", func(msg *nats.Msg) {
-		_ = msg.Respond(messages.Encode(micro.Stats{ServiceIdentity: micro.ServiceIdentity{
+	_, err := w.nc.Subscribe("$SRV.PING.jetway", func(msg *nats.Msg) {
+		_ = msg.Respond(messages.Encode(micro.Ping{ServiceIdentity: micro.ServiceIdentity{
 			Name: "jetway", ID: "another", Metadata: map[string]string{"worker": "wo-c", "database": "0123456789"},
 		}}))
 	})
