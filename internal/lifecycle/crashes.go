@@ -53,7 +53,7 @@ func Failures(before int, crashed bool, readyFor float64) (failures, rest int) {
 // LastWords says how a backend ended that has failed.
 func (b *Backend) LastWords() string {
 	var words []string
-	if b.ExitCode != nil {
+	if b.ExitCode != nil && !strings.Contains(b.Message, "exit code") {
 		words = append(words, "exit code "+strconv.Itoa(*b.ExitCode))
 	}
 	if b.Message != "" {
