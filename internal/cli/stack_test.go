@@ -42,7 +42,7 @@ func roomRoot(t *testing.T) string {
 func sharedStack(t *testing.T) *dev.Stack {
 	t.Helper()
 	shared.stack.Do(func() {
-		if shared.data, shared.stackErr = makeStackData(); shared.stackErr == nil {
+		if shared.data, shared.stackErr = testkit.StackData(); shared.stackErr == nil {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 			shared.runs, shared.stackErr = dev.Start(context.Background(), dev.Config{Data: shared.data, Runtime: dev.RuntimeFake, Log: log})
 		}
@@ -61,21 +61,13 @@ func endShared() (err error) {
 	return errors.Join(err, os.RemoveAll(shared.data), os.RemoveAll(shared.root))
 }
 
-// stackData is a directory for a stack: not t.TempDir's, for the user of Postgres passes through.
+// stackData is a data directory for a stack.
 func stackData(t *testing.T) string {
 	t.Helper()
-	dir, err := makeStackData()
+	dir, err := testkit.StackData()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
-}
-
-func makeStackData() (string, error) {
-	dir, err := os.MkdirTemp("", "jetway-cli-")
-	if err != nil {
-		return "", err
-	}
-	return dir, os.Chmod(dir, 0o755)
 }

@@ -44,10 +44,7 @@ var shared struct {
 func sharedStack(t testing.TB) *dev.Stack {
 	t.Helper()
 	shared.once.Do(func() {
-		if shared.dir, shared.err = os.MkdirTemp("", "jetway-gateway-"); shared.err == nil {
-			shared.err = os.Chmod(shared.dir, 0o755)
-		}
-		if shared.err == nil {
+		if shared.dir, shared.err = testkit.StackData(); shared.err == nil {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 			shared.stack, shared.err = dev.Start(context.Background(), dev.Config{Data: shared.dir, Runtime: dev.RuntimeFake, Log: log})
 		}

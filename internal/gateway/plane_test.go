@@ -13,6 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/gateway"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -171,9 +172,8 @@ func ownStack(t *testing.T) *dev.Stack {
 
 func ownStackWith(t *testing.T, cfg dev.Config) *dev.Stack {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "jetway-gateway-")
+	dir, err := testkit.StackData()
 	must(t, err)
-	must(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	cfg.Data, cfg.Runtime = dir, dev.RuntimeFake
 	stack, err := dev.Start(t.Context(), cfg)

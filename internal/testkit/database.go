@@ -7,27 +7,16 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/jetway-project/jetway/internal/store"
 )
 
 // databases are those of the shared cluster. A database is several hundred files, and their
 // making and deleting cost more than most tests: so one that a test leaves with the tables
 // as they were is emptied for the next test.
 var databases struct {
-	template struct {
-		once sync.Once
-		form string
-		err  error
-	}
-
 	mu    sync.Mutex
 	count int
 	free  []string
 }
-
-// template is the migrated database that the tests' are copies of.
-const template = "migrated"
 
 // laterSQL makes the template what a later version may make of a database while workers of this one
 // run: each table has one more column. So every test shows that no statement goes by how many there are.
@@ -47,11 +36,6 @@ end $$`
 func Postgres(t testing.TB) string {
 	t.Helper()
 	c := Cluster(t)
-	tpl := &databases.template
-	tpl.once.Do(func() { tpl.form, tpl.err = migrate(c.DSN()) })
-	if tpl.err != nil {
-		t.Fatal("migrate a database for the tests: ", tpl.err)
-	}
 	databases.mu.Lock()
 	name, free := "", databases.free
 	if n := len(free); n > 0 {
@@ -167,7 +151,7 @@ func empty(t testing.TB, dsn string) bool {
 			return false
 		}
 	}
-	if form, err := formOf(ctx, conn); err != nil || form != databases.template.form {
+	if form, err := formOf(ctx, conn); err != nil || form != original.form {
 		return false
 	}
 	for _, sql := range []string{emptySQL, "select pg_stat_reset()"} {
@@ -180,46 +164,5 @@ func empty(t testing.TB, dsn string) bool {
 
 func formOf(ctx context.Context, conn *pgx.Conn) (form string, err error) {
 	err = conn.QueryRow(ctx, formSQL).Scan(&form)
-	return form, err
-}
-
-// migrate makes the template, and gives its form.
-func migrate(dsn string) (form string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, "create database "+template+" strategy wal_log"); err != nil {
-		return "", err
-	}
-	st, err := store.Open(ctx, store.Config{DSN: dsn + " dbname=" + template + patient()})
-	if err != nil {
-		return "", err
-	}
-	err = st.Migrate(ctx)
-	st.Close()
-	if err != nil {
-		return "", err
-	}
-	in, err := pgx.Connect(ctx, dsn+" dbname="+template)
-	if err != nil {
-		return "", err
-	}
-	if _, err := in.Exec(ctx, laterSQL); err != nil {
-		_ = in.Close(ctx)
-		return "", err
-	}
-	// Each test says how long its leases live.
-	if _, err = in.Exec(ctx, "delete from setting; delete from home"); err == nil {
-		form, err = formOf(ctx, in)
-	}
-	_ = in.Close(ctx)
-	// Nobody may be in a database that is copied.
-	for used := true; err == nil && used; {
-		err = conn.QueryRow(ctx, "select exists (select from pg_stat_activity where datname = $1)", template).Scan(&used)
-	}
 	return form, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -99,13 +100,28 @@ func (c *Cluster) init(ctx context.Context) error {
 	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
-	if err := os.Mkdir(fresh, 0o700); err != nil {
-		return fmt.Errorf("make the database's directory: %w", err)
-	}
-	if err := c.account.own(fresh); err != nil {
+	if err := c.make(ctx, fresh); err != nil {
 		return err
 	}
-	args := []string{"-D", fresh, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C"}
+	_ = os.Remove(c.dir) // an empty directory
+	return os.Rename(fresh, c.dir)
+}
+
+// make makes a cluster in a directory that is not there yet.
+func (c *Cluster) make(ctx context.Context, dir string) error {
+	if c.cfg.From != "" {
+		if out, err := exec.CommandContext(ctx, "cp", "-a", c.cfg.From, dir).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy the database: %w\n%s", err, tail(string(out), 2000))
+		}
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make the database's directory: %w", err)
+	}
+	if err := c.account.own(dir); err != nil {
+		return err
+	}
+	args := []string{"-D", dir, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C"}
 	if c.cfg.Ephemeral {
 		args = append(args, "--no-sync")
 	}
@@ -113,8 +129,7 @@ func (c *Cluster) init(ctx context.Context) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the database with initdb: %w\n%s", err, tail(string(out), 2000))
 	}
-	_ = os.Remove(c.dir) // an empty directory
-	return os.Rename(fresh, c.dir)
+	return nil
 }
 
 // match finds the programs of the version that made the cluster, which are not
