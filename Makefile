@@ -32,7 +32,7 @@ SEED     ?= 0
 FAULTS   ?=
 REPORT   ?= /tmp/jetway-torture
 
-.PHONY: help build run test test-all test-slow mixed torture mutants soak apps plane-cli compiler browser lint fuzz bench bench-beside dist deb images deploy-tools deploy-test hosts-test helm-test clean
+.PHONY: help build run test test-all test-race test-long test-slow mixed torture mutants soak apps plane-cli compiler browser lint fuzz bench bench-beside dist deb images deploy-tools deploy-test hosts-test helm-test clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,11 +64,22 @@ test: browser ## Run the tests, each in the smallest form that shows what it gua
 	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
 	@$(call TESTS,,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) $(TESTFLAGS) ./...,running the tests)
 
-test-all: compiler browser ## Run all tests in full size, with the race detector; then measure memory without it
+test-all: ## Run make test, test-long and test-race
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-long
+	@$(MAKE) --no-print-directory test-race
+
+# make test notes which tests it leaves out and which it makes small. These are run, and no others.
+test-long: browser ## Run in full size the tests that make test leaves out or makes small
+	@test -d "$(CURDIR)/bin/left-out/running the tests" || $(MAKE) --no-print-directory test
+	@noted=$$(cat "$(CURDIR)/bin/left-out/running the tests"/* | sed -nE 's/^(long|small) //p'); \
+	names=$$(echo "$$noted" | cut -d ' ' -f 2 | sort -u | paste -sd '|' -); packages=$$(echo "$$noted" | cut -d ' ' -f 1 | sort -u); \
+	$(call TESTS,JETWAY_TEST_ALL=1,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) -run "^($$names)\$$" $(TESTFLAGS) $$packages,running the tests in full size)
+
+# Memory is not measured so.
+test-race: compiler browser ## Run the tests of make test with the race detector
 	@$(call COMPILE_TESTS,CGO_ENABLED=1,-race)
-	@$(call TESTS,JETWAY_TEST_ALL=1,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./...,running the tests with the race detector)
-	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
-	@$(call TESTS,JETWAY_TEST_ALL=1,$(TEST) -p 1 -timeout $(TIMEOUT) -run Memory $(TESTFLAGS) ./...,measuring memory)
+	@$(call TESTS,,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./...,running the tests with the race detector)
 
 test-slow: browser ## Run the tests ROUNDS (3) times with half a processor, beside a load
 	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
@@ -90,8 +101,8 @@ said="$(CURDIR)/bin/left-out/said" && \
 { { $(2); echo $$? >"$$said.code"; } 2>&1 | tee "$$said"; }; code=$$(cat "$$said.code"); kill $$running 2>/dev/null; \
 grep -E '^ *--- FAIL|^FAIL.*[[:space:]]' "$$said" | sed 's/^/failed: /'; \
 cat "$$JETWAY_TEST_LEFT_OUT"/* 2>/dev/null | sort -u | awk \
-	'/^here / {sub("here ", ""); print "left out here: " $$0} /^long / {n++} \
-	END {if (n) print n " long tests are left to make test-all"}'; \
+	'/^here / {sub("here ", ""); print "left out here: " $$0} /^long / {n++} /^small / {m++} \
+	END {if (n + m) print n + 0 " long tests are left to make test-long, and " m + 0 " are larger there"}'; \
 exit $$code
 endef
 

@@ -13,12 +13,12 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// The demand: `jetway proxy`, as a process with the environment that it is given, offers WebSockets over HTTP/2. With make test-all
+// The demand: `jetway proxy`, as a process with the environment that it is given, offers WebSockets over HTTP/2. With make test-long
 // it is the program that is shipped, else this one, which has the same packages.
 func TestProxyProcessOffersWebSocketsOverHTTP2(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
-	if testkit.Everything {
+	if testkit.Sized(false, true) {
 		program = filepath.Join(t.TempDir(), "jetway")
 		err = testkit.Build(t.Context(), program, "github.com/jetway-project/jetway/cmd/jetway")
 	}

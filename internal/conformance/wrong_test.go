@@ -14,7 +14,7 @@ func TestWrongDroneFailsItsLine(t *testing.T) {
 	t.Parallel()
 	url := testkit.NATS(t).URL()
 	faults := []string{"payloads", "order", "spawn-once", "hard-deadline"} // they fail soon, however long the kit waits
-	if testkit.Everything {
+	if testkit.Sized(false, true) {
 		faults = []string{""}
 		for _, check := range conformance.DroneChecks() {
 			switch check.ID {

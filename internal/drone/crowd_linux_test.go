@@ -111,7 +111,7 @@ func TestI8MemoryOfManyBackendsIsLittle(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
 	c.config.GCPercent = 25 // of few backends, what they cost is to be more than what is garbage
-	if testkit.Everything {
+	if testkit.Sized(false, true) {
 		c.program = filepath.Join(t.TempDir(), "jetway")
 		if err := testkit.Build(t.Context(), c.program, "github.com/jetway-project/jetway/cmd/jetway"); err != nil {
 			t.Fatal(err)

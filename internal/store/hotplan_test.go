@@ -30,7 +30,8 @@ var planned = []string{"lease", "backend", "token"}
 // for hard times. All others look up rows of backends, also then.
 var anythingDue = regexp.MustCompile(`due_at (<=|>) now\(\)`)
 
-var manyRows = testkit.Sized(2000, 50_000)
+// manyRows is how many backends a database in use has.
+func manyRows() int { return testkit.Sized(2000, 50_000) }
 
 // used makes a database in use: 20 drones; keys with backends, of which a tenth
 // live, tokens, and what piles up while the bus is away.
@@ -223,7 +224,7 @@ func TestI8NoHotStatementReadsAWholeTable(t *testing.T) {
 			if c.before {
 				d.hot(s, "early")
 			}
-			d.used(manyRows)
+			d.used(manyRows())
 			if c.analyzed {
 				d.exec(`analyze`)
 			}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -48,7 +49,7 @@ type nation struct {
 // vitals are what must stay flat, by name.
 type vitals map[string]int
 
-var livesFlag = flag.Int("lives", testkit.Sized(500, 20_000), "how many backends live and end in TestI8ManyLivesLeaveNothingBehind")
+var livesFlag = flag.Int("lives", 0, "how many backends live and end in TestI8ManyLivesLeaveNothingBehind; 0: 500, or 20,000 in full size")
 
 // Backends live and end, and everything is as it was after half of them, by when tables have
 // been as full of dead rows as they ever are: tables and their indexes, streams, the workers'
@@ -57,19 +58,8 @@ var livesFlag = flag.Int("lives", testkit.Sized(500, 20_000), "how many backends
 //
 // No other test runs beside it, whose memory and goroutines would be counted too.
 func TestI8ManyLivesLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // see above
-	manyLives(t, *livesFlag)
-}
-
-// The same in full size, without the race detector, for the workers' memory.
-func TestI8MemoryAfterManyLives(t *testing.T) { //nolint:paralleltest // as above
-	testkit.Long(t)
-	manyLives(t, *livesFlag)
-}
-
-func manyLives(t *testing.T, lives int) {
-	t.Helper()
 	const rounds = 10
-	lives /= rounds
+	lives := cmp.Or(*livesFlag, testkit.Sized(500, 20_000)) / rounds
 	n := newNation(t, lives)
 	var after []vitals
 	for round := range rounds {

@@ -2,9 +2,9 @@ package testkit
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,7 +15,7 @@ import (
 
 // Variables of the environment that say how the tests are run; the Makefile sets them.
 const (
-	// everythingEnv is "1" where make test-all runs: every test, in its full size.
+	// everythingEnv is "1" where tests run in their full size, as in make test-long.
 	everythingEnv = "JETWAY_TEST_ALL"
 	// completeEnv is "1" where a test that cannot run here fails, as on CI.
 	completeEnv = "JETWAY_TEST_COMPLETE"
@@ -27,9 +27,8 @@ const (
 	inOwnNetwork = "JETWAY_TEST_OWN_NETWORK"
 )
 
-// Everything says that every test runs in its full size (make test-all), and not only
-// in the smallest form that shows what it guards (make test).
-var Everything = os.Getenv(everythingEnv) == "1"
+// everything says that every test runs in its full size, and not only in the smallest form that shows what it guards (make test).
+var everything = os.Getenv(everythingEnv) == "1"
 
 // Patience is the one bound of all waits in tests. It is so long that only a hang
 // meets it: no test judges by how soon something comes. JETWAY_TEST_PATIENCE, a
@@ -44,12 +43,32 @@ func patience(factor string) time.Duration {
 	return ordinary
 }
 
-// Sized gives small, or with make test-all full: how many of something a test uses.
+// Sized gives small, or where tests run in their full size full: how many of something a test uses, or whether it does
+// something more. It is called by a test, or by what a test calls in its own goroutine: so make test-long knows whom to run.
 func Sized[N any](small, full N) N {
-	if Everything {
+	if everything {
 		return full
 	}
+	note("small", caller())
 	return small
+}
+
+// caller gives the name of the test that has called.
+func caller() string {
+	calls := make([]uintptr, 64)
+	frames := runtime.CallersFrames(calls[:runtime.Callers(2, calls)])
+	for {
+		frame, more := frames.Next()
+		// github.com/jetway-project/jetway/internal/store_test.TestX, or .TestX.func1
+		_, name, _ := strings.Cut(frame.Function[strings.LastIndexByte(frame.Function, '/')+1:], ".")
+		name, _, _ = strings.Cut(name, ".")
+		if strings.HasPrefix(name, "Test") && name != "TestMain" || strings.HasPrefix(name, "Fuzz") || strings.HasPrefix(name, "Benchmark") {
+			return name
+		}
+		if !more {
+			panic("testkit.Sized is called by no test: call it in the test's own goroutine")
+		}
+	}
 }
 
 // Context gives a context of the test's that ends after [Patience].
@@ -75,13 +94,13 @@ func Receive[T any](t testing.TB, from <-chan T, what string) T {
 	}
 }
 
-// Long leaves a test to make test-all, because it is long by nature. What it guards has
+// Long leaves a test to make test-long, because it is long by nature. What it guards has
 // a small form among the other tests.
 func Long(t testing.TB) {
 	t.Helper()
-	if !Everything {
-		note("long", t.Name())
-		t.Skip("long: make test-all runs it")
+	if !everything {
+		note("long", caller())
+		t.Skip("long: make test-long runs it")
 	}
 }
 
@@ -96,12 +115,16 @@ func LeaveOut(t testing.TB, why, how string) {
 	t.Skipf("%s; %s", why, how)
 }
 
-// note writes a line into this binary's file of what was left out. go test does not see
+// note writes a line into this binary's file of what was left out: "here", which this machine cannot run, why and how to get it;
+// "long" or "small", which make test-long runs, the package's directory and the test. go test does not see
 // it, for otherwise the file would be among what a cached result depends on.
 func note(kind, line string) {
-	path := notes()
+	path, pkg := notes()
 	if path == "" {
 		return
+	}
+	if kind != "here" {
+		line = pkg + " " + line
 	}
 	if file, err := unix.Open(path, unix.O_CREAT|unix.O_APPEND|unix.O_WRONLY|unix.O_CLOEXEC, 0o644); err == nil {
 		_, _ = unix.Write(file, []byte(kind+" "+strings.ReplaceAll(line, "\n", " ")+"\n"))
@@ -111,21 +134,29 @@ func note(kind, line string) {
 
 // forgetNotes begins this binary's file anew, but not where it runs one test once more.
 func forgetNotes() {
-	if path := notes(); path != "" && os.Getenv(inOwnNetwork) == "" {
+	if path, _ := notes(); path != "" && os.Getenv(inOwnNetwork) == "" {
 		_ = unix.Unlink(path)
 	}
 }
 
-func notes() string {
+// notes gives the file, "" where nobody asks for one, and the directory of the package, as ./internal/store.
+func notes() (path, pkg string) {
 	dir := os.Getenv(leftOutEnv)
 	if dir == "" {
-		return ""
+		return "", ""
 	}
-	here, err := os.Getwd()
+	here, err := os.Getwd() // go test runs a test in its package's directory
 	if err != nil {
-		return ""
+		return "", ""
 	}
-	return filepath.Join(dir, fmt.Sprintf("%s-%s", filepath.Base(filepath.Dir(here)), filepath.Base(here)))
+	pkg = "."
+	for ; unix.Access(filepath.Join(here, "go.mod"), unix.R_OK) != nil; here = filepath.Dir(here) {
+		if here == filepath.Dir(here) {
+			return "", ""
+		}
+		pkg = "./" + filepath.Join(filepath.Base(here), pkg)
+	}
+	return filepath.Join(dir, strings.ReplaceAll(strings.TrimPrefix(pkg, "./"), "/", "-")), pkg
 }
 
 // OwnsNetwork says whether this process is one of [OwnNetwork]'s, which runs one test alone.

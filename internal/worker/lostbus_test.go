@@ -167,7 +167,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 		})
 	}
 	losses := []func(){s.Replace, func() { deleteStreams(t, w) }}
-	if testkit.Everything {
+	if testkit.Sized(false, true) {
 		losses = slices.Insert(losses, 0, s.Replace)
 	}
 	for i, lose := range losses {

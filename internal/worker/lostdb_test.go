@@ -100,7 +100,7 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 		{"hanging", link.Stall, link.Heal},
 		{"crashed", cluster.Kill, func() { must(t, cluster.Restart(t.Context())) }},
 	}
-	if testkit.Everything {
+	if testkit.Sized(false, true) {
 		faults = append(faults,
 			fault{"stopped", func() { must(t, cluster.Stop(t.Context())) }, func() { must(t, cluster.Restart(t.Context())) }},
 			fault{"cut off", link.Cut, link.Heal},

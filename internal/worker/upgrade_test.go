@@ -183,7 +183,7 @@ func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	start := newWorker
-	if testkit.Everything {
+	if testkit.Sized(false, true) {
 		start = builtWorker
 	}
 	terminateNew := start(t, w, "wo-new")
