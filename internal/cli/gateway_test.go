@@ -18,7 +18,7 @@ func TestTheUserOfGatewaysMayDoAllThatAGatewayDoes(t *testing.T) {
 	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t), "--default-cluster", "jetway.test:80").await(t, "answering requests")
 	g.role("dr-a", "drone", "--name", "dr-a", "--cluster", "jetway.test:80", "--runtime", "fake", "--grace", "1s")
 	file := filepath.Join(t.TempDir(), "tokens")
-	token, stderr, code := jetway(t, "gateway", "token", "ops", "--scope", "connect,read,operate", "--tokens", file)
+	token, stderr, code := jetway(t, "gateway", "token", "ops", "--scope", "connect,read,operate,templates", "--tokens", file)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
@@ -54,6 +54,9 @@ func TestTheUserOfGatewaysMayDoAllThatAGatewayDoes(t *testing.T) {
 	})
 	if status, body := ask("POST", "/v1/connect?wait=ready", `{"key":{"name":"doc"},"spawn_config":{"id":"b1","executable":{"fake":{"print":["hello"]}}}}`, "application/json"); status != 200 || !strings.Contains(body, `"status":"ready"`) {
 		t.Fatalf("connect: %d %s", status, body)
+	}
+	if status, body := ask("POST", "/v1/templates", `{"name":"doc","executable":{}}`, "application/json"); status != 200 {
+		t.Errorf("put a template: %d %s", status, body)
 	}
 	if status, body := ask("POST", "/v1/terminate", `{"backend_id":"b1"}`, "application/json"); status != 200 {
 		t.Errorf("terminate: %d %s", status, body)

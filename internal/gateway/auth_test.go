@@ -31,7 +31,7 @@ func (f *fixture) raw(sent string) string {
 	return string(testkit.Receive(f.t, stop, "the end of the connection"))
 }
 
-var all = []string{gateway.ScopeConnect, gateway.ScopeRead, gateway.ScopeOperate}
+var all = []string{gateway.ScopeConnect, gateway.ScopeRead, gateway.ScopeOperate, gateway.ScopeTemplates}
 
 func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
 
@@ -52,10 +52,11 @@ func TestATokenOfAnotherTenantGetsNothingInAnyRoute(t *testing.T) {
 		"/v1/terminate": `{"backend_id":"` + b.BackendID + `"}`, "/v1/revoke": `{"backend_id":"` + b.BackendID + `","user":""}`,
 		"/ctrl/b/revoke": `{"backend_id":"` + b.BackendID + `","user":""}`, "/ctrl/revoke": `{"backend_id":"` + b.BackendID + `","user":""}`,
 		"/v1/drain": `{"drone":"dr-dev"}`, "/v1/undrain": `{"drone":"dr-dev"}`,
+		"/v1/retry": `{"key":{"name":"secret-doc","namespace":"tenant-a"}}`, "/v1/templates": `{"name":"secret-doc","executable":{}}`,
 	}
 	open := map[string]bool{"/healthz": true, "/readyz": true, "/openapi.json": true, "/": true, "/page.js": true, "/page.css": true, "/login": true, "/logout": true}
 	for _, r := range gateway.Routes() {
-		path := strings.NewReplacer("{backend}", b.BackendID, "{drone}", "dr-dev", "{cluster}", sharedStack(t).Cluster).Replace(r.Path)
+		path := strings.NewReplacer("{backend}", b.BackendID, "{drone}", "dr-dev", "{template}", "secret-doc", "{cluster}", sharedStack(t).Cluster).Replace(r.Path)
 		if r.Scope == "" && !r.Public {
 			if !open[r.Path] {
 				t.Errorf("%s %s asks for no scope", r.Method, r.Path)

@@ -78,6 +78,9 @@ func describeRoute(r *openapi31.Reflector, rt *route) error {
 	if strings.Contains(rt.path, "{backend}") {
 		oc.AddReqStructure(backendPath{})
 	}
+	if strings.Contains(rt.path, "{template}") {
+		oc.AddReqStructure(templatePath{})
+	}
 	if strings.HasSuffix(rt.path, "/connect") {
 		oc.AddReqStructure(onceHeader{})
 	}
@@ -95,10 +98,16 @@ func describeRoute(r *openapi31.Reflector, rt *route) error {
 	return r.AddOperation(oc)
 }
 
-// operationID is what a generated client calls it: connect, backend, backendEvents.
+// operationID is what a generated client calls it: connect, backend, backendEvents, deleteTemplate.
 func operationID(rt *route) string {
 	var out strings.Builder
-	path := strings.ReplaceAll(strings.TrimPrefix(rt.path, "/v1/"), "backends/{backend}", "backend")
+	path := strings.NewReplacer("backends/{backend}", "backend", "templates/{template}", "template").Replace(strings.TrimPrefix(rt.path, "/v1/"))
+	switch {
+	case rt.method == http.MethodDelete:
+		path = "delete/" + path
+	case rt.path == "/v1/templates" && rt.method == http.MethodPost:
+		path = "put/template"
+	}
 	for i, part := range strings.Split(path, "/") {
 		if i > 0 {
 			part = strings.ToUpper(part[:1]) + part[1:]

@@ -60,6 +60,26 @@ func init() { // the description of the table is one of its routes
 			summary: "Give a drone backends again",
 		},
 		{
+			method: "POST", path: "/v1/retry", scope: ScopeOperate, serve: (*call).retry, in: messages.RetryRequest{}, out: messages.RetryResponse{},
+			summary: "Forgive a key the lives that failed, so that it may be started at once",
+		},
+		{
+			method: "GET", path: "/v1/templates", scope: ScopeTemplates, shared: true, serve: (*call).templates, out: messages.ListTemplatesResponse{}, query: pageQuery{},
+			summary: "List templates by name, in pages",
+		},
+		{
+			method: "POST", path: "/v1/templates", scope: ScopeTemplates, shared: true, serve: on(messages.SubjectTemplatePut), in: messages.Template{}, out: messages.PutTemplateResponse{},
+			summary: "Make a template, or change it",
+		},
+		{
+			method: "GET", path: "/v1/templates/{template}", scope: ScopeTemplates, shared: true, serve: (*call).template, out: messages.TemplateInfo{},
+			summary: "Show one template, and how it fares on the drones that keep spares of it",
+		},
+		{
+			method: "DELETE", path: "/v1/templates/{template}", scope: ScopeTemplates, shared: true, serve: (*call).deleteTemplate, out: map[string]any{}, query: revisionQuery{},
+			summary: "Delete a template; its backends go on, its spares end",
+		},
+		{
 			method: "POST", path: "/v1/status", scope: ScopeRead, serve: (*call).statusOf, in: messages.StatusRequest{}, out: messages.BackendInfo{},
 			summary: "Show one backend, by its id or its key",
 		},

@@ -98,9 +98,15 @@ func TestTheDescriptionIsTrue(t *testing.T) {
 		{"get", "/v1/backends/{backend}", "none", ""}, // refused
 		{"get", "/v1/drones", "", ""},
 		{"post", "/v1/drain", "", `{"drone":"dr-none"}`}, // refused
+		{"post", "/v1/retry", "", `{"key":{"name":"described"}}`},
+		{"post", "/v1/templates", "", `{"name":"described","pool":"nowhere","executable":{"a":1},"max_idle_seconds":5,"spares":1,"claim_path":"/claim"}`},
+		{"get", "/v1/templates", "?limit=5", ""},
+		{"get", "/v1/templates/{template}", "", ""},
+		{"delete", "/v1/templates/{template}", "?revision=1", ""}, // refused
+		{"delete", "/v1/templates/{template}", "", ""},
 		{"post", "/v1/terminate", "", id},
 	} {
-		got := f.ask(strings.ToUpper(c[0]), strings.ReplaceAll(c[1], "{backend}", b.BackendID)+c[2], c[3], "Accept", "application/json")
+		got := f.ask(strings.ToUpper(c[0]), strings.NewReplacer("{backend}", b.BackendID, "{template}", "described").Replace(c[1])+c[2], c[3], "Accept", "application/json")
 		if c[3] != "" {
 			d.check(pointer(c[1], c[0], "requestBody", "content", "application/json"), c[3])
 		}

@@ -24,11 +24,13 @@ import (
 const (
 	ScopeConnect = "connect" // connect, revoke
 	ScopeRead    = "read"    // status, listings, streams, the page
-	ScopeOperate = "operate" // terminate, drain, undrain
+	ScopeOperate = "operate" // terminate, drain, undrain, retry
+	// ScopeTemplates is one of its own: who puts a template says what drones run, and who gets one reads what is in it.
+	ScopeTemplates = "templates"
 )
 
 // Scopes are all of them.
-var Scopes = []string{ScopeConnect, ScopeRead, ScopeOperate}
+var Scopes = []string{ScopeConnect, ScopeRead, ScopeOperate, ScopeTemplates}
 
 // tokenPrefix begins every token, so that scanners for secrets know one.
 const tokenPrefix = "jwt0_"

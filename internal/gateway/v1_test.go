@@ -29,12 +29,19 @@ func TestV1AnswersAsTheBusDoes(t *testing.T) {
 	}
 	f.await(b.BackendID, messages.Ready)
 	id := `{"backend_id":"` + b.BackendID + `"}`
+	want(t, f.ask("POST", "/v1/templates", `{"name":"v1-template","pool":"nowhere","executable":{"a":1}}`), 200, `^\{"revision":\d+,"drones":0\}$`)
 	for path, c := range map[string]struct{ subject, body string }{
 		"POST /v1/status":                          {messages.SubjectStatus, id},
 		"GET /v1/backends/" + b.BackendID:          {messages.SubjectStatus, id},
 		"GET /v1/backends?limit=200&drone=dr-gone": {messages.SubjectBackends, `{"drone":"dr-gone"}`},
 		"POST /v1/revoke":                          {messages.SubjectRevoke, `{"backend_id":"` + b.BackendID + `","user":"nobody"}`},
 		"POST /v1/undrain":                         {messages.SubjectUndrain, `{"drone":"dr-none"}`},
+		"POST /v1/retry":                           {messages.SubjectRetry, `{"key":{"name":"v1-life","namespace":"v1"}}`},
+		"POST /v1/templates":                       {messages.SubjectTemplatePut, `{"name":"v1-template","revision":1,"executable":{}}`}, // there is another revision
+		"GET /v1/templates?limit=1&after=v1-templ": {messages.SubjectTemplateList, `{"limit":1,"after":"v1-templ"}`},
+		"GET /v1/templates/v1-template":            {messages.SubjectTemplateGet, `{"name":"v1-template"}`},
+		"GET /v1/templates/v1-none":                {messages.SubjectTemplateGet, `{"name":"v1-none"}`},
+		"DELETE /v1/templates/v1-none?revision=1":  {messages.SubjectTemplateDelete, `{"name":"v1-none","revision":1}`},
 	} {
 		method, path, _ := strings.Cut(path, " ")
 		body := ""
@@ -56,6 +63,9 @@ func TestV1AnswersAsTheBusDoes(t *testing.T) {
 	if n := len(events.Events); n < 2 || events.Events[0].Status != messages.Scheduled || events.Events[n-1].Status != messages.Ready {
 		t.Errorf("events: %+v", events)
 	}
+	want(t, f.ask("DELETE", "/v1/templates/v1-template?revision=first", ""), 400, "revision: must be a whole number from 1 on")
+	want(t, f.ask("DELETE", "/v1/templates/v1-template", ""), 200, `^\{\}$`)
+	want(t, f.ask("GET", "/v1/templates/v1-template", ""), 404, "v1-template")
 	want(t, f.ask("POST", "/v1/terminate", id), 200, `^\{\}$`)
 	f.await(b.BackendID, messages.Terminated)
 
