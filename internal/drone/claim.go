@@ -133,10 +133,12 @@ func (a *agent) claim(ctx, start context.Context, h *held, spec runtime.Spec, sp
 		return false, err
 	}
 	defer entered()
+	asked := time.Now()
 	refused := spare.Claim(ctx, start, spawn.Template.ClaimPath, spares.Claim{
 		BackendID: h.id, Key: spawn.Key.Name, Namespace: spawn.Key.Namespace, Tag: spawn.Key.Tag,
 		FencingToken: spawn.FencingToken, StaticToken: spawn.StaticToken, Drone: a.cfg.Name,
 	}, spec.Log)
+	a.cfg.Metrics.Claimed(refused == nil, time.Since(asked))
 	switch {
 	case refused == nil:
 		return true, nil

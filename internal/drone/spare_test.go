@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -14,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/jetway-project/jetway/internal/drone"
+	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -174,7 +178,8 @@ func TestSpareIsClaimedAndReadyAtOnce(t *testing.T) {
 // Whatever a program does with its claim, the backend is there, and no other process that may believe to be it.
 func TestI1SpareThatDoesNotTakeItsClaimIsReplacedByAColdStart(t *testing.T) {
 	t.Parallel()
-	h := realRig(t)
+	shown := prometheus.NewRegistry()
+	h := realRig(t, func(c *drone.Config) { c.Metrics = metrics.NewDrone(shown) })
 	ways := []string{"refuses", "silent", "redirects", "exits"}
 	var templates []messages.Template
 	for _, how := range ways {
@@ -199,6 +204,25 @@ func TestI1SpareThatDoesNotTakeItsClaimIsReplacedByAColdStart(t *testing.T) {
 		if !strings.Contains(state.Error, "POST /claim") {
 			t.Errorf("%s: the error says %q", how, state.Error)
 		}
+	}
+	h.put(messages.Template{Name: "room", Executable: claimable(""), Spares: 1})
+	h.spares("room", "one is ready", readySpares(1))
+	h.spawn("b-room", nil, h.of("room"))
+	h.await("b-room", messages.Ready)
+	counted := map[string]uint64{}
+	families, err := shown.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "jetway_drone_claim_duration_seconds" {
+			for _, m := range f.GetMetric() {
+				counted[m.GetLabel()[0].GetValue()] = m.GetHistogram().GetSampleCount()
+			}
+		}
+	}
+	if want := map[string]uint64{"ok": 1, "failed": uint64(len(ways))}; !maps.Equal(counted, want) {
+		t.Errorf("the metrics count the claims %v, not %v", counted, want)
 	}
 }
 

@@ -13,6 +13,7 @@ const dronePrefix = "jetway_drone_"
 // Drone is what one drone's agent shows. Safe for use by several goroutines.
 type Drone struct {
 	starts *prometheus.HistogramVec
+	claims *prometheus.HistogramVec
 	ends   *prometheus.CounterVec
 	beats  *prometheus.CounterVec
 	source atomic.Pointer[DroneSource]
@@ -55,6 +56,10 @@ func NewDrone(reg prometheus.Registerer) *Drone {
 			Name: dronePrefix + "start_duration_seconds", Help: "From the taking of a spawn until the backend was ready, or had failed.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"outcome"}),
+		claims: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: dronePrefix + "claim_duration_seconds", Help: "From asking a spare to be a backend until it was that backend, or had ended because it did not take the claim.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 15},
+		}, []string{"outcome"}),
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: dronePrefix + "backends_ended_total", Help: "Backends that have ended, by the reason that was reported; exited where they ended by themselves.",
 		}, []string{"reason"}),
@@ -67,12 +72,13 @@ func NewDrone(reg prometheus.Registerer) *Drone {
 	}
 	for _, outcome := range []string{"ok", "failed"} {
 		d.beats.WithLabelValues(outcome)
+		d.claims.WithLabelValues(outcome)
 	}
 	for _, reason := range []string{"exited", "swept", "external", "key-expired", "lost", "startup-timeout", "start-failed", "internal-error"} {
 		d.ends.WithLabelValues(reason)
 	}
 	if reg != nil {
-		reg.MustRegister(d.starts, d.ends, d.beats, (*droneReader)(d))
+		reg.MustRegister(d.starts, d.claims, d.ends, d.beats, (*droneReader)(d))
 	}
 	return d
 }
@@ -87,6 +93,13 @@ func (d *Drone) Started(ready bool, took time.Duration) {
 		outcome = "ready"
 	}
 	d.starts.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// Claimed counts a claim of a spare: it is the backend now, or was ended. On nil it does nothing.
+func (d *Drone) Claimed(ok bool, took time.Duration) {
+	if d != nil {
+		d.claims.WithLabelValues(outcomeOf(ok)).Observe(took.Seconds())
+	}
 }
 
 // Ended counts a backend's end; reason is "" where it ended by itself. On nil it does nothing.
@@ -105,11 +118,14 @@ func (d *Drone) Beat(ok bool) {
 	if d == nil {
 		return
 	}
-	outcome := "failed"
+	d.beats.WithLabelValues(outcomeOf(ok)).Inc()
+}
+
+func outcomeOf(ok bool) string {
 	if ok {
-		outcome = "ok"
+		return "ok"
 	}
-	d.beats.WithLabelValues(outcome).Inc()
+	return "failed"
 }
 
 // Show has the drone shown from now on: its gauges and its probes. On nil it does nothing.
