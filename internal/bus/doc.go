@@ -1,6 +1,6 @@
 // Package bus is Jetway's hold on NATS: the connection, request and reply, the
 // streams and consumers, and publishing with acknowledgement. Requests, and following a
-// backend's events and lines, are those of the public package messages/client.
+// backend's events and lines, are those of the public package messages/client; [RequestAgain] asks so more than once.
 //
 // It knows messages and nothing else of Jetway: neither the store nor the roles.
 // A connection made here reconnects forever; who made it drains it. What is

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -31,16 +32,17 @@ type agent struct {
 	// known says that a worker has answered a registration of the present session. It is
 	// written under the lock.
 	known atomic.Bool
+	// renewed says that a heartbeat was answered since the last registration was asked for.
+	renewed atomic.Bool
 	// wake tells the keeper that something is due earlier than it thinks.
 	wake chan struct{}
 	// kick has the session's lease renewed at once, for there is something to say; changed
 	// has it renewed soon.
 	kick, changed chan struct{}
-	// beating has room for the one heartbeat that is under way; said, of the one before, is why
-	// no spawns were taken.
-	beating    chan struct{}
-	said       string
-	complained bool
+	// beating has room for the one heartbeat that is under way, whose are: since when no spawns are taken, and whether the log says so.
+	beating     chan struct{}
+	unableSince time.Time
+	complained  bool
 	// enroll tells that a registration is due.
 	enroll chan struct{}
 	// registered has the newest registration for the consumer.

@@ -7,11 +7,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/messages"
-	"github.com/jetway-project/jetway/messages/client"
 )
 
 const (
@@ -21,6 +21,9 @@ const (
 	changeRest = time.Second
 	// maxStep is by how many backends the number that the workers know may be wrong.
 	maxStep = 16
+	// unableFor is how long a drone takes no spawns before its log says so: at each start of the agent it is a moment until a
+	// guard stands, and so it is after the end of one. The workers hear at once.
+	unableFor = 5 * time.Second
 )
 
 // errUnregistered says that no worker has answered a registration of the session.
@@ -120,8 +123,9 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 	request, cancel := context.WithTimeout(ctx, a.patience())
 	defer cancel()
 	// The drone's time is read before it is sent, so that what the workers count from it
-	// comes too early rather than too late (I1).
-	resp, err := client.Request[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
+	// comes too early rather than too late (I1). It tells heartbeats apart, too: the answer's deadlines are those of the time
+	// that was stated, to whichever message it is, and what is said earlier and comes later changes nothing.
+	resp, err := bus.RequestAgain[messages.HeartbeatResponse](request, a.nc, messages.HeartbeatSubject(a.cfg.Name), messages.HeartbeatRequest{
 		Session: id, DroneTimeMS: a.nowMS(), Ready: ready, NotReady: oneLine(why, messages.MaxNotReady), Load: load, Spares: kept,
 	})
 	if messages.KindOf(err) == messages.NotFound {
@@ -136,6 +140,7 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 		a.mu.Unlock()
 		return false, nil
 	}
+	a.renewed.Store(true)
 	err = a.settleLocked(resp.Renewal, nil)
 	sure := a.sureLocked(arrived)
 	if a.session.beats++; a.session.beats >= compareEvery {
@@ -153,14 +158,17 @@ func (a *agent) heartbeat(ctx context.Context) (ready bool, err error) {
 func (a *agent) unable(ctx context.Context) string {
 	why := a.cannot()
 	switch {
-	case why != "" && a.said != "" && !a.complained:
+	case why == "":
+		if a.complained {
+			a.log.InfoContext(ctx, "backends are taken again")
+		}
+		a.unableSince, a.complained = time.Time{}, false
+	case a.unableSince.IsZero():
+		a.unableSince = time.Now()
+	case !a.complained && time.Since(a.unableSince) >= unableFor:
 		a.log.WarnContext(ctx, "no backends are taken; what runs goes on", "err", why)
 		a.complained = true
-	case why == "" && a.complained:
-		a.log.InfoContext(ctx, "backends are taken again")
-		a.complained = false
 	}
-	a.said = why
 	return why
 }
 

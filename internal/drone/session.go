@@ -26,7 +26,7 @@ type session struct {
 	interval time.Duration
 	// again says that the drone must register, in this session.
 	again bool
-	// beats counts the heartbeats since the last registration.
+	// beats counts the answered heartbeats since the last registration.
 	beats int
 	// consuming says that the session's actions arrive.
 	consuming bool
@@ -51,10 +51,11 @@ func newSession(interval time.Duration) session {
 }
 
 // keepRegistered registers whenever that is due, until ctx ends. Nothing waits for it but
-// what needs its answer: heartbeats go on meanwhile.
+// what needs its answer: heartbeats go on meanwhile. A session counts only once a heartbeat of it was answered: until then the
+// pauses grow, also where the workers take each registration and know nothing of it a moment later.
 func (a *agent) keepRegistered(ctx context.Context) {
 	tries := pause.Growing(250*time.Millisecond, 2*time.Second) // spread, so that not all drones ask at once
-	for held := false; ; {
+	for held, tried := false, false; ; {
 		if !a.registrationDue() {
 			select {
 			case <-ctx.Done():
@@ -63,12 +64,18 @@ func (a *agent) keepRegistered(ctx context.Context) {
 			}
 			continue
 		}
+		switch answered := a.renewed.Swap(false); {
+		case answered:
+			tries.Reset()
+		case tried && !pause.Sleep(ctx, min(tries.NextBackOff(), a.interval())):
+			return
+		}
 		err := a.register(ctx)
+		tried = err == nil // else it waits below, and says for how long
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			tries.Reset()
 			held = false
 			continue
 		case errors.Is(err, nats.ErrConnectionClosed):

@@ -71,9 +71,12 @@ type Outcome struct {
 // Leaving is a backend that holds the key and is about to end.
 type Leaving struct{ Got }
 
-var errRestored = &messages.Error{
-	Kind: messages.Unavailable, Reason: messages.UnavailableRestored,
-	Message: "the database was restored or failed over, and may not know who holds the key: ask again when a lease's time (60 s unless set) has passed, in which the drones say what they run",
+// restored refuses who asks for a key that somebody may hold whom the database has forgotten. wait is how long nobody is given one yet.
+func restored(wait time.Duration) error {
+	err := messages.Errorf(messages.Unavailable,
+		"the database was restored or failed over, and may not know who holds the key: ask again in %s, in which the drones say what they run", wait.Round(time.Second))
+	err.Reason = messages.UnavailableRestored
+	return err
 }
 
 // rounds bounds how often a race is settled by looking again without success. Each
@@ -351,7 +354,7 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 			for _, i := range g.members {
 				err := g.unled[i]
 				if got.Result == Unknown && messages.KindOf(err) == messages.KeyUnheldNoSpawnConfig {
-					err = errRestored
+					err = restored(got.ExpiresIn)
 				}
 				b.refuse(i, err)
 			}
@@ -359,7 +362,7 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 		}
 		if got.Result == Unknown {
 			for _, i := range g.members {
-				b.refuse(i, errRestored)
+				b.refuse(i, restored(got.ExpiresIn))
 			}
 			return nil
 		}

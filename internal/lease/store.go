@@ -83,7 +83,7 @@ type Got struct {
 	Subdomain   string
 	Origin      bool
 	StaticToken string // sealed, or as an earlier build stored it
-	// ExpiresIn is how long the lease lasts; for Held.
+	// ExpiresIn is how long the lease lasts, for Held; for Unknown how long nobody is given a key yet, at most.
 	ExpiresIn time.Duration
 	// TookOver is the backend that lost the key, if one did; for Acquired.
 	TookOver string

@@ -117,6 +117,7 @@ func (p *Proxy) Run(ctx context.Context, nc *nats.Conn) error {
 	chores.Go(func() { p.reportKeepalives(choreCtx) })
 	chores.Go(func() { p.keepHouse(choreCtx) })
 	chores.Go(func() { p.confirmOpen(choreCtx) })
+	chores.Go(func() { p.warnOfNamesakes(choreCtx, service) })
 	for _, l := range p.loops {
 		chores.Go(l.run)
 	}

@@ -1,7 +1,12 @@
 package proxy
 
 import (
+	"context"
+	"slices"
 	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/messages"
@@ -17,4 +22,24 @@ func (p *Proxy) service() *bus.Service {
 		"plain_paths": strconv.FormatBool(p.cfg.PlainPaths),
 		"route_trust": p.cfg.RouteTrust.String(),
 	})
+}
+
+// othersTimeout bounds how long a proxy that starts waits for the word of others.
+const othersTimeout = 2 * time.Second
+
+// warnOfNamesakes says so, once, where another proxy has this one's name. Both work; but the workers take what they say of open connections
+// for one proxy's.
+func (p *Proxy) warnOfNamesakes(ctx context.Context, self *bus.Service) {
+	for _, other := range p.namesakes(ctx, self.Info.ID) {
+		p.log.WarnContext(ctx, "another proxy has this one's name: workers, logs and lists do not tell them apart; give each its own --name",
+			"listen", other.Metadata["listen"])
+	}
+}
+
+// namesakes are the other proxies of this one's name, by what they say of themselves. self is the id of this run.
+func (p *Proxy) namesakes(ctx context.Context, self string) []micro.Stats {
+	ctx, cancel := context.WithTimeout(ctx, othersTimeout)
+	defer cancel()
+	all, _ := bus.Roll(ctx, p.nc, micro.PingVerb, messages.ServiceProxies) // the connection says what is wrong
+	return slices.DeleteFunc(all, func(s micro.Stats) bool { return s.ID == self || s.Metadata["proxy"] != p.cfg.Name })
 }

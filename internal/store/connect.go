@@ -52,6 +52,9 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) (got []lease.Go
 				c.got[i].Result = lease.Unknown
 			}
 		}
+		if c.got[i].Result == lease.Unknown {
+			c.got[i].ExpiresIn = s.home.left(s.clock.now(), s.clock.lives())
+		}
 	}
 	// What is settled is: the others are left for another try, which will say what is wrong.
 	return c.got, c.rows, nil

@@ -125,6 +125,17 @@ func (h *home) waits(id string, now, ttl time.Duration) (left time.Duration, beg
 	return h.wait - (now - h.since), false, longer
 }
 
+// left is how much of the wait is left at most, as far as this worker knows: another one may have begun earlier. ttl is all
+// of it, where it has not begun.
+func (h *home) left(now, ttl time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.untold {
+		return ttl
+	}
+	return max(time.Second, h.wait-(now-h.since)) // the next look ends it
+}
+
 // isOver says, once, that the wait is over.
 func (h *home) isOver() bool {
 	h.mu.Lock()

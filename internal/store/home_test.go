@@ -193,6 +193,10 @@ func (d *db) restored() {
 		t.Errorf("before other drones have said what they run: %+v", got[0])
 	}
 	d.HomeWaited()
+	// Who asks then is told what is left, and who asked before, a lease's time.
+	if got, _ := d.connect(want("forgotten", "b-second", "dr-b")); got[0].Result != lease.Unknown || got[0].ExpiresIn > 2*time.Second {
+		t.Errorf("at the end of the wait it is said to take %s yet", got[0].ExpiresIn)
+	}
 	d.lookAtTheClock()
 	d.wantSettled("after a lease's time", true)
 	d.renew("dr-a", "s-2")
