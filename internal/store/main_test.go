@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"slices"
 	"testing"
@@ -19,6 +20,10 @@ import (
 
 func TestMain(m *testing.M) {
 	testkit.ManyAtOnce()
+	// Each check is a life in Postgres.
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		_ = checks.Value.Set(testkit.Sized("30", checks.DefValue))
+	}
 	testkit.Main(m)
 }
 
