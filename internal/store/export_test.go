@@ -46,6 +46,15 @@ func WithPool(s *Store, pool *pgxpool.Pool) *Store {
 	return other
 }
 
+// OpenUnwatched is Open without a session beside the pool that sees whether the database is there.
+func OpenUnwatched(ctx context.Context, cfg Config) (*Store, error) { return prepare(ctx, cfg) }
+
+// Begin is what is done once a database is migrated.
+func (s *Store) Begin(ctx context.Context) error { return s.begin(ctx) }
+
+// PoolOf is a store's pool.
+func PoolOf(s *Store) *pgxpool.Pool { return s.pool }
+
 // SayWhere has a session made elsewhere say where it is, as those of a store do.
 func SayWhere(ctx context.Context, conn *pgconn.PgConn) error {
 	_, err := conn.Exec(ctx, clusterSQL).ReadAll()

@@ -24,11 +24,10 @@ func (d *db) counting() (updates func(table string) (all, cold int)) {
 	d.t.Cleanup(pool.Close)
 	// A session that is idle says within ten seconds what it has done, and one that ends says it before it is gone.
 	d.Close()
-	d.raw.Close()
 	d.Store, d.raw = store.WithPool(d.Store, pool), pool
 	testkit.Eventually(d.t, "all other sessions have ended", func() bool {
 		return one[int](d, `select count(*) from pg_stat_activity
-			where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`) == 0
+			where datname = current_database() and backend_type = 'client backend' and application_name <> 'testkit' and pid <> pg_backend_pid()`) == 0
 	})
 	return func(table string) (all, cold int) {
 		d.exec(`select pg_stat_force_next_flush()`)

@@ -53,7 +53,11 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		d.Close() // nobody may be in a database that is copied
 		d.raw.Close()
 		admin := raw(t, testkit.Cluster(t).DSN())
-		admin.exec("create database copy_of_" + name + " template " + name)
+		testkit.Eventually(t, "nobody is in the database for long enough to copy it", func() bool {
+			admin.exec(`select pg_terminate_backend(pid) from pg_stat_activity where datname = $1`, name) // the tests' own session
+			_, err := admin.raw.Exec(t.Context(), "create database copy_of_"+name+" template "+name+" strategy wal_log")
+			return err == nil
+		})
 		t.Cleanup(func() { admin.exec("drop database copy_of_" + name + " with (force)") })
 		*d = *newDBAt(t, d.dsn)
 		return func() *db { return newDBAt(t, testkit.Cluster(t).DSN()+" dbname=copy_of_"+name) }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"slices"
 	"testing"
@@ -19,6 +20,10 @@ import (
 
 func TestMain(m *testing.M) {
 	testkit.ManyAtOnce()
+	// Each check is a life in Postgres.
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		_ = checks.Value.Set(testkit.Sized("30", checks.DefValue))
+	}
 	testkit.Main(m)
 }
 
@@ -39,7 +44,7 @@ type db struct {
 // newDB gives one in which time stands still.
 func newDB(t testing.TB) *db {
 	t.Helper()
-	return newDBOf(t, stillTime(t, testkit.Postgres(t)))
+	return newDBOf(t, testkit.PostgresOf(t, stillTime)+stillPath)
 }
 
 // newRunningDB gives one in which time goes by.
@@ -48,24 +53,19 @@ func newRunningDB(t testing.TB) *db {
 	return newDBOf(t, testkit.Postgres(t))
 }
 
+// newDBOf gives one of a database that has its tables. Sessions are what tests cost most: so the way around the store
+// is by the store's own pool, and nobody watches the database with a session beside it.
 func newDBOf(t testing.TB, dsn string) *db {
 	t.Helper()
-	d := &db{Store: open(t, dsn), t: t, dsn: dsn}
-	if err := d.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := pgxpool.ParseConfig(dsn + " pool_max_conns=3")
+	s, err := store.OpenUnwatched(t.Context(), store.Config{DSN: dsn, MaxConns: 9, Terms: lease.DefaultTerms})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.ConnConfig.ValidateConnect = store.SayWhere
-	raw, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	if err != nil {
+	t.Cleanup(s.Close)
+	if err := s.Begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(raw.Close)
-	d.raw = raw
-	return d
+	return &db{Store: s, t: t, dsn: dsn, raw: store.PoolOf(s)}
 }
 
 func open(t testing.TB, dsn string) *store.Store {

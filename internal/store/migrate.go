@@ -90,10 +90,15 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		return wrap("migrate the database", err)
 	}
+	return s.begin(ctx)
+}
+
+// begin makes the settings of a new database, and looks at it for the first time.
+func (s *Store) begin(ctx context.Context) error {
 	if _, err := s.pool.Exec(ctx, firstSettingSQL, s.Terms().TTL.Milliseconds()); err != nil {
 		return wrap("set the time to live of leases", err)
 	}
-	_, err = s.Look(ctx)
+	_, err := s.Look(ctx)
 	return err
 }
 

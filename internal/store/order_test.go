@@ -12,7 +12,7 @@ import (
 // database may compare names otherwise: in most languages "a" comes before "B".
 func TestSpawnsLockInTheOrderOfBytesWhateverTheDatabasesLanguage(t *testing.T) {
 	t.Parallel()
-	d := newDBOf(t, testkit.PostgresOfLanguage(t, "en-US"))
+	d := newDBAt(t, testkit.PostgresOfLanguage(t, "en-US"))
 	d.drone("dr-a")
 	d.spawn("a", "b-1", "dr-a")
 	d.spawn("B", "b-2", "dr-a")

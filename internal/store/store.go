@@ -53,6 +53,18 @@ type Store struct {
 // Open prepares a pool. It does not connect: a database that is away shows with
 // the first statement.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s, err := prepare(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.watching.Go(func() { s.link.watch(watching) })
+	return s, nil
+}
+
+// prepare makes a store whose link does not watch.
+func prepare(ctx context.Context, cfg Config) (*Store, error) {
 	pc, err := pgxpool.ParseConfig(cfg.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("read the Postgres address: %w", err)
@@ -71,7 +83,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	conn.DialFunc = (&net.Dialer{Timeout: conn.ConnectTimeout}).DialContext
 	conn.RuntimeParams["application_name"] = "jetway"
 	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	s := &Store{clock: newWallClock(cfg.Terms.TTL), log: log}
+	s := &Store{clock: newWallClock(cfg.Terms.TTL), log: log, stop: func() {}}
 	conn.ValidateConnect = s.validate(settings(conn.RuntimeParams))
 	s.link = newLink(pc, probe, log)
 	s.terms.Store(&cfg.Terms)
@@ -87,9 +99,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open the Postgres pool: %w", err)
 	}
 	s.link.pool = s.pool
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.watching.Go(func() { s.link.watch(watching) })
 	return s, nil
 }
 

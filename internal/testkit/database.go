@@ -5,17 +5,34 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // databases are those of the shared cluster. A database is several hundred files, and their
-// making and deleting cost more than most tests: so one that a test leaves with the tables
+// making and deleting cost more than most tests do: so one that a test leaves with the tables
 // as they were is emptied for the next test.
 var databases struct {
 	mu    sync.Mutex
 	count int
-	free  []string
+	free  map[string][]*database // by the name of their kind
+}
+
+// database is one that tests use one after another. Its session is testkit's own, by that application_name, and stays for as long as
+// the database: a new one would cost more than all that is done in it.
+type database struct {
+	name, form string
+	conn       *pgx.Conn
+}
+
+// Kind is of databases in which something is otherwise than in the template.
+type Kind struct {
+	Name string
+	// Once is the SQL that makes the difference.
+	Once string
+	// Each gives SQL to be run each time that a test gets one; nil: none.
+	Each func() string
 }
 
 // laterSQL makes the template what a later version may make of a database while workers of this one
@@ -35,26 +52,61 @@ end $$`
 // the test's until it ends.
 func Postgres(t testing.TB) string {
 	t.Helper()
-	c := Cluster(t)
+	return PostgresOf(t, Kind{})
+}
+
+// PostgresOf is Postgres, of a kind.
+func PostgresOf(t testing.TB, kind Kind) string {
+	t.Helper()
+	ctx := Context(t)
 	databases.mu.Lock()
-	name, free := "", databases.free
-	if n := len(free); n > 0 {
-		name, databases.free = free[n-1], free[:n-1]
+	var d *database
+	if free := databases.free[kind.Name]; len(free) > 0 {
+		d, databases.free[kind.Name] = free[len(free)-1], free[:len(free)-1]
 	}
 	databases.mu.Unlock()
-	if name == "" {
-		name = create(t, " template "+template)
+	if d == nil {
+		d = makeDatabase(ctx, t, kind)
 	}
 	t.Cleanup(func() {
-		if empty(t, c.DSN()+" dbname="+name) {
-			databases.mu.Lock()
-			databases.free = append(databases.free, name)
-			databases.mu.Unlock()
+		if !d.empty() {
+			_ = d.conn.Close(context.Background())
+			drop(t, d.name)
 			return
 		}
-		drop(t, name)
+		databases.mu.Lock()
+		defer databases.mu.Unlock()
+		if databases.free == nil {
+			databases.free = make(map[string][]*database)
+		}
+		databases.free[kind.Name] = append(databases.free[kind.Name], d)
 	})
-	return c.DSN() + " dbname=" + name + patient()
+	if kind.Each != nil {
+		if _, err := d.conn.Exec(ctx, kind.Each()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Cluster(t).DSN() + " dbname=" + d.name + patient()
+}
+
+func makeDatabase(ctx context.Context, t testing.TB, kind Kind) *database {
+	t.Helper()
+	name := create(t, " template "+template)
+	conn, err := pgx.Connect(ctx, Cluster(t).DSN()+" dbname="+name+" application_name=testkit"+patient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &database{name: name, form: original.form, conn: conn}
+	if kind.Once == "" {
+		return d
+	}
+	if _, err = conn.Exec(ctx, kind.Once); err == nil {
+		d.form, err = formOf(ctx, conn)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // EmptyPostgres gives the DSN of a fresh database without tables, dropped when the test ends.
@@ -124,7 +176,7 @@ begin
         where relnamespace::regnamespace::text = 'public' and relkind in ('r', 'S') and relname <> 'jetway_schema_version'
     loop
         if r.relkind = 'S' then
-            execute format('alter sequence %s restart', r.name);
+            perform setval(r.name, (select seqstart from pg_sequence where seqrelid = r.name), false);
         elsif pg_relation_size(r.name) > 0 then
             execute format('truncate %s', r.name);
         end if;
@@ -132,30 +184,26 @@ begin
 end $$`
 
 // empty makes a database as if it were fresh, and says whether it is.
-func empty(t testing.TB, dsn string) bool {
-	t.Helper()
+func (d *database) empty() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return false
-	}
-	defer conn.Close(ctx)
 	// As with a database that is dropped, nobody is left in it.
 	const others = " from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-	if _, err := conn.Exec(ctx, "select pg_terminate_backend(pid)"+others); err != nil {
-		return false
-	}
-	for in := true; in; { // until they have ended they note what they have counted
-		if err := conn.QueryRow(ctx, "select exists (select"+others+")").Scan(&in); err != nil {
+	for { // until they have ended they note what they have counted
+		tag, err := d.conn.Exec(ctx, "select pg_terminate_backend(pid)"+others)
+		if err != nil {
 			return false
 		}
+		if tag.RowsAffected() == 0 {
+			break
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
-	if form, err := formOf(ctx, conn); err != nil || form != original.form {
+	if form, err := formOf(ctx, d.conn); err != nil || form != d.form {
 		return false
 	}
-	for _, sql := range []string{emptySQL, "select pg_stat_reset()"} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
+	for _, sql := range []string{emptySQL, "select pg_stat_force_next_flush()", "select pg_stat_reset()"} {
+		if _, err := d.conn.Exec(ctx, sql); err != nil {
 			return false
 		}
 	}

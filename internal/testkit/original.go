@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -80,6 +81,9 @@ func findOriginal(ctx context.Context, binaries postgres.Binaries) (dir, form st
 	if form, err = makeOriginal(ctx, filepath.Join(fresh, "pg"), binaries); err != nil {
 		return "", "", fmt.Errorf("make the original of the tests' databases: %w", err)
 	}
+	if err := lighten(ctx, filepath.Join(fresh, "pg"), binaries); err != nil {
+		return "", "", fmt.Errorf("lighten the original of the tests' databases: %w", err)
+	}
 	if err := os.WriteFile(filepath.Join(fresh, "form"), []byte(form), 0o644); err != nil {
 		return "", "", err
 	}
@@ -89,7 +93,7 @@ func findOriginal(ctx context.Context, binaries postgres.Binaries) (dir, form st
 // originalKey is another one for whatever makes another original.
 func originalKey(binaries postgres.Binaries) (string, error) {
 	hash := sha256.New()
-	fmt.Fprintln(hash, binaries.Dir, binaries.Version, laterSQL, formSQL, bareSQL)
+	fmt.Fprintln(hash, "lightened", binaries.Dir, binaries.Version, laterSQL, formSQL, bareSQL)
 	if info, err := os.Stat(filepath.Join(binaries.Dir, "postgres")); err == nil {
 		fmt.Fprintln(hash, info.Size(), info.ModTime())
 	}
@@ -177,6 +181,46 @@ func makeOriginal(ctx context.Context, dir string, binaries postgres.Binaries) (
 		}
 	}
 	return form, nil
+}
+
+// lighten takes out of the log of a cluster that was shut down what its copies need not have, which is half of all there
+// is to copy: the segments after the one that is written to, and in that the zeros after what is written.
+func lighten(ctx context.Context, dir string, binaries postgres.Binaries) error {
+	control := exec.CommandContext(ctx, filepath.Join(binaries.Dir, "pg_controldata"), dir)
+	control.Env = []string{"LC_ALL=C"}
+	said, err := control.Output()
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(said), "REDO WAL file:")
+	current, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+	segments, err := filepath.Glob(filepath.Join(dir, "pg_wal", strings.Repeat("[0-9A-F]", len(current))))
+	if err != nil || len(segments) == 0 {
+		return fmt.Errorf("no segment of the log is found, of which %q is the current one: %w", current, err)
+	}
+	for _, path := range segments {
+		if filepath.Base(path) > current {
+			err = os.Remove(path)
+		} else {
+			err = makeSparse(path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeSparse has the zeros at the end of a file take no room.
+func makeSparse(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := os.Truncate(path, int64(len(bytes.TrimRight(text, "\x00")))); err != nil {
+		return err
+	}
+	return os.Truncate(path, int64(len(text)))
 }
 
 // StackData makes a data directory for a stack (dev.Config.Data) whose database is there already. It is not one of

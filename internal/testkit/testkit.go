@@ -93,8 +93,7 @@ func Cluster(t testing.TB) *postgres.Cluster {
 		}
 		if shared.err == nil {
 			// What it does, and keeps from being done meanwhile, comes at no certain time.
-			execute(t, shared.cluster.DSN(), "alter system set autovacuum = off")
-			execute(t, shared.cluster.DSN(), "select pg_reload_conf()")
+			execute(t, shared.cluster.DSN(), "alter system set autovacuum = off", "select pg_reload_conf()")
 		}
 	})
 	if shared.err != nil {
@@ -181,7 +180,7 @@ func locked(path string) bool {
 	return unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
 }
 
-func execute(t testing.TB, dsn, sql string) {
+func execute(t testing.TB, dsn string, sql ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
@@ -190,8 +189,10 @@ func execute(t testing.TB, dsn, sql string) {
 		t.Fatal(err)
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
+	for _, s := range sql {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
 	}
 }
 
