@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"pgregory.net/rapid"
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/lifecycle"
@@ -20,11 +22,22 @@ import (
 
 func TestMain(m *testing.M) {
 	testkit.ManyAtOnce()
-	// Each check is a life in Postgres.
-	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
-		_ = checks.Value.Set(testkit.Sized("30", checks.DefValue))
-	}
 	testkit.Main(m)
+}
+
+var fewer sync.Once
+
+// checkLives is rapid.Check where each check is a life in Postgres.
+func checkLives(t *testing.T, life func(*rapid.T)) {
+	t.Helper()
+	if checks := flag.Lookup("rapid.checks"); testkit.Sized(true, false) {
+		fewer.Do(func() {
+			if checks.Value.String() == checks.DefValue {
+				_ = checks.Value.Set("30")
+			}
+		})
+	}
+	rapid.Check(t, life)
 }
 
 const (

@@ -402,7 +402,7 @@ func TestI6EveryBackendEndsWhateverItsState(t *testing.T) {
 	d := newDB(t)
 	d.drone("dr-a")
 	n := 0
-	rapid.Check(t, func(t *rapid.T) {
+	checkLives(t, func(t *rapid.T) {
 		n++
 		id := fmt.Sprintf("b-%d", n)
 		d.limited(id, 3600, rapid.SampledFrom([]int64{0, 20}).Draw(t, "idle"))

@@ -79,7 +79,7 @@ func TestI5WhatIsWrittenFollowsTheRulesOfLifecycle(t *testing.T) {
 	d := newDB(t)
 	n := 0
 	d.drone("dr-a")
-	rapid.Check(t, func(t *rapid.T) {
+	checkLives(t, func(t *rapid.T) {
 		n++
 		id, key := fmt.Sprintf("b-%d", n), fmt.Sprintf("k-%d", n)
 		d.spawn(key, id, "dr-a")

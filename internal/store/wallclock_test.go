@@ -12,7 +12,7 @@ import (
 // time within a lease's life, the clock may have gained no more than that where it is trusted.
 func TestI1AClockThatJumpsIsNotTrustedForALease(t *testing.T) {
 	t.Parallel()
-	for range 4 { // TestMain has few checks done, for those that live in Postgres; these cost nothing
+	for range 4 { // checkLives has few checks done, for those that live in Postgres; these cost nothing
 		rapid.Check(t, clockThatJumps)
 	}
 }
