@@ -14,7 +14,7 @@ import (
 // of a core. What it measures here, beside other tests, means nothing.
 func TestBenchHeartbeat(t *testing.T) {
 	t.Parallel()
-	stdout, stderr, code := jetway(t, "bench", "heartbeat", "--dev", "--lease-ttl", "15s", "--backends", "50", "--drones", "2",
+	stdout, stderr, code := measured(t, "heartbeat", "--dev", "--lease-ttl", "15s", "--backends", "50", "--drones", "2",
 		"--window", "100ms", "--for", "100ms", "--json")
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
@@ -44,7 +44,7 @@ func TestBenchBeside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stdout, stderr, code := jetway(t, "bench", "beside", "--other", self, "--turns", "1", "--duration", "10ms", "--no-heartbeats", "--json")
+	stdout, stderr, code := measured(t, "beside", "--other", self, "--turns", "1", "--duration", "10ms", "--no-heartbeats", "--json")
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
@@ -58,7 +58,7 @@ func TestBenchBeside(t *testing.T) {
 		}
 	}
 
-	_, stderr, code = jetway(t, "bench", "beside", "--other", os.DevNull+"/nothing")
+	_, stderr, code = measured(t, "beside", "--other", os.DevNull+"/nothing")
 	wantCode(t, code, ExitUsage)
 	if !strings.Contains(stderr, "the other build") {
 		t.Errorf("without another build it says %s", stderr)
