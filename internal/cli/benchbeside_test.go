@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/bench"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // The bench of heartbeats sees those of its drones, which do not name what is held, and says what everything takes
@@ -37,8 +38,18 @@ func TestBenchHeartbeat(t *testing.T) {
 	}
 }
 
+func TestBenchBesideNothing(t *testing.T) {
+	t.Parallel()
+	_, stderr, code := measured(t, "beside", "--other", os.DevNull+"/nothing")
+	wantCode(t, code, ExitUsage)
+	if !strings.Contains(stderr, "the other build") {
+		t.Errorf("without another build it says %s", stderr)
+	}
+}
+
 // A build is measured beside itself.
 func TestBenchBeside(t *testing.T) {
+	testkit.Long(t) // two stacks; TestBenchHeartbeat has one of them
 	t.Parallel()
 	self, err := os.Executable() // is jetway, where it is told what to do
 	if err != nil {
@@ -56,11 +67,5 @@ func TestBenchBeside(t *testing.T) {
 		if f.Unit != "µs of CPU each" && (f.This <= 0 || f.Other <= 0 || f.Ratio <= 0 || f.Turns != 1) {
 			t.Errorf("measured %+v", f)
 		}
-	}
-
-	_, stderr, code = measured(t, "beside", "--other", os.DevNull+"/nothing")
-	wantCode(t, code, ExitUsage)
-	if !strings.Contains(stderr, "the other build") {
-		t.Errorf("without another build it says %s", stderr)
 	}
 }
