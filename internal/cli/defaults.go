@@ -28,7 +28,7 @@ var defaults = sync.OnceValue(func() *strings.Replacer {
 })
 
 // saysDefaults puts them in. With kong.Vars, kong would search each of them for others, again for each flag of each command:
-// that was more than half of what it cost any command to read its command line.
+// that was two fifths of what it cost any command to know its command line.
 func saysDefaults(k *kong.Kong) error {
 	return kong.Visit(k.Model.Node, func(node kong.Visitable, next kong.Next) error {
 		switch node := node.(type) {
