@@ -37,7 +37,7 @@ func (s *system) checkExclusive() {
 				s.failf("I1: two processes of key %s at a time: backend %s (token %d) from %s to %s, backend %s (token %d) from %s to %s",
 					key, other.BackendID, other.Token, other.From, other.To, l.BackendID, l.Token, l.From, l.To)
 			}
-			if i > 0 && l.Token <= lives[i-1].Token {
+			if i > 0 && l.Token <= lives[i-1].Token && l.BackendID != lives[i-1].BackendID {
 				s.failf("I2: backend %s of key %s began after %s with fencing token %d, which is not greater than %d",
 					l.BackendID, key, lives[i-1].BackendID, l.Token, lives[i-1].Token)
 			}

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,8 +95,10 @@ func (c *clients) run(ctx context.Context, client int, random *rand.Rand) {
 			c.revoke(ctx, client, random)
 		case n < 91:
 			c.expireToken(ctx, client, random)
-		case n < 96:
+		case n < 95:
 			c.forge(ctx, client, random)
+		case n < 96:
+			c.putTemplate(ctx, client, fmt.Sprint(random.IntN(3)))
 		default:
 			c.drain(ctx, client, random)
 		}
@@ -144,19 +147,17 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 	// Of a request without an answer it can be told later whether it spawned.
 	id := fmt.Sprintf("t%d-%d", client, c.asked.Add(1))
 	character := []string{plain, plain, plain, plain, ignoreTerm, slowTerm, shortLived, failing}[random.IntN(8)]
-	executable, err := json.Marshal(map[string]any{
-		"command": []string{backendName, character},
-		"env":     map[string]string{registerEnv: c.s.register.path, homeEnv: c.home},
-	})
-	if err != nil {
-		panic(err)
-	}
 	req := messages.ConnectRequest{
 		Key:  &messages.Key{Name: key.name, Namespace: key.namespace},
 		User: fmt.Sprintf("u%d", random.IntN(3)),
 		SpawnConfig: &messages.SpawnConfig{
-			ID: id, Executable: executable, UseStaticToken: key == c.keys[0],
+			ID: id, UseStaticToken: key == c.keys[0],
 		},
+	}
+	if slices.Contains(c.keys[:keys/2], key) {
+		req.SpawnConfig.Template = templateName
+	} else {
+		req.SpawnConfig.Executable = c.executable(character)
 	}
 	if req.SpawnConfig.UseStaticToken {
 		req.User = "" // all share the token
@@ -185,6 +186,21 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 		}
 	}
 	c.note(o)
+}
+
+func (c *clients) executable(args ...string) json.RawMessage {
+	return messages.Encode(map[string]any{
+		"command": append([]string{backendName}, args...),
+		"env":     map[string]string{registerEnv: c.s.register.path, homeEnv: c.home},
+	})
+}
+
+// putTemplate changes the template, so that its spares are replaced.
+func (c *clients) putTemplate(ctx context.Context, client int, version string) outcome {
+	o, _ := c.request(ctx, op{client: client, what: "template", message: version}, messages.SubjectTemplatePut,
+		messages.Template{Name: templateName, Executable: c.executable(plain, version), Spares: 1, ClaimPath: claimPath}, 2*time.Second)
+	c.note(o)
+	return o.outcome
 }
 
 // link gives one of the latest answers.

@@ -142,7 +142,8 @@ func (r *register) begin(b begun) {
 			l.overlaps = append(l.overlaps, other)
 		}
 	}
-	if before := r.byID[b.BackendID]; before != nil {
+	// A spare that did not answer its claim in time is dead before the backend that it was to be is started.
+	if before := r.byID[b.BackendID]; before != nil && (!before.Claimed || before.To == 0) {
 		r.wrong = append(r.wrong, fmt.Sprintf("I3: backend %s was started twice: process %d from %s to %s, process %d from %s",
 			b.BackendID, before.PID, before.From, before.To, b.PID, now))
 	}

@@ -110,6 +110,7 @@ func (s *system) awaitQuiet(c *clients) {
 		n, err := query[int](s.audit, "select count(*) from drone d join session s on s.drone = d.name and s.id = d.session where s.ready and s.sealed_at is null")
 		return err == nil && n == len(s.drones)
 	})
+	testkit.Eventually(s.t, "the template is there", func() bool { return c.putTemplate(s.t.Context(), 0, "0") == granted })
 	random := rand.New(rand.NewPCG(1, 1))
 	testkit.Eventually(s.t, "the stack answers", func() bool {
 		c.connect(s.t.Context(), 0, random)
@@ -212,6 +213,11 @@ func (s *system) summary(c *clients, f *faults) {
 	}
 	for _, done := range f.done {
 		count["fault: "+done.name]++
+	}
+	for _, l := range s.register.lives {
+		if l.Claimed {
+			count["spares claimed"]++
+		}
 	}
 	s.t.Logf("%d operations, %d processes of backends, %d faults: %v", len(c.ops), len(s.register.lives), len(f.done), count)
 	if len(s.wrong) == 0 {
