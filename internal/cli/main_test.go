@@ -162,17 +162,17 @@ func inTests() trial { return trial{look: 20 * time.Millisecond, bound: testkit.
 // jetway runs a command to its end.
 func jetway(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	return jetwayIn(t, testkit.Context(t), args...)
+	return jetwayIn(testkit.Context(t), t, args...)
 }
 
 // measured runs a bench to its end. It does many things one after another, each of which it bounds itself: all of them
 // together may take any time.
 func measured(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	return jetwayIn(t, t.Context(), append([]string{"bench"}, args...)...)
+	return jetwayIn(t.Context(), t, append([]string{"bench"}, args...)...)
 }
 
-func jetwayIn(t *testing.T, ctx context.Context, args ...string) (stdout, stderr string, code int) {
+func jetwayIn(ctx context.Context, t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	out, errs, atClock := newOutput(), newOutput(), inTests()
 	atClock.now = func() time.Time { return clock }
