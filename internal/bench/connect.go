@@ -226,8 +226,8 @@ func (c *client) lives(ctx context.Context, inFlight int, duration time.Duration
 	return f, nil
 }
 
-// readyTimeout is how long backends that run nothing may take to be ready.
-const readyTimeout = time.Minute
+// readyTimeout is how long backends that run nothing may take to be ready. Only a hang meets it.
+const readyTimeout = 10 * time.Minute
 
 // readies counts the backends that become ready, all of them the bench's.
 func (c *client) readies() (*atomic.Int64, func(), error) {

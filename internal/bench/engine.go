@@ -25,12 +25,9 @@ type engine struct {
 	name  string // of containers
 }
 
-// engineTimeout bounds what is asked of the engine besides a start.
-const engineTimeout = 30 * time.Second
-
 // openEngine makes an image of a program, and of nothing else.
 func openEngine(ctx context.Context, program, run string) (*engine, error) {
-	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if _, err := exec.LookPath("docker"); err != nil {
 		return nil, fmt.Errorf("the docker command is not installed: %w", ErrNoEngine)
@@ -58,7 +55,7 @@ func openEngine(ctx context.Context, program, run string) (*engine, error) {
 
 // close removes the image, and what containers of it there are by a filter.
 func (e *engine) close(containers string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	left, err := docker(ctx, nil, "ps", "--all", "--quiet", "--filter", containers)
 	if err == nil && left != "" {
@@ -71,6 +68,8 @@ func (e *engine) close(containers string) error {
 // run starts a container, from before the command is executed to the first answer, and
 // removes it.
 func (e *engine) run(ctx context.Context) (took startTimes, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	address, err := freeAddress()
 	if err != nil {
 		return took, err
@@ -80,7 +79,7 @@ func (e *engine) run(ctx context.Context) (took startTimes, err error) {
 		return took, err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), engineTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 		defer cancel()
 		if _, removeErr := docker(ctx, nil, "rm", "--force", "--volumes", e.name); removeErr != nil {
 			err = errors.Join(err, removeErr)

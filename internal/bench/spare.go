@@ -19,8 +19,8 @@ const (
 	// StartSlow is a process that takes a second until it listens.
 	StartSlow = "process that loads for 1 s"
 	loadFor   = "1s"
-	// refillTimeout bounds the wait for spares.
-	refillTimeout = 5 * time.Minute
+	// refillTimeout bounds the wait for spares. Only a hang meets it.
+	refillTimeout = 10 * time.Minute
 )
 
 // spares adds how a drone of the bench starts what is to be run from a spare, and from so many spares at once.

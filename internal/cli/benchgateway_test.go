@@ -12,7 +12,7 @@ import (
 func TestBenchGateway(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
-	stdout, stderr, code := jetway(t, "bench", "gateway", "--nats", s.NATSURL, "--gateway", s.GatewayURL, "--duration", "10ms", "--turns", "1", "--concurrency", "4", "--keys", "4", "--json")
+	stdout, stderr, code := measured(t, "gateway", "--nats", s.NATSURL, "--gateway", s.GatewayURL, "--duration", "10ms", "--turns", "1", "--concurrency", "4", "--keys", "4", "--json")
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}

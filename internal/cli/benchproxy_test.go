@@ -12,7 +12,7 @@ import (
 // every request comes through. What it measures here, beside other tests, means nothing.
 func TestBenchProxy(t *testing.T) {
 	t.Parallel()
-	stdout, stderr, code := jetway(t, "bench", "proxy", "--nats", sharedStack(t).NATSURL, "--duration", "10ms", "--sockets", "20", "--concurrency", "4", "--json")
+	stdout, stderr, code := measured(t, "proxy", "--nats", sharedStack(t).NATSURL, "--duration", "10ms", "--sockets", "20", "--concurrency", "4", "--json")
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}

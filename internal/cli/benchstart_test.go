@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,35 +17,39 @@ var processes = []string{"process exec", "process jetway", "process jetway, a sp
 
 const crowd = "3 at once: process jetway, a spare"
 
-// The bench of starts measures all that it names, and without an engine says that there
-// are no containers. What it measures here, beside other tests, means nothing.
+// The bench of starts measures all that it names. What it measures here, beside other tests, means nothing.
 func TestBenchStart(t *testing.T) {
+	t.Parallel()
+	testkit.NeedsDocker(t)
+	_, without := benchStart(t, []string{"--nats", sharedStack(t).NATSURL}, append(slices.Clone(processes), "container docker run", "container jetway", "container jetway, a spare", crowd)...)
+	want(t, "why there is something missing", without, "")
+}
+
+// Without an engine it says that there are no containers.
+func TestBenchStartWithoutAnEngine(t *testing.T) {
+	testkit.Long(t) // a stack of its own
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "nobody"))
 	stderr, without := benchStart(t, []string{"--dev"}, append(slices.Clone(processes), crowd)...)
 	if without == "" || !strings.Contains(stderr, without) {
 		t.Errorf("without Docker it says %q and prints\n%s", without, stderr)
 	}
+}
 
-	_, stderr, code := jetway(t, "bench", "start", "--dev", "--process-root", t.TempDir())
+func TestBenchStartWithoutRoom(t *testing.T) {
+	t.Parallel()
+	_, stderr, code := measured(t, "start", "--dev", "--process-root", t.TempDir())
 	wantCode(t, code, ExitUsage)
 	if !strings.Contains(stderr, "make build") {
 		t.Errorf("without room it says %s", stderr)
 	}
 }
 
-// With an engine it measures containers as well.
-func TestBenchStartOfContainers(t *testing.T) {
-	testkit.NeedsDocker(t)
-	t.Parallel()
-	_, without := benchStart(t, []string{"--nats", sharedStack(t).NATSURL}, append(slices.Clone(processes), "container docker run", "container jetway", "container jetway, a spare", crowd)...)
-	want(t, "why there is something missing", without, "")
-}
-
 // benchStart runs the bench of starts, and wants it to measure each of these.
 func benchStart(t *testing.T, stack []string, want ...string) (stderr, without string) {
 	t.Helper()
-	args := append([]string{"bench", "start", "--starts", "2", "--at-once", "3", "--process-root", roomRoot(t), "--json"}, stack...)
-	stdout, stderr, code := jetway(t, args...)
+	starts := testkit.Sized(1, 2)
+	args := append([]string{"start", "--starts", strconv.Itoa(starts), "--at-once", "3", "--process-root", roomRoot(t), "--json"}, stack...)
+	stdout, stderr, code := measured(t, args...)
 	if code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
@@ -57,7 +62,7 @@ func benchStart(t *testing.T, stack []string, want ...string) (stderr, without s
 		got = append(got, f.What+" "+f.By)
 		atOnce := strings.HasPrefix(f.What, "3 at once")
 		isOurs := f.By != bench.ByExec && f.By != bench.ByDockerRun && !atOnce
-		if f.Count != 2 && !atOnce || f.P50 <= 0 || f.P99 < f.P50 || (f.OfFloorP50 > 0) != isOurs || (len(f.Steps) > 0) != isOurs {
+		if f.Count != starts && !atOnce || f.P50 <= 0 || f.P99 < f.P50 || (f.OfFloorP50 > 0) != isOurs || (len(f.Steps) > 0) != isOurs {
 			t.Errorf("measured %+v", f)
 		}
 	}

@@ -8,16 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/alecthomas/kong"
 	kongcompletion "github.com/jotaen/kong-completion"
 
-	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/procs"
-	"github.com/jetway-project/jetway/internal/proxy"
-	"github.com/jetway-project/jetway/messages"
 )
 
 // Process is what a command has of the process it runs in.
@@ -192,6 +188,6 @@ func newParser(g *grammar, p Process) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 120}),
 		kong.DefaultEnvars("JETWAY"),
 		kong.PostBuild(emptyIsUnset),
-		kong.Vars{"drone_name": hostName("dr-"), "proxy_name": hostName("px-"), "dns_name": hostName("ns-"), "gateway_name": hostName("gw-"), "max_streams": strconv.Itoa(gateway.DefaultMaxStreams), "rate": strconv.Itoa(gateway.DefaultRate), "worker_name": hostName("wo-"), "timeout": "5s", "retain": "24h", "start_within": "20m", "lease_ttl": "60s", "token_lifetime": "1h", "idle_timeout": proxy.DefaultIdleTimeout.String(), "route_trust": proxy.DefaultRouteTrust.String(), "max_route_trust": proxy.MaxRouteTrust.String(), "max_backends": strconv.Itoa(messages.MaxNamed), "top_patience": topPatience.String()},
+		kong.PostBuild(saysDefaults),
 	)
 }

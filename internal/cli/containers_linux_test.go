@@ -8,14 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/dev"
-	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 	jetwayclient "github.com/jetway-project/jetway/messages/client"
@@ -94,19 +91,7 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	t.Parallel()
 	testkit.NeedsDocker(t)
-	// So that the deadline is soon, but not before a slow machine has got there.
-	stack, err := dev.Start(testkit.Context(t), dev.Config{
-		Data: stackData(t), Runtime: dev.RuntimeFake, Terms: lease.Terms{TTL: 30 * time.Second}, Log: testkit.Logger(t),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stack.Stop(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
-	s := newSiteIn(t, stack, "docker")
+	s := newSiteIn(t, briefStack(t), "docker")
 	data := t.TempDir()
 	agent, session := s.agent(data, "")
 	resp := s.connect("doc", map[string]any{"image": s.image("/room"), "pull_policy": "Never"})

@@ -12,6 +12,7 @@ import (
 // The demand: Docker is restarted under the agent. What ran ended with it, and is reported so;
 // what is asked for meanwhile fails and says why; nothing is left, and the drone goes on.
 func TestDockerRestartedUnderTheAgent(t *testing.T) {
+	testkit.Long(t) // two starts of an engine; TestSpawnsWhileDockerIsAway and TestI1EngineThatIsAway of the runtime show its parts
 	testkit.NeedsDocker(t)
 	if !testkit.EngineNetwork(t) {
 		return

@@ -22,8 +22,12 @@ func examples(t *testing.T) string {
 	if err := os.CopyFS(root, os.DirFS("../../deploy/examples")); err != nil {
 		t.Fatal(err)
 	}
+	built, packages := t.TempDir(), "github.com/jetway-project/jetway/deploy/examples/go/"
+	if err := testkit.Build(t.Context(), built, packages+"hello", packages+"spare", packages+"ask"); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"hello", "spare", "ask"} {
-		if err := testkit.Build(t.Context(), filepath.Join(root, "go", name), "github.com/jetway-project/jetway/deploy/examples/go/"+name); err != nil {
+		if err := os.Rename(filepath.Join(built, name), filepath.Join(root, "go", name, name)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -118,14 +119,19 @@ func (g *guarded) roleAs(flags []string, args ...string) *output {
 // conn connects as a user; what the server forbids it goes to forbidden.
 func (g *guarded) conn(user string) (nc *nats.Conn, forbidden chan error) {
 	g.t.Helper()
+	forbidden = make(chan error, 64)
+	return g.connAs(user, func(err error) { forbidden <- err }), forbidden
+}
+
+// connAs is conn with another place for what is forbidden.
+func (g *guarded) connAs(user string, forbidden func(err error)) *nats.Conn {
+	g.t.Helper()
 	key, err := nats.NkeyOptionFromSeed(g.seeds[user])
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	forbidden = make(chan error, 64)
-	nc = testkit.Conn(g.t, g.url, key, nats.RootCAs(g.ca), nats.CustomInboxPrefix(messages.InboxPrefix(user)),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { forbidden <- err }))
-	return nc, forbidden
+	return testkit.Conn(g.t, g.url, key, nats.RootCAs(g.ca), nats.CustomInboxPrefix(messages.InboxPrefix(user)),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { forbidden(err) }))
 }
 
 // verdict says whether the server lets somebody publish or listen there.
@@ -148,34 +154,67 @@ func verdict(t *testing.T, nc *nats.Conn, forbidden chan error, do func() error)
 	return false
 }
 
-func (g *guarded) forbids(user, what string, do func(nc *nats.Conn) error) {
+// refusal finds in what the server says of one what it was: publishing, listening or sharing, and where.
+var refusal = regexp.MustCompile(`Permissions Violation for (Publish|Subscription) to "([^"]+)"(?: using queue)?`)
+
+// forbids does all of that as a user on one connection, each under its name, which is what the server says of it.
+func (g *guarded) forbids(user string, do map[string]func(nc *nats.Conn) error) {
 	g.t.Helper()
-	nc, forbidden := g.conn(user) // a fresh one, whose last error is this one's
-	if verdict(g.t, nc, forbidden, func() error { return do(nc) }) {
-		g.t.Errorf("%s may %s", user, what)
+	// What nobody may do comes last: once that is refused, so is all that is.
+	const nobodys = "jetway.nobody.may"
+	refused, last := make(map[string]bool), make(chan struct{})
+	nc := g.connAs(user, func(err error) {
+		match := refusal.FindStringSubmatch(err.Error())
+		if match == nil {
+			g.t.Errorf("%s hears %v", user, err)
+			return
+		}
+		if match[2] == nobodys {
+			close(last)
+			return
+		}
+		refused[match[0]] = true
+	})
+	defer nc.Close()
+	for what, do := range do {
+		if err := do(nc); err != nil {
+			g.t.Fatalf("%s: %s: %v", user, what, err)
+		}
 	}
-	nc.Close()
+	if err := nc.Publish(nobodys, nil); err != nil {
+		g.t.Fatal(err)
+	}
+	testkit.Receive(g.t, last, "the last refusal")
+	for what := range do {
+		if !refused["Permissions Violation for "+what] {
+			g.t.Errorf("%s is not refused: %s", user, what)
+		}
+	}
 }
 
 func (g *guarded) forbidsPublish(user string, subjects ...string) {
 	g.t.Helper()
+	do := make(map[string]func(*nats.Conn) error)
 	for _, subject := range subjects {
-		g.forbids(user, "publish on "+subject, func(nc *nats.Conn) error {
+		do[`Publish to "`+subject+`"`] = func(nc *nats.Conn) error {
 			return nc.PublishRequest(subject, messages.InboxPrefix(user)+".x", nil)
-		})
+		}
 	}
+	g.forbids(user, do)
 }
 
 func (g *guarded) forbidsListen(user string, subjects ...string) {
 	g.t.Helper()
+	do := make(map[string]func(*nats.Conn) error)
 	for _, subject := range subjects {
-		g.forbids(user, "listen on "+subject, func(nc *nats.Conn) error {
+		do[`Subscription to "`+subject+`"`] = func(nc *nats.Conn) error {
 			_, err := nc.SubscribeSync(subject)
 			return err
-		})
-		g.forbids(user, "share listening on "+subject, func(nc *nats.Conn) error {
+		}
+		do[`Subscription to "`+subject+`" using queue`] = func(nc *nats.Conn) error {
 			_, err := nc.QueueSubscribeSync(subject, "q")
 			return err
-		})
+		}
 	}
+	g.forbids(user, do)
 }

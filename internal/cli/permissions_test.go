@@ -165,7 +165,7 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 		"proxy":    {control, templates, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
 		"dns":      {control, templates, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
 		"web":      {{messages.SubjectForget, messages.SubjectRetry}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.INFO.KV_JETWAY_CERTS", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", messages.SubjectDrain, messages.SubjectUndrain}, templates},
-		"gateway":  {templates, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
+		"gateway":  {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
 		"operator": {asDrone, take, asProxy, certs, forDNS},
 		"worker":   {certs, forDNS},
 	} {
@@ -206,6 +206,7 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke",
 			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.JETWAY_EVENTS", "$JS.API.STREAM.INFO.JETWAY_LOGS",
 		},
+		"gateway":  {messages.SubjectTemplatePut, messages.SubjectTemplateDelete},
 		"operator": {messages.SubjectForget, messages.SubjectRetry, messages.SubjectTemplatePut, messages.SubjectTemplateDelete, "jetway.ctl.drain", "jetway.ctl.undrain", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_LOGS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"},
 	} {
 		for _, subject := range subjects {

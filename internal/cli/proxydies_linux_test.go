@@ -21,7 +21,7 @@ import (
 // whose proxy is killed ends as idle; the other one, whose proxy lives, does not.
 func TestBackendOfADeadProxyEndsAsIdle(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "fake")
+	s := newSiteIn(t, briefStack(t), "fake") // where idle backends are looked for often, too
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}); err == nil {
 			_, _, _ = ws.Read(context.WithoutCancel(r.Context()))

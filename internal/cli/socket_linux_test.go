@@ -220,7 +220,7 @@ func TestI1I6ARuntimeOfOnesOwnComesBack(t *testing.T) {
 // signal reaches, before its key is free.
 func TestI1TheGuardEndsWhatARuntimeOfOnesOwnRuns(t *testing.T) {
 	t.Parallel()
-	s, o := newSite(t, "socket"), newOwnRuntime(t, `"pid": self.pid`, `"pid": 0`)
+	s, o := newSiteIn(t, briefStack(t), "socket"), newOwnRuntime(t, `"pid": self.pid`, `"pid": 0`)
 	hidden := "#!/bin/sh\nexec env -i PORT=$PORT HOST=$HOST " + filepath.Join(o.root, "room") + " -ignore-term\n"
 	if err := os.WriteFile(filepath.Join(o.root, "hidden"), []byte(hidden), 0o700); err != nil {
 		t.Fatal(err)

@@ -9,19 +9,26 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/dev"
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // shared is what tests have together: what is dear and holds nothing of theirs that another
 // would see, for each has a drone and keys of its own. The first that asks makes it.
 var shared struct {
-	room  sync.Once
-	root  string // directory of room
-	stack sync.Once
-	data  string
-	runs  *dev.Stack
+	room    sync.Once
+	root    string // directory of room
+	rootErr error
 
-	rootErr, stackErr error
+	lasting, brief sharedDev
+}
+
+// sharedDev is a stack that tests share.
+type sharedDev struct {
+	once sync.Once
+	data string
+	runs *dev.Stack
+	err  error
 }
 
 // roomRoot gives the directory of the demo backend, linked statically.
@@ -41,24 +48,38 @@ func roomRoot(t *testing.T) string {
 // sharedStack gives a stack with a drone in no pool, whose runtime is the fake one.
 func sharedStack(t *testing.T) *dev.Stack {
 	t.Helper()
-	shared.stack.Do(func() {
-		if shared.data, shared.stackErr = testkit.StackData(); shared.stackErr == nil {
+	return shared.lasting.get(t, lease.DefaultTerms)
+}
+
+// briefStack is such a stack for what waits until a lease ends, which is soon, but not before a slow machine has got there.
+func briefStack(t *testing.T) *dev.Stack {
+	t.Helper()
+	return shared.brief.get(t, lease.Terms{TTL: testkit.Patience / 12}) // 15 s
+}
+
+func (s *sharedDev) get(t *testing.T, terms lease.Terms) *dev.Stack {
+	t.Helper()
+	s.once.Do(func() {
+		if s.data, s.err = testkit.StackData(); s.err == nil {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-			shared.runs, shared.stackErr = dev.Start(context.Background(), dev.Config{Data: shared.data, Runtime: dev.RuntimeFake, Log: log})
+			s.runs, s.err = dev.Start(context.Background(), dev.Config{Data: s.data, Runtime: dev.RuntimeFake, Terms: terms, Log: log})
 		}
 	})
-	if shared.stackErr != nil {
-		t.Fatal(shared.stackErr)
+	if s.err != nil {
+		t.Fatal(s.err)
 	}
-	return shared.runs
+	return s.runs
 }
 
 // endShared ends it when all tests have.
 func endShared() (err error) {
-	if shared.runs != nil {
-		err = shared.runs.Stop(context.Background())
+	for _, s := range []*sharedDev{&shared.lasting, &shared.brief} {
+		if s.runs != nil {
+			err = errors.Join(err, s.runs.Stop(context.Background()))
+		}
+		err = errors.Join(err, os.RemoveAll(s.data))
 	}
-	return errors.Join(err, os.RemoveAll(shared.data), os.RemoveAll(shared.root))
+	return errors.Join(err, os.RemoveAll(shared.root))
 }
 
 // stackData is a data directory for a stack.

@@ -142,21 +142,27 @@ func forgetNotes() {
 // notes gives the file, "" where nobody asks for one, and the directory of the package, as ./internal/store.
 func notes() (path, pkg string) {
 	dir := os.Getenv(leftOutEnv)
-	if dir == "" {
-		return "", ""
-	}
 	here, err := os.Getwd() // go test runs a test in its package's directory
-	if err != nil {
+	if dir == "" || err != nil {
 		return "", ""
 	}
-	pkg = "."
-	for ; unix.Access(filepath.Join(here, "go.mod"), unix.R_OK) != nil; here = filepath.Dir(here) {
-		if here == filepath.Dir(here) {
-			return "", ""
-		}
-		pkg = "./" + filepath.Join(filepath.Base(here), pkg)
+	root, pkg := within(here)
+	if root == "" {
+		return "", ""
 	}
 	return filepath.Join(dir, strings.ReplaceAll(strings.TrimPrefix(pkg, "./"), "/", "-")), pkg
+}
+
+// within gives the root of the module that a directory is in, "" where it is in none, and the directory in it.
+func within(dir string) (root, pkg string) {
+	pkg = "."
+	for root = dir; unix.Access(filepath.Join(root, "go.mod"), unix.R_OK) != nil; root = filepath.Dir(root) {
+		if root == filepath.Dir(root) {
+			return "", ""
+		}
+		pkg = "./" + filepath.Join(filepath.Base(root), pkg)
+	}
+	return root, pkg
 }
 
 // OwnsNetwork says whether this process is one of [OwnNetwork]'s, which runs one test alone.

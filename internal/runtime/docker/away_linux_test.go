@@ -18,18 +18,13 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 )
 
+// I1: an engine that is dead, or hangs, keeps no backend alive past a hard deadline. One that was killed kills what ran
+// when it comes back: the ends are seen then, not before, and backends can be started again.
 func TestI1EngineThatIsAway(t *testing.T) {
 	if !ownNetwork(t) {
 		return
 	}
-	e := newEngine(t, "") // one start is enough
-	t.Run("I1: hard termination needs no engine", func(t *testing.T) { hardTerminationNeedsNoEngine(t, e) })
-	t.Run("what the engine ends when it is back is seen", func(t *testing.T) { endsAreSeenWhenItIsBack(t, e) })
-}
-
-// I1: an engine that is dead, or hangs, keeps no backend alive past a hard deadline.
-func hardTerminationNeedsNoEngine(t *testing.T, e *ownEngine) {
-	t.Helper()
+	e := newEngine(t, "") // to start it takes longer than all else, so all is looked at on the way of one
 	// The output that cannot be read is not waited for at length.
 	s := newStageOn(t, e.Client, func(c *docker.Config) { c.OutputGrace = 100 * time.Millisecond })
 	hung := s.start(s.spec("deaf", e.fields()...))
@@ -58,6 +53,10 @@ func hardTerminationNeedsNoEngine(t *testing.T, e *ownEngine) {
 	}
 	e.Signal(syscall.SIGCONT)
 
+	others := newStageOn(t, e.Client, nil)
+	instances := []runtime.Instance{others.start(others.spec("serve", e.fields()...)), others.start(others.spec("quiet", e.fields()...))}
+	others.line("ready")
+	others.line("ready")
 	e.Crash()
 	if err := dead.Terminate(t.Context(), false); err == nil {
 		t.Error("a soft termination without an engine counts as done")
@@ -74,44 +73,33 @@ func hardTerminationNeedsNoEngine(t *testing.T, e *ownEngine) {
 		t.Fatalf("processes %v live", left)
 	}
 
-	// What it could not remove meanwhile it removes then.
-	e.Start()
-	testkit.Eventually(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
-}
-
-// An engine that was killed, and kills what ran when it comes back: the ends are seen
-// then, not before, and backends can be started again.
-func endsAreSeenWhenItIsBack(t *testing.T, e *ownEngine) {
-	t.Helper()
-	s := newStageOn(t, e.Client, nil)
-	instances := []runtime.Instance{s.start(s.spec("serve", e.fields()...)), s.start(s.spec("quiet", e.fields()...))}
-	s.line("ready")
-	s.line("ready")
-	e.Crash()
 	for _, instance := range instances {
 		if err := instance.Terminate(t.Context(), false); err == nil {
 			t.Error("a soft termination without an engine counts as done")
 		}
 		lives(t, instance)
 	}
-	if _, err := s.Start(t.Context(), s.spec("quiet", e.fields()...)); err == nil {
+	if _, err := others.Start(t.Context(), others.spec("quiet", e.fields()...)); err == nil {
 		t.Error("started without an engine")
 	}
-	if _, err := s.Find(t.Context()); err == nil {
+	if _, err := others.Find(t.Context()); err == nil {
 		t.Error("found without an engine")
 	}
-	if _, err := s.Adopt(t.Context(), s.spec("quiet", e.fields()...), instances[0].Handle()); err == nil {
+	if _, err := others.Adopt(t.Context(), others.spec("quiet", e.fields()...), instances[0].Handle()); err == nil {
 		t.Error("adopted without an engine: it cannot tell")
 	}
+
 	e.Start()
+	// What it could not remove meanwhile it removes then.
+	testkit.Eventually(t, "the removal of the containers", func() bool { return len(s.found()) == 0 })
 	for _, instance := range instances {
-		t.Log(s.exit(instance))
+		t.Log(others.exit(instance))
 		if left := membersOf(t, instance.Handle()); len(left) > 0 {
 			t.Errorf("processes %v live", left)
 		}
 	}
-	again := s.start(s.spec("exit 3", e.fields()...))
-	if exit := s.exit(again); exit.Code != 3 {
+	again := others.start(others.spec("exit 3", e.fields()...))
+	if exit := others.exit(again); exit.Code != 3 {
 		t.Fatalf("ended with %v", exit)
 	}
 }
