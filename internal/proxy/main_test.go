@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,12 +20,7 @@ import (
 	"github.com/jetway-project/jetway/messages"
 )
 
-func TestMain(m *testing.M) {
-	if !testkit.Everything { // -rapid.checks says otherwise
-		_ = flag.Set("rapid.checks", "25")
-	}
-	testkit.Main(m)
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 const cluster = "jetway.test"
 

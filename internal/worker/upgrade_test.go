@@ -143,6 +143,7 @@ type flood struct {
 func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
 	t.Helper()
 	f := &flood{}
+	pause := testkit.Sized(100*time.Millisecond, 0) // enough to come at every moment, and not all that the machine can do
 	stopping := make(chan struct{})
 	var asking sync.WaitGroup
 	for a := range inFlight {
@@ -159,11 +160,9 @@ func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
 					t.Errorf("a connect: %v", refusal)
 				}
 				f.done.Add(1)
-				if !testkit.Everything { // enough to come at every moment, and not all that the machine can do
-					select {
-					case <-time.After(100 * time.Millisecond):
-					case <-stopping:
-					}
+				select {
+				case <-time.After(pause):
+				case <-stopping:
 				}
 			}
 		})
