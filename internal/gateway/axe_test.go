@@ -27,7 +27,7 @@ func TestThePageIsForScreenReaders(t *testing.T) {
 		testkit.LeaveOut(t, "a test of the page takes npm, and it is not installed", "install Node.js")
 	}
 	dir := t.TempDir()
-	npm := exec.CommandContext(testkit.Context(t), "npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", dir, "axe-core@4.10.3")
+	npm := exec.CommandContext(t.Context(), "npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", dir, "axe-core@4.10.3")
 	if out, err := npm.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -153,7 +153,7 @@ console.log(JSON.stringify({ status: data.status, key: info.data?.key.name, kind
 		{"npx", "tsc"},
 		{"node", "client.js"},
 	} {
-		cmd := exec.CommandContext(testkit.Context(t), command[0], command[1:]...)
+		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GATEWAY="+f.url)
 		out, err := cmd.CombinedOutput()

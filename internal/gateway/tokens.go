@@ -166,10 +166,13 @@ func (g *Gateway) loadTokens() error {
 	if again && bytes.Equal(data, g.tokensRead) {
 		return nil
 	}
-	// Who writes it empties it first, perhaps: it counts once it is found the same twice.
+	// Who writes it empties it first, perhaps, and may be slow: it counts once it is found the same twice, and while it is empty never.
 	if again && !bytes.Equal(data, g.tokensSeen) {
 		g.tokensSeen = data
 		return nil
+	}
+	if again && len(data) == 0 {
+		return fmt.Errorf("%s: is empty; for nobody to have a token write one line that begins with #", g.cfg.TokensFile)
 	}
 	g.tokensRead = data // also of a bad one: it is said once
 	known, err := readTokens(data, g.cfg.Rate)

@@ -23,14 +23,13 @@ import (
 func TestE2EBrowsersShareARoom(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, rooms(t))
-	browser := testkit.Browser(t)
 	key := &messages.Key{Name: "doc-1"}
 	open := func(user string) (*page, messages.ConnectResponse) {
 		resp := s.connect(messages.ConnectRequest{
 			Key: key, User: user,
 			SpawnConfig: &messages.SpawnConfig{Executable: []byte(`{"command":["room"]}`)},
 		})
-		return openPage(browser, t, user, resp.URL), resp // held until the room is ready
+		return openPage(t, user, resp.URL), resp // held until the room is ready
 	}
 	ada, room := open("ada")
 	bob, same := open("bob")
@@ -97,16 +96,14 @@ const words = `
 `
 
 // openPage opens a page in a profile of its own and waits until it is connected.
-func openPage(browser context.Context, t *testing.T, who, url string) *page {
+func openPage(t *testing.T, who, url string) *page {
 	t.Helper()
-	tab, leave := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(func(event any) {
+	tab := testkit.Browser(t, chromedp.WithListener(func(event any) {
 		if thrown, ok := event.(*runtime.EventExceptionThrown); ok {
 			t.Errorf("the page of %s fails: %v", who, thrown.ExceptionDetails)
 		}
 	}))
-	t.Cleanup(leave)
-	must(t, chromedp.Do(tab)) // opens the tab, which lives as long as this context
-	p := &page{t: t, who: who, tab: tab, leave: leave}
+	p := &page{t: t, who: who, tab: tab, leave: func() { must(t, chromedp.Cancel(tab)) }}
 	p.does("open "+url, testkit.Open(url), chromedp.Evaluate[chromedp.Void](words))
 	p.sees(`shown.state() === "Connected"`)
 	return p

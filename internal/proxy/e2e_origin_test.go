@@ -26,7 +26,7 @@ func TestE2EBrowserTwoSessionsWithOriginsOfTheirOwn(t *testing.T) {
 	s := newStackAt(t, nil, "rooms.localhost") // of one site, as below a cluster: a.localhost and b.localhost are not
 	browser := testkit.Browser(t)
 	adas := s.originOf("ada", "/")
-	ada := openTab(browser, t, "ada", adas)
+	ada := showIn(browser, t, "ada", adas)
 	bob := openTab(browser, t, "bob", s.originOf("bob", "/"))
 	for range 2 {
 		for _, p := range []*page{ada, bob} {
@@ -69,7 +69,7 @@ func TestE2EBrowserSessionInAFrameOfAnotherSite(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `<script>addEventListener("message", e => window.framed = e.data)</script><iframe src=%q></iframe>`, link)
 	}))
 	t.Cleanup(site.Close)
-	openTab(testkit.Browser(t), t, "ada", site.URL).sees(`window.framed === "ada"`)
+	showIn(testkit.Browser(t), t, "ada", site.URL).sees(`window.framed === "ada"`)
 }
 
 // originOf starts a session of the application, and gives its link, to a path of it.
@@ -148,13 +148,19 @@ func rootApp(t *testing.T, name string) http.Handler {
 	})
 }
 
-// openTab opens a page in the profile that all such share.
-func openTab(browser context.Context, t *testing.T, who, url string) *page {
+// openTab opens a page in a tab of its own, beside another one in its profile.
+func openTab(beside context.Context, t *testing.T, who, url string) *page {
 	t.Helper()
-	tab, leave := chromedp.NewContext(browser)
+	tab, leave := chromedp.NewContext(beside)
 	t.Cleanup(leave)
 	must(t, chromedp.Do(tab)) // opens the tab, which lives as long as this context
-	p := &page{t: t, who: who, tab: tab, leave: leave}
+	return showIn(tab, t, who, url)
+}
+
+// showIn opens a page in a tab.
+func showIn(tab context.Context, t *testing.T, who, url string) *page {
+	t.Helper()
+	p := &page{t: t, who: who, tab: tab}
 	p.does("open "+url, testkit.Open(url))
 	return p
 }

@@ -43,7 +43,7 @@ func TestE2EBrowserOpensWebSocketsAtTheSameTime(t *testing.T) {
 		}
 		_, _, _ = c.Read(r.Context())
 	}))
-	tab := openTab(browser, t, "ada", "https://"+s.cluster+page)
+	tab := showIn(browser, t, "ada", "https://"+s.cluster+page)
 	tab.does("open two WebSockets", chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => {
 		// Over HTTP/1.1, as a browser goes that has no connection over HTTP/2 yet, the first one is refused before the second one opens.
 		const open = () => {

@@ -81,7 +81,7 @@ func TestUnknownTokensAreRememberedForAMoment(t *testing.T) {
 func TestProperTokensAreNotLimited(t *testing.T) {
 	w := newWorld(t)
 	address := backend(t, echo)
-	for i := range 3 * strangerBurst {
+	for i := range testkit.Sized(strangerBurst+50, 3*strangerBurst) {
 		tok := token(fmt.Sprint("proper", i))
 		w.worker.route(tok, ready("be-a", address))
 		equal(t, "status", w.get("/"+tok+"/").status, http.StatusOK)
@@ -93,7 +93,7 @@ func TestProperTokensAreNotLimited(t *testing.T) {
 func TestProperTokensAtOnceAreNotLimited(t *testing.T) {
 	w := newWorld(t)
 	address := backend(t, echo)
-	links := testkit.Sized(4*strangerBurst, 8*strangerBurst)
+	links := testkit.Sized(2*strangerBurst, 8*strangerBurst)
 	for i := range links {
 		w.worker.route(token(fmt.Sprint("proper", i)), ready("be-a", address))
 	}

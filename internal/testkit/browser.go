@@ -2,10 +2,12 @@ package testkit
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -17,9 +19,33 @@ var browsers = []string{
 	"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium",
 }
 
-// Browser starts a headless Chromium that ends with the test.
-func Browser(t *testing.T) context.Context {
+// browser is the one Chromium of a test binary, started by the first test that asks: it is a dozen processes, which
+// cost more than most tests do.
+var browser struct {
+	mu   sync.Mutex
+	ctx  context.Context
+	stop func() error
+}
+
+// Browser opens a tab of a headless Chromium, in a profile of its own, until the test ends. Further tabs of the profile
+// are those of [chromedp.NewContext] on it.
+func Browser(t *testing.T, options ...chromedp.ContextOption) context.Context {
 	t.Helper()
+	tab, end := chromedp.NewContext(sharedBrowser(t), append(options, chromedp.WithNewBrowserContext())...)
+	t.Cleanup(end)
+	if err := chromedp.Do(tab); err != nil { // opens it: it lives as long as this context
+		t.Fatal("open a tab of the browser: ", err)
+	}
+	return tab
+}
+
+func sharedBrowser(t *testing.T) context.Context {
+	t.Helper()
+	browser.mu.Lock()
+	defer browser.mu.Unlock()
+	if browser.ctx != nil {
+		return browser.ctx
+	}
 	var program string
 	for _, name := range browsers {
 		if path, err := exec.LookPath(name); err == nil {
@@ -32,25 +58,31 @@ func Browser(t *testing.T) context.Context {
 	}
 	// As root it refuses to run with its sandbox, and it has none where the kernel gives
 	// it no user namespaces, as in a chroot.
+	var err error
 	if os.Geteuid() != 0 {
-		browser, err := tryBrowser(t, program, true)
-		if err == nil {
-			return browser
+		if browser.ctx, browser.stop, err = startBrowser(program, true); err == nil {
+			return browser.ctx
 		}
 		t.Logf("without its sandbox, for with it %s does not start: %v", program, err)
 	}
-	browser, err := tryBrowser(t, program, false)
-	if err != nil {
+	if browser.ctx, browser.stop, err = startBrowser(program, false); err != nil {
 		t.Fatalf("start %s: %v", program, err)
 	}
-	return browser
+	return browser.ctx
 }
 
-func tryBrowser(t *testing.T, program string, sandbox bool) (context.Context, error) {
-	t.Helper()
+// endBrowser ends what sharedBrowser has started.
+func endBrowser() error {
+	if browser.ctx == nil {
+		return nil
+	}
+	return browser.stop()
+}
+
+func startBrowser(program string, sandbox bool) (context.Context, func() error, error) {
 	profile, err := os.MkdirTemp("", "jetway-browser-")
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
 	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(program), chromedp.UserDataDir(filepath.Join(profile, "data")),
@@ -68,24 +100,25 @@ func tryBrowser(t *testing.T, program string, sandbox bool) (context.Context, er
 		chromedp.Flag("use-mock-keychain", true),
 		chromedp.WSURLReadTimeout(Patience),
 	)
-	browser, end := chromedp.NewContext(allocator)
-	if err := chromedp.Do(browser); err != nil {
+	ctx, end := chromedp.NewContext(allocator)
+	if err := chromedp.Do(ctx); err != nil {
 		end()
 		cancel()
 		_ = os.RemoveAll(profile)
-		return nil, err
+		return nil, nil, err
 	}
-	t.Cleanup(func() {
-		late, hurry := context.WithTimeout(browser, Patience)
+	return ctx, func() error {
+		late, hurry := context.WithTimeout(ctx, Patience)
 		defer hurry()
-		if err := chromedp.Cancel(late); err != nil {
-			t.Errorf("end the browser: %v", err)
-		}
+		err := chromedp.Cancel(late)
 		end()
 		cancel()
 		_ = os.RemoveAll(profile) // what the browser's own children still write stays
-	})
-	return browser, nil
+		if err != nil {
+			return fmt.Errorf("end the browser: %w", err)
+		}
+		return nil
+	}, nil
 }
 
 // Open is chromedp.Navigate. A browser gives up a page that it is loading when a network interface of the machine comes or goes, as containers'

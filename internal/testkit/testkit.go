@@ -37,12 +37,12 @@ var shared struct {
 	err     error
 }
 
-// Main runs the tests of a package, ends what they shared, with each of ends and then the
-// cluster, and fails when a goroutine is left behind: func TestMain(m *testing.M) { testkit.Main(m) }.
+// Main runs the tests of a package, ends what they shared, with each of ends and then the browser
+// and the cluster, and fails when a goroutine is left behind: func TestMain(m *testing.M) { testkit.Main(m) }.
 func Main(m *testing.M, ends ...func() error) {
 	forgetNotes()
 	exit := m.Run()
-	for _, end := range ends {
+	for _, end := range append(ends, endBrowser) {
 		if err := end(); err != nil {
 			fmt.Fprintln(os.Stderr, "end what the tests shared:", err)
 			exit = 1

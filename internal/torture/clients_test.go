@@ -55,7 +55,8 @@ type clients struct {
 	asker *asker
 	keys  []keyName
 	http  *http.Client
-	home  string // the network of this machine
+	home  string        // the network of this machine
+	pause time.Duration // of each after each request, at most
 
 	mu  sync.Mutex
 	ops []op
@@ -68,7 +69,7 @@ type clients struct {
 const keys = 6
 
 func newClients(s *system) *clients {
-	c := &clients{s: s, asker: newAsker(s.t, s)}
+	c := &clients{s: s, asker: newAsker(s.t, s), pause: 150 * time.Millisecond}
 	c.home, _ = os.Readlink("/proc/self/ns/net")
 	for i := range keys {
 		c.keys = append(c.keys, keyName{[]string{"", "team"}[i%2], fmt.Sprintf("k%d", i)})
@@ -102,7 +103,7 @@ func (c *clients) run(ctx context.Context, client int, random *rand.Rand) {
 		default:
 			c.drain(ctx, client, random)
 		}
-		sleep(ctx, time.Duration(random.IntN(150))*time.Millisecond)
+		sleep(ctx, time.Duration(random.Int64N(int64(c.pause))))
 	}
 }
 

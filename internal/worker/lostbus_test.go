@@ -31,8 +31,8 @@ func persistently(t *testing.T, nc *nats.Conn, req messages.ConnectRequest) (mes
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience) // for this one, however many come before
 	defer cancel()
-	for {
-		try, cancel := context.WithTimeout(ctx, againAfter)
+	for wait := againAfter; ; wait *= 2 { // on a slow machine an answer may take longer than that
+		try, cancel := context.WithTimeout(ctx, wait)
 		resp, err := client.Request[messages.ConnectResponse](try, nc, messages.SubjectConnect, req)
 		cancel()
 		if err == nil {

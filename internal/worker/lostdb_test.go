@@ -22,7 +22,7 @@ type load struct {
 	stop             func()
 }
 
-// startLoad asks from so many places at once, each as soon as it was answered. It wants
+// startLoad asks from so many places at once, each a moment after it was answered. It wants
 // every answer to be a grant or Unavailable.
 func startLoad(t *testing.T, w *world, askers int) *load {
 	t.Helper()
@@ -42,14 +42,14 @@ func startLoad(t *testing.T, w *world, askers int) *load {
 				switch kind := messages.KindOf(err); {
 				case err == nil:
 					l.granted.Add(1)
-					select { // enough to be under way, and not so much that nothing else is
-					case <-time.After(5 * time.Millisecond):
-					case <-ctx.Done():
-					}
 				case kind == messages.Unavailable:
 					l.refused.Add(1)
 				case t.Context().Err() == nil && kind != messages.NoDroneAvailable: // a drone could not say that it lives
 					t.Errorf("a connect: %v", err)
+				}
+				select { // enough to be under way, and not so much that nothing else is
+				case <-time.After(5 * time.Millisecond):
+				case <-ctx.Done():
 				}
 			}
 		})
@@ -71,7 +71,7 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 	link := testkit.NewFaultProxy(t, cluster.TCPAddr())
 	host, port, _ := strings.Cut(link.Addr(), ":")
 	w := newWorldOf(t, testkit.NATS(t).URL(), cluster.DSN())
-	linked := options{dsn: fmt.Sprintf("%s host=%s port=%s sslmode=disable connect_timeout=4", cluster.DSN(), host, port)}
+	linked := options{dsn: fmt.Sprintf("%s host=%s port=%s sslmode=disable connect_timeout=10", cluster.DSN(), host, port)}
 	startWorker(t, w, "wo-a", linked)
 	startWorker(t, w, "wo-b", linked)
 	d := startDrone(t, w, "dr-a", w.url)

@@ -134,7 +134,7 @@ func builtWorker(t *testing.T, w *world, name string) (terminate func()) {
 	return process(t, w, name, exec.Command(binary, "worker", "--nats", w.url, "--postgres", w.dsn, "--name", name, "--default-cluster", cluster, "--lease-ttl", longTTL.String()))
 }
 
-// flood keeps connects in flight until it is stopped, and wants none to be refused.
+// flood keeps connects coming until it is stopped, and wants none to be refused.
 type flood struct {
 	done atomic.Int64
 	stop func()
@@ -143,6 +143,7 @@ type flood struct {
 func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
 	t.Helper()
 	f := &flood{}
+	pause := testkit.Sized(100*time.Millisecond, 0) // enough to come at every moment, and not all that the machine can do
 	stopping := make(chan struct{})
 	var asking sync.WaitGroup
 	for a := range inFlight {
@@ -159,6 +160,10 @@ func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
 					t.Errorf("a connect: %v", refusal)
 				}
 				f.done.Add(1)
+				select {
+				case <-time.After(pause):
+				case <-stopping:
+				}
 			}
 		})
 	}
@@ -177,7 +182,7 @@ func (f *flood) await(t *testing.T, more int64) {
 }
 
 // I7: workers of two versions take turns under load, as real processes that get SIGTERM.
-// Each of hundreds of requests in flight, and each that waits for a backend to leave, gets
+// Each of the requests in flight, hundreds in full size, and each that waits for a backend to leave, gets
 // one reply, and none an error.
 func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
 	t.Parallel()
@@ -192,13 +197,13 @@ func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
 		t.Fatalf("the versions are %v", v)
 	}
 	p := startPeer(t, w, "dr-a")
-	f := startFlood(t, w, "doc", testkit.Sized(100, 300))
-	some := testkit.Sized[int64](200, 600)
+	f := startFlood(t, w, "doc", testkit.Sized(30, 300))
+	some := testkit.Sized[int64](60, 600)
 	upgrade := func(key string, terminate func()) {
 		t.Helper()
 		first := w.connect(spawnKey(key))
 		p.report(first.BackendID, messages.Loading, messages.Ready, messages.Terminating)
-		parked := make([]<-chan *nats.Msg, 100)
+		parked := make([]<-chan *nats.Msg, testkit.Sized(20, 100))
 		for i := range parked {
 			parked[i] = w.sendConnect(spawnKey(key), testkit.Patience)
 		}

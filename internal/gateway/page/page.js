@@ -129,6 +129,7 @@ async function drones() {
       const page = await ask("/v1/drones" + (after ? "?after=" + encodeURIComponent(after) : ""));
       all.push(...page.drones); after = page.next || "";
     } while (after);
+    if (pressed) return; // the next time
     const box = $("drones"), cards = all.map(card);
     if (box.contains(document.activeElement)) { const name = document.activeElement.closest("article")?.dataset.drone; box.replaceChildren(...cards); box.querySelector(`[data-drone="${CSS.escape(name || "")}"] button`)?.focus(); }
     else box.replaceChildren(...(cards.length ? cards : [el("p", "No drone has registered.")]));
@@ -196,6 +197,10 @@ function row(b, i, h) {
   r.onclick = () => { chosen = i; open(b); };
   return r;
 }
+// While a button of the mouse is down on the page nothing is drawn anew by itself: a click whose element went between
+// press and release would reach nothing.
+let pressed = false;
+for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) addEventListener(kind, (e) => { pressed = kind !== "pointercancel" && e.buttons !== 0; }, { capture: true, passive: true });
 let drawing = false;
 function soon() { if (!drawing) { drawing = true; requestAnimationFrame(() => { drawing = false; draw(); }); } }
 grid.addEventListener("scroll", soon, { passive: true });
@@ -247,7 +252,7 @@ function story(e) {
 }
 $("detail").addEventListener("close", () => { shown = null; grid.focus(); });
 
-setInterval(() => { if (dirty && !document.hidden) { dirty = false; filter(); draw(); } }, 200);
+setInterval(() => { if (dirty && !pressed && !document.hidden) { dirty = false; filter(); draw(); } }, 200);
 function rates() {
   const since = Date.now() - 60000, kinds = {};
   while (spawned.length && spawned[0] < since) spawned.shift();
