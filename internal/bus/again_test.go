@@ -9,6 +9,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -16,7 +17,7 @@ import (
 // ten hosts: after the loss of a worker's, heartbeats were lost for 12 s, by chance, and with them a session whose lease was 15 s.
 func TestI6RequestIsAskedAgainWhereAWorkerIsGone(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	nc := natstest.Conn(t, natstest.Server(t).URL())
 	subject := "test." + nats.NewInbox()
 	heard := make(chan struct{}, 64)
 	_, err := nc.Subscribe(subject, func(msg *nats.Msg) {

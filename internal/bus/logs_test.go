@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -230,9 +231,9 @@ func TestLinesEndWhenAllIsShown(t *testing.T) {
 // A reader that lost the server goes on with what the stream holds, the same one or another.
 func TestLinesAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
-	srv := testkit.OwnNATS(t)
+	srv := natstest.Own(t)
 	nc := watchConn(t, srv.URL())
-	js := testkit.JetStream(t, nc)
+	js := natstest.JetStream(t, nc)
 	prepareStreams(t, js)
 	w := &writer{t: t, nc: nc, backend: "b1"}
 	reader := watchConn(t, srv.URL())

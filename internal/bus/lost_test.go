@@ -10,6 +10,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -114,10 +115,10 @@ func TestWatchOfABackendThatIsYetToCome(t *testing.T) {
 // data: with what is published again, and with what only Postgres knows.
 func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
-	s := testkit.OwnNATS(t)
+	s := natstest.Own(t)
 	wire := new(cable)
 	nc, other := watchConn(t, s.URL(), nats.SetCustomDialer(wire)), watchConn(t, s.URL())
-	js := testkit.JetStream(t, other)
+	js := natstest.JetStream(t, other)
 	prepareStreams(t, js)
 	var tr truth
 	tr.set(messages.State{Status: messages.Loading})
@@ -162,8 +163,8 @@ func TestI5WatchAcrossRestartsAndLosses(t *testing.T) {
 // the others keep what they hold.
 func TestStreamOfActionsOnDiskIsMadeAnew(t *testing.T) {
 	t.Parallel()
-	nc := watchConn(t, testkit.NATS(t).URL())
-	js := testkit.JetStream(t, nc)
+	nc := watchConn(t, natstest.Server(t).URL())
+	js := natstest.JetStream(t, nc)
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: messages.StreamActions, Subjects: []string{messages.SubjectAllActions},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, MaxAge: time.Hour,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -30,7 +31,7 @@ func account(t *testing.T, limits string) jetstream.JetStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return testkit.JetStream(t, testkit.Conn(t, testkit.NATSConfigured(t, opts)))
+	return natstest.JetStream(t, natstest.Conn(t, natstest.Configured(t, opts)))
 }
 
 func maxBytes(t *testing.T, js jetstream.JetStream, stream string) int64 {
@@ -128,7 +129,7 @@ func TestI7AServerThatTakesTooLittleIsRefused(t *testing.T) {
 	t.Parallel()
 	connect := func(most int32) error {
 		nc, err := bus.Connect(testkit.Context(t), bus.Config{
-			URL: testkit.NATSConfigured(t, &server.Options{MaxPayload: most}), Name: "wo-a", Log: testkit.Logger(t),
+			URL: natstest.Configured(t, &server.Options{MaxPayload: most}), Name: "wo-a", Log: testkit.Logger(t),
 		})
 		if err == nil {
 			nc.Close()
@@ -146,7 +147,7 @@ func TestI7AServerThatTakesTooLittleIsRefused(t *testing.T) {
 // I7: a request that is too long for the server is the asker's to mend, and nobody's absence.
 func TestI7ARequestThatTheServerDoesNotTakeIsBad(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATSConfigured(t, &server.Options{MaxPayload: 8 << 10}))
+	nc := natstest.Conn(t, natstest.Configured(t, &server.Options{MaxPayload: 8 << 10}))
 	_, err := client.RequestRaw(testkit.Context(t), nc, messages.SubjectConnect, make([]byte, 9<<10))
 	if messages.KindOf(err) != messages.BadRequest || !strings.Contains(err.Error(), "max_payload") || !strings.Contains(err.Error(), "8192") {
 		t.Error(err)

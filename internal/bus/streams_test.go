@@ -12,6 +12,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -19,8 +20,8 @@ import (
 // actions all the same.
 func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
-	js := testkit.JetStream(t, nc)
+	nc := natstest.Conn(t, natstest.Server(t).URL())
+	js := natstest.JetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +52,11 @@ func TestI3ConsumerOfAnotherKindIsMadeAnew(t *testing.T) {
 // worker waited for the answer for all the time that it had.
 func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATSConfigured(t, &server.Options{}))
+	nc := natstest.Conn(t, natstest.Configured(t, &server.Options{}))
 	if _, err := nc.SubscribeSync("$JS.API.>"); err != nil { // it hears all and says nothing
 		t.Fatal(err)
 	}
-	js := testkit.JetStream(t, nc)
+	js := natstest.JetStream(t, nc)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // that nobody has
 	defer cancel()
 	gave := make(chan string)
@@ -82,8 +83,8 @@ func TestNoAnswerAboutAStreamIsWaitedForLong(t *testing.T) {
 // Whatever comes, streams take no more than so much, nor do those who listen to one backend wait for it.
 func TestI8EveryStreamIsBounded(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
-	js := testkit.JetStream(t, nc)
+	nc := natstest.Conn(t, natstest.Server(t).URL())
+	js := natstest.JetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

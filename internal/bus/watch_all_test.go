@@ -13,6 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -42,7 +43,7 @@ func watchingAll(t *testing.T, nc *nats.Conn) <-chan string {
 		close(seen)
 	}()
 	// It begins some time: until it has seen something, something is published.
-	js := testkit.JetStream(t, nc)
+	js := natstest.JetStream(t, nc)
 	for n := 0; ; n++ {
 		select {
 		case <-begun:
@@ -114,10 +115,10 @@ func TestI5WatchAllKeepsUpWithAFlood(t *testing.T) {
 // server the same, restarted, or another one with nothing of the past.
 func TestI5WatchAllAcrossRestartsAndLosses(t *testing.T) {
 	t.Parallel()
-	s := testkit.OwnNATS(t)
+	s := natstest.Own(t)
 	nc := watchConn(t, s.URL())
 	other := watchConn(t, s.URL())
-	js := testkit.JetStream(t, other)
+	js := natstest.JetStream(t, other)
 	prepareStreams(t, js)
 	seen := watchingAll(t, nc)
 	publishStates(t, js, "b1", messages.Scheduled, messages.Loading)

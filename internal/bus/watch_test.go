@@ -21,6 +21,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -64,9 +65,9 @@ func watchConn(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 // withStreams gives a server with the streams, and where to publish.
 func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	t.Helper()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	nc := watchConn(t, url)
-	js := testkit.JetStream(t, nc)
+	js := natstest.JetStream(t, nc)
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +299,7 @@ func TestI5WatchSlowStream(t *testing.T) {
 
 func TestWatchWithoutStream(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{testkit.NATS(t).URL(), bareServer(t)} {
+	for _, url := range []string{natstest.Server(t).URL(), bareServer(t)} {
 		nc := watchConn(t, url)
 		seen, end := watching(t, nc, "b1")
 		for range seen {
@@ -313,7 +314,7 @@ func TestWatchWithoutStream(t *testing.T) {
 
 func TestWatchRefusesNames(t *testing.T) {
 	t.Parallel()
-	nc := watchConn(t, testkit.NATS(t).URL())
+	nc := watchConn(t, natstest.Server(t).URL())
 	for _, backend := range []string{"", ">", "a.b", "*"} {
 		for _, err := range client.New(nc).Watch(t.Context(), backend) {
 			if messages.KindOf(err) != messages.BadRequest {

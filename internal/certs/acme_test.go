@@ -18,6 +18,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dns"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -97,7 +98,7 @@ func TestDNS01GetsTheWildcard(t *testing.T) {
 	server, run := newDNS(t, f.domain, "127.0.0.1:0")
 	ca := f.authority(server.Addr().String())
 	refused := make(chan struct{}, 100)
-	another := testkit.Conn(t, url) // of other zones
+	another := natstest.Conn(t, url) // of other zones
 	if _, err := another.Subscribe(messages.SubjectDNSPresent, func(msg *nats.Msg) {
 		if msg.Reply == "" {
 			return
@@ -140,7 +141,7 @@ func TestI8NothingIsOrderedForOtherNames(t *testing.T) {
 	ca := f.authority("")
 	f.serve(url, f.config(ca, HTTP01))
 	f.await(f.domain, "a certificate", anyOne)
-	listener := testkit.Conn(t, url)
+	listener := natstest.Conn(t, url)
 	asked, err := listener.SubscribeSync("$JS.API.STREAM.MSG.GET.>")
 	if err == nil {
 		err = listener.Flush()
@@ -284,7 +285,7 @@ func TestNoCertificateYetIsSaid(t *testing.T) {
 // A proxy that starts before any worker has made the bucket waits for it, and then goes on.
 func TestWaitsForTheBucket(t *testing.T) {
 	t.Parallel()
-	f, url := newFront(t), testkit.NATS(t).URL()
+	f, url := newFront(t), natstest.Server(t).URL()
 	ca := f.authority("")
 	_, l, _ := f.serve(url, f.config(ca, HTTP01))
 	l.await("is a worker running?")
@@ -325,7 +326,7 @@ func TestDNSServersThatStartAnewAreToldAgain(t *testing.T) {
 	t.Parallel()
 	url := newBus(t)
 	_, logger := newLog(t)
-	solver, err := newDNSSolver(testkit.Conn(t, url), logger)
+	solver, err := newDNSSolver(natstest.Conn(t, url), logger)
 	if err != nil {
 		t.Fatal(err)
 	}

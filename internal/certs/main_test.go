@@ -21,6 +21,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/testkit/pebble"
 )
 
@@ -37,14 +38,14 @@ var domains atomic.Int64
 // newBus gives a NATS server with what workers make there.
 func newBus(t *testing.T) (url string) {
 	t.Helper()
-	url = testkit.NATS(t).URL()
+	url = natstest.Server(t).URL()
 	makeStreams(t, url)
 	return url
 }
 
 func makeStreams(t *testing.T, url string) {
 	t.Helper()
-	js := testkit.JetStream(t, testkit.Conn(t, url))
+	js := natstest.JetStream(t, natstest.Conn(t, url))
 	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/testkit/pebble"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -82,7 +83,7 @@ func TestTheProxyThatIsAskedAnswersForTheOneThatOrders(t *testing.T) {
 			t.Parallel()
 			f, url := newFront(t), newBus(t)
 			ca := f.authority("")
-			anyKey, err := testkit.Conn(t, url).SubscribeSync(messages.SubjectAllCerts)
+			anyKey, err := natstest.Conn(t, url).SubscribeSync(messages.SubjectAllCerts)
 			if err != nil {
 				t.Fatal(err)
 			}

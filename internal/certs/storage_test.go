@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 func openTest(t *testing.T, nc *nats.Conn) *storage {
@@ -34,7 +35,7 @@ func openTest(t *testing.T, nc *nats.Conn) *storage {
 func TestStorageIsLikeFiles(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), newBus(t)
-	a, b := openTest(t, testkit.Conn(t, url)), openTest(t, testkit.Conn(t, url))
+	a, b := openTest(t, natstest.Conn(t, url)), openTest(t, natstest.Conn(t, url))
 	files := []string{
 		"acme/ca-dir/users/ops@example.com/ops.json", "acme/ca-dir/users/ops@example.com/ops.key",
 		"certificates/ca-dir/wildcard_.a.example/wildcard_.a.example.crt", "certificates/ca-dir/a.example/a.example.crt", "..x/.y./z.",
@@ -110,9 +111,9 @@ func TestNamesBecomeKeys(t *testing.T) {
 // A bus that is away is not taken for a certificate that is not there: it would be ordered.
 func TestBusAwayIsNotAbsence(t *testing.T) {
 	t.Parallel()
-	server := testkit.OwnNATS(t)
+	server := natstest.Own(t)
 	makeStreams(t, server.URL())
-	nc := testkit.Conn(t, server.URL())
+	nc := natstest.Conn(t, server.URL())
 	s, ctx := openTest(t, nc), testkit.Context(t)
 	if err := s.Store(ctx, "a/b", []byte("x")); err != nil {
 		t.Fatal(err)
@@ -144,7 +145,7 @@ func TestLockIsHeldByOneAtATime(t *testing.T) {
 	var inside, times atomic.Int64
 	var running sync.WaitGroup
 	for range 3 {
-		s := openTest(t, testkit.Conn(t, url))
+		s := openTest(t, natstest.Conn(t, url))
 		for range 3 {
 			running.Go(func() {
 				ctx := testkit.Context(t)
@@ -177,7 +178,7 @@ func TestLockIsHeldByOneAtATime(t *testing.T) {
 func TestLockEndsWithItsProxyOnly(t *testing.T) {
 	t.Parallel()
 	url, ctx := newBus(t), testkit.Context(t)
-	first, second := openTest(t, testkit.Conn(t, url)), openTest(t, testkit.Conn(t, url))
+	first, second := openTest(t, natstest.Conn(t, url)), openTest(t, natstest.Conn(t, url))
 	for _, s := range []*storage{first, second} {
 		s.renewEvery, s.staleAfter = 10*time.Millisecond, 300*time.Millisecond
 	}
@@ -249,9 +250,9 @@ func lockChangesHands(ctx context.Context, t *testing.T, first, second *storage)
 // A lock outlives a restart of NATS, and who waits gets it after.
 func TestLockOutlivesARestartOfNATS(t *testing.T) {
 	t.Parallel()
-	server, ctx := testkit.OwnNATS(t), testkit.Context(t)
+	server, ctx := natstest.Own(t), testkit.Context(t)
 	makeStreams(t, server.URL())
-	conns := []*nats.Conn{testkit.Conn(t, server.URL()), testkit.Conn(t, server.URL())}
+	conns := []*nats.Conn{natstest.Conn(t, server.URL()), natstest.Conn(t, server.URL())}
 	first, second := openTest(t, conns[0]), openTest(t, conns[1])
 	first.renewEvery = 50 * time.Millisecond
 	second.try = lockTry // what the restart swallows is said again
@@ -284,7 +285,7 @@ func TestLockOutlivesARestartOfNATS(t *testing.T) {
 // A lock is given back also when the answer to the last word about it was lost.
 func TestLockIsGivenBackAfterALostAnswer(t *testing.T) {
 	t.Parallel()
-	s, ctx := openTest(t, testkit.Conn(t, newBus(t))), testkit.Context(t)
+	s, ctx := openTest(t, natstest.Conn(t, newBus(t))), testkit.Context(t)
 	if err := s.Lock(ctx, "x"); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bench"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 )
 
 // What is measured of processes, and last.
@@ -20,7 +21,7 @@ const crowd = "3 at once: process jetway, a spare"
 // The bench of starts measures all that it names. What it measures here, beside other tests, means nothing.
 func TestBenchStart(t *testing.T) {
 	t.Parallel()
-	testkit.NeedsDocker(t)
+	dockertest.Needs(t)
 	_, without := benchStart(t, []string{"--nats", sharedStack(t).NATSURL}, append(slices.Clone(processes), "container docker run", "container jetway", "container jetway, a spare", crowd)...)
 	want(t, "why there is something missing", without, "")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/testkit/pebble"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -74,7 +75,7 @@ func browse(t *testing.T, config *tls.Config, url, address string) *http.Respons
 func TestPermissionsSufficeForCertificates(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
-	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t)).await(t, "answering requests")
+	g.role("worker", "worker", "--name", "wo-1", "--postgres", pgtest.Database(t)).await(t, "answering requests")
 	server := g.role("dns", "dns", "--name", "ns-1", "--listen", "127.0.0.1:0", "--zone", "_acme-challenge.rooms.example.com", "--nameserver", "ns1.example.com")
 	ca := pebble.Start(t, pebble.Config{Delegated: server.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]})
 	for _, name := range []string{"px-1", "px-2"} {

@@ -6,13 +6,13 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/conformance"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 // The demand: jetway conformance tries a drone line by line, for people and for programs, and its exit code says whether all is right.
 func TestConformanceTriesADrone(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	begin(t, "drone", "--nats", url, "--name", "dr-ours", "--cluster", "localhost:9090", "--runtime", "fake", "--data-dir", t.TempDir())
 	stdout, stderr, code := jetway(t, "conformance", "drone", "dr-ours", "--nats", url, "--only", "register-again", "--wait", "2m", "--json")
 	wantCode(t, code, ExitOK)

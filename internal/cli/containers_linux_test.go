@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 	"github.com/jetway-project/jetway/messages"
 	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
@@ -90,7 +91,7 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 // hard deadline, before their leases end. The next agent reports it, and removes them.
 func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	t.Parallel()
-	testkit.NeedsDocker(t)
+	dockertest.Needs(t)
 	s := newSiteIn(t, briefStack(t), "docker")
 	data := t.TempDir()
 	agent, session := s.agent(data, "")

@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/store"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // I1: an operator says with a command, without SQL, that a database is a copy, or that it has lost nothing.
 func TestI1OperatorSaysWhatTheDatabaseIs(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	migrated(t, dsn)
 	says := func(want string, args ...string) {
 		t.Helper()
@@ -48,14 +48,14 @@ func TestI1OperatorSaysWhatTheDatabaseIs(t *testing.T) {
 		t.Errorf("at last %+v", s)
 	}
 	refused(t, ExitUsage, `"gone": a database is said to be restored or complete`, "database", "--postgres", dsn, "gone")
-	refused(t, ExitFailed, store.ErrNotMigrated.Error(), "database", "--postgres", testkit.EmptyPostgres(t))
+	refused(t, ExitFailed, store.ErrNotMigrated.Error(), "database", "--postgres", pgtest.Empty(t))
 	refused(t, ExitUnavailable, "the database cannot be reached", "database", "restored", "--postgres", "host=127.0.0.1 port=1 dbname=x user=x")
 }
 
 // The demand: commands that ask the database itself say of one of another version which it is and what to do, without SQL.
 func TestCommandsSayOfADatabaseThatItIsOfAnotherVersion(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	migrated(t, dsn)
 	for _, c := range [][2]string{{"- 1", "this jetway needs"}, {"+ 2", "this jetway knows"}} {
 		by, want := c[0], c[1]

@@ -10,7 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -48,7 +48,7 @@ func TestFlagsOfADroneReachItsContainers(t *testing.T) {
 // and nothing of it is left.
 func TestContainerThatNeverListensIsEnded(t *testing.T) {
 	t.Parallel()
-	testkit.NeedsDocker(t)
+	dockertest.Needs(t)
 	// More on a machine that is so slow that already the parts before take as long.
 	for limit := time.Second; ; limit *= 2 {
 		s := newSite(t, "docker")

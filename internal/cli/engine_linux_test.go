@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -13,11 +14,11 @@ import (
 // what is asked for meanwhile fails and says why; nothing is left, and the drone goes on.
 func TestDockerRestartedUnderTheAgent(t *testing.T) {
 	testkit.Long(t) // two starts of an engine; TestSpawnsWhileDockerIsAway and TestI1EngineThatIsAway of the runtime show its parts
-	testkit.NeedsDocker(t)
-	if !testkit.EngineNetwork(t) {
+	dockertest.Needs(t)
+	if !dockertest.Network(t) {
 		return
 	}
-	engine := testkit.NewEngine(t, "")
+	engine := dockertest.NewEngine(t, "")
 	t.Setenv("DOCKER_HOST", engine.Host)
 	s := newSite(t, "docker")
 	room := map[string]any{"image": s.image("/room"), "pull_policy": "Never"}

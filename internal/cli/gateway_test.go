@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // The user of gateways in deploy/nats may do all that a gateway does: connect, list, end, and stream events and output.
 func TestTheUserOfGatewaysMayDoAllThatAGatewayDoes(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
-	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t), "--default-cluster", "jetway.test:80").await(t, "answering requests")
+	g.role("worker", "worker", "--name", "wo-1", "--postgres", pgtest.Database(t), "--default-cluster", "jetway.test:80").await(t, "answering requests")
 	g.role("dr-a", "drone", "--name", "dr-a", "--cluster", "jetway.test:80", "--runtime", "fake", "--grace", "1s")
 	file := filepath.Join(t.TempDir(), "tokens")
 	token, stderr, code := jetway(t, "gateway", "token", "ops", "--scope", "connect,read,operate,templates", "--tokens", file)

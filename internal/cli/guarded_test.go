@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -50,7 +51,7 @@ func newGuarded(t *testing.T) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.url = testkit.NATSConfigured(t, opts)
+	g.url = natstest.Configured(t, opts)
 	return g
 }
 
@@ -130,7 +131,7 @@ func (g *guarded) connAs(user string, forbidden func(err error)) *nats.Conn {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return testkit.Conn(g.t, g.url, key, nats.RootCAs(g.ca), nats.CustomInboxPrefix(messages.InboxPrefix(user)),
+	return natstest.Conn(g.t, g.url, key, nats.RootCAs(g.ca), nats.CustomInboxPrefix(messages.InboxPrefix(user)),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { forbidden(err) }))
 }
 

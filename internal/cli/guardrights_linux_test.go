@@ -11,6 +11,9 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -61,11 +64,11 @@ func unprivileged(t *testing.T, cmd *exec.Cmd, socket, data string) {
 func TestI1GuardWithoutRightsEndsContainersByTheEngine(t *testing.T) {
 	testkit.Long(t) // a lease has to run out
 	t.Parallel()
-	testkit.NeedsDocker(t)
+	dockertest.Needs(t)
 	if os.Geteuid() != 0 {
 		testkit.LeaveOut(t, "another user runs the agent", "run it as root")
 	}
-	bus, dsn := testkit.NATS(t), testkit.Postgres(t)
+	bus, dsn := natstest.Server(t), pgtest.Database(t)
 	begin(t, "--log-level=warn", "worker", "--nats", bus.URL(), "--postgres", dsn, "--default-cluster", "c.test", "--lease-ttl", "15s")
 	s := newSiteIn(t, &dev.Stack{NATSURL: bus.URL(), Cluster: "c.test"}, "docker")
 	s.awaitWorker()
@@ -114,7 +117,7 @@ func TestI1GuardWithoutRightsEndsContainersByTheEngine(t *testing.T) {
 // I1: the same with Podman.
 func TestI1GuardWithoutRightsEndsContainersByPodman(t *testing.T) {
 	testkit.Long(t)
-	testkit.OnPodman(t, "root", "^TestI1GuardWithoutRightsEndsContainersByTheEngine$")
+	dockertest.OnPodman(t, "root", "^TestI1GuardWithoutRightsEndsContainersByTheEngine$")
 }
 
 // runs says whether a backend's container does.

@@ -14,13 +14,14 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // answerDrones answers `jetway drones` on a server.
 func answerDrones(t *testing.T, url string, opts ...nats.Option) {
 	t.Helper()
-	nc := testkit.Conn(t, url, opts...)
+	nc := natstest.Conn(t, url, opts...)
 	_, err := nc.Subscribe(messages.SubjectDrones, func(m *nats.Msg) { _ = m.Respond(messages.Encode(messages.DronesResponse{})) })
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +67,7 @@ func writeFile(t *testing.T, content string, mode os.FileMode) string {
 // shown nowhere.
 func TestUserAndPasswordInTheURL(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATSConfigured(t, &server.Options{Users: []*server.User{
+	url := natstest.Configured(t, &server.Options{Users: []*server.User{
 		{Username: "all", Password: "s3cret"},
 		{Username: "web", Password: "s3cret", Permissions: &server.Permissions{
 			Publish:   &server.SubjectPermission{Allow: []string{messages.SubjectDrones}},
@@ -90,7 +91,7 @@ func TestUserAndPasswordInTheURL(t *testing.T) {
 // What a role is refused while it runs is in its log, once it happens, and it goes on.
 func TestRoleLogsWhatItIsRefused(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATSConfigured(t, &server.Options{Users: []*server.User{{
+	url := natstest.Configured(t, &server.Options{Users: []*server.User{{
 		Username: "dr-a", Password: "s3cret", Permissions: &server.Permissions{
 			Publish:   &server.SubjectPermission{Allow: []string{"jetway.drone.dr-a.heartbeat"}},
 			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.dr-a.>"}},
@@ -118,7 +119,7 @@ func TestTLS(t *testing.T) {
 	if err != nil || !pool.AppendCertsFromPEM(pem) {
 		t.Fatal(err)
 	}
-	url := testkit.NATSConfigured(t, &server.Options{TLS: true, TLSVerify: true, TLSConfig: &tls.Config{
+	url := natstest.Configured(t, &server.Options{TLS: true, TLSVerify: true, TLSConfig: &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
 	}})
 	myCert, myKey := ours.Client("me")
@@ -137,7 +138,7 @@ func TestTLS(t *testing.T) {
 	refused(t, ExitUsage, "--tls-cert and --tls-key: give both or none", "drones", "--tls-cert", myCert)
 	refused(t, ExitUsage, "holds no certificate (usage): give", "drones", "--tls-ca", myKey)
 	refused(t, ExitUsage, "there is no such file", "drones", "--tls-ca", ours.CA+"x")
-	plain := testkit.NATS(t).URL()
+	plain := natstest.Server(t).URL()
 	refused(t, ExitFailed, "has no TLS", "drones", "--nats", strings.Replace(plain, "nats:", "tls:", 1), "--tls-ca", ours.CA)
 }
 
@@ -187,7 +188,7 @@ func TestFilesOfSecretsAreChecked(t *testing.T) {
 	refused(t, ExitUsage, "--creds and --nkey: give one of them", "drones", "--nkey", seed, "--creds", seed)
 	group := writeFile(t, string(seedText), 0o640) // a group that the owner chose
 	refused(t, ExitUnavailable, "cannot reach NATS", "drones", "--nats", "nats://127.0.0.1:1", "--nkey", group)
-	refused(t, ExitFailed, "knows no nkeys", "drones", "--nats", testkit.NATS(t).URL(), "--nkey", seed)
+	refused(t, ExitFailed, "knows no nkeys", "drones", "--nats", natstest.Server(t).URL(), "--nkey", seed)
 }
 
 // Credentials files, by the permissions that README.md of deploy/nats gives for a
@@ -213,7 +214,7 @@ func TestCredentialsFile(t *testing.T) {
 	}
 	operatorClaims := jwt.NewOperatorClaims(public(t, operator))
 	operatorClaims.SystemAccount = public(t, system)
-	url := testkit.NATSConfigured(t, &server.Options{
+	url := natstest.Configured(t, &server.Options{
 		TrustedOperators: []*jwt.OperatorClaims{operatorClaims}, SystemAccount: public(t, system), AccountResolver: resolver,
 	})
 	creds := func(name string, scoped bool) string {

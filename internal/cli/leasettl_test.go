@@ -10,6 +10,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // queried runs one query in a database.
@@ -42,7 +44,7 @@ func migrated(t *testing.T, dsn string) {
 
 func TestLeaseTTLIsShownAndChanged(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	migrated(t, dsn)
 	shows := func(want string, args ...string) {
 		t.Helper()
@@ -74,9 +76,9 @@ func TestLeaseTTLWithoutADatabaseSaysSo(t *testing.T) {
 		code int
 		want string
 	}{
-		testkit.EmptyPostgres(t):                      {ExitFailed, "jetway: the database has no tables of this version of Jetway yet: start a worker of this version on it"},
-		"host=127.0.0.1 port=1 dbname=x user=x":       {ExitUnavailable, "jetway: the database cannot be reached (Unavailable): see that it runs"},
-		testkit.Postgres(t) + " dbname=there_is_none": {ExitFailed, "jetway: there is no such database, or it does not let us in: mend the database's name"},
+		pgtest.Empty(t):                              {ExitFailed, "jetway: the database has no tables of this version of Jetway yet: start a worker of this version on it"},
+		"host=127.0.0.1 port=1 dbname=x user=x":      {ExitUnavailable, "jetway: the database cannot be reached (Unavailable): see that it runs"},
+		pgtest.Database(t) + " dbname=there_is_none": {ExitFailed, "jetway: there is no such database, or it does not let us in: mend the database's name"},
 	} {
 		for _, args := range [][]string{nil, {"30s"}} {
 			stdout, stderr, code := jetway(t, append([]string{"lease-ttl", "--postgres", dsn}, args...)...)
@@ -91,7 +93,7 @@ func TestLeaseTTLWithoutADatabaseSaysSo(t *testing.T) {
 // and while it runs. Found by restarting all workers with a shorter --lease-ttl: the end of leases moved back.
 func TestI1WorkerGoesByTheTTLOfTheDatabase(t *testing.T) {
 	t.Parallel()
-	dsn, url := testkit.Postgres(t), testkit.NATS(t).URL()
+	dsn, url := pgtest.Database(t), natstest.Server(t).URL()
 	migrated(t, dsn)
 	worker := begin(t, "--log-level=warn", "worker", "--nats", url, "--postgres", dsn, "--name", "wo-a", "--lease-ttl", "20s")
 	worker.stderr.await(t, `it goes by the database, which the command lease-ttl changes[^\n]*"lease_ttl":"?(60000000000|1m0s)"?[^\n]*"told":"?(20000000000|20s)`)

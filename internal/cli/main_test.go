@@ -21,6 +21,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -63,9 +64,9 @@ type fakeWorker struct {
 // it: a reply is a payload, or an error.
 func newFakeWorker(t *testing.T, replies map[string]func(data []byte) any) *fakeWorker {
 	t.Helper()
-	w := &fakeWorker{t: t, url: testkit.NATS(t).URL()}
-	w.nc = testkit.Conn(t, w.url)
-	w.js = testkit.JetStream(t, w.nc)
+	w := &fakeWorker{t: t, url: natstest.Server(t).URL()}
+	w.nc = natstest.Conn(t, w.url)
+	w.js = natstest.JetStream(t, w.nc)
 	if err := bus.EnsureStreams(testkit.Context(t), w.js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}

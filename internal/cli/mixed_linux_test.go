@@ -13,6 +13,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -33,7 +35,7 @@ func TestI1I5I7SystemOfAnotherBuildIsUpgradedPartByPart(t *testing.T) {
 		other = self
 	}
 	t.Parallel()
-	nats, dsn := testkit.NATS(t).URL(), testkit.EmptyPostgres(t)
+	nats, dsn := natstest.Server(t).URL(), pgtest.Empty(t)
 	s := newSiteIn(t, &dev.Stack{NATSURL: nats}, "process")
 	address := s.freeAddress()
 	s.stack.Cluster = address

@@ -16,6 +16,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	jetwayclient "github.com/jetway-project/jetway/messages/client"
 )
@@ -61,7 +63,7 @@ type site struct {
 func newSite(t *testing.T, runtime string) *site {
 	t.Helper()
 	if runtime == "docker" {
-		testkit.NeedsDocker(t)
+		dockertest.Needs(t)
 	}
 	return newSiteIn(t, sharedStack(t), runtime)
 }
@@ -71,7 +73,7 @@ func newSiteIn(t *testing.T, stack *dev.Stack, runtime string) *site {
 	t.Helper()
 	s := &site{t: t, stack: stack, runtime: runtime, drone: "dr-" + strings.ToLower(rand.Text()[:10]), stderr: os.Stderr}
 	s.pool = s.drone
-	s.nc = testkit.Conn(t, stack.NATSURL)
+	s.nc = natstest.Conn(t, stack.NATSURL)
 	if runtime == "docker" {
 		s.openEngine()
 	}

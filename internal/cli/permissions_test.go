@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -19,7 +20,7 @@ import (
 func TestPermissionsSufficeForTheWholeLifeOfABackend(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
-	worker := g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t), "--default-cluster", "jetway.test:80")
+	worker := g.role("worker", "worker", "--name", "wo-1", "--postgres", pgtest.Database(t), "--default-cluster", "jetway.test:80")
 	worker.await(t, "answering requests")
 	for _, name := range []string{"dr-a", "dr-b"} {
 		g.role(name, "drone", "--name", name, "--cluster", "jetway.test:80", "--pool", name, "--runtime", "fake", "--grace", "1s")
@@ -236,7 +237,7 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 func TestPermissionsAreNotWidenedByReplySubjects(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
-	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t)).await(t, "answering requests")
+	g.role("worker", "worker", "--name", "wo-1", "--postgres", pgtest.Database(t)).await(t, "answering requests")
 	operator, _ := g.conn("operator")
 	heard := make(chan *nats.Msg, 64)
 	for _, subject := range []string{messages.SubjectAllActions, messages.SubjectAllEvents} {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -34,7 +36,7 @@ func TestI1ReplacedMachineNeverRunsAKeyTwice(t *testing.T) {
 	if os.Geteuid() != 0 {
 		testkit.LeaveOut(t, "a machine of its own takes a network and a PID namespace", "run it as root")
 	}
-	bus, dsn := testkit.NATS(t), testkit.Postgres(t)
+	bus, dsn := natstest.Server(t), pgtest.Database(t)
 	begin(t, "--log-level=warn", "worker", "--nats", bus.URL(), "--postgres", dsn, "--default-cluster", "c.test",
 		"--lease-ttl", (testkit.Patience / 12).String()) // 15 s, and more on a machine that is said to be slower
 	s := newSiteIn(t, &dev.Stack{NATSURL: bus.URL(), Cluster: "c.test"}, "process")

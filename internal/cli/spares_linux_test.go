@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -88,7 +89,7 @@ func TestExamplesThatCanBeStartedAhead(t *testing.T) {
 // I1: a container that was a spare is a backend that outlives the agent and that the next one adopts; one that nobody has claimed is ended.
 func TestI1ContainerThatWasASpareIsAdopted(t *testing.T) {
 	t.Parallel()
-	testkit.NeedsDocker(t)
+	dockertest.Needs(t)
 	s := newSite(t, "docker")
 	data := t.TempDir()
 	agent, session := s.agent(data, "")

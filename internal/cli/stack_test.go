@@ -11,6 +11,7 @@ import (
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // shared is what tests have together: what is dear and holds nothing of theirs that another
@@ -60,7 +61,7 @@ func briefStack(t *testing.T) *dev.Stack {
 func (s *sharedDev) get(t *testing.T, terms lease.Terms) *dev.Stack {
 	t.Helper()
 	s.once.Do(func() {
-		if s.data, s.err = testkit.StackData(); s.err == nil {
+		if s.data, s.err = pgtest.StackData(); s.err == nil {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 			s.runs, s.err = dev.Start(context.Background(), dev.Config{Data: s.data, Runtime: dev.RuntimeFake, Terms: terms, Log: log})
 		}
@@ -85,7 +86,7 @@ func endShared() (err error) {
 // stackData is a data directory for a stack.
 func stackData(t *testing.T) string {
 	t.Helper()
-	dir, err := testkit.StackData()
+	dir, err := pgtest.StackData()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -36,7 +37,7 @@ func TestPermissionsSufficeForTheClientsThatPeopleHave(t *testing.T) {
 		testkit.LeaveOut(t, "python3 is not installed", "install python3")
 	}
 	g := newGuarded(t)
-	g.role("worker", "worker", "--name", "wo-1", "--postgres", testkit.Postgres(t)).await(t, "answering requests")
+	g.role("worker", "worker", "--name", "wo-1", "--postgres", pgtest.Database(t)).await(t, "answering requests")
 	worker, _ := g.conn("worker")
 	event := messages.NewStateEvent("b", time.Now(), messages.State{Status: messages.Scheduled})
 	if _, err := worker.RequestWithContext(testkit.Context(t), messages.BackendEventSubject("b"), messages.Encode(event)); err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 func TestSizesOfStreamsAreChecked(t *testing.T) {
@@ -25,7 +26,7 @@ func TestSizesOfStreamsAreChecked(t *testing.T) {
 // streams have a leader.
 func TestWorkersRightsSufficeToSayWhatIsWrongWithJetStream(t *testing.T) {
 	g := newGuarded(t)
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	// The server has 512 MB of memory, and the account no limit of its own.
 	g.role("worker", "worker", "--name", "wo-1", "--postgres", dsn, "--stream-actions", "1GiB").
 		await(t, `cannot start yet.*reserves 1\.0 GiB of memory.*the account has no limit.*give --stream-actions less`)

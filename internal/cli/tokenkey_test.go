@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/lease"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 // The demand: token-key makes a file that a worker takes, closed to others, and adds a key where it only opens, until somebody moves it.
@@ -89,7 +89,7 @@ func TestTokenKeysAreReadAgain(t *testing.T) {
 	if err := both.Replace([]byte(second + "\n" + first)); err != nil {
 		t.Fatal(err)
 	}
-	worker := begin(t, "worker", "--postgres", "host=/nowhere", "--nats", testkit.NATS(t).URL(), "--name", "wo-keys", "--token-key-file", file, "--log-format", "json")
+	worker := begin(t, "worker", "--postgres", "host=/nowhere", "--nats", natstest.Server(t).URL(), "--name", "wo-keys", "--token-key-file", file, "--log-format", "json")
 	worker.stderr.await(t, regexp.QuoteMeta(both.IDs()[1]))
 	put("nonsense")
 	worker.stderr.await(t, "cannot be used, those known before stay.*line 1 is no key")

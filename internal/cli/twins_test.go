@@ -7,15 +7,15 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // The demand: lists say which roles cannot be told apart, once for each name, and which drones' agents were stopped, and when.
 func TestListsSayWhoHasOneNameAndWhoseAgentWasStopped(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
-	nc := testkit.Conn(t, url)
+	url := natstest.Server(t).URL()
+	nc := natstest.Conn(t, url)
 	announce := func(service, role string, names ...string) {
 		for _, name := range names {
 			if err := bus.NewService(service, "", "1.2.3", map[string]string{role: name}).Announce(nc); err != nil {

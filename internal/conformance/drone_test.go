@@ -15,6 +15,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 // lease is how long one lives here: short, for most of what the kit waits for is counted from it.
@@ -34,7 +35,7 @@ func TestOurDronePasses(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			server := testkit.NATS(t)
+			server := natstest.Server(t)
 			rt := c.runtime(t)
 			t.Cleanup(func() { _ = rt.Close() })
 			runDrone(t, c.name, server.URL(), rt)
@@ -68,7 +69,7 @@ func processes(t *testing.T) runtime.Runtime {
 // runDrone runs ours until the test ends.
 func runDrone(t *testing.T, name, url string, rt runtime.Runtime) {
 	t.Helper()
-	nc := testkit.Conn(t, url, nats.ReconnectBufSize(-1))
+	nc := natstest.Conn(t, url, nats.ReconnectBufSize(-1))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
@@ -90,7 +91,7 @@ func tryDrone(t *testing.T, d conformance.Drone, url string) map[string]conforma
 		t.Logf("%s %s: %s", r.Verdict, r.Check, r.Why)
 		results[r.Check] = r
 	}
-	if err := d.Run(t.Context(), testkit.Conn(t, url)); err != nil {
+	if err := d.Run(t.Context(), natstest.Conn(t, url)); err != nil {
 		t.Fatal(err)
 	}
 	for _, check := range conformance.DroneChecks() {

@@ -11,12 +11,13 @@ import (
 	"github.com/jetway-project/jetway/internal/conformance"
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 // The demand: our own proxy does all that the kit asks for.
 func TestOurProxyPasses(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +57,7 @@ func TestOurProxyPasses(t *testing.T) {
 				t.Errorf("%s (%s): %s: %s", r.Check, r.Says, r.Verdict, r.Why)
 			}
 		},
-	}.Run(t.Context(), testkit.Conn(t, url))
+	}.Run(t.Context(), natstest.Conn(t, url))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,12 +7,13 @@ import (
 
 	"github.com/jetway-project/jetway/internal/conformance"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 // The demand: a drone that somebody else wrote passes, and one with a fault fails the line that is about it, and says why.
 func TestWrongDroneFailsItsLine(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	faults := []string{"payloads", "order", "spawn-once", "hard-deadline"} // they fail soon, however long the kit waits
 	if testkit.Sized(false, true) {
 		faults = []string{""}
@@ -28,7 +29,7 @@ func TestWrongDroneFailsItsLine(t *testing.T) {
 		t.Run("fault="+fault, func(t *testing.T) {
 			t.Parallel()
 			name := "dr-" + fault + "x"
-			runStranger(t, testkit.Conn(t, url), name, fault)
+			runStranger(t, natstest.Conn(t, url), name, fault)
 			d := conformance.Drone{Name: name, Executable: json.RawMessage(`{}`), Lease: lease, Wait: testkit.Patience, Slack: testkit.Patience}
 			switch fault {
 			case "":
@@ -45,7 +46,7 @@ func TestWrongDroneFailsItsLine(t *testing.T) {
 				}
 				last = r
 			}
-			if err := d.Run(t.Context(), testkit.Conn(t, url)); err != nil {
+			if err := d.Run(t.Context(), natstest.Conn(t, url)); err != nil {
 				t.Fatal(err)
 			}
 			if fault != "" && (last.Check != fault || last.Verdict != conformance.Fail || last.Why == "") {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 )
 
 // postgresStandIn is built where no registry can be reached: it does what the official image does, as far as
@@ -39,7 +40,7 @@ type composed struct {
 
 func newComposed(t *testing.T) *composed {
 	t.Helper()
-	engine := testkit.NewEngine(t, "")
+	engine := dockertest.NewEngine(t, "")
 	c := &composed{t: t, env: append(os.Environ(), "DOCKER_HOST="+engine.Host, "DOCKER_BUILDKIT=0", "DOCKER_SOCKET="+strings.TrimPrefix(engine.Host, "unix://"))}
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) {
@@ -94,7 +95,7 @@ func get(url string) string {
 // The demand: one `docker compose up` leads to the shared room. An agent and a guard that are replaced, as an
 // upgrade does, end no session, and the whole goes down with nothing left of it (I1, I6).
 func TestComposeLeadsToTheSharedRoom(t *testing.T) {
-	if !testkit.EngineNetwork(t) {
+	if !dockertest.Network(t) {
 		return
 	}
 	c := newComposed(t)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 // The demand: what crashes, or is aborted by its watchdog, is started again. Units do not start again what exits
@@ -18,7 +19,7 @@ func TestACrashIsNoWrongUse(t *testing.T) {
 	if err := testkit.Build(t.Context(), program, "github.com/jetway-project/jetway/cmd/jetway"); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "proxy", "--listen", "127.0.0.1:0", "--nats", testkit.OwnNATS(t).URL())
+	cmd := exec.CommandContext(t.Context(), program, "proxy", "--listen", "127.0.0.1:0", "--nats", natstest.Own(t).URL())
 	said, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()

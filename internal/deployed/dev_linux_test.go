@@ -16,6 +16,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -23,10 +24,10 @@ import (
 // The demand: `jetway dev --runtime docker` leads to the shared room by the image of make images, and leaves no
 // container behind.
 func TestDevRunsContainers(t *testing.T) {
-	if !testkit.EngineNetwork(t) {
+	if !dockertest.Network(t) {
 		return
 	}
-	engine := testkit.NewEngine(t, "")
+	engine := dockertest.NewEngine(t, "")
 	room := filepath.Join(t.TempDir(), "room")
 	if err := testkit.Build(t.Context(), room, "github.com/jetway-project/jetway/cmd/room"); err != nil {
 		t.Fatal(err)
@@ -82,10 +83,10 @@ func devOfContainers(t *testing.T) (*dev.Stack, *nats.Conn) {
 // The demand: the sandbox of deploy/examples is a container, by its Dockerfile and as its README asks for it. Code runs in it, finds what was
 // left for it, and is held by its limits.
 func TestExampleOfASandboxIsAContainer(t *testing.T) {
-	if !testkit.EngineNetwork(t) {
+	if !dockertest.Network(t) {
 		return
 	}
-	engine := testkit.NewEngine(t, "")
+	engine := dockertest.NewEngine(t, "")
 	t.Setenv("DOCKER_HOST", engine.Host)
 	t.Setenv("DOCKER_BUILDKIT", "0")
 	const example = "../../deploy/examples/python/sandbox"

@@ -14,6 +14,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/dns"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -42,7 +43,7 @@ func startWith(t *testing.T, url string, tcpTimeout time.Duration) *dns.Server {
 		t.Fatal(err)
 	}
 	s.LimitTCP(tcpTimeout)
-	asker := testkit.Conn(t, url)
+	asker := natstest.Conn(t, url)
 	started, err := asker.SubscribeSync(messages.SubjectDNSStarted)
 	if err != nil {
 		t.Fatal(err)
@@ -98,9 +99,9 @@ func present(t *testing.T, nc *nats.Conn, domain, value string) (messages.Presen
 // A proxy that was answered finds its value served, by UDP and TCP, until it removes it.
 func TestValuesComeAndGoOverTheBus(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	s := start(t, url)
-	nc := testkit.Conn(t, url)
+	nc := natstest.Conn(t, url)
 	for _, value := range []string{"V1", "V2"} {
 		if by, err := present(t, nc, "rooms.example.com", value); err != nil || by.Server != "ns-a" {
 			t.Fatal(by, err)
@@ -122,9 +123,9 @@ func TestValuesComeAndGoOverTheBus(t *testing.T) {
 
 func TestBadValuesAreRefused(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	s := start(t, url)
-	nc := testkit.Conn(t, url)
+	nc := natstest.Conn(t, url)
 	for _, c := range []struct {
 		domain, value string
 		kind          messages.Kind
@@ -146,9 +147,9 @@ func TestBadValuesAreRefused(t *testing.T) {
 // Nobody makes the server say something in its name where it means something.
 func TestRepliesGoToNoSubjectThatIsARequest(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	start(t, url)
-	nc := testkit.Conn(t, url)
+	nc := natstest.Conn(t, url)
 	heard, err := nc.SubscribeSync("jetway.ctl.>")
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +169,7 @@ func TestRepliesGoToNoSubjectThatIsARequest(t *testing.T) {
 // Garbage, silence and half a query do not keep others from being answered, and end.
 func TestI8BadClientsDoNotBlockOthers(t *testing.T) {
 	t.Parallel()
-	s := startWith(t, testkit.NATS(t).URL(), 200*time.Millisecond)
+	s := startWith(t, natstest.Server(t).URL(), 200*time.Millisecond)
 	var silent []net.Conn
 	for range 64 {
 		conn, err := net.Dial("tcp", s.Addr().String())
@@ -205,9 +206,9 @@ func TestI8BadClientsDoNotBlockOthers(t *testing.T) {
 // After a gap proxies are asked for what was missed; before there is a connection, nobody is.
 func TestAsksForValuesAgainAfterABusGap(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	s := start(t, url)
-	nc := testkit.Conn(t, url)
+	nc := natstest.Conn(t, url)
 	started, err := nc.SubscribeSync(messages.SubjectDNSStarted)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -57,7 +58,7 @@ func TestI8WhatGoesBeyondTheCapacityIsRefused(t *testing.T) {
 
 func TestWorkersHearAtOnceThatADroneIsFullOrNot(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	h.set(func() {
 		h.everyMS, h.softMS, h.hardMS = time.Hour.Milliseconds(), 2*time.Hour.Milliseconds(), 3*time.Hour.Milliseconds()

@@ -14,6 +14,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -51,7 +52,7 @@ func TestI8ShortLivesLeaveNothing(t *testing.T) {
 	// Not in parallel: it measures what this process holds.
 	lives := testkit.Sized(30, 300)
 	dir := t.TempDir()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	rt, err := process.New(process.Config{
 		Root: ownRoot(t), StateDir: filepath.Join(dir, "processes"), Drone: droneName(t),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -66,9 +67,9 @@ type hub struct {
 
 func newHub(tb testing.TB, url string) *hub {
 	tb.Helper()
-	nc := testkit.Conn(tb, url)
+	nc := natstest.Conn(tb, url)
 	h := &hub{
-		t: tb, drone: droneName(tb), nc: nc, js: testkit.JetStream(tb, nc),
+		t: tb, drone: droneName(tb), nc: nc, js: natstest.JetStream(tb, nc),
 		softMS: soft.Milliseconds(), hardMS: hard.Milliseconds(), everyMS: 100,
 		states: map[string][]messages.State{}, bad: map[string]bool{}, disowned: map[string]bool{}, lost: map[string]bool{}, sealed: map[string]bool{},
 		refused: map[string]bool{}, progress: map[string][]string{}, onRegister: func() {},

@@ -9,6 +9,7 @@ import (
 	"github.com/jetway-project/jetway/internal/dev/natsd"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -16,7 +17,7 @@ func empty(rt *fake.Runtime) func() bool { return func() bool { return len(rt.Li
 
 func TestI1KilledPastTheHardDeadlineWhileNATSIsCut(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	way := testkit.NewFaultProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 	var now hands
@@ -58,7 +59,7 @@ func TestI1KeyExpiredIsReportedWhenTheWorkersAreBack(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			server := testkit.NATS(t)
+			server := natstest.Server(t)
 			h := newHub(t, server.URL())
 			way := testkit.NewFaultProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 			var now hands
@@ -144,7 +145,7 @@ func TestI5LostRegistrationOfANewSessionIsRepeated(t *testing.T) {
 
 func TestNATSServerThatLostItsDataIsUsedAgain(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	rt := fake.New()
 	start(t, server.URL(), rt).awaitReady()

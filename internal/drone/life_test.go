@@ -18,6 +18,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -37,7 +38,7 @@ func portOf(t *testing.T, raw string) int {
 // realRig is like rig, with real processes.
 func realRig(t *testing.T, change ...func(*drone.Config)) *hub {
 	t.Helper()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	start(t, server.URL(), processes(t), change...).awaitReady()
 	return h
@@ -260,7 +261,7 @@ func TestShutdownEndsEverythingAndSaysSo(t *testing.T) {
 func TestShutdownWaitsForSlowWorkers(t *testing.T) {
 	testkit.Long(t)
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	h.everyMS = 20_000 // as patient is the drone with each of its requests
 	_, a := rigOn(t, server.URL())
@@ -300,9 +301,9 @@ func TestShutdownWithoutWorkersIsBounded(t *testing.T) {
 
 func TestClosedConnectionEndsTheDrone(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
-	nc := testkit.Conn(t, server.URL())
+	nc := natstest.Conn(t, server.URL())
 	rt := fake.New()
 	ready, result := make(chan struct{}), make(chan error, 1)
 	go func() {

@@ -26,6 +26,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -168,7 +169,7 @@ type agent struct {
 // start runs a drone until the test ends; change alters its configuration.
 func start(tb testing.TB, url string, rt runtime.Runtime, change ...func(*drone.Config)) *agent {
 	tb.Helper()
-	nc := testkit.Conn(tb, url, nats.ReconnectBufSize(-1))
+	nc := natstest.Conn(tb, url, nats.ReconnectBufSize(-1))
 	ctx, stop := context.WithCancel(context.Background())
 	hurry := make(chan struct{})
 	a := &agent{t: tb, ready: make(chan struct{}), stop: stop, result: make(chan error, 1)}
@@ -216,7 +217,7 @@ func (a *agent) awaitReady() {
 // rig is a server, the workers' side and a drone on a fake runtime, ready.
 func rig(tb testing.TB, change ...func(*drone.Config)) (*hub, *fake.Runtime, *agent) {
 	tb.Helper()
-	server := testkit.NATS(tb)
+	server := natstest.Server(tb)
 	h := newHub(tb, server.URL())
 	rt, a := rigOn(tb, server.URL(), change...)
 	return h, rt, a

@@ -9,6 +9,7 @@ import (
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -199,7 +200,7 @@ func TestI1AllThatIsHeldIsComparedNowAndThen(t *testing.T) {
 // A drone takes more than a beat for nothing: the workers place by what it said last.
 func TestWorkersHearSoonOfManyMoreBackendsOrFewer(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	h.set(func() { h.everyMS = time.Hour.Milliseconds() })
 	rigOn(t, server.URL(), func(c *drone.Config) { c.Capacity.MaxBackends = 1000 })

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -16,7 +17,7 @@ import (
 // many were dropped before them.
 func TestI8OutputThatDoesNotFitIsDroppedAndCounted(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	nc := natstest.Conn(t, natstest.Server(t).URL())
 	sub, err := nc.SubscribeSync(messages.LogSubject("b-1"))
 	if err != nil {
 		t.Fatal(err)

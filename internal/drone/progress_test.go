@@ -15,6 +15,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -55,7 +56,7 @@ func (r *telling) Prepare(ctx context.Context, spec runtime.Spec) error {
 // loading has a drone on such a runtime, whose clock stands still, load a backend that says these texts.
 func loading(t *testing.T, now *hands, texts ...string) (h *hub, told <-chan struct{}, spawn func()) {
 	t.Helper()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h = newHub(t, server.URL())
 	rt := &telling{fake.New(), make(chan struct{})}
 	t.Cleanup(func() { _ = rt.Close() })
@@ -108,7 +109,7 @@ func TestI8ProgressDoesNotPileUp(t *testing.T) {
 func TestEachPartOfAStartIsBounded(t *testing.T) {
 	t.Parallel()
 	var now hands
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	h.set(func() { h.softMS, h.hardMS = 100*time.Hour.Milliseconds(), 100*time.Hour.Milliseconds() })
 	rt := &stepwise{Runtime: fake.New(), prepare: make(chan struct{}), start: make(chan struct{})}

@@ -22,6 +22,7 @@ import (
 	"github.com/jetway-project/jetway/internal/drone/journal"
 	"github.com/jetway-project/jetway/internal/procs"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -40,7 +41,7 @@ func newRealSite(t *testing.T) *realSite {
 // newRealSiteIn is one whose agents have their data in a directory.
 func newRealSiteIn(t *testing.T, dir string) *realSite {
 	t.Helper()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	h := newHub(t, url)
 	// A guard kills what has the drone's name and the backend's id, whoever started it.
 	sum := fnv.New64a()

@@ -11,6 +11,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -41,7 +42,7 @@ func (r *remote) set(why error) {
 // spawn is left to another drone.
 func TestWhoRunsTheBackendsIsAway(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	h.set(func() { h.everyMS = testkit.Patience.Milliseconds() }) // so a heartbeat is not due
 	rt := &remote{adopting: newFakeMachine().runtime(), changed: make(chan struct{})}
@@ -84,7 +85,7 @@ func (s *unsure) Start(context.Context, runtime.Spec) (runtime.Instance, error) 
 // stops, and does not say that it has not: the next run finds out.
 func TestI1AnAgentStopsWhileAStartIsUnsure(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	h := newHub(t, server.URL())
 	machine, data := newFakeMachine(), t.TempDir()
 	rt := &unsure{adopting: machine.runtime(), asked: make(chan struct{}), closed: make(chan struct{})}

@@ -21,6 +21,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -36,7 +37,7 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	s := &site{hub: newHub(t, url), t: t, url: url, machine: newFakeMachine(), dir: t.TempDir()}
 	s.drone = "dr-" + strings.ToLower(rand.Text()) // no other agent of this machine may have it
 	t.Cleanup(func() { _ = s.machine.Close() })

@@ -24,6 +24,8 @@ import (
 	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -44,7 +46,7 @@ var shared struct {
 func sharedStack(t testing.TB) *dev.Stack {
 	t.Helper()
 	shared.once.Do(func() {
-		if shared.dir, shared.err = testkit.StackData(); shared.err == nil {
+		if shared.dir, shared.err = pgtest.StackData(); shared.err == nil {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 			shared.stack, shared.err = dev.Start(context.Background(), dev.Config{Data: shared.dir, Runtime: dev.RuntimeFake, Log: log})
 		}
@@ -99,7 +101,7 @@ func start(t testing.TB, change ...func(*gateway.Config)) *fixture {
 
 func startOn(t testing.TB, natsURL string, change ...func(*gateway.Config)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, log: new(lines), nc: testkit.Conn(t, natsURL)}
+	f := &fixture{t: t, log: new(lines), nc: natstest.Conn(t, natsURL)}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	log := slog.New(slog.NewTextHandler(f.log, nil))

@@ -20,6 +20,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/browsertest"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -31,12 +33,12 @@ type tab struct {
 
 func openTab(t *testing.T, url string) *tab {
 	t.Helper()
-	p := &tab{t, testkit.Browser(t, chromedp.WithListener(func(event any) {
+	p := &tab{t, browsertest.New(t, chromedp.WithListener(func(event any) {
 		if thrown, ok := event.(*runtime.EventExceptionThrown); ok {
 			t.Errorf("the page's script fails: %v", thrown.ExceptionDetails)
 		}
 	}))}
-	p.do("open "+url, testkit.Open(url))
+	p.do("open "+url, browsertest.Open(url))
 	return p
 }
 
@@ -200,7 +202,7 @@ func sharedAddr(t *testing.T) string {
 func TestI8ThePageHoldsTenThousandBackends(t *testing.T) {
 	t.Parallel()
 	n := testkit.Sized(2000, 10000)
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	nc := natstest.Conn(t, natstest.Server(t).URL())
 	_, err := nc.Subscribe(messages.SubjectBackends, func(m *nats.Msg) {
 		req, err := messages.Decode[messages.BackendsRequest](m.Data)
 		if err != nil {

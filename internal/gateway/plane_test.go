@@ -13,7 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/gateway"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -172,7 +172,7 @@ func ownStack(t *testing.T) *dev.Stack {
 
 func ownStackWith(t *testing.T, cfg dev.Config) *dev.Stack {
 	t.Helper()
-	dir, err := testkit.StackData()
+	dir, err := pgtest.StackData()
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	cfg.Data, cfg.Runtime = dir, dev.RuntimeFake

@@ -18,6 +18,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -31,9 +32,9 @@ type withoutWorkers struct {
 func startWithoutWorkers(t testing.TB, url string, change ...func(*gateway.Config)) *withoutWorkers {
 	t.Helper()
 	if url == "" {
-		url = testkit.NATS(t).URL()
+		url = natstest.Server(t).URL()
 	}
-	js := testkit.JetStream(t, testkit.Conn(t, url))
+	js := natstest.JetStream(t, natstest.Conn(t, url))
 	must(t, bus.EnsureStreams(testkit.Context(t), js, bus.Streams{}))
 	return &withoutWorkers{startOn(t, url, change...), js}
 }
@@ -87,7 +88,7 @@ func TestI5AStreamOfOneBackendHasAllItsStatesAndEnds(t *testing.T) {
 // A stream of all goes on where it was, at any gateway, and says where it cannot.
 func TestAStreamOfAllGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	w := startWithoutWorkers(t, url)
 	s := w.open("/v1/events")
 	testkit.Eventually(t, "the stream is live", func() bool { w.publish("warm", messages.Scheduled); return w.g.Watching() == 1 })
@@ -126,7 +127,7 @@ func TestAStreamOfAllGoesOnWhereItWas(t *testing.T) {
 // NATS goes away in the middle of a stream, and comes back: the stream says so, stays, and has all that happened.
 func TestI5StreamsOutliveTheBus(t *testing.T) {
 	t.Parallel()
-	server := testkit.NATS(t)
+	server := natstest.Server(t)
 	link := testkit.NewFaultProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 	direct := startWithoutWorkers(t, server.URL())
 	f := startOn(t, "nats://"+link.Addr())

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -19,7 +20,7 @@ const (
 func TestTracesAreContinuedOnTheBus(t *testing.T) {
 	t.Parallel()
 	f := start(t)
-	js := testkit.JetStream(t, f.nc)
+	js := natstest.JetStream(t, f.nc)
 	for path, connect := range map[string]string{
 		"/v1/connect":   `{"key":{"name":"traced-v1"},` + spawn + `}`,
 		"/ctrl/connect": `{"key":{"name":"traced-plane"},` + spawn + `}`,
@@ -40,7 +41,7 @@ func TestTracesAreContinuedOnTheBus(t *testing.T) {
 // What is no trace is not passed on, and refuses no request.
 func TestBadTracesAreLeftOut(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	nc := natstest.Conn(t, natstest.Server(t).URL())
 	heads := make(chan nats.Header, 1)
 	_, err := nc.Subscribe(messages.SubjectTerminate, func(m *nats.Msg) { heads <- m.Header; _ = m.Respond([]byte("{}")) })
 	must(t, err)

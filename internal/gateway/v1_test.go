@@ -13,6 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -161,7 +162,7 @@ func TestConnectWaitsUntilReady(t *testing.T) {
 // Errors come as the bus has them, or as RFC 9457 has them where that is asked for, and say when to ask again.
 func TestErrorsSayWhatAndWhenToAskAgain(t *testing.T) {
 	t.Parallel()
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	nc := natstest.Conn(t, natstest.Server(t).URL())
 	refuse := func(subject string, kind messages.Kind) {
 		_, err := nc.Subscribe(subject, func(m *nats.Msg) {
 			e := messages.Errorf(kind, "because")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -129,7 +130,7 @@ func TestI5StreamsOutliveTheWorkers(t *testing.T) {
 // then goes on; that of one backend has what a worker knows.
 func TestI5StreamsOutliveAnEmptyBus(t *testing.T) {
 	t.Parallel()
-	server := testkit.OwnNATS(t)
+	server := natstest.Own(t)
 	w := startWithoutWorkers(t, server.URL(), func(c *gateway.Config) { c.Unsure(20 * time.Millisecond) })
 	w.publish("e1", messages.Scheduled)
 	every, one := w.open("/v1/events"), w.open("/pub/b/e1/status-stream")
@@ -158,7 +159,7 @@ func TestI5StreamsOutliveAnEmptyBus(t *testing.T) {
 // A gateway is stopped in the middle of a stream, and its client goes on at another one, without a gap.
 func TestI5AStreamGoesOnAtAnotherGateway(t *testing.T) {
 	t.Parallel()
-	url := testkit.NATS(t).URL()
+	url := natstest.Server(t).URL()
 	other := startWithoutWorkers(t, url)
 	other.publish("g1", messages.Scheduled)
 	f := startOn(t, url)

@@ -15,6 +15,7 @@ import (
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -29,7 +30,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{dsn: testkit.Postgres(t)}
+	r := &rig{dsn: pgtest.Database(t)}
 	s, err := store.Open(t.Context(), store.Config{DSN: r.dsn, Terms: lease.Terms{TTL: time.Hour}}) // the drone is to live however long it takes
 	if err != nil {
 		t.Fatal(err)

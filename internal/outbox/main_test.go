@@ -19,6 +19,8 @@ import (
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -67,7 +69,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, dsn: testkit.Postgres(t), url: testkit.NATS(t).URL(), each: t.Context()}
+	r := &rig{t: t, dsn: pgtest.Database(t), url: natstest.Server(t).URL(), each: t.Context()}
 	// The drone speaks once, and is to count as alive however long a test takes.
 	s, err := store.Open(r.each, store.Config{DSN: r.dsn, Terms: lease.Terms{TTL: time.Hour}})
 	if err != nil {
@@ -88,7 +90,7 @@ func newRig(t *testing.T) *rig {
 	if _, err := s.Heartbeat(r.each, "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1000, Ready: true}); err != nil {
 		t.Fatal(err)
 	}
-	js := testkit.JetStream(t, testkit.Conn(t, r.url))
+	js := natstest.JetStream(t, natstest.Conn(t, r.url))
 	if err := bus.EnsureStreams(r.each, js, bus.Streams{}); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +119,7 @@ create trigger not_by_time before insert or update on outbox for each row when (
 // relay runs a relay that publishes over a URL, until stop is called or the test ends.
 func (r *rig) relay(url string) (relay *outbox.Relay, stop func()) {
 	r.t.Helper()
-	p, err := bus.NewPublisher(testkit.Conn(r.t, url))
+	p, err := bus.NewPublisher(natstest.Conn(r.t, url))
 	if err != nil {
 		r.t.Fatal(err)
 	}

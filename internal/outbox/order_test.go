@@ -15,6 +15,7 @@ import (
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -34,7 +35,7 @@ var errLost = errors.New("lost on purpose")
 
 func newLossy(t *testing.T, url string) *lossy {
 	t.Helper()
-	p, err := bus.NewPublisher(testkit.Conn(t, url))
+	p, err := bus.NewPublisher(natstest.Conn(t, url))
 	if err != nil {
 		t.Fatal(err)
 	}

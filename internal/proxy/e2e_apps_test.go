@@ -21,7 +21,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime/process"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/browsertest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -46,7 +46,7 @@ func TestApps(t *testing.T) {
 	must(t, err)
 	a := &apps{
 		stack:   newStackAt(t, drones, "localhost", func(c *proxy.Config) { c.ReadyTimeout = appPatience }),
-		browser: testkit.Browser(t),
+		browser: browsertest.New(t),
 		said:    readMatrix(t),
 	}
 	for _, app := range allApps {
@@ -157,7 +157,7 @@ func (s *session) show(link string) (*tab, error) {
 		return nil, err
 	}
 	p := &tab{session: s, ctx: ctx, link: link}
-	return p, p.do(testkit.Open(link))
+	return p, p.do(browsertest.Open(link))
 }
 
 // tab is one page.

@@ -12,6 +12,7 @@ import (
 	jetwayruntime "github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/process"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/browsertest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -98,13 +99,13 @@ const words = `
 // openPage opens a page in a profile of its own and waits until it is connected.
 func openPage(t *testing.T, who, url string) *page {
 	t.Helper()
-	tab := testkit.Browser(t, chromedp.WithListener(func(event any) {
+	tab := browsertest.New(t, chromedp.WithListener(func(event any) {
 		if thrown, ok := event.(*runtime.EventExceptionThrown); ok {
 			t.Errorf("the page of %s fails: %v", who, thrown.ExceptionDetails)
 		}
 	}))
 	p := &page{t: t, who: who, tab: tab, leave: func() { must(t, chromedp.Cancel(tab)) }}
-	p.does("open "+url, testkit.Open(url), chromedp.Evaluate[chromedp.Void](words))
+	p.does("open "+url, browsertest.Open(url), chromedp.Evaluate[chromedp.Void](words))
 	p.sees(`shown.state() === "Connected"`)
 	return p
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/browsertest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -24,7 +24,7 @@ import (
 func TestE2EBrowserTwoSessionsWithOriginsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := newStackAt(t, nil, "rooms.localhost") // of one site, as below a cluster: a.localhost and b.localhost are not
-	browser := testkit.Browser(t)
+	browser := browsertest.New(t)
 	adas := s.originOf("ada", "/")
 	ada := showIn(browser, t, "ada", adas)
 	bob := openTab(browser, t, "bob", s.originOf("bob", "/"))
@@ -69,7 +69,7 @@ func TestE2EBrowserSessionInAFrameOfAnotherSite(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `<script>addEventListener("message", e => window.framed = e.data)</script><iframe src=%q></iframe>`, link)
 	}))
 	t.Cleanup(site.Close)
-	showIn(testkit.Browser(t), t, "ada", site.URL).sees(`window.framed === "ada"`)
+	showIn(browsertest.New(t), t, "ada", site.URL).sees(`window.framed === "ada"`)
 }
 
 // originOf starts a session of the application, and gives its link, to a path of it.
@@ -161,7 +161,7 @@ func openTab(beside context.Context, t *testing.T, who, url string) *page {
 func showIn(tab context.Context, t *testing.T, who, url string) *page {
 	t.Helper()
 	p := &page{t: t, who: who, tab: tab}
-	p.does("open "+url, testkit.Open(url))
+	p.does("open "+url, browsertest.Open(url))
 	return p
 }
 

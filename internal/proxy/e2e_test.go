@@ -33,6 +33,8 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
@@ -58,17 +60,17 @@ func newStack(t *testing.T, rt runtime.Runtime) *stack {
 func newStackAt(t *testing.T, rt runtime.Runtime, host string, change ...func(*proxy.Config)) *stack {
 	t.Helper()
 	log := testkit.Logger(t)
-	url, dsn := testkit.NATS(t).URL(), testkit.Postgres(t)
+	url, dsn := natstest.Server(t).URL(), pgtest.Database(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	s := &stack{t: t, nc: testkit.Conn(t, url), url: url, addr: listener.Addr().String(), cluster: strings.Replace(listener.Addr().String(), "127.0.0.1", host, 1)}
+	s := &stack{t: t, nc: natstest.Conn(t, url), url: url, addr: listener.Addr().String(), cluster: strings.Replace(listener.Addr().String(), "127.0.0.1", host, 1)}
 
 	// No lease runs out, and no drone gets stale, however slow the machine.
 	st, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4, Terms: lease.Terms{TTL: time.Hour}})
 	must(t, err)
 	t.Cleanup(st.Close)
 	// Connections first: what is made later is closed earlier.
-	workers, drones := testkit.Conn(t, url), testkit.Conn(t, url)
+	workers, drones := natstest.Conn(t, url), natstest.Conn(t, url)
 	ready := make(chan struct{})
 	s.role("worker", ready, func(ctx context.Context) error {
 		return worker.Run(ctx, worker.Config{

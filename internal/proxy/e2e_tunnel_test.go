@@ -13,6 +13,7 @@ import (
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/browsertest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -24,7 +25,7 @@ func TestE2EBrowserOpensWebSocketsAtTheSameTime(t *testing.T) {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	must(t, err)
 	s := newStackAt(t, nil, "localhost", func(c *proxy.Config) { c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}} })
-	browser := testkit.Browser(t)
+	browser := browsertest.New(t)
 	slow := s.connect(messages.ConnectRequest{
 		SpawnConfig: &messages.SpawnConfig{Executable: fake.Script{PrepareFor: fake.Duration(24 * time.Hour)}.Executable()},
 	}).Token

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -39,7 +40,7 @@ type world struct {
 
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	t.Helper()
-	nats := testkit.NATS(t)
+	nats := natstest.Server(t)
 	w := &world{t: t, worker: newWorker(t, nats.URL()), log: &logLines{}}
 	w.link = testkit.NewFaultProxy(t, strings.TrimPrefix(nats.URL(), "nats://"))
 

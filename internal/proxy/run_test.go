@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -203,7 +204,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestRunSaysWhyItCannotServe(t *testing.T) {
-	nc := testkit.Conn(t, testkit.NATS(t).URL())
+	nc := natstest.Conn(t, natstest.Server(t).URL())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	_ = l.Close()

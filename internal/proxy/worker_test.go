@@ -7,7 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -27,7 +27,7 @@ type worker struct {
 func newWorker(t testing.TB, url string) *worker {
 	t.Helper()
 	wk := &worker{t: t, routes: make(map[string]messages.RouteResponse), asked: make(chan string, 10000), keepalives: make(chan []string, 1000)}
-	nc := testkit.Conn(t, url)
+	nc := natstest.Conn(t, url)
 	wk.nc = nc
 	_, err := nc.Subscribe(messages.SubjectAnyRoute, wk.answerRoute)
 	must(t, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -18,10 +19,10 @@ import (
 // not accept a connection for so many seconds.
 func linked(t *testing.T, awayAfter int) (*store.Store, *testkit.FaultProxy) {
 	t.Helper()
-	link := testkit.NewFaultProxy(t, testkit.Cluster(t).TCPAddr())
+	link := testkit.NewFaultProxy(t, pgtest.Cluster(t).TCPAddr())
 	host, port, _ := strings.Cut(link.Addr(), ":")
 	// The last of a word counts.
-	dsn := fmt.Sprintf("%s host=%s port=%s sslmode=disable connect_timeout=%d", testkit.Postgres(t), host, port, awayAfter)
+	dsn := fmt.Sprintf("%s host=%s port=%s sslmode=disable connect_timeout=%d", pgtest.Database(t), host, port, awayAfter)
 	s, err := store.Open(t.Context(), store.Config{DSN: dsn, MaxConns: 4})
 	if err != nil {
 		t.Fatal(err)

@@ -13,19 +13,20 @@ import (
 	"github.com/jetway-project/jetway/internal/dev/postgres"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // pair is a primary and its standby, of this test alone.
 func pair(t *testing.T) (primary, standby *postgres.Cluster) {
 	t.Helper()
-	primary = testkit.OwnCluster(t)
+	primary = pgtest.OwnCluster(t)
 	s := open(t, primary.DSN())
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
-	return primary, testkit.Standby(t, primary)
+	return primary, pgtest.Standby(t, primary)
 }
 
 // at gives the DSN of a host:port, or of several.
@@ -138,7 +139,7 @@ func TestI7FailoverBetweenTheHostsOfOneAddress(t *testing.T) {
 // I8: the first of several hosts being down costs nothing: no session is made anew for it.
 func TestI8HostThatIsDownCostsNoSessions(t *testing.T) {
 	t.Parallel()
-	cluster := testkit.OwnCluster(t)
+	cluster := pgtest.OwnCluster(t)
 	way := testkit.NewFaultProxy(t, "127.0.0.1:1")
 	for _, fault := range []struct {
 		what  string

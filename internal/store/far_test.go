@@ -6,14 +6,15 @@ import (
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // I6: a worker that is far from its database finds drones that are lost, too. A look took longer than a
 // twenty-fourth of a lease's time, and was thrown away: nothing ever expired for such a worker.
 func TestI6WorkerFarFromItsDatabaseFindsWhatIsLost(t *testing.T) {
 	t.Parallel()
-	primary := testkit.Cluster(t)
-	d := newDBAt(t, testkit.Postgres(t))
+	primary := pgtest.Cluster(t)
+	d := newDBAt(t, pgtest.Database(t))
 	d.drone("dr-a")
 	d.spawn("k", "b-1", "dr-a")
 	way := testkit.NewFaultProxy(t, primary.TCPAddr())

@@ -7,6 +7,7 @@ import (
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // I1: an address leads workers that run to another database that is at home where it is and settled: a primary that was
@@ -17,7 +18,7 @@ func TestI1DatabaseThatTakesThePlaceOfAnotherIsNotBelieved(t *testing.T) {
 	t.Parallel()
 	old := newRunningDB(t)
 	old.drone("dr-a")
-	dsn := testkit.EmptyPostgres(t)
+	dsn := pgtest.Empty(t)
 	d := newDBAt(t, dsn)
 	d.drone("dr-a")
 	d.lookAtTheClock()
@@ -30,7 +31,7 @@ func TestI1DatabaseThatTakesThePlaceOfAnotherIsNotBelieved(t *testing.T) {
 		db.raw.Close()
 	}
 	old.Close()
-	admin := raw(t, testkit.Cluster(t).DSN())
+	admin := raw(t, pgtest.Cluster(t).DSN())
 	rename := func(from, to string) {
 		testkit.Eventually(t, "nobody is in the database for long enough to rename it", func() bool {
 			admin.exec(`select pg_terminate_backend(pid) from pg_stat_activity where datname = $1`, from)

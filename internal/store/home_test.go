@@ -14,6 +14,7 @@ import (
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -24,7 +25,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		t.Helper()
 		file := d.pgDump()
 		return func() *db {
-			testkit.PgProgram(t, d.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", file)
+			pgtest.Program(t, d.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", file)
 			return d
 		}
 	},
@@ -32,7 +33,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		t.Helper()
 		file := d.pgDump()
 		return func() *db {
-			testkit.PgProgram(t, d.dsn, "psql", "-v", "ON_ERROR_STOP=1", "-1",
+			pgtest.Program(t, d.dsn, "psql", "-v", "ON_ERROR_STOP=1", "-1",
 				"-c", "truncate home, setting, drone, session, lease, backend, token, outbox, connection, proxy, jetway_schema_version",
 				"-c", `\i `+restoreScript(t, file))
 			return d
@@ -42,8 +43,8 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		t.Helper()
 		file := d.pgDump()
 		return func() *db {
-			dsn := testkit.EmptyPostgres(t)
-			testkit.PgProgram(t, dsn, "pg_restore", file)
+			dsn := pgtest.Empty(t)
+			pgtest.Program(t, dsn, "pg_restore", file)
 			return newDBAt(t, dsn)
 		}
 	},
@@ -52,7 +53,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		name := one[string](d, `select current_database()`)
 		d.Close() // nobody may be in a database that is copied
 		d.raw.Close()
-		admin := raw(t, testkit.Cluster(t).DSN())
+		admin := raw(t, pgtest.Cluster(t).DSN())
 		testkit.Eventually(t, "nobody is in the database for long enough to copy it", func() bool {
 			admin.exec(`select pg_terminate_backend(pid) from pg_stat_activity where datname = $1`, name) // the tests' own session
 			_, err := admin.raw.Exec(t.Context(), "create database copy_of_"+name+" template "+name+" strategy wal_log")
@@ -60,7 +61,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		})
 		t.Cleanup(func() { admin.exec("drop database copy_of_" + name + " with (force)") })
 		*d = *newDBAt(t, d.dsn)
-		return func() *db { return newDBAt(t, testkit.Cluster(t).DSN()+" dbname=copy_of_"+name) }
+		return func() *db { return newDBAt(t, pgtest.Cluster(t).DSN()+" dbname=copy_of_"+name) }
 	},
 }
 
@@ -68,14 +69,14 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 func restoreScript(t *testing.T, file string) (script string) {
 	t.Helper()
 	script = file + ".sql"
-	testkit.PgProgram(t, "", "pg_restore", "--data-only", "-f", script, file)
+	pgtest.Program(t, "", "pg_restore", "--data-only", "-f", script, file)
 	return script
 }
 
 func (d *db) pgDump() (file string) {
 	d.t.Helper()
 	file = filepath.Join(d.t.TempDir(), "dump")
-	testkit.PgProgram(d.t, d.dsn, "pg_dump", "-Fc", "-f", file)
+	pgtest.Program(d.t, d.dsn, "pg_dump", "-Fc", "-f", file)
 	return file
 }
 

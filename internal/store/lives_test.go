@@ -19,6 +19,7 @@ import (
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -98,9 +99,9 @@ func newNation(t *testing.T, lives int) *nation {
 		t.Fatal(err)
 	}
 	d.Store = openWith(t, d.raw.Config().ConnString(), lease.Terms{TTL: time.Hour})
-	server := testkit.NATS(t)
-	n := &nation{db: d, nc: testkit.Conn(t, server.URL()), clock: 1000}
-	n.js = testkit.JetStream(t, n.nc)
+	server := natstest.Server(t)
+	n := &nation{db: d, nc: natstest.Conn(t, server.URL()), clock: 1000}
+	n.js = natstest.JetStream(t, n.nc)
 	// Files stay as long as they ever were, so that their size says whether their space is used again.
 	for _, table := range tables {
 		d.exec(`alter table ` + table + ` set (vacuum_truncate = off)`)
@@ -139,7 +140,7 @@ func (n *nation) work(name, url string) {
 	n.t.Helper()
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
-	conn := testkit.Conn(n.t, url)
+	conn := natstest.Conn(n.t, url)
 	go func() {
 		ended <- worker.Run(ctx, worker.Config{
 			Name: name, DefaultCluster: cluster, OnReady: func() { close(ready) },

@@ -17,6 +17,7 @@ import (
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -57,13 +58,13 @@ type db struct {
 // newDB gives one in which time stands still.
 func newDB(t testing.TB) *db {
 	t.Helper()
-	return newDBOf(t, testkit.PostgresOf(t, stillTime)+stillPath)
+	return newDBOf(t, pgtest.DatabaseOf(t, stillTime)+stillPath)
 }
 
 // newRunningDB gives one in which time goes by.
 func newRunningDB(t testing.TB) *db {
 	t.Helper()
-	return newDBOf(t, testkit.Postgres(t))
+	return newDBOf(t, pgtest.Database(t))
 }
 
 // newDBOf gives one of a database that has its tables. Sessions are what tests cost most: so the way around the store

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/migrations"
 )
 
@@ -95,7 +96,7 @@ func TestI7LaterMigrationsLeaveEarlierWorkersWhatTheyUse(t *testing.T) {
 // says how far it is.
 func TestI6IndexThatWasCutOffIsBuiltAnew(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.EmptyPostgres(t)
+	dsn := pgtest.Empty(t)
 	s, _ := migrator(t, dsn)
 	if err := s.MigrateWith(t.Context(), upTo(t, 4)); err != nil {
 		t.Fatal(err)

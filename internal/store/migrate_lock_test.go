@@ -18,6 +18,7 @@ import (
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/migrations"
 )
@@ -86,7 +87,7 @@ func reader(t *testing.T, dsn string, tables ...string) (end func()) {
 // pass: a worker of the version before answers connects and renews leases meanwhile, and after it.
 func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	d := newDBAt(t, dsn)
 	d.drone("dr-a")
 	end := reader(t, dsn, "lease", "backend", "drone", "token", "outbox")
@@ -166,7 +167,7 @@ func TestI6I7MigrationBehindALongReadStopsNobody(t *testing.T) {
 // does a worker that waits for its turn keep it waiting.
 func TestConcurrentMigrationWaitsForTransactionsAndNotForItsSuccessors(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	d := newDBAt(t, dsn)
 	end := reader(t, dsn, "drone")
 	files := with(t, "---- tern: disable-tx ----\ncreate index concurrently test_index on drone (pool)")
@@ -204,7 +205,7 @@ func TestConcurrentMigrationWaitsForTransactionsAndNotForItsSuccessors(t *testin
 // The second migration too runs without a bound on its statements, whatever the database is set to.
 func TestMigrationsHaveNoDeadline(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	d := newDBAt(t, dsn)
 	d.exec("do $$ begin execute format('alter database %I set statement_timeout = 500', current_database()); end $$")
 	s, _ := migrator(t, dsn)
@@ -216,7 +217,7 @@ func TestMigrationsHaveNoDeadline(t *testing.T) {
 // A worker whose database needs nothing starts while another one migrates: nobody's turn is waited for.
 func TestMigrateOfACurrentDatabaseWaitsForNobody(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	d := newDBAt(t, dsn)
 	conn, err := d.raw.Acquire(t.Context())
 	if err != nil {

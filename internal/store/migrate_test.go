@@ -6,12 +6,12 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/store"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 func TestMigrateTwiceAndByTwoAtOnce(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.EmptyPostgres(t)
+	dsn := pgtest.Empty(t)
 	ended := make(chan error)
 	for range 2 {
 		s := open(t, dsn)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/store"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/migrations"
 )
@@ -41,14 +41,14 @@ func migrationsTo(t *testing.T, n int) fs.FS {
 // Found by restoring a backup of before a migration: Internal, until somebody restarted a worker.
 func TestDatabaseOfAnEarlierVersionIsSaidAndMigrated(t *testing.T) {
 	t.Parallel()
-	oldDSN := testkit.EmptyPostgres(t)
+	oldDSN := pgtest.Empty(t)
 	old := open(t, oldDSN)
 	if err := old.MigrateWith(t.Context(), migrationsTo(t, 9)); err != nil {
 		t.Fatal(err)
 	}
 	raw(t, oldDSN).exec(`insert into setting (lease_ttl_ms) values (20000)`)
 	dump := filepath.Join(t.TempDir(), "dump")
-	testkit.PgProgram(t, oldDSN, "pg_dump", "-Fc", "-f", dump)
+	pgtest.Program(t, oldDSN, "pg_dump", "-Fc", "-f", dump)
 
 	d := newRunningDB(t)
 	d.drone("dr-a")
@@ -66,7 +66,7 @@ func TestDatabaseOfAnEarlierVersionIsSaidAndMigrated(t *testing.T) {
 	if _, err := d.Look(t.Context()); !errors.Is(err, store.ErrNotMigrated) {
 		t.Errorf("a look at an empty database gives %v", err)
 	}
-	testkit.PgProgram(t, d.dsn, "pg_restore", "--single-transaction", dump)
+	pgtest.Program(t, d.dsn, "pg_restore", "--single-transaction", dump)
 	_, err := d.Heartbeat(t.Context(), "dr-a", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 1, Ready: true})
 	if messages.KindOf(err) != messages.Unavailable {
 		t.Errorf("a heartbeat gives %v", err)

@@ -6,13 +6,14 @@ import (
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // The package's word: all lock keys and backends in the order of their bytes, so that no two wait for each other. The
 // database may compare names otherwise: in most languages "a" comes before "B".
 func TestSpawnsLockInTheOrderOfBytesWhateverTheDatabasesLanguage(t *testing.T) {
 	t.Parallel()
-	d := newDBAt(t, testkit.PostgresOfLanguage(t, "en-US"))
+	d := newDBAt(t, pgtest.OfLanguage(t, "en-US"))
 	d.drone("dr-a")
 	d.spawn("a", "b-1", "dr-a")
 	d.spawn("B", "b-2", "dr-a")

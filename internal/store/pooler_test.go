@@ -10,14 +10,15 @@ import (
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // through gives the DSN of a fresh database behind a PgBouncer.
 func through(t *testing.T, mode string) string {
 	t.Helper()
-	dsn := testkit.Postgres(t)
-	host, port, _ := strings.Cut(testkit.PgBouncer(t, mode), ":")
+	dsn := pgtest.Database(t)
+	host, port, _ := strings.Cut(pgtest.PgBouncer(t, mode), ":")
 	return fmt.Sprintf("%s host=%s port=%s sslmode=disable", dsn, host, port)
 }
 

@@ -8,13 +8,14 @@ import (
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
 // I7: whatever an administrator has set for the database or the role, each statement does what it does.
 func TestI7SettingsOfTheDatabaseBreakNoStatement(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	d := newDBAt(t, dsn)
 	for _, set := range []string{
 		"default_transaction_isolation = 'serializable'", "default_transaction_deferrable = on",
@@ -67,7 +68,7 @@ func TestI7SettingsOfTheDatabaseBreakNoStatement(t *testing.T) {
 // The demand: default_transaction_read_only is how an operator fences a database off. It is obeyed, at once, and said.
 func TestFencedDatabaseIsNotWrittenTo(t *testing.T) {
 	t.Parallel()
-	dsn := testkit.Postgres(t)
+	dsn := pgtest.Database(t)
 	d := newDBAt(t, dsn)
 	if err := d.Ping(t.Context()); err != nil {
 		t.Fatal(err)
@@ -113,7 +114,7 @@ func TestDatabaseOfAnotherEncodingIsRefused(t *testing.T) {
 	name := one[string](d, "select current_database() || '_latin1'")
 	d.exec("create database " + name + " encoding 'LATIN1' template template0")
 	defer d.exec("drop database " + name + " with (force)")
-	s := open(t, testkit.Cluster(t).DSN()+" dbname="+name)
+	s := open(t, pgtest.Cluster(t).DSN()+" dbname="+name)
 	defer s.Close()
 	if err := s.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "encoding is LATIN1") || messages.KindOf(err) != "" {
 		t.Errorf("migrate: %v", err)

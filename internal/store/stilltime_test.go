@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // stillPath has statements find a clock that stands still before Postgres' own.
@@ -14,7 +15,7 @@ const stillPath = " search_path=still,pg_catalog,public"
 // stillTime has no time pass in a database but what a test lets pass: else a test that stands still for some seconds,
 // as on a slow machine, finds drones not heard, backends idle and leases over. The columns that are filled in with the
 // time ask its clock for it, too.
-var stillTime = testkit.Kind{
+var stillTime = pgtest.Kind{
 	Name: "still",
 	Once: `create schema still;` + stands(time.Time{}) + `;
 do $$

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -34,7 +36,7 @@ func TestDatabaseThatIsUsedAgainIsAsFresh(t *testing.T) {
 	}
 	var left *pgx.Conn
 	t.Run("first", func(t *testing.T) {
-		first = testkit.Postgres(t)
+		first = pgtest.Database(t)
 		conn := connect(t, first)
 		if rows, next := state(conn); rows != 0 || next != 1 {
 			t.Errorf("at first: %d rows, next is %d", rows, next)
@@ -50,7 +52,7 @@ func TestDatabaseThatIsUsedAgainIsAsFresh(t *testing.T) {
 	if err := left.Ping(t.Context()); err == nil {
 		t.Error("who was in it still is")
 	}
-	if dsn := testkit.Postgres(t); dsn != first {
+	if dsn := pgtest.Database(t); dsn != first {
 		t.Errorf("%s is not used again, but %s", first, dsn)
 	}
 	if rows, next := state(connect(t, first)); rows != 0 || next != 1 {
@@ -62,7 +64,7 @@ func TestDatabaseThatIsNotAsItWasIsDropped(t *testing.T) {
 	var dsns []string
 	t.Run("in use", func(t *testing.T) {
 		for range 2 {
-			dsn := testkit.Postgres(t)
+			dsn := pgtest.Database(t)
 			dsns = append(dsns, dsn)
 			if _, err := connect(t, dsn).Exec(t.Context(), "create table only_one_here ()"); err != nil {
 				t.Fatal(err)
@@ -79,7 +81,7 @@ func TestDatabaseThatIsNotAsItWasIsDropped(t *testing.T) {
 
 func TestOwnClusterCanDieAndComeBackBehindAFaultyLink(t *testing.T) {
 	t.Parallel()
-	c := testkit.OwnCluster(t)
+	c := pgtest.OwnCluster(t)
 	proxy := testkit.NewFaultProxy(t, c.TCPAddr())
 	dsn := "postgres://jetway@" + proxy.Addr() + "/jetway?sslmode=disable"
 	conn := connect(t, dsn)
@@ -99,7 +101,7 @@ func TestOwnClusterCanDieAndComeBackBehindAFaultyLink(t *testing.T) {
 
 func TestNATSHasJetStream(t *testing.T) {
 	t.Parallel()
-	js := testkit.JetStream(t, testkit.Conn(t, testkit.NATS(t).URL()))
+	js := natstest.JetStream(t, natstest.Conn(t, natstest.Server(t).URL()))
 	if _, err := js.AccountInfo(t.Context()); err != nil {
 		t.Fatal(err)
 	}

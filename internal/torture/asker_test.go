@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -35,7 +35,7 @@ func newAsker(t *testing.T, s *system) *asker {
 		urls = append(urls, "nats://"+link.Addr())
 	}
 	a := &asker{inbox: "_INBOX.torture." + nuid.Next(), waiting: map[string]chan *nats.Msg{}, replies: map[string]int{}}
-	a.nc = testkit.Conn(t, strings.Join(urls, ","), nats.RetryOnFailedConnect(true), nats.Name("torture"))
+	a.nc = natstest.Conn(t, strings.Join(urls, ","), nats.RetryOnFailedConnect(true), nats.Name("torture"))
 	if _, err := a.nc.Subscribe(a.inbox+".*", a.reply); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -149,10 +150,10 @@ func startAudit(t *testing.T, s *system) *audit {
 	if err := a.exec(auditSQL); err != nil {
 		t.Fatal(err)
 	}
-	js := testkit.JetStream(t, testkit.Conn(t, strings.Join(s.nodeURLs, ","), nats.RetryOnFailedConnect(true)))
+	js := natstest.JetStream(t, natstest.Conn(t, strings.Join(s.nodeURLs, ","), nats.RetryOnFailedConnect(true)))
 	a.js = js
 	for _, url := range s.nodeURLs {
-		nc := testkit.Conn(t, url, nats.RetryOnFailedConnect(true), nats.DontRandomize(), nats.ReconnectJitter(0, 0))
+		nc := natstest.Conn(t, url, nats.RetryOnFailedConnect(true), nats.DontRandomize(), nats.ReconnectJitter(0, 0))
 		if _, err := nc.Subscribe(messages.SubjectAnyBackendEvent, func(msg *nats.Msg) { a.hear(msg.Data, s.now()) }); err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +203,7 @@ func (a *audit) nodesAgree(ctx context.Context) bool {
 // stream reads the states that the stream holds, in its order.
 func (a *audit) stream(t *testing.T, url string) (events []messages.StateEvent) {
 	t.Helper()
-	js := testkit.JetStream(t, testkit.Conn(t, url, nats.RetryOnFailedConnect(true)))
+	js := natstest.JetStream(t, natstest.Conn(t, url, nats.RetryOnFailedConnect(true)))
 	// Without a leader, as a cluster may be for a moment, it says nothing.
 	var reading jetstream.MessagesContext
 	limit := time.Second

@@ -26,6 +26,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -85,7 +87,7 @@ func newSoak(t *testing.T) *soak {
 	dir := workDir(t)
 	jetway := build(t, dir)
 	s := &system{t: t, dir: dir, start: time.Now(), mark: "JETWAY_TORTURE_RUN=soak-" + strconv.FormatInt(time.Now().UnixNano(), 36)}
-	s.pg = testkit.OwnCluster(t)
+	s.pg = pgtest.OwnCluster(t)
 	s.register = startRegister(t, s.start)
 	s.audit = newAudit(t, s)
 	t.Cleanup(s.kill)
@@ -115,8 +117,8 @@ func newSoak(t *testing.T) *soak {
 	transport := &http.Transport{MaxIdleConnsPerHost: soakInFlight}
 	t.Cleanup(transport.CloseIdleConnections)
 	k.http = &http.Client{Transport: transport, Timeout: testkit.Patience}
-	k.nc = testkit.Conn(t, s.nodeURLs[0], nats.RetryOnFailedConnect(true))
-	k.js = testkit.JetStream(t, k.nc)
+	k.nc = natstest.Conn(t, s.nodeURLs[0], nats.RetryOnFailedConnect(true))
+	k.js = natstest.JetStream(t, k.nc)
 	testkit.Eventually(t, "the stack answers", func() bool {
 		return k.life(t.Context()) == nil
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/jetway-project/jetway/internal/dev/postgres"
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 const (
@@ -79,7 +80,7 @@ func newSystem(t *testing.T, dir, jetway string, env ...string) *system {
 	env = append(env, s.mark)
 	s.register = startRegister(t, s.start)
 	s.pgClock = newDatabaseClock(t)
-	s.pg = testkit.OwnCluster(t, func(cfg *postgres.Config) { s.pgPrograms = cfg.Binaries.Dir }, s.pgClock.wrap)
+	s.pg = pgtest.OwnCluster(t, func(cfg *postgres.Config) { s.pgPrograms = cfg.Binaries.Dir }, s.pgClock.wrap)
 	t.Cleanup(s.kill)
 	s.startNodes()
 	keys := filepath.Join(dir, "token-keys")

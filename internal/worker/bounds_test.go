@@ -20,6 +20,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -27,7 +29,7 @@ import (
 // smallNATS takes messages of so many bytes.
 func smallNATS(t *testing.T, maxPayload int32) string {
 	t.Helper()
-	return testkit.NATSConfigured(t, &server.Options{JetStream: true, StoreDir: t.TempDir(), MaxPayload: maxPayload})
+	return natstest.Configured(t, &server.Options{JetStream: true, StoreDir: t.TempDir(), MaxPayload: maxPayload})
 }
 
 // talkative makes backends that have ended with a message that is as long as it can be, and twice that in JSON.
@@ -49,7 +51,7 @@ func TestI7NoReplyIsLostToItsSize(t *testing.T) {
 		}
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, smallNATS(t, most), testkit.Postgres(t))
+			w := newWorldOf(t, smallNATS(t, most), pgtest.Database(t))
 			startWorker(t, w, "wo-a", options{})
 			w.talkative(backends)
 			_, err := w.db.Exec(t.Context(), `insert into drone (name, cluster, pool, session, runtime, version, max_backends)
@@ -96,7 +98,7 @@ func TestI7NoReplyIsLostToItsSize(t *testing.T) {
 	}
 	t.Run("one alone", func(t *testing.T) {
 		t.Parallel()
-		w := newWorldOf(t, smallNATS(t, 6<<10), testkit.Postgres(t))
+		w := newWorldOf(t, smallNATS(t, 6<<10), pgtest.Database(t))
 		startWorker(t, w, "wo-a", options{})
 		w.talkative(1)
 		for subject, payload := range map[string]any{
@@ -416,7 +418,7 @@ func TestReadyzSaysThatJetStreamHasNoQuorum(t *testing.T) {
 	testkit.Eventually(t, "the servers have a leader", func() bool {
 		return slices.ContainsFunc(servers, (*server.Server).JetStreamIsLeader)
 	})
-	w := newWorldOf(t, servers[2].ClientURL(), testkit.Postgres(t))
+	w := newWorldOf(t, servers[2].ClientURL(), pgtest.Database(t))
 	s, change := show(t)
 	startWorker(t, w, "wo-a", options{change: func(c *worker.Config) {
 		change(c)

@@ -15,6 +15,7 @@ import (
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -44,7 +45,7 @@ type realDrone struct{ rt *fake.Runtime }
 func startDrone(t *testing.T, w *world, name, url string) *realDrone {
 	t.Helper()
 	d := &realDrone{rt: fake.New()}
-	nc := testkit.Conn(t, url, nats.ReconnectBufSize(-1))
+	nc := natstest.Conn(t, url, nats.ReconnectBufSize(-1))
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{})
 	cfg := droneConfig(name)

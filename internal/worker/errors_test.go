@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -128,7 +129,7 @@ func TestI4NoDroneNoCluster(t *testing.T) {
 
 // link puts a faulty link between a worker and the database.
 func (w *world) link() (*testkit.FaultProxy, string) {
-	proxy := testkit.NewFaultProxy(w.t, testkit.Cluster(w.t).TCPAddr())
+	proxy := testkit.NewFaultProxy(w.t, pgtest.Cluster(w.t).TCPAddr())
 	host, port, err := net.SplitHostPort(proxy.Addr())
 	must(w.t, err)
 	return proxy, w.dsn + " host=" + host + " port=" + port

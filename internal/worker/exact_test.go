@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -129,7 +130,7 @@ func TestTraceContextReachesAllThatARequestCauses(t *testing.T) {
 	awaitStatus(t, w, b.BackendID, messages.Ready)
 	ask(messages.SubjectRevoke, messages.RevokeRequest{BackendID: b.BackendID, User: new("")}, context(2))
 	ask(messages.SubjectDrain, messages.DrainRequest{Drone: "dr-a"}, context(3))
-	actions := testkit.Conn(t, w.url)
+	actions := natstest.Conn(t, w.url)
 	heard := make(chan *nats.Msg, 8)
 	_, err := actions.ChanSubscribe(messages.ActionSubject("dr-a"), heard)
 	must(t, err)

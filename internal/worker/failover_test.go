@@ -10,15 +10,17 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 )
 
 // I7: while the database's address leads to a standby, a worker is not ready and says why; when the standby
 // is promoted, it goes on there.
 func TestI7FailoverUnderLoad(t *testing.T) {
 	t.Parallel()
-	primary := testkit.OwnCluster(t)
-	standby := testkit.Standby(t, primary)
-	w := newWorldOf(t, testkit.NATS(t).URL(), primary.DSN())
+	primary := pgtest.OwnCluster(t)
+	standby := pgtest.Standby(t, primary)
+	w := newWorldOf(t, natstest.Server(t).URL(), primary.DSN())
 	address := testkit.NewFaultProxy(t, primary.TCPAddr())
 	host, port, err := net.SplitHostPort(address.Addr())
 	must(t, err)

@@ -19,6 +19,8 @@ import (
 	"github.com/jetway-project/jetway/internal/proxy"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -132,8 +134,8 @@ func listen(t *testing.T, w *world) (wantOrder func()) {
 // gets its backend, whose states only go up.
 func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 	t.Parallel()
-	s := testkit.OwnNATS(t)
-	w := newWorldOf(t, s.URL(), testkit.Postgres(t))
+	s := natstest.Own(t)
+	w := newWorldOf(t, s.URL(), pgtest.Database(t))
 	startWorker(t, w, "wo-a", options{})
 	startWorker(t, w, "wo-b", options{})
 	startDrone(t, w, "dr-a", w.url)
@@ -214,7 +216,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 
 func deleteStreams(t *testing.T, w *world) {
 	t.Helper()
-	js := testkit.JetStream(t, w.nc)
+	js := natstest.JetStream(t, w.nc)
 	for _, name := range []string{messages.StreamActions, messages.StreamEvents, messages.StreamLogs} {
 		must(t, js.DeleteStream(t.Context(), name))
 	}
@@ -232,12 +234,12 @@ func deleteStreams(t *testing.T, w *world) {
 // is replaced, and when one is missed. What was committed meanwhile is published.
 func TestI3I5MissingStreamsAreMadeAgainWithoutADrone(t *testing.T) {
 	t.Parallel()
-	s := testkit.OwnNATS(t)
-	w := newWorldOf(t, s.URL(), testkit.Postgres(t))
+	s := natstest.Own(t)
+	w := newWorldOf(t, s.URL(), pgtest.Database(t))
 	startWorker(t, w, "wo-a", options{})
 	p := startPeer(t, w, "dr-a")
 	p.stopConsuming()
-	js := testkit.JetStream(t, w.nc)
+	js := natstest.JetStream(t, w.nc)
 
 	must(t, js.DeleteStream(t.Context(), messages.StreamEvents))
 	must(t, js.DeleteStream(t.Context(), messages.StreamActions))

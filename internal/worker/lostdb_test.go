@@ -12,6 +12,8 @@ import (
 
 	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -67,10 +69,10 @@ func startLoad(t *testing.T, w *world, askers int) *load {
 // backends run on. When it is back, so is everything, and nothing is half done.
 func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 	t.Parallel()
-	cluster := testkit.OwnCluster(t)
+	cluster := pgtest.OwnCluster(t)
 	link := testkit.NewFaultProxy(t, cluster.TCPAddr())
 	host, port, _ := strings.Cut(link.Addr(), ":")
-	w := newWorldOf(t, testkit.NATS(t).URL(), cluster.DSN())
+	w := newWorldOf(t, natstest.Server(t).URL(), cluster.DSN())
 	linked := options{dsn: fmt.Sprintf("%s host=%s port=%s sslmode=disable connect_timeout=10", cluster.DSN(), host, port)}
 	startWorker(t, w, "wo-a", linked)
 	startWorker(t, w, "wo-b", linked)

@@ -18,6 +18,8 @@ import (
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -58,7 +60,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldOf(t, testkit.NATS(t).URL(), testkit.Postgres(t))
+	return newWorldOf(t, natstest.Server(t).URL(), pgtest.Database(t))
 }
 
 // newWorldOf is newWorld with a server and a database that are the test's.
@@ -68,7 +70,7 @@ func newWorldOf(t *testing.T, url, dsn string) *world {
 		t: t, url: url, dsn: dsn, inbox: nats.NewInbox(),
 		replies: make(map[string]int), waiting: make(map[string]chan *nats.Msg),
 	}
-	w.nc = testkit.Conn(t, w.url)
+	w.nc = natstest.Conn(t, w.url)
 	var err error
 	w.db, err = pgxpool.New(t.Context(), w.dsn)
 	must(t, err)
@@ -115,7 +117,7 @@ func startWorker(t *testing.T, w *world, name string, o options) (stop func()) {
 	}
 	st, err := store.Open(t.Context(), store.Config{DSN: o.dsn, MaxConns: 4, Terms: lease.Terms{TTL: cmp.Or(o.ttl, longTTL)}})
 	must(t, err)
-	nc := testkit.Conn(t, o.url, nats.ReconnectBufSize(-1))
+	nc := natstest.Conn(t, o.url, nats.ReconnectBufSize(-1))
 	ready := make(chan struct{})
 	cfg := worker.Config{Name: name, Version: "1.2.3", DefaultCluster: cluster, Keys: keysOf(t, testKey), OnReady: func() { close(ready) }, Log: testkit.Logger(t)}
 	if o.change != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -34,8 +35,8 @@ func TestI1WorkersMigrateADatabaseThatWasRestoredFromBeforeAMigration(t *testing
 	dump := filepath.Join(t.TempDir(), "dump")
 	exec(`alter table setting drop column settles_home, drop column settles_at`)
 	exec(`update jetway_schema_version set version = version - 1`)
-	testkit.PgProgram(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
-	testkit.PgProgram(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
+	pgtest.Program(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
+	pgtest.Program(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
 	testkit.Eventually(t, "a worker has migrated it", func() bool { return len(log.with("the database is migrated")) > 0 })
 	testkit.Eventually(t, "it is joined", func() bool {
 		got, refusal := w.awaitConnect(w.sendConnect(spawnKey("kept"), testkit.Patience))
@@ -65,7 +66,7 @@ func TestI1WorkersOfTwoDatabasesDoNotBothAnswer(t *testing.T) {
 	ready := make(chan struct{})
 	go func() {
 		defer close(ready)
-		startWorker(t, w, "wo-b", options{dsn: testkit.Postgres(t), change: func(c *worker.Config) {
+		startWorker(t, w, "wo-b", options{dsn: pgtest.Database(t), change: func(c *worker.Config) {
 			change(c)
 			c.SweepEvery, c.CompareEvery = 100*time.Millisecond, 100*time.Millisecond
 			c.Log = slog.New(slog.NewTextHandler(&log, nil))

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -93,7 +94,7 @@ func lifeInWordsOf(t *testing.T, folder string) {
 		return answer{t, "the answer to " + name, as[map[string]any](t, data)}
 	}
 	actions := make(chan *nats.Msg, 100)
-	_, err := testkit.Conn(t, w.url).Subscribe("_INBOX.dr-a.actions", func(msg *nats.Msg) {
+	_, err := natstest.Conn(t, w.url).Subscribe("_INBOX.dr-a.actions", func(msg *nats.Msg) {
 		if msg.Header.Get("Status") == "" {
 			actions <- msg
 			_ = msg.Ack()

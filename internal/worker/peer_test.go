@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 	"github.com/jetway-project/jetway/messages/client"
 )
@@ -50,7 +51,7 @@ func startPeer(t *testing.T, w *world, name string) *peer {
 func (p *peer) consume() {
 	t := p.w.t
 	t.Helper()
-	nc := testkit.Conn(t, p.w.url)
+	nc := natstest.Conn(t, p.w.url)
 	sub, err := nc.Subscribe(messages.DeliverSubject(p.name), func(msg *nats.Msg) {
 		if msg.Header.Get("Status") != "" {
 			return // a heartbeat
@@ -190,7 +191,7 @@ func (p *peer) marker() {
 // each comes once where no time passes is wanted by the tests of the outbox.)
 func events(t *testing.T, w *world, subject string) (published []*jetstream.RawStreamMsg) {
 	t.Helper()
-	stream, err := testkit.JetStream(t, w.nc).Stream(t.Context(), messages.StreamEvents)
+	stream, err := natstest.JetStream(t, w.nc).Stream(t.Context(), messages.StreamEvents)
 	must(t, err)
 	seen := make(map[string]bool)
 	for seq := uint64(1); ; {

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -133,7 +134,7 @@ func TestI3ActionOfADeadAgentIsTheNextRuns(t *testing.T) {
 	p.report(id, messages.Ready)
 	p.stopConsuming()
 
-	dying := testkit.Conn(t, w.url)
+	dying := natstest.Conn(t, w.url)
 	got := make(chan *nats.Msg, 10)
 	_, err := dying.ChanSubscribe(messages.DeliverSubject(p.name), got)
 	must(t, err)

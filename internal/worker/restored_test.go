@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -19,14 +20,14 @@ func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 	d := startDrone(t, w, "dr-a", w.url)
 	kept, ended := awaitReady(t, w, "kept"), awaitReady(t, w, "ended")
 	dump := filepath.Join(t.TempDir(), "dump")
-	testkit.PgProgram(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
+	pgtest.Program(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
 	forgotten := awaitReady(t, w, "forgotten")
 	if _, refusal := w.ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: ended.BackendID, Hard: true}); refusal != nil {
 		t.Fatal(refusal)
 	}
 	testkit.Eventually(t, "it has ended", func() bool { return w.status(ended.BackendID).Status == messages.Terminated })
 
-	testkit.PgProgram(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
+	pgtest.Program(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
 	refused := func() bool {
 		resp, refusal := w.awaitConnect(w.sendConnect(spawnKey("forgotten"), testkit.Patience))
 		if refusal == nil {

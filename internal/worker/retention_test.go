@@ -9,6 +9,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -25,7 +26,7 @@ func forgetful(t *testing.T, w *world, ttl time.Duration) {
 
 func hasConsumer(t *testing.T, w *world, drone string) bool {
 	t.Helper()
-	js := testkit.JetStream(t, w.nc)
+	js := natstest.JetStream(t, w.nc)
 	_, err := js.PushConsumer(t.Context(), messages.StreamActions, drone)
 	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		t.Error(err)

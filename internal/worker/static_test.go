@@ -13,6 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -43,7 +44,7 @@ func static(name string) messages.ConnectRequest {
 func (w *world) dump() []byte {
 	w.t.Helper()
 	file := filepath.Join(w.t.TempDir(), "dump")
-	testkit.PgProgram(w.t, w.dsn, "pg_dump", "-f", file)
+	pgtest.Program(w.t, w.dsn, "pg_dump", "-f", file)
 	data, err := os.ReadFile(file)
 	must(w.t, err)
 	return data

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -241,7 +242,7 @@ func TestI6SilentDroneIsLostOnceAndItsActionsAreDropped(t *testing.T) {
 		}
 	}
 	testkit.Eventually(t, "nothing on record for the lost drone", func() bool { return w.count("outbox") == 0 })
-	js := testkit.JetStream(t, w.nc)
+	js := natstest.JetStream(t, w.nc)
 	stream, err := js.Stream(t.Context(), messages.StreamActions)
 	must(t, err)
 	testkit.Eventually(t, "nothing in the stream for the lost drone", func() bool {

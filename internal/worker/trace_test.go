@@ -21,6 +21,7 @@ import (
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/tracing"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
@@ -112,7 +113,7 @@ func startTracedDrone(t *testing.T, w *world, tracer *tracing.Tracer) (stop func
 	rt := fake.New()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	nc := testkit.Conn(t, w.url)
+	nc := natstest.Conn(t, w.url)
 	cfg := droneConfig("dr-a")
 	cfg.Tracer, cfg.Log, cfg.OnReady = tracer, testkit.Logger(t), func() { close(ready) }
 	go func() { ended <- drone.Run(ctx, cfg, nc, rt) }()

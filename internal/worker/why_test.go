@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/jetway-project/jetway/internal/metrics"
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -75,7 +75,7 @@ jetway_worker_no_drone_total{reason="unknown-pool"} 1
 	if _, refusal := w.ask(messages.SubjectForget, messages.ForgetRequest{Drone: "dr-a"}); refusal != nil {
 		t.Error(refusal)
 	}
-	if _, err := testkit.JetStream(t, w.nc).PushConsumer(t.Context(), messages.StreamActions, "dr-a"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
+	if _, err := natstest.JetStream(t, w.nc).PushConsumer(t.Context(), messages.StreamActions, "dr-a"); !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		t.Errorf("its consumer: %v", err)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/store"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
+	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 )
 
@@ -28,11 +30,11 @@ func must(t *testing.T, err error) {
 // startStack runs a worker and the drone dr-a, whose runtime runs nothing, and gives the URL of their NATS server.
 func startStack(t *testing.T) (url string) {
 	t.Helper()
-	url = testkit.NATS(t).URL()
-	st, err := store.Open(t.Context(), store.Config{DSN: testkit.Postgres(t), MaxConns: 4, Terms: lease.Terms{TTL: time.Hour}})
+	url = natstest.Server(t).URL()
+	st, err := store.Open(t.Context(), store.Config{DSN: pgtest.Database(t), MaxConns: 4, Terms: lease.Terms{TTL: time.Hour}})
 	must(t, err)
 	t.Cleanup(st.Close)
-	workers, drones := testkit.Conn(t, url, nats.ReconnectBufSize(-1)), testkit.Conn(t, url)
+	workers, drones := natstest.Conn(t, url, nats.ReconnectBufSize(-1)), natstest.Conn(t, url)
 	run(t, func(ctx context.Context, ready func()) error {
 		cfg := worker.Config{Name: "wo-a", Version: "1.2.3", DefaultCluster: "c.test:80", OnReady: ready, Log: testkit.Logger(t)}
 		return worker.Run(ctx, cfg, workers, st)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev/natsd"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/natstest"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -57,7 +58,7 @@ func TestStreamsSurviveARestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		js := testkit.JetStream(t, nc)
+		js := natstest.JetStream(t, nc)
 		if round == 0 {
 			if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}}); err != nil {
 				t.Fatal(err)

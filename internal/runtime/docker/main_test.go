@@ -25,6 +25,7 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/internal/runtime/docker"
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 )
 
 // testLabel marks what the tests leave on the engine, for a while.
@@ -60,7 +61,7 @@ var shared struct {
 // theEngine is the engine of DOCKER_HOST, or of the usual socket.
 func theEngine(t *testing.T) *client.Client {
 	t.Helper()
-	testkit.NeedsDocker(t)
+	dockertest.Needs(t)
 	shared.once.Do(func() {
 		shared.run = newID()
 		shared.engine, shared.err = client.New(client.FromEnv)

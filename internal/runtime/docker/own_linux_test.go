@@ -5,29 +5,29 @@ import (
 
 	"github.com/moby/moby/client"
 
-	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 )
 
 // ownEngine is an engine of a test's own, with the image "odd".
 type ownEngine struct {
 	*client.Client
-	*testkit.Engine
+	*dockertest.Engine
 }
 
 // ownNetwork is testkit's, where Docker is to be tested.
 func ownNetwork(t *testing.T) bool {
 	t.Helper()
-	testkit.NeedsDocker(t)
+	dockertest.Needs(t)
 	if _, err := program("odd"); err != nil { // it is built once
 		t.Fatal(err)
 	}
-	return testkit.EngineNetwork(t)
+	return dockertest.Network(t)
 }
 
 // newEngine starts an engine in a network of its own.
 func newEngine(t *testing.T, dataRoot string, args ...string) *ownEngine {
 	t.Helper()
-	e := &ownEngine{Engine: testkit.NewEngine(t, dataRoot, args...)}
+	e := &ownEngine{Engine: dockertest.NewEngine(t, dataRoot, args...)}
 	odd, err := program("odd")
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 )
 
 // onPodman names the tests that every engine has to pass.
@@ -24,5 +25,5 @@ func passOn(t *testing.T, as string) {
 	if _, err := program("odd"); err != nil { // it is built once, and found by the environment
 		t.Fatal(err)
 	}
-	testkit.OnPodman(t, as, onPodman)
+	dockertest.OnPodman(t, as, onPodman)
 }

@@ -1,4 +1,4 @@
-package testkit
+package natstest
 
 import (
 	"net"
@@ -6,17 +6,19 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
-// NATSConfigured runs a server with the options of a configuration file (see
+// Configured runs a server with the options of a configuration file (see
 // server.ProcessConfigFile) or of a test, until the test ends. Only where it listens is
 // changed, 127.0.0.1, any free port, and how long it bears with slow clients. It gives the
 // server's URL.
-func NATSConfigured(t testing.TB, opts *server.Options) (url string) {
+func Configured(t testing.TB, opts *server.Options) (url string) {
 	t.Helper()
 	opts.Host, opts.Port = "127.0.0.1", server.RANDOM_PORT
 	opts.NoSigs, opts.NoLog = true, true
-	opts.TLSTimeout, opts.AuthTimeout = Patience.Seconds(), Patience.Seconds()
+	opts.TLSTimeout, opts.AuthTimeout = testkit.Patience.Seconds(), testkit.Patience.Seconds()
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +28,7 @@ func NATSConfigured(t testing.TB, opts *server.Options) (url string) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(Patience) {
+	if !s.ReadyForConnections(testkit.Patience) {
 		t.Fatal("the NATS server takes no connections")
 	}
 	return "nats://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Addr().(*net.TCPAddr).Port))

@@ -1,4 +1,4 @@
-package testkit
+package dockertest
 
 import (
 	"errors"
@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // OnPodman runs the tests that a pattern names once more, in a process and a network of their own,
@@ -17,9 +19,9 @@ import (
 func OnPodman(t *testing.T, as, pattern string) {
 	t.Helper()
 	if _, err := exec.LookPath("podman"); err != nil || os.Geteuid() != 0 {
-		LeaveOut(t, "tests of Podman take root and podman", "install podman, slirp4netns and uidmap, and run make as root")
+		testkit.LeaveOut(t, "tests of Podman take root and podman", "install podman, slirp4netns and uidmap, and run make as root")
 	}
-	if !OwnNetwork(t) {
+	if !testkit.OwnNetwork(t) {
 		return
 	}
 	who, err := user.Lookup(as)
@@ -76,7 +78,7 @@ func OnPodman(t *testing.T, as, pattern string) {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	Eventually(t, "Podman answers", func() bool { return answers(socket) })
+	testkit.Eventually(t, "Podman answers", func() bool { return answers(socket) })
 	if err := os.Chmod(filepath.Join(dir, "socket"), 0o660); err != nil { // as systemd does
 		t.Fatal(err)
 	}
@@ -96,7 +98,7 @@ func grantIDs(t *testing.T, name string) {
 	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
 		had, err := os.ReadFile(file)
 		if err != nil {
-			LeaveOut(t, "tests of rootless Podman take subordinate ids: "+err.Error(), "install uidmap")
+			testkit.LeaveOut(t, "tests of rootless Podman take subordinate ids: "+err.Error(), "install uidmap")
 		}
 		if strings.Contains("\n"+string(had), "\n"+name+":") {
 			continue
@@ -118,6 +120,6 @@ func openTUN(t *testing.T) {
 		err = os.Chmod(tun, 0o666)
 	}
 	if err != nil {
-		LeaveOut(t, "tests of rootless Podman take "+tun+": "+err.Error(), "modprobe tun")
+		testkit.LeaveOut(t, "tests of rootless Podman take "+tun+": "+err.Error(), "modprobe tun")
 	}
 }

@@ -1,4 +1,4 @@
-package testkit
+package pgtest
 
 import (
 	"context"
@@ -15,12 +15,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/jetway-project/jetway/internal/dev/postgres"
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // Standby gives a replica of a cluster, which follows it until it is promoted.
 func Standby(t testing.TB, primary *postgres.Cluster) *postgres.Cluster {
 	t.Helper()
-	ctx := Context(t)
+	ctx := testkit.Context(t)
 	binaries, err := postgres.Ensure(ctx, os.Stderr)
 	if err != nil {
 		t.Fatal(err)
@@ -50,13 +51,13 @@ func Standby(t testing.TB, primary *postgres.Cluster) *postgres.Cluster {
 // dataOwner gives the user whose a cluster's data are.
 func dataOwner(t testing.TB, c *postgres.Cluster) *syscall.Stat_t {
 	t.Helper()
-	conn, err := pgx.Connect(Context(t), c.DSN())
+	conn, err := pgx.Connect(testkit.Context(t), c.DSN())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
 	var dir string
-	if err := conn.QueryRow(Context(t), "show data_directory").Scan(&dir); err != nil {
+	if err := conn.QueryRow(testkit.Context(t), "show data_directory").Scan(&dir); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(dir)
@@ -90,7 +91,7 @@ func PgBouncer(t testing.TB, mode string) (addr string) {
 		}
 	}
 	if err != nil {
-		LeaveOut(t, "tests of poolers take PgBouncer", "install pgbouncer")
+		testkit.LeaveOut(t, "tests of poolers take PgBouncer", "install pgbouncer")
 	}
 	cluster := Cluster(t)
 	host, port, err := net.SplitHostPort(cluster.TCPAddr())
@@ -135,7 +136,7 @@ default_pool_size = 20
 		_ = cmd.Process.Kill()
 		<-ended
 	})
-	Eventually(t, "PgBouncer takes connections", func() bool {
+	testkit.Eventually(t, "PgBouncer takes connections", func() bool {
 		select {
 		case err := <-ended:
 			ended <- err
@@ -161,8 +162,8 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// PgProgram runs one of the programs that come with Postgres, on a database unless dsn is "".
-func PgProgram(t testing.TB, dsn, name string, args ...string) {
+// Program runs one of the programs that come with Postgres, on a database unless dsn is "".
+func Program(t testing.TB, dsn, name string, args ...string) {
 	t.Helper()
 	bin, err := postgres.Find(t.Context())
 	if err != nil {

@@ -1,4 +1,5 @@
-package testkit
+// Package browsertest gives tests a headless Chromium.
+package browsertest
 
 import (
 	"context"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // browsers are the names and places of Chromium.
@@ -27,9 +30,9 @@ var browser struct {
 	stop func() error
 }
 
-// Browser opens a tab of a headless Chromium, in a profile of its own, until the test ends. Further tabs of the profile
+// New opens a tab of a headless Chromium, in a profile of its own, until the test ends. Further tabs of the profile
 // are those of [chromedp.NewContext] on it.
-func Browser(t *testing.T, options ...chromedp.ContextOption) context.Context {
+func New(t *testing.T, options ...chromedp.ContextOption) context.Context {
 	t.Helper()
 	tab, end := chromedp.NewContext(sharedBrowser(t), append(options, chromedp.WithNewBrowserContext())...)
 	t.Cleanup(end)
@@ -54,13 +57,14 @@ func sharedBrowser(t *testing.T) context.Context {
 		}
 	}
 	if program == "" {
-		LeaveOut(t, "a test takes Chromium, and none is installed", "make browser installs it")
+		testkit.LeaveOut(t, "a test takes Chromium, and none is installed", "make browser installs it")
 	}
 	// As root it refuses to run with its sandbox, and it has none where the kernel gives
 	// it no user namespaces, as in a chroot.
 	var err error
 	if os.Geteuid() != 0 {
 		if browser.ctx, browser.stop, err = startBrowser(program, true); err == nil {
+			testkit.AtEnd(browser.stop)
 			return browser.ctx
 		}
 		t.Logf("without its sandbox, for with it %s does not start: %v", program, err)
@@ -68,15 +72,8 @@ func sharedBrowser(t *testing.T) context.Context {
 	if browser.ctx, browser.stop, err = startBrowser(program, false); err != nil {
 		t.Fatalf("start %s: %v", program, err)
 	}
+	testkit.AtEnd(browser.stop)
 	return browser.ctx
-}
-
-// endBrowser ends what sharedBrowser has started.
-func endBrowser() error {
-	if browser.ctx == nil {
-		return nil
-	}
-	return browser.stop()
 }
 
 func startBrowser(program string, sandbox bool) (context.Context, func() error, error) {
@@ -98,7 +95,7 @@ func startBrowser(program string, sandbox bool) (context.Context, func() error, 
 		chromedp.Flag("no-proxy-server", true),       // whatever the environment says
 		chromedp.Flag("password-store", "basic"),
 		chromedp.Flag("use-mock-keychain", true),
-		chromedp.WSURLReadTimeout(Patience),
+		chromedp.WSURLReadTimeout(testkit.Patience),
 	)
 	ctx, end := chromedp.NewContext(allocator)
 	if err := chromedp.Do(ctx); err != nil {
@@ -108,7 +105,7 @@ func startBrowser(program string, sandbox bool) (context.Context, func() error, 
 		return nil, nil, err
 	}
 	return ctx, func() error {
-		late, hurry := context.WithTimeout(ctx, Patience)
+		late, hurry := context.WithTimeout(ctx, testkit.Patience)
 		defer hurry()
 		err := chromedp.Cancel(late)
 		end()

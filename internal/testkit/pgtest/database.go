@@ -1,4 +1,4 @@
-package testkit
+package pgtest
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // databases are those of the shared cluster. A database is several hundred files, and their
@@ -48,17 +50,17 @@ begin
     end loop;
 end $$`
 
-// Postgres gives the DSN of a database that has Jetway's tables, with nothing in them. It is
+// Database gives the DSN of a database that has Jetway's tables, with nothing in them. It is
 // the test's until it ends.
-func Postgres(t testing.TB) string {
+func Database(t testing.TB) string {
 	t.Helper()
-	return PostgresOf(t, Kind{})
+	return DatabaseOf(t, Kind{})
 }
 
-// PostgresOf is Postgres, of a kind.
-func PostgresOf(t testing.TB, kind Kind) string {
+// DatabaseOf is Database, of a kind.
+func DatabaseOf(t testing.TB, kind Kind) string {
 	t.Helper()
-	ctx := Context(t)
+	ctx := testkit.Context(t)
 	databases.mu.Lock()
 	var d *database
 	if free := databases.free[kind.Name]; len(free) > 0 {
@@ -109,17 +111,17 @@ func makeDatabase(ctx context.Context, t testing.TB, kind Kind) *database {
 	return d
 }
 
-// EmptyPostgres gives the DSN of a fresh database without tables, dropped when the test ends.
-func EmptyPostgres(t testing.TB) string {
+// Empty gives the DSN of a fresh database without tables, dropped when the test ends.
+func Empty(t testing.TB) string {
 	t.Helper()
 	name := create(t, "")
 	t.Cleanup(func() { drop(t, name) })
 	return Cluster(t).DSN() + " dbname=" + name + patient()
 }
 
-// PostgresOfLanguage is EmptyPostgres of a database that compares names as people of a language do, such as "en-US", and
+// OfLanguage is Empty of a database that compares names as people of a language do, such as "en-US", and
 // not by their bytes.
-func PostgresOfLanguage(t testing.TB, language string) string {
+func OfLanguage(t testing.TB, language string) string {
 	t.Helper()
 	name := create(t, fmt.Sprintf(" template template0 locale_provider icu icu_locale '%s'", language))
 	t.Cleanup(func() { drop(t, name) })
@@ -144,7 +146,7 @@ func drop(t testing.TB, name string) {
 
 // patient is for a database on a slow machine: only what hangs is given up.
 func patient() string {
-	s := int(Patience.Seconds())
+	s := int(testkit.Patience.Seconds())
 	return fmt.Sprintf(" connect_timeout=%d statement_timeout=%[2]d lock_timeout=%[2]d idle_in_transaction_session_timeout=%[2]d", s, 1000*s)
 }
 
@@ -185,7 +187,7 @@ end $$`
 
 // empty makes a database as if it were fresh, and says whether it is.
 func (d *database) empty() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	defer cancel()
 	// As with a database that is dropped, nobody is left in it.
 	const others = " from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"

@@ -1,4 +1,4 @@
-package testkit
+package natstest
 
 import (
 	"testing"
@@ -6,32 +6,32 @@ import (
 	"github.com/jetway-project/jetway/internal/dev/natsd"
 )
 
-// NATSServer is a NATS server with JetStream for one test alone, to be restarted and
+// Restartable is a NATS server with JetStream for one test alone, to be restarted and
 // replaced at the same address.
-type NATSServer struct {
+type Restartable struct {
 	t       testing.TB
 	port    int
 	dir     string
 	running *natsd.Server
 }
 
-// OwnNATS starts one. It runs until the test ends.
-func OwnNATS(t testing.TB) *NATSServer {
+// Own starts one. It runs until the test ends.
+func Own(t testing.TB) *Restartable {
 	t.Helper()
-	s := &NATSServer{t: t, dir: t.TempDir()}
+	s := &Restartable{t: t, dir: t.TempDir()}
 	s.running, s.port = startNATS(t, s.dir)
 	t.Cleanup(func() { s.running.Stop() })
 	return s
 }
 
 // URL is where clients connect. It stays the same.
-func (s *NATSServer) URL() string { return s.running.URL() }
+func (s *Restartable) URL() string { return s.running.URL() }
 
 // Stop ends it; what is stored stays.
-func (s *NATSServer) Stop() { s.running.Stop() }
+func (s *Restartable) Stop() { s.running.Stop() }
 
 // Start starts it again after Stop.
-func (s *NATSServer) Start() {
+func (s *Restartable) Start() {
 	s.t.Helper()
 	var err error
 	if s.running, err = natsd.Start(natsd.Config{Port: s.port, StoreDir: s.dir}); err != nil {
@@ -40,14 +40,14 @@ func (s *NATSServer) Start() {
 }
 
 // Restart ends the server and starts it with what is stored.
-func (s *NATSServer) Restart() {
+func (s *Restartable) Restart() {
 	s.t.Helper()
 	s.Stop()
 	s.Start()
 }
 
 // Replace puts an empty server in its place.
-func (s *NATSServer) Replace() {
+func (s *Restartable) Replace() {
 	s.t.Helper()
 	s.Stop()
 	s.dir = s.t.TempDir()

@@ -1,4 +1,4 @@
-package testkit
+package dockertest
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // Engine is a Docker engine of a test's own, which it can do anything to.
@@ -28,20 +30,20 @@ type Engine struct {
 	process *exec.Cmd
 }
 
-// EngineNetwork is [OwnNetwork] where an engine can be started in it; elsewhere the test is left out.
-func EngineNetwork(t *testing.T) bool {
+// Network is [testkit.OwnNetwork] where an engine can be started in it; elsewhere the test is left out.
+func Network(t *testing.T) bool {
 	t.Helper()
 	if _, err := exec.LookPath("dockerd"); err != nil || os.Geteuid() != 0 {
-		LeaveOut(t, "tests that start a Docker engine of their own take root and dockerd", "install docker.io, and run make as root")
+		testkit.LeaveOut(t, "tests that start a Docker engine of their own take root and dockerd", "install docker.io, and run make as root")
 	}
-	return OwnNetwork(t)
+	return testkit.OwnNetwork(t)
 }
 
-// NewEngine starts an engine in a network of the test's own: see [EngineNetwork]. Its data is at dataRoot,
+// NewEngine starts an engine in a network of the test's own: see [Network]. Its data is at dataRoot,
 // or if that is "" in a temporary directory. When the test ends, so does it, with all that it runs.
 func NewEngine(t *testing.T, dataRoot string, args ...string) *Engine {
 	t.Helper()
-	if os.Getenv(inOwnNetwork) == "" {
+	if !testkit.OwnsNetwork() {
 		t.Fatal("an engine of its own would change the machine's network")
 	}
 	dir, err := os.MkdirTemp("", "jetway-engine") // a socket's path must be short
@@ -74,7 +76,7 @@ func (e *Engine) Start() {
 	if err := e.process.Start(); err != nil {
 		e.t.Fatal(err)
 	}
-	Eventually(e.t, "the engine answers", func() bool { return answers(e.Host) })
+	testkit.Eventually(e.t, "the engine answers", func() bool { return answers(e.Host) })
 }
 
 // answers says whether an engine answers at a URL.
@@ -155,5 +157,5 @@ func (e *Engine) remove() {
 			_ = unix.Unmount(fields[1], unix.MNT_DETACH)
 		}
 	}
-	Eventually(e.t, e.dir+" is removed", func() bool { return os.RemoveAll(e.dir) == nil })
+	testkit.Eventually(e.t, e.dir+" is removed", func() bool { return os.RemoveAll(e.dir) == nil })
 }

@@ -1,4 +1,4 @@
-package testkit
+package pgtest
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev/postgres"
 	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/migrations"
 )
 
@@ -226,7 +227,7 @@ func makeSparse(path string) error {
 // StackData makes a data directory for a stack (dev.Config.Data) whose database is there already. It is not one of
 // t.TempDir's, for the user of Postgres passes through. The caller removes it.
 func StackData() (dir string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), max(Patience, 5*time.Minute)) // Postgres may have to be installed
+	ctx, cancel := context.WithTimeout(context.Background(), max(testkit.Patience, 5*time.Minute)) // Postgres may have to be installed
 	defer cancel()
 	binaries, err := postgres.Ensure(ctx, os.Stderr)
 	if err != nil {

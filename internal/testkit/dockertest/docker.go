@@ -1,4 +1,5 @@
-package testkit
+// Package dockertest gives tests a container engine: the one that answers, one of their own that they can do anything to, or Podman.
+package dockertest
 
 import (
 	"context"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+
+	"github.com/jetway-project/jetway/internal/testkit"
 )
 
 // dockerAnswers asks the engine of DOCKER_HOST, or of the usual socket, once.
@@ -27,12 +30,12 @@ var dockerAnswers = sync.OnceValue(func() error {
 	return err
 })
 
-// NeedsDocker leaves a test out where no Docker engine answers, or where JETWAY_TEST_DOCKER
+// Needs leaves a test out where no Docker engine answers, or where JETWAY_TEST_DOCKER
 // is off.
-func NeedsDocker(t testing.TB) {
+func Needs(t testing.TB) {
 	t.Helper()
 	if err := dockerAnswers(); err != nil {
 		t.Log(err)
-		LeaveOut(t, "tests of the Docker runtime: no Docker engine answers", "install docker.io, or set DOCKER_HOST")
+		testkit.LeaveOut(t, "tests of the Docker runtime: no Docker engine answers", "install docker.io, or set DOCKER_HOST")
 	}
 }
