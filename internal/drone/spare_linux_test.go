@@ -108,7 +108,8 @@ func TestI1ClaimedSpareIsDeadByItsHardDeadline(t *testing.T) {
 			s.hub.spares("room", "one is ready", readySpares(1))
 			s.spawn("b-1", nil, s.of("room"))
 			s.await("b-1", messages.Ready)
-			s.put() // a spare that nobody has claimed is the next agent's to end
+			s.put() // a spare that nobody has claimed is the next agent's to end: until this is heard, one may be begun in the claimed one's place
+			testkit.Eventually(t, "no spares are kept any more", func() bool { return len(s.lastHeartbeat().Spares) == 0 })
 			s.awaitRunning(1)
 			agent.signal(down)
 			s.awaitNone()
