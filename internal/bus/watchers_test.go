@@ -31,7 +31,7 @@ type crowd struct {
 func newCrowd(t *testing.T) *crowd {
 	t.Helper()
 	url, _, js := withStreams(t)
-	c := &crowd{t: t, backends: testkit.Sized(10, 100), js: js, proceed: make(chan struct{})}
+	c := &crowd{t: t, backends: testkit.Sized(t, 10, 100), js: js, proceed: make(chan struct{})}
 	for range 4 {
 		c.conns = append(c.conns, watchConn(t, url))
 	}
@@ -84,7 +84,7 @@ func (c *crowd) grow(ctx context.Context, n int) {
 func TestI8ThousandsOfWatchersCostNoConsumer(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
-	c.grow(t.Context(), testkit.Sized(200, 5000)) // many small waits, none of which is bounded alone
+	c.grow(t.Context(), testkit.Sized(t, 200, 5000)) // many small waits, none of which is bounded alone
 	wantNoConsumers(t, c.js)
 	close(c.proceed)
 	for b := range c.backends {
@@ -99,7 +99,7 @@ func TestI8ThousandsOfWatchersCostNoConsumer(t *testing.T) {
 func TestI8MemoryOfAWatcherIsBounded(t *testing.T) {
 	c := newCrowd(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	n := testkit.Sized(500, 2500)
+	n := testkit.Sized(t, 500, 2500)
 	c.grow(ctx, n) // with what is allocated for the first ones alone
 	before := heap()
 	c.grow(ctx, n)

@@ -48,7 +48,7 @@ func TestBenchStartWithoutRoom(t *testing.T) {
 // benchStart runs the bench of starts, and wants it to measure each of these.
 func benchStart(t *testing.T, stack []string, want ...string) (stderr, without string) {
 	t.Helper()
-	starts := testkit.Sized(1, 2)
+	starts := testkit.Sized(t, 1, 2)
 	args := append([]string{"start", "--starts", strconv.Itoa(starts), "--at-once", "3", "--process-root", roomRoot(t), "--json"}, stack...)
 	stdout, stderr, code := measured(t, args...)
 	if code != ExitOK {

@@ -18,7 +18,7 @@ import (
 func TestProxyProcessOffersWebSocketsOverHTTP2(t *testing.T) {
 	t.Parallel()
 	program, err := os.Executable()
-	if testkit.Sized(false, true) {
+	if testkit.Sized(t, false, true) {
 		program = filepath.Join(t.TempDir(), "jetway")
 		err = testkit.Build(t.Context(), program, "github.com/jetway-project/jetway/cmd/jetway")
 	}

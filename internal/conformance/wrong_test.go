@@ -15,7 +15,7 @@ func TestWrongDroneFailsItsLine(t *testing.T) {
 	t.Parallel()
 	url := natstest.Server(t).URL()
 	faults := []string{"payloads", "order", "spawn-once", "hard-deadline"} // they fail soon, however long the kit waits
-	if testkit.Sized(false, true) {
+	if testkit.Sized(t, false, true) {
 		faults = []string{""}
 		for _, check := range conformance.DroneChecks() {
 			switch check.ID {

@@ -50,7 +50,7 @@ func (h holdings) of(t *testing.T, dir string, rt runtime.Grouped) holdings {
 // the second half of them than after the first.
 func TestI8ShortLivesLeaveNothing(t *testing.T) {
 	// Not in parallel: it measures what this process holds.
-	lives := testkit.Sized(30, 300)
+	lives := testkit.Sized(t, 30, 300)
 	dir := t.TempDir()
 	server := natstest.Server(t)
 	h := newHub(t, server.URL())

@@ -24,7 +24,7 @@ type crowd struct {
 func newCrowd(t *testing.T) *crowd {
 	t.Helper()
 	c := &crowd{realSite: newRealSite(t)}
-	c.set(func() { c.everyMS = testkit.Sized[int64](500, 2000) })
+	c.set(func() { c.everyMS = testkit.Sized[int64](t, 500, 2000) })
 	if err := testkit.Build(t.Context(), filepath.Join(c.config.Root, "listener"), "../runtime/process/testdata/listener"); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestI1I8ManyProcessesOutliveAKilledAgent(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
 	c.begin()
-	c.growTo(testkit.Sized(20, 300))
+	c.growTo(testkit.Sized(t, 20, 300))
 	before := c.running()
 	c.begin()
 	if after := c.running(); !slices.Equal(slices.Sorted(slices.Values(after)), slices.Sorted(slices.Values(before))) {
@@ -111,14 +111,14 @@ func TestI8MemoryOfManyBackendsIsLittle(t *testing.T) {
 	t.Parallel()
 	c := newCrowd(t)
 	c.config.GCPercent = 25 // of few backends, what they cost is to be more than what is garbage
-	if testkit.Sized(false, true) {
+	if testkit.Sized(t, false, true) {
 		c.program = filepath.Join(t.TempDir(), "jetway")
 		if err := testkit.Build(t.Context(), c.program, "github.com/jetway-project/jetway/cmd/jetway"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const first = 60 // what the first ones cost is not theirs
-	count := testkit.Sized(120, 1000)
+	count := testkit.Sized(t, 120, 1000)
 	c.begin()
 	c.growTo(first)
 	before := c.settledRSS()

@@ -201,7 +201,7 @@ func sharedAddr(t *testing.T) string {
 // Thousands of backends, 10,000 in full size, are in the page's list, and some dozens of them in the document, wherever it is scrolled to.
 func TestI8ThePageHoldsTenThousandBackends(t *testing.T) {
 	t.Parallel()
-	n := testkit.Sized(2000, 10000)
+	n := testkit.Sized(t, 2000, 10000)
 	nc := natstest.Conn(t, natstest.Server(t).URL())
 	_, err := nc.Subscribe(messages.SubjectBackends, func(m *nats.Msg) {
 		req, err := messages.Decode[messages.BackendsRequest](m.Data)

@@ -246,7 +246,7 @@ func TestLinesAreStreamedUntilTheEnd(t *testing.T) {
 func TestI8MemoryOfAStreamIsBounded(t *testing.T) {
 	w := startWithoutWorkers(t, "")
 	w.publish("m1", messages.Scheduled)
-	n := testkit.Sized(200, 1000)
+	n := testkit.Sized(t, 200, 1000)
 	var conns []net.Conn
 	defer func() {
 		for _, c := range conns {

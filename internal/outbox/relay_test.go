@@ -161,7 +161,7 @@ func TestI3HealPublishesAllHoweverMuch(t *testing.T) {
 	r := newRig(t)
 	r.stopTime()
 	const each = 100
-	batches := testkit.Sized(11, 25) // a thousand are taken at once
+	batches := testkit.Sized(t, 11, 25) // a thousand are taken at once
 	for b := range batches {
 		wants := make([]lease.Want, each)
 		for i := range wants {

@@ -221,7 +221,7 @@ func TestE2EBackendNeverAnswers(t *testing.T) {
 func TestE2EBackendRedirectsToItself(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, nil)
-	for _, status := range testkit.Sized([]int{302, 308}, []int{301, 302, 303, 307, 308}) {
+	for _, status := range testkit.Sized(t, []int{302, 308}, []int{301, 302, 303, 307, 308}) {
 		for _, location := range []string{"/", "", "?again", "//" + s.cluster + "/", "http://" + s.cluster + "/", "http://127.0.0.1:1/", "\\\\evil"} {
 			backend := newRawBackend(t, response(fmt.Sprintf("HTTP/1.1 %d Again\r\nLocation: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status, location)))
 			link := s.leads(backend.address)

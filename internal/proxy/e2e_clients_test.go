@@ -168,7 +168,7 @@ func TestE2ERandomTokens(t *testing.T) {
 	sub, err := s.nc.Subscribe(messages.SubjectAnyRoute, func(*nats.Msg) { asked.Add(1) })
 	must(t, err)
 	must(t, s.nc.Flush())
-	tries, start := testkit.Sized(4_000, 100_000), time.Now()
+	tries, start := testkit.Sized(t, 4_000, 100_000), time.Now()
 	var trying sync.WaitGroup
 	trying.Go(func() { s.scan(tries) })
 	for range 20 {
@@ -188,7 +188,7 @@ func TestE2ERandomTokens(t *testing.T) {
 // other tests: it looks at the heap.
 func TestE2EMemoryOfRandomTokens(t *testing.T) {
 	s := newStack(t, nil)
-	tries := testkit.Sized(8_000, 100_000)
+	tries := testkit.Sized(t, 8_000, 100_000)
 	s.scan(tries) // what pools and the lists of the unknown keep from now on
 	before := heap()
 	s.scan(tries)

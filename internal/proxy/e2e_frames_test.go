@@ -127,7 +127,7 @@ func socketCases(t *testing.T) []socketCase {
 		cases = append(cases, socketCase{name: name, sent: sent, code: code, unread: true})
 	}
 
-	for _, size := range []int{0, 1, 125, 126, 127, 128, 65535, 65536, testkit.Sized(1<<20, 16<<20)} {
+	for _, size := range []int{0, 1, 125, 126, 127, 128, 65535, 65536, testkit.Sized(t, 1<<20, 16<<20)} {
 		payload := strings.Repeat("*", size)
 		add(fmt.Sprintf("1 text of %d", size), text(payload), served(fin|opText, payload))
 		payload = strings.Repeat("\xfe", size)
@@ -231,7 +231,7 @@ func socketCases(t *testing.T) []socketCase {
 			"once":          once,
 			"three times":   once + once + once,
 			"in two":        frame(rsv1|opText, deflated(t, long)[:10]) + frame(fin|opPing, "p") + frame(fin|opContinue, deflated(t, long)[10:]),
-			"much":          frame(fin|rsv1|opBinary, deflated(t, strings.Repeat(long, testkit.Sized(1<<20, 16<<20)/len(long)))),
+			"much":          frame(fin|rsv1|opBinary, deflated(t, strings.Repeat(long, testkit.Sized(t, 1<<20, 16<<20)/len(long)))),
 			"only the next": text("plain") + once,
 		} {
 			cases = append(cases, socketCase{name: name + ", " + what, offer: offer, sent: sent + closing(1000, ""), code: 1000})

@@ -275,7 +275,7 @@ func TestE2ELastWordsOfAnUpgradedConnection(t *testing.T) {
 		_, _ = io.WriteString(c, lastWords)
 	})
 	path := s.leads(backend.address)
-	for range testkit.Sized(30, 100) {
+	for range testkit.Sized(t, 30, 100) {
 		conn := s.dial()
 		_, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: talk\r\n\r\n", path, s.cluster)
 		must(t, err)

@@ -103,7 +103,7 @@ func TestFramesOfABusyWebSocketStayWhole(t *testing.T) {
 		_ = c.Close()
 	}))
 	told := 0
-	for range testkit.Sized(20, 200) {
+	for range testkit.Sized(t, 20, 200) {
 		c := w.dial("GET /" + tok + "/ HTTP/1.1\r\nHost: " + cluster + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		from := bufio.NewReader(c)
 		_, err := http.ReadResponse(from, nil)

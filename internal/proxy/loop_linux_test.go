@@ -273,7 +273,7 @@ func TestUpgradedConnectionsNeverMix(t *testing.T) {
 	var lives sync.WaitGroup
 	for n := range 16 {
 		lives.Go(func() {
-			for life := range testkit.Sized(30, 100) {
+			for life := range testkit.Sized(t, 30, 100) {
 				c, err := u.open()
 				if err != nil {
 					continue // it was cut

@@ -17,7 +17,7 @@ import (
 // A scan asks next to nothing of the workers, and what is known goes on working.
 func TestScanOfRandomTokensIsHeldOff(t *testing.T) {
 	const clients = 16
-	tokens := testkit.Sized(800, 2_000)
+	tokens := testkit.Sized(t, 800, 2_000)
 	w := newWorld(t)
 	known := token("known")
 	w.leads(known, "be-a", echo)
@@ -81,7 +81,7 @@ func TestUnknownTokensAreRememberedForAMoment(t *testing.T) {
 func TestProperTokensAreNotLimited(t *testing.T) {
 	w := newWorld(t)
 	address := backend(t, echo)
-	for i := range testkit.Sized(strangerBurst+50, 3*strangerBurst) {
+	for i := range testkit.Sized(t, strangerBurst+50, 3*strangerBurst) {
 		tok := token(fmt.Sprint("proper", i))
 		w.worker.route(tok, ready("be-a", address))
 		equal(t, "status", w.get("/"+tok+"/").status, http.StatusOK)
@@ -93,7 +93,7 @@ func TestProperTokensAreNotLimited(t *testing.T) {
 func TestProperTokensAtOnceAreNotLimited(t *testing.T) {
 	w := newWorld(t)
 	address := backend(t, echo)
-	links := testkit.Sized(2*strangerBurst, 8*strangerBurst)
+	links := testkit.Sized(t, 2*strangerBurst, 8*strangerBurst)
 	for i := range links {
 		w.worker.route(token(fmt.Sprint("proper", i)), ready("be-a", address))
 	}

@@ -170,7 +170,7 @@ func TestStreamsBothWays(t *testing.T) {
 // Bodies of any size pass, both ways (I8: TestMemoryOfLargeBodiesIsConstant).
 func TestLargeBodies(t *testing.T) {
 	w := newWorld(t)
-	size := testkit.Sized[int64](8<<20, 256<<20)
+	size := testkit.Sized[int64](t, 8<<20, 256<<20)
 	w.passLarge(size)
 }
 
@@ -182,7 +182,7 @@ func TestMemoryOfLargeBodiesIsConstant(t *testing.T) {
 		w.passLarge(size)
 		return int64(allocated() - before)
 	}
-	size := testkit.Sized[int64](8<<20, 32<<20)
+	size := testkit.Sized[int64](t, 8<<20, 32<<20)
 	allocates(size) // what pools keep from now on
 	if once, twice := allocates(size), allocates(2*size); twice-once > size/16 {
 		t.Errorf("%d KiB are allocated for passing %d MiB both ways, %d KiB for twice as much", once>>10, size>>20, twice>>10)

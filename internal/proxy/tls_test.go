@@ -110,7 +110,7 @@ func shout(w http.ResponseWriter, r *http.Request) {
 
 // I8: over TLS no body is held whole either.
 func TestHTTP2LargeBodies(t *testing.T) {
-	size := testkit.Sized[int64](8<<20, 64<<20)
+	size := testkit.Sized[int64](t, 8<<20, 64<<20)
 	w := newTLSWorld(t)
 	w.leads(token("a"), "be-a", func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()

@@ -69,10 +69,10 @@ func TestI8HangingDatabaseIsUnavailableAtOnce(t *testing.T) {
 		})
 	}
 	faults := []func(){link.Stall, link.Cut, link.Stall}
-	for _, fault := range faults[:testkit.Sized(2, len(faults))] {
+	for _, fault := range faults[:testkit.Sized(t, 2, len(faults))] {
 		before := failed.Load()
 		fault()
-		testkit.Eventually(t, "statements fail, one after the other", func() bool { return failed.Load() > before+testkit.Sized[int64](200, 1000) })
+		testkit.Eventually(t, "statements fail, one after the other", func() bool { return failed.Load() > before+testkit.Sized[int64](t, 200, 1000) })
 		link.Heal()
 		// None of the connections that were cut is left to fail: the first that
 		// succeeds is not the only one.

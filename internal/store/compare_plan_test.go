@@ -13,8 +13,8 @@ import (
 )
 
 // manyNamed are the backends of the drone that registers, manyOthers all others'.
-func manyNamed() int  { return testkit.Sized(1000, messages.MaxNamed) }
-func manyOthers() int { return testkit.Sized(6000, 92_000) }
+func manyNamed(t testing.TB) int  { return testkit.Sized(t, 1000, messages.MaxNamed) }
+func manyOthers(t testing.TB) int { return testkit.Sized(t, 6000, 92_000) }
 
 // eachName is a filter that compares a row with each name.
 var eachName = regexp.MustCompile(`\bid (=|<>) (ANY|ALL)`)
@@ -23,9 +23,9 @@ var eachName = regexp.MustCompile(`\bid (=|<>) (ANY|ALL)`)
 // and the same as a literal.
 func (d *db) full() (ids []string, literal string) {
 	d.t.Helper()
-	d.fill(50, manyOthers(), 0)
+	d.fill(50, manyOthers(d.t), 0)
 	d.exec(`delete from backend where drone = 'dr-1'`)
-	ids = make([]string, manyNamed())
+	ids = make([]string, manyNamed(d.t))
 	for i := range ids {
 		ids[i] = fmt.Sprintf("b-%d", i)
 	}
@@ -59,7 +59,7 @@ func TestI8ComparingARegistrationLooksAtEachBackendOnce(t *testing.T) {
 				t.Logf("%s, by a plan %s: %d blocks\n%s", name, when, p.Hit+p.Read, p)
 				p.walk(func(n *plan) {
 					// A filter is asked for each row; a condition of an index, or of a join, is not. Entries of rows that are gone count too.
-					if n.Node == "Seq Scan" || (n.Rows+n.Removed)*n.Loops > 3*float64(manyNamed()) || eachName.MatchString(n.Filter) {
+					if n.Node == "Seq Scan" || (n.Rows+n.Removed)*n.Loops > 3*float64(manyNamed(t)) || eachName.MatchString(n.Filter) {
 						t.Errorf("by a plan %s, %s of %s %s looks at %v rows, %v times, and drops %v: %.80s", when, n.Node, n.Table, n.Index, n.Rows, n.Loops, n.Removed, n.Filter)
 					}
 				})

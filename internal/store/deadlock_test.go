@@ -25,7 +25,7 @@ import (
 func TestNothingThatIsSaidAtOnceDeadlocks(t *testing.T) {
 	t.Parallel()
 	d := newRunningDB(t)
-	backends, turns := testkit.Sized(100, 640), testkit.Sized(8, 60)
+	backends, turns := testkit.Sized(t, 100, 640), testkit.Sized(t, 8, 60)
 	// The session lives however long it takes on a slow machine.
 	if err := d.SetLeaseTTL(t.Context(), lease.Terms{TTL: time.Hour}); err != nil {
 		t.Fatal(err)

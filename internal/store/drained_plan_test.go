@@ -37,9 +37,9 @@ func TestI8DrainedBackendsAreFoundByTheirDronesHoweverManyHaveEnded(t *testing.T
 	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status)
 		select 'x-' || i, '', 'x-' || i, '', 'c', '', 'dr-x', 's-1', 50 from generate_series(1, $1::int) i`, drained)
 	few := look("with few, by the plan made while there was nothing")
-	d.fill(fewDrones, manyBackends(), manyBackends())
+	d.fill(fewDrones, manyBackends(t), manyBackends(t))
 	d.exec(`insert into backend (id, namespace, name, tag, cluster, pool, drone, session, status, ended_at)
-		select 'y-' || i, '', 'y-' || i, '', 'c', '', 'dr-x', 's-1', 70, now() from generate_series(1, $1::int) i`, manyBackends())
+		select 'y-' || i, '', 'y-' || i, '', 'c', '', 'dr-x', 's-1', 70, now() from generate_series(1, $1::int) i`, manyBackends(t))
 	for _, when := range []string{"with many, by that plan", "with many, by a new plan"} {
 		if many := look(when); many > 2*few+20 {
 			t.Errorf("%s, it touches %d blocks, and %d with few", when, many, few)

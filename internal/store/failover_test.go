@@ -165,7 +165,7 @@ func TestI8HostThatIsDownCostsNoSessions(t *testing.T) {
 			// Long enough for one that is doubted for a host that is down to be made anew.
 			tick := time.NewTicker(100 * time.Millisecond)
 			defer tick.Stop()
-			for range testkit.Sized(20, 150) {
+			for range testkit.Sized(t, 20, 150) {
 				if err := s.Ping(t.Context()); err != nil {
 					t.Fatal(err)
 				}

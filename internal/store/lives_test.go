@@ -60,7 +60,7 @@ var livesFlag = flag.Int("lives", 0, "how many backends live and end in TestI8Ma
 // No other test runs beside it, whose memory and goroutines would be counted too.
 func TestI8ManyLivesLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // see above
 	const rounds = 10
-	lives := cmp.Or(*livesFlag, testkit.Sized(500, 20_000)) / rounds
+	lives := cmp.Or(*livesFlag, testkit.Sized(t, 500, 20_000)) / rounds
 	n := newNation(t, lives)
 	var after []vitals
 	for round := range rounds {

@@ -31,7 +31,7 @@ var fewer sync.Once
 // checkLives is rapid.Check where each check is a life in Postgres.
 func checkLives(t *testing.T, life func(*rapid.T)) {
 	t.Helper()
-	if checks := flag.Lookup("rapid.checks"); testkit.Sized(true, false) {
+	if checks := flag.Lookup("rapid.checks"); testkit.Sized(t, true, false) {
 		fewer.Do(func() {
 			if checks.Value.String() == checks.DefValue {
 				_ = checks.Value.Set("30")

@@ -50,7 +50,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		return cost
 	}
 	few := blocks(40)
-	many := blocks(testkit.Sized(5000, 20_000))
+	many := blocks(testkit.Sized(t, 5000, 20_000))
 	for what, cost := range many {
 		// Indexes are a level or two higher.
 		if cost > few[what]+few[what]/2+24 {

@@ -118,8 +118,8 @@ const (
 	fewBackends = 40
 )
 
-func manyDrones() int   { return testkit.Sized(200, 2000) }
-func manyBackends() int { return testkit.Sized(2000, 20_000) }
+func manyDrones(t testing.TB) int   { return testkit.Sized(t, 200, 2000) }
+func manyBackends(t testing.TB) int { return testkit.Sized(t, 2000, 20_000) }
 
 // fill makes drones and backends, live ones that are due only later, and ended ones.
 func (d *db) fill(drones, live, ended int) {
@@ -153,7 +153,7 @@ func TestI8SweepIsOneWalkAlongTheIndexHoweverMuchThereIs(t *testing.T) {
 	const three = `id in ('l-1', 'l-2', 'l-3')`
 	d.fill(fewDrones, fewBackends, fewBackends)
 	few := blocks(three, 20)
-	d.fill(manyDrones(), manyBackends(), manyBackends())
+	d.fill(manyDrones(t), manyBackends(t), manyBackends(t))
 	for _, plan := range []string{"old", "new"} {
 		if many := blocks(three, 20); many > 2*few {
 			t.Errorf("with an %s plan a sweep of 3 backends touches %d blocks, and %d where there are few", plan, many, few)
@@ -177,7 +177,7 @@ func TestI8LostDronesAreFoundAlongTheIndexHoweverManyThereAre(t *testing.T) {
 	}
 	d.fill(fewDrones, 0, 0)
 	few := blocks()
-	d.fill(manyDrones(), 0, 0)
+	d.fill(manyDrones(t), 0, 0)
 	for _, plan := range []string{"old", "new"} {
 		if many := blocks(); many > 2*few {
 			t.Errorf("with an %s plan a look at 3 drones touches %d blocks, and %d where there are few", plan, many, few)
@@ -195,16 +195,16 @@ func TestI8DronesAndTheirBackendsAreLookedUpAndNotSearchedFor(t *testing.T) {
 		args []string
 		most float64
 	}{
-		"placeable": {store.PlaceableSQL, []string{"20"}, float64(4 * manyDrones())},
+		"placeable": {store.PlaceableSQL, []string{"20"}, float64(4 * manyDrones(t))},
 		"drones":    {store.DronesSQL, []string{"'dr-1'", "5"}, 100},
 		"heartbeat": {store.HeartbeatSQL, []string{"'dr-1'", "'s-1'", "true", "1", "2", "3", "4", "60", "'infinity'", "''", "'[]'"}, 4},
-		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, float64(2 * manyBackends())},
+		"forgotten": {store.RetainSQL["drone_lost"], []string{"500", "3600"}, float64(2 * manyBackends(t))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newRunningDB(t)
 			e := newExplainer(t, d, c.sql, len(c.args))
-			d.fill(manyDrones(), manyBackends(), 0)
+			d.fill(manyDrones(t), manyBackends(t), 0)
 			d.exec(`update session set ready = true`)
 			d.exec(`update drone set lost_at = case when $1 then now() - interval '1 day' end`, name == "forgotten")
 			p := e.explain(c.args...)

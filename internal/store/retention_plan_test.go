@@ -52,7 +52,7 @@ func TestI8RetentionIsOneWalkAlongAnIndexHoweverMuchThereIs(t *testing.T) {
 				return p.Hit + p.Read
 			}
 			const few, past = 30, 10
-			many := testkit.Sized(1200, 20_000)
+			many := testkit.Sized(t, 1200, 20_000)
 			d.aged(0, few, past)
 			atFirst := blocks()
 			for i, plan := range []string{"old", "new"} {

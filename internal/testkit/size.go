@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,31 +43,20 @@ func patience(factor string) time.Duration {
 }
 
 // Sized gives small, or where tests run in their full size full: how many of something a test uses, or whether it does
-// something more. It is called by a test, or by what a test calls in its own goroutine: so make test-long knows whom to run.
-func Sized[N any](small, full N) N {
+// something more. So make test-long knows whom to run.
+func Sized[N any](t testing.TB, small, full N) N {
+	t.Helper()
 	if everything {
 		return full
 	}
-	note("small", caller())
+	note("small", topOf(t))
 	return small
 }
 
-// caller gives the name of the test that has called.
-func caller() string {
-	calls := make([]uintptr, 64)
-	frames := runtime.CallersFrames(calls[:runtime.Callers(2, calls)])
-	for {
-		frame, more := frames.Next()
-		// github.com/jetway-project/jetway/internal/store_test.TestX, or .TestX.func1
-		_, name, _ := strings.Cut(frame.Function[strings.LastIndexByte(frame.Function, '/')+1:], ".")
-		name, _, _ = strings.Cut(name, ".")
-		if strings.HasPrefix(name, "Test") && name != "TestMain" || strings.HasPrefix(name, "Fuzz") || strings.HasPrefix(name, "Benchmark") {
-			return name
-		}
-		if !more {
-			panic("testkit.Sized is called by no test: call it in the test's own goroutine")
-		}
-	}
+// topOf is the name of a test, also where it is asked for in one of its parts.
+func topOf(t testing.TB) string {
+	name, _, _ := strings.Cut(t.Name(), "/")
+	return name
 }
 
 // Context gives a context of the test's that ends after [Patience].
@@ -99,7 +87,7 @@ func Receive[T any](t testing.TB, from <-chan T, what string) T {
 func Long(t testing.TB) {
 	t.Helper()
 	if !everything {
-		note("long", caller())
+		note("long", topOf(t))
 		t.Skip("long: make test-long runs it")
 	}
 }

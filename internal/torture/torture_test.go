@@ -27,7 +27,7 @@ const clientCount = 8
 func TestTorture(t *testing.T) {
 	length := *duration
 	if length == 0 {
-		length = testkit.Sized(0, 25*time.Second)
+		length = testkit.Sized(t, 0, 25*time.Second)
 	}
 	dir := workDir(t)
 	var flags []string

@@ -17,7 +17,7 @@ func TestI3ConnectAfterTerminateNeverJoinsWhatIsToEnd(t *testing.T) {
 	startWorker(t, w, "wo-b", options{})
 	p := startPeer(t, w, "dr-a")
 	next := w.connect(spawnKey("doc"))
-	for round := range testkit.Sized(6, 40) {
+	for round := range testkit.Sized(t, 6, 40) {
 		ends := next.BackendID
 		if p.awaitAction(ends, messages.SpawnID(ends)); round%3 != 0 {
 			p.report(ends, messages.Ready)

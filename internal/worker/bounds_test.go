@@ -44,10 +44,10 @@ func (w *world) talkative(n int) {
 // answered with an error that says so.
 func TestI7NoReplyIsLostToItsSize(t *testing.T) {
 	t.Parallel()
-	for _, most := range testkit.Sized([]int32{1 << 20, 16 << 10}, []int32{1 << 20, 64 << 10, 16 << 10}) {
+	for _, most := range testkit.Sized(t, []int32{1 << 20, 16 << 10}, []int32{1 << 20, 64 << 10, 16 << 10}) {
 		backends, drones := 210, 120
 		if most < 1<<20 { // a few need several pages
-			backends, drones = testkit.Sized(40, backends), testkit.Sized(40, drones)
+			backends, drones = testkit.Sized(t, 40, backends), testkit.Sized(t, 40, drones)
 		}
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
 			t.Parallel()

@@ -32,7 +32,7 @@ func TestI7FailoverUnderLoad(t *testing.T) {
 	granted := func(when string) {
 		t.Helper()
 		before := l.granted.Load()
-		testkit.Eventually(t, when+": connects are granted", func() bool { return l.granted.Load() > before+testkit.Sized[int64](10, 50) })
+		testkit.Eventually(t, when+": connects are granted", func() bool { return l.granted.Load() > before+testkit.Sized[int64](t, 10, 50) })
 	}
 	granted("at first")
 	running := len(d.rt.Live())
@@ -41,7 +41,7 @@ func TestI7FailoverUnderLoad(t *testing.T) {
 	address.Cut()
 	address.Heal()
 	s.awaitReady(http.StatusServiceUnavailable, "not ready: Postgres: the database takes no writes")
-	testkit.Eventually(t, "connects are refused at once", func() bool { return l.refused.Load() > refused+testkit.Sized[int64](100, 500) })
+	testkit.Eventually(t, "connects are refused at once", func() bool { return l.refused.Load() > refused+testkit.Sized[int64](t, 100, 500) })
 	must(t, primary.Stop(t.Context()))
 	conn, err := pgx.Connect(testkit.Context(t), standby.DSN())
 	must(t, err)

@@ -148,7 +148,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 
 	wantOrder := listen(t, w)
 	const askers = 16
-	keys := testkit.Sized(120, 400)
+	keys := testkit.Sized(t, 120, 400)
 	asker, err := bus.Connect(testkit.Context(t), bus.Config{URL: w.url, Name: "web", Log: testkit.Logger(t)})
 	must(t, err)
 	t.Cleanup(asker.Close)
@@ -169,7 +169,7 @@ func TestI3I5NATSLosesItsDataMidSpawns(t *testing.T) {
 		})
 	}
 	losses := []func(){s.Replace, func() { deleteStreams(t, w) }}
-	if testkit.Sized(false, true) {
+	if testkit.Sized(t, false, true) {
 		losses = slices.Insert(losses, 0, s.Replace)
 	}
 	for i, lose := range losses {

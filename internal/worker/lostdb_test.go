@@ -91,7 +91,7 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 	back := func(why string) {
 		t.Helper()
 		granted := l.granted.Load()
-		testkit.Eventually(t, why+": connects are granted", func() bool { return l.granted.Load() > granted+testkit.Sized[int64](10, 50) })
+		testkit.Eventually(t, why+": connects are granted", func() bool { return l.granted.Load() > granted+testkit.Sized[int64](t, 10, 50) })
 	}
 	back("at first")
 	type fault struct {
@@ -102,7 +102,7 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 		{"hanging", link.Stall, link.Heal},
 		{"crashed", cluster.Kill, func() { must(t, cluster.Restart(t.Context())) }},
 	}
-	if testkit.Sized(false, true) {
+	if testkit.Sized(t, false, true) {
 		faults = append(faults,
 			fault{"stopped", func() { must(t, cluster.Stop(t.Context())) }, func() { must(t, cluster.Restart(t.Context())) }},
 			fault{"cut off", link.Cut, link.Heal},
@@ -114,7 +114,7 @@ func TestI4I7PostgresAwayUnderLoad(t *testing.T) {
 		// 8 askers that each wait for their time-out, which is a minute, would take more than an hour.
 		testkit.Eventually(t, fault.what+": connects are refused at once", func() bool {
 			wantServed() // a link in use: what nobody has asked for within the proxy's trust, it cannot find out now
-			return l.refused.Load() > refused+testkit.Sized[int64](200, 2000)
+			return l.refused.Load() > refused+testkit.Sized[int64](t, 200, 2000)
 		})
 		wantServed()
 		if n := len(d.rt.Live()); n < running {

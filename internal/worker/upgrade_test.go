@@ -143,7 +143,7 @@ type flood struct {
 func startFlood(t *testing.T, w *world, name string, inFlight int) *flood {
 	t.Helper()
 	f := &flood{}
-	pause := testkit.Sized(100*time.Millisecond, 0) // enough to come at every moment, and not all that the machine can do
+	pause := testkit.Sized(t, 100*time.Millisecond, 0) // enough to come at every moment, and not all that the machine can do
 	stopping := make(chan struct{})
 	var asking sync.WaitGroup
 	for a := range inFlight {
@@ -188,7 +188,7 @@ func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	start := newWorker
-	if testkit.Sized(false, true) {
+	if testkit.Sized(t, false, true) {
 		start = builtWorker
 	}
 	terminateNew := start(t, w, "wo-new")
@@ -197,13 +197,13 @@ func TestI7RollingUpgradeRefusesNothing(t *testing.T) {
 		t.Fatalf("the versions are %v", v)
 	}
 	p := startPeer(t, w, "dr-a")
-	f := startFlood(t, w, "doc", testkit.Sized(30, 300))
-	some := testkit.Sized[int64](60, 600)
+	f := startFlood(t, w, "doc", testkit.Sized(t, 30, 300))
+	some := testkit.Sized[int64](t, 60, 600)
 	upgrade := func(key string, terminate func()) {
 		t.Helper()
 		first := w.connect(spawnKey(key))
 		p.report(first.BackendID, messages.Loading, messages.Ready, messages.Terminating)
-		parked := make([]<-chan *nats.Msg, testkit.Sized(20, 100))
+		parked := make([]<-chan *nats.Msg, testkit.Sized(t, 20, 100))
 		for i := range parked {
 			parked[i] = w.sendConnect(spawnKey(key), testkit.Patience)
 		}

@@ -24,7 +24,7 @@ func TestDamagedJournalLocksNobodyOut(t *testing.T) {
 	t.Parallel()
 	dir := quickDir(t)
 	j, _ := open(t, dir)
-	for i := range testkit.Sized(30, 100) {
+	for i := range testkit.Sized(t, 30, 100) {
 		c := taken(fmt.Sprint("b-", i))
 		c.State.Handle = fmt.Sprint("h-", i)
 		take(t, j, c)

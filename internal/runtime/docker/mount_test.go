@@ -77,7 +77,7 @@ func TestMountsOfABackendThatSwapsItsDirectoryStayInTheBase(t *testing.T) {
 	s := newStage(t, func(c *docker.Config) { c.MountBase = base })
 	swapper := s.start(s.spec("swap "+outside, "mount", "t1"))
 	s.line("ready")
-	for range testkit.Sized(2, 12) {
+	for range testkit.Sized(t, 2, 12) {
 		if said := s.refused(s.spec("append /plane-data/notes", "mount", "t1/doc")); !strings.Contains(said, "is not the name of one folder") {
 			t.Fatal(said)
 		}

@@ -23,7 +23,7 @@ func TestI8FloodIsBounded(t *testing.T) {
 		c.LogLines, c.LogBytes, c.RemoveAfter = 100, 32<<10, time.Hour
 	})
 	began := time.Now()
-	instance := s.start(s.spec(fmt.Sprintf("flood %d", testkit.Sized(40, 1024))))
+	instance := s.start(s.spec(fmt.Sprintf("flood %d", testkit.Sized(t, 40, 1024))))
 	<-instance.Done()
 	seconds := int(time.Since(began)/time.Second) + 2
 	if exit := instance.Exit(); exit.Code != 0 {

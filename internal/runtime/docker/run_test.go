@@ -122,7 +122,7 @@ func TestStopSignalOfTheImage(t *testing.T) {
 func TestEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
-	for range testkit.Sized(2, 5) {
+	for range testkit.Sized(t, 2, 5) {
 		instance := s.start(s.spec("exit 7"))
 		if instance.Address() == "" {
 			t.Error("no address: it would count as ready")
@@ -234,7 +234,7 @@ func TestClosedRuntimeStartsNothing(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
-	done := make(chan error, testkit.Sized(3, 6))
+	done := make(chan error, testkit.Sized(t, 3, 6))
 	for range cap(done) {
 		spec := s.spec("exit 0")
 		go func() {

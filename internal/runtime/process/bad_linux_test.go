@@ -177,7 +177,7 @@ func TestI8OutputTakesBoundedMemory(t *testing.T) {
 		heldAfter, _ = held(t)
 		return heldAfter
 	}
-	little, much := testkit.Sized(8, 128), testkit.Sized(64, 1024)
+	little, much := testkit.Sized(t, 8, 128), testkit.Sized(t, 64, 1024)
 	before := pass(little)
 	if after := pass(much); after > before+4<<20 {
 		t.Errorf("%d bytes are held after %d MiB, %d after %d", after, much, before, little)

@@ -107,7 +107,7 @@ func TestLastWordsAreReadHoweverLate(t *testing.T) {
 	if err := writeScript(s.root, "leave", "setsid sleep 1000 & echo last words; exit 4"); err != nil {
 		t.Fatal(err)
 	}
-	for range testkit.Sized(20, 200) {
+	for range testkit.Sized(t, 20, 200) {
 		spec := s.spec()
 		spec.Executable = []byte(`{"command": ["leave"]}`)
 		if exit := s.exit(s.start(spec)); exit.Code != 4 {

@@ -74,7 +74,7 @@ func TestPortIsFreeWhileOthersStart(t *testing.T) {
 			}
 		})
 	}
-	for range testkit.Sized(300, 3000) {
+	for range testkit.Sized(t, 300, 3000) {
 		port, err := p.take()
 		if err != nil {
 			t.Fatal(err)

@@ -187,7 +187,7 @@ func TestI8FloodIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(c *process.Config) { c.LogLines, c.LogBytes = 100, 32<<10 })
 	began := time.Now()
-	mebibytes := testkit.Sized(8, 64)
+	mebibytes := testkit.Sized(t, 8, 64)
 	instance := s.start(s.spec("as=flood", strconv.Itoa(mebibytes)))
 	if exit := s.exit(instance); exit.Code != 0 {
 		t.Fatalf("ended with %v", exit)

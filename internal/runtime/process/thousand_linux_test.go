@@ -83,7 +83,7 @@ func TestI1I8ManyProcessesAreKept(t *testing.T) {
 func testManyProcessesAreKept(t *testing.T, cgroup string) {
 	t.Helper()
 	c := newCrowd(t, cgroup)
-	count := testkit.Sized(30, 1000)
+	count := testkit.Sized(t, 30, 1000)
 	c.growTo(count)
 	if usage, err := c.instances[count-1].Usage(t.Context()); err != nil || usage.MemUsed == 0 {
 		t.Errorf("usage %+v, %v", usage, err)
@@ -103,7 +103,7 @@ func TestI8MemoryOfManyProcessesIsLittle(t *testing.T) {
 	// Not in parallel: it measures what this process holds.
 	c := newCrowd(t, "")
 	const first = 20 // what the first ones cost is not theirs
-	count := testkit.Sized(150, 1000)
+	count := testkit.Sized(t, 150, 1000)
 	c.growTo(first)
 	heap, resident := held(t)
 	c.growTo(first + count)
