@@ -69,6 +69,7 @@ func play(part string, args []string) {
 		}
 	case "parent": // has a deaf child; "setsid" moves the child out of the group, and ends with 0 on SIGTERM
 		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGWINCH) // nobody sends it; a program that waits for nothing at all is ended by Go
 		if args[0] == "setsid" {
 			signal.Notify(term, syscall.SIGTERM)
 		}
