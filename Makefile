@@ -76,20 +76,22 @@ test-long: browser ## Run in full size the tests that make test leaves out or ma
 	names=$$(echo "$$noted" | cut -d ' ' -f 2 | sort -u | paste -sd '|' -); packages=$$(echo "$$noted" | cut -d ' ' -f 1 | sort -u); \
 	$(call TESTS,JETWAY_TEST_ALL=1,$(TEST) -p $(PARALLEL) -timeout $(TIMEOUT) -run "^($$names)\$$" $(TESTFLAGS) $$packages,running the tests in full size)
 
-# Memory is not measured so.
-test-race: compiler browser ## Run the tests of make test with the race detector
-	@$(call COMPILE_TESTS,CGO_ENABLED=1,-race)
-	@$(call TESTS,,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) ./...,running the tests with the race detector)
+# The race detector takes several times the work: by itself it is for the packages whose goroutines share what they have, and not for those
+# whose tests start programs and look at them from outside (RACED=./... for all). Memory is not measured so.
+RACED ?= $(shell go list ./... | grep -vE '/internal/(cli|conformance|deployed|dev|dev/natsd|dev/postgres|testkit|torture)$$')
+test-race: compiler browser ## Run the tests of make test with the race detector (RACED=./... in all packages)
+	@$(call COMPILE_TESTS,CGO_ENABLED=1,-race,$(RACED))
+	@$(call TESTS,,$(RACE) -p $(PARALLEL) -timeout $(TIMEOUT) -skip Memory $(TESTFLAGS) $(RACED),running the tests with the race detector)
 
 test-slow: browser ## Run the tests ROUNDS (3) times with half a processor, beside a load
 	@$(call COMPILE_TESTS,CGO_ENABLED=0,-trimpath)
 	@$(call TESTS,JETWAY_TEST_PATIENCE=4,internal/testkit/slow.sh $(PERCENT) $(ROUNDS) \
 		env $(TEST) -count=1 -p $(PARALLEL) -timeout 4h $(TESTFLAGS) ./...,running the tests)
 
-# Compiles all that is tested, which go test would do in silence: $(1) is its environment, $(2) its flags.
+# Compiles all that is tested, which go test would do in silence: $(1) is its environment, $(2) its flags, $(3) the packages, all if there are none.
 define COMPILE_TESTS
 echo "compiling the tests (the first time takes a while)"; \
-{ $(1) go list -v -test -deps -export $(2) -f '{{""}}' ./... >/dev/null; echo "exit $$?"; } 2>&1 | $(PROGRESS)
+{ $(1) go list -v -test -deps -export $(2) -f '{{""}}' $(or $(3),./...) >/dev/null; echo "exit $$?"; } 2>&1 | $(PROGRESS)
 endef
 
 # Runs tests, $(2), in an environment, $(1), after saying so, $(3), and says at the end what was left out. What a
