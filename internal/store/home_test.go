@@ -25,7 +25,7 @@ var copies = map[string]func(t *testing.T, d *db) (use func() *db){
 		t.Helper()
 		file := d.pgDump()
 		return func() *db {
-			pgtest.Program(t, d.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", file)
+			pgtest.Restore(t, d.dsn, file)
 			return d
 		}
 	},

@@ -36,7 +36,7 @@ func TestI1WorkersMigrateADatabaseThatWasRestoredFromBeforeAMigration(t *testing
 	exec(`alter table setting drop column settles_home, drop column settles_at`)
 	exec(`update jetway_schema_version set version = version - 1`)
 	pgtest.Program(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
-	pgtest.Program(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
+	pgtest.Restore(t, w.dsn, dump)
 	testkit.Eventually(t, "a worker has migrated it", func() bool { return len(log.with("the database is migrated")) > 0 })
 	testkit.Eventually(t, "it is joined", func() bool {
 		got, refusal := w.awaitConnect(w.sendConnect(spawnKey("kept"), testkit.Patience))

@@ -27,7 +27,7 @@ func TestI1I6RestoreUnderAllThatRuns(t *testing.T) {
 	}
 	testkit.Eventually(t, "it has ended", func() bool { return w.status(ended.BackendID).Status == messages.Terminated })
 
-	pgtest.Program(t, w.dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
+	pgtest.Restore(t, w.dsn, dump)
 	refused := func() bool {
 		resp, refusal := w.awaitConnect(w.sendConnect(spawnKey("forgotten"), testkit.Patience))
 		if refusal == nil {

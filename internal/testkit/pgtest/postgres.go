@@ -162,8 +162,28 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// Restore puts a dump in the place of what is in a database, under whoever uses it: as an operator does, again where Postgres ended it for a
+// deadlock with one of those, which changes nothing.
+func Restore(t testing.TB, dsn, dump string) {
+	t.Helper()
+	testkit.Eventually(t, "the dump is restored", func() bool {
+		said, err := run(t, dsn, "pg_restore", "--clean", "--if-exists", "--single-transaction", dump)
+		if err != nil && !strings.Contains(said, "deadlock detected") {
+			t.Fatalf("pg_restore: %v: %s", err, said)
+		}
+		return err == nil
+	})
+}
+
 // Program runs one of the programs that come with Postgres, on a database unless dsn is "".
 func Program(t testing.TB, dsn, name string, args ...string) {
+	t.Helper()
+	if said, err := run(t, dsn, name, args...); err != nil {
+		t.Fatalf("%s: %v: %s", name, err, said)
+	}
+}
+
+func run(t testing.TB, dsn, name string, args ...string) (said string, err error) {
 	t.Helper()
 	bin, err := postgres.Find(t.Context())
 	if err != nil {
@@ -176,7 +196,6 @@ func Program(t testing.TB, dsn, name string, args ...string) {
 		})
 		args = append([]string{"-d", strings.Join(words, " ")}, args...)
 	}
-	if said, err := exec.CommandContext(t.Context(), filepath.Join(bin.Dir, name), args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", name, err, said)
-	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(bin.Dir, name), args...).CombinedOutput()
+	return string(out), err
 }
