@@ -247,7 +247,9 @@ func TestI3I5MissingStreamsAreMadeAgainWithoutADrone(t *testing.T) {
 	awaitStream := func(name string, published uint64) {
 		t.Helper()
 		testkit.Eventually(t, name+" has what is on record", func() bool {
-			stream, err := js.Stream(t.Context(), name)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // a server that goes away takes a question with it: it is asked again
+			defer cancel()
+			stream, err := js.Stream(ctx, name)
 			return err == nil && stream.CachedInfo().State.Msgs >= published
 		})
 	}
