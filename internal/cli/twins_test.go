@@ -27,7 +27,8 @@ func TestListsSayWhoHasOneNameAndWhoseAgentWasStopped(t *testing.T) {
 	announce(messages.ServiceProxies, "proxy", "px-a", "px-b", "px-b")
 	_, err := nc.Subscribe(messages.SubjectDrones, func(m *nats.Msg) {
 		_ = m.Respond(messages.Encode(messages.DronesResponse{Drones: []messages.DroneInfo{
-			{Drone: "dr-a", Cluster: "c", Ready: true, NotReady: "of old"}, {Drone: "dr-b", Cluster: "c", NotReady: messages.AgentStopped + "2026-11-30T12:00:00Z"},
+			{Drone: "dr-a", Cluster: "c", Ready: true, NotReady: "of old"},
+			{Drone: "dr-b", Cluster: "c", NotReady: messages.AgentStopped + "2026-11-30T12:00:00Z"},
 			{Drone: "dr-c", Cluster: "c", Lost: true, NotReady: messages.AgentStopped + "2026-11-29T12:00:00Z"},
 		}}))
 	})
@@ -44,7 +45,7 @@ func TestListsSayWhoHasOneNameAndWhoseAgentWasStopped(t *testing.T) {
 		}
 	}
 	list, _, code := jetway(t, "drones", "--nats", url)
-	for _, line := range strings.Split(list, "\n") {
+	for line := range strings.SplitSeq(list, "\n") {
 		switch name, _, _ := strings.Cut(line, " "); {
 		case name == "DRONE" && !strings.HasSuffix(strings.TrimSpace(line), "NOT READY BECAUSE"),
 			name == "dr-a" && strings.Contains(line, "of old"),

@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestI1WhoAsksARestoredDatabaseIsToldHowLongItTakes(t *testing.T) {
 	}
 	outcomes, _ := c.Connect(ctx, []lease.Request{ask("doc", "", nil), joinOnly("other")})
 	for i, o := range outcomes {
-		refused, ok := o.Err.(*messages.Error)
+		refused, ok := errors.AsType[*messages.Error](o.Err)
 		if !ok || refused.Kind != messages.Unavailable || refused.Reason != messages.UnavailableRestored || !strings.Contains(refused.Message, "ask again in 1h0m0s,") {
 			t.Errorf("request %d: %v", i, o.Err)
 		}

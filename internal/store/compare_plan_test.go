@@ -13,8 +13,15 @@ import (
 )
 
 // manyNamed are the backends of the drone that registers, manyOthers all others'.
-func manyNamed(t testing.TB) int  { return testkit.Sized(t, 1000, messages.MaxNamed) }
-func manyOthers(t testing.TB) int { return testkit.Sized(t, 6000, 92_000) }
+func manyNamed(t testing.TB) int {
+	t.Helper()
+	return testkit.Sized(t, 1000, messages.MaxNamed)
+}
+
+func manyOthers(t testing.TB) int {
+	t.Helper()
+	return testkit.Sized(t, 6000, 92_000)
+}
 
 // eachName is a filter that compares a row with each name.
 var eachName = regexp.MustCompile(`\bid (=|<>) (ANY|ALL)`)

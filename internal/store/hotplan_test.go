@@ -31,7 +31,10 @@ var planned = []string{"lease", "backend", "token"}
 var anythingDue = regexp.MustCompile(`due_at (<=|>) now\(\)`)
 
 // manyRows is how many backends a database in use has.
-func manyRows(t testing.TB) int { return testkit.Sized(t, 2000, 50_000) }
+func manyRows(t testing.TB) int {
+	t.Helper()
+	return testkit.Sized(t, 2000, 50_000)
+}
 
 // used makes a database in use: 20 drones; keys with backends, of which a tenth
 // live, tokens, and what piles up while the bus is away.

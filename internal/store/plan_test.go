@@ -118,8 +118,15 @@ const (
 	fewBackends = 40
 )
 
-func manyDrones(t testing.TB) int   { return testkit.Sized(t, 200, 2000) }
-func manyBackends(t testing.TB) int { return testkit.Sized(t, 2000, 20_000) }
+func manyDrones(t testing.TB) int {
+	t.Helper()
+	return testkit.Sized(t, 200, 2000)
+}
+
+func manyBackends(t testing.TB) int {
+	t.Helper()
+	return testkit.Sized(t, 2000, 20_000)
+}
 
 // fill makes drones and backends, live ones that are due only later, and ended ones.
 func (d *db) fill(drones, live, ended int) {

@@ -85,5 +85,5 @@ func give(program, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, content, 0o755)
+	return os.WriteFile(to, content, 0o755) //nolint:gosec // a program
 }

@@ -55,6 +55,7 @@ func Sized[N any](t testing.TB, small, full N) N {
 
 // topOf is the name of a test, also where it is asked for in one of its parts.
 func topOf(t testing.TB) string {
+	t.Helper()
 	name, _, _ := strings.Cut(t.Name(), "/")
 	return name
 }

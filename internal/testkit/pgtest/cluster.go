@@ -91,7 +91,7 @@ func start(dir string, change ...func(*postgres.Config)) (*postgres.Cluster, err
 		return nil, err
 	}
 	cfg := postgres.Config{Dir: dir, Binaries: binaries, Ephemeral: true, TCP: true}
-	if cfg.From, _, err = originalOf(ctx, binaries); err != nil {
+	if cfg.From, err = originalOf(ctx, binaries); err != nil {
 		return nil, err
 	}
 	for _, c := range change {

@@ -199,7 +199,11 @@ func (d *database) empty() bool {
 		if tag.RowsAffected() == 0 {
 			break
 		}
-		time.Sleep(2 * time.Millisecond)
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
 	}
 	if form, err := formOf(ctx, d.conn); err != nil || form != d.form {
 		return false

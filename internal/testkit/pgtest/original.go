@@ -40,12 +40,12 @@ const originalsPrefix = "jetway-original-"
 // originalsKept is how long an original is kept that no test binary asks for: that of another branch may be asked for again.
 const originalsKept = 24 * time.Hour
 
-// originalOf gives the data directory of the original, which does not run, and the form of its template. The first test binary that
+// originalOf gives the data directory of the original, which does not run, and knows the form of its template from then on. The first test binary that
 // asks makes it, and others wait.
-func originalOf(ctx context.Context, binaries postgres.Binaries) (dir, form string, err error) {
+func originalOf(ctx context.Context, binaries postgres.Binaries) (dir string, err error) {
 	o := &original
 	o.once.Do(func() { o.dir, o.form, o.err = findOriginal(ctx, binaries) })
-	return o.dir, o.form, o.err
+	return o.dir, o.err
 }
 
 func findOriginal(ctx context.Context, binaries postgres.Binaries) (dir, form string, err error) {
@@ -233,7 +233,7 @@ func StackData() (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	from, _, err := originalOf(ctx, binaries)
+	from, err := originalOf(ctx, binaries)
 	if err != nil {
 		return "", err
 	}
