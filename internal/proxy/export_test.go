@@ -14,6 +14,7 @@ func (c *Config) BePatient() {
 	c.LookupTimeout, c.DialTimeout, c.ReadyTimeout = testkit.Patience, testkit.Patience, testkit.Patience
 	c.RouteTrust = 24 * time.Hour
 	c.waits = usualWaits
+	c.waits.namesakes = time.Second
 	c.waits.head, c.waits.goodbye = testkit.Patience, testkit.Patience
 }
 

@@ -30,9 +30,7 @@ func TestSecondProxyOfANameSaysSo(t *testing.T) {
 	testkit.Eventually(t, "its log says so", func() bool {
 		return said.contains("another proxy has this one's name") && said.contains("listen="+w.addr)
 	})
-	if others := second.namesakes(ctx, ""); len(others) != 2 {
-		t.Errorf("of the name are %+v", others)
-	}
+	testkit.Eventually(t, "of the name are two", func() bool { return len(second.namesakes(ctx, "")) == 2 })
 	cancel()
 	must(t, testkit.Receive(t, ended, "it ends"))
 	second.cfg.Name = "px-other"

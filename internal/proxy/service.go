@@ -24,15 +24,28 @@ func (p *Proxy) service() *bus.Service {
 	})
 }
 
-// othersTimeout bounds how long a proxy that starts waits for the word of others.
+// othersTimeout bounds how long a proxy waits for the word of others.
 const othersTimeout = 2 * time.Second
 
-// warnOfNamesakes says so, once, where another proxy has this one's name. Both work; but the workers take what they say of open connections
-// for one proxy's.
+// warnOfNamesakes says so, once of each, where another proxy has this one's name. Both work; but the workers take what they say of open
+// connections for one proxy's. It looks again and again: one that is busy, or starts at the same moment, may not answer the first time.
 func (p *Proxy) warnOfNamesakes(ctx context.Context, self *bus.Service) {
-	for _, other := range p.namesakes(ctx, self.Info.ID) {
-		p.log.WarnContext(ctx, "another proxy has this one's name: workers, logs and lists do not tell them apart; give each its own --name",
-			"listen", other.Metadata["listen"])
+	again := time.NewTicker(p.cfg.waits.namesakes)
+	defer again.Stop()
+	said := map[string]bool{}
+	for {
+		for _, other := range p.namesakes(ctx, self.Info.ID) {
+			if !said[other.ID] {
+				said[other.ID] = true
+				p.log.WarnContext(ctx, "another proxy has this one's name: workers, logs and lists do not tell them apart; give each its own --name",
+					"listen", other.Metadata["listen"])
+			}
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

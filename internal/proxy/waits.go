@@ -26,19 +26,22 @@ type waits struct {
 	upgrade time.Duration
 	// slide is how often it is looked whether the tokens of what is open are to slide.
 	slide time.Duration
+	// namesakes is how often it is looked whether another proxy has this one's name.
+	namesakes time.Duration
 	// goodbye bounds the last word to the workers.
 	goodbye time.Duration
 }
 
 var usualWaits = waits{
-	head:    10 * time.Second,
-	proceed: time.Second,
-	settle:  50 * time.Millisecond,
-	linger:  500 * time.Millisecond,
-	idle:    4 * time.Second,
-	ended:   2 * time.Second,
-	flush:   500 * time.Millisecond,
-	upgrade: 2 * time.Second,
-	slide:   2 * time.Second,
-	goodbye: 2 * time.Second,
+	head:      10 * time.Second,
+	proceed:   time.Second,
+	settle:    50 * time.Millisecond,
+	linger:    500 * time.Millisecond,
+	idle:      4 * time.Second,
+	ended:     2 * time.Second,
+	flush:     500 * time.Millisecond,
+	upgrade:   2 * time.Second,
+	namesakes: time.Minute,
+	slide:     2 * time.Second,
+	goodbye:   2 * time.Second,
 }
