@@ -155,7 +155,7 @@ func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runt
 		beating: make(chan struct{}, 1),
 
 		reclaiming: make(chan struct{}, 1),
-		enroll:  make(chan struct{}, 1),
+		enroll:     make(chan struct{}, 1),
 
 		askTemplates: make(chan struct{}, 1),
 		registered:   make(chan registration, 1),

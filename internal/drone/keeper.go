@@ -46,7 +46,9 @@ func (a *agent) endDue(ctx context.Context) int64 {
 	now := a.nowMS()
 	if a.aloneLocked(now) {
 		if roused := a.rouseAllLocked(ctx); roused > 0 {
-			a.wg.Go(func() { a.log.WarnContext(ctx, "no worker is heard: what sleeps is woken, since a visitor could not wake it", "backends", roused) })
+			a.wg.Go(func() {
+				a.log.WarnContext(ctx, "no worker is heard: what sleeps is woken, since a visitor could not wake it", "backends", roused)
+			})
 		}
 	}
 	next := int64(never)

@@ -44,7 +44,9 @@ type reporter struct {
 	onEmpty chan struct{}
 }
 
-func newReporter(a *agent) *reporter { return &reporter{agent: a, wake: make(chan struct{}, 1), of: map[string]int{}} }
+func newReporter(a *agent) *reporter {
+	return &reporter{agent: a, wake: make(chan struct{}, 1), of: map[string]int{}}
+}
 
 // add queues a state, which the journal has under a mark. It does not wait.
 func (r *reporter) add(report messages.Report, mark journal.Mark) {
