@@ -36,6 +36,8 @@ type Instance struct {
 	// usage is the most processor time that was seen.
 	usage  time.Duration
 	onDone func()
+	// asleep says that it may be frozen, and sentry watches over that.
+	asleep bool
 	sentry sentry
 }
 
@@ -85,13 +87,13 @@ func (i *Instance) Terminate(_ context.Context, hard bool) error {
 	if i.over {
 		return nil
 	}
-	i.relieve()
 	if hard {
+		i.relieve()
 		i.killed = true
 		return i.body.kill()
 	}
 	// What is frozen, or was stopped by somebody, could not react.
-	return errors.Join(i.body.thaw(), i.body.signal(unix.SIGTERM), i.body.signal(unix.SIGCONT))
+	return errors.Join(i.wake(), i.body.signal(unix.SIGTERM), i.body.signal(unix.SIGCONT))
 }
 
 // Done is closed when nothing of the backend runs and its output is read.

@@ -19,7 +19,8 @@ func (i *Instance) Sleep(_ context.Context, woken func()) error {
 	if i.over {
 		return errors.New("the process has ended")
 	}
-	i.sentry.stand(i.owner.poller)
+	i.relieve()
+	i.asleep = true
 	var err error
 	i.sentry, err = i.body.freeze(woken)
 	return err
@@ -32,8 +33,19 @@ func (i *Instance) Wake(context.Context) error {
 	if i.over {
 		return nil
 	}
+	i.asleep = true // also if somebody else has frozen it
+	return i.wake()
+}
+
+// wake has it go on, if it may be frozen; under mu.
+func (i *Instance) wake() error {
 	i.relieve()
-	return i.body.thaw()
+	if !i.asleep {
+		return nil
+	}
+	err := i.body.thaw()
+	i.asleep = err != nil
+	return err
 }
 
 // Reclaim has the kernel hand back up to so many bytes of its memory, and says how many it got, and whether there may be more.

@@ -146,6 +146,37 @@ func TestI1SleepingProcessEnds(t *testing.T) {
 	}
 }
 
+// I1: what an agent that was killed has left asleep, a later one takes over, wakes and ends.
+func TestI1SleepingProcessIsAdopted(t *testing.T) {
+	t.Parallel()
+	eachPen(t, func(t *testing.T, cgroup string) {
+		t.Helper()
+		for _, wakes := range []bool{true, false} {
+			h := newHeirIn(t, cgroup)
+			o := h.orphan(t)
+			err := unix.Kill(-o.pid, unix.SIGSTOP)
+			if cgroup == "" {
+				err = os.WriteFile(filepath.Join(groupOf(t, o.pid), "cgroup.freeze"), []byte("1"), 0)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, "it is frozen", func() bool { return isFrozen(t, o.pid) })
+			instance := h.adopt(t, o.handle)
+			if wakes {
+				if err := instance.Wake(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				tell(t, o.address, "say awake")
+			}
+			if err := instance.Terminate(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			checkExit(t, h.exit(instance), runtime.Exit{Code: 7})
+		}
+	})
+}
+
 // The demand: a group that somebody else has thawed is told, once.
 func TestSleepSaysWhoWasWokenByAnother(t *testing.T) {
 	t.Parallel()
