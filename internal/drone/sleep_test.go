@@ -2,6 +2,7 @@ package drone_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -175,18 +176,19 @@ func TestAnAgentLeavesNothingAsleep(t *testing.T) {
 	instance := b.ready("b-1", fake.Script{})
 	b.nap("b-1", 5)
 	b.says("b-1", 5, true)
-	killed := filepath.Join(t.TempDir(), "data")
-	if err := os.CopyFS(killed, os.DirFS(b.dir)); err != nil {
+	killed, err := os.ReadFile(filepath.Join(b.dir, "journal"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	left(t, first)
 	if instance.Asleep() {
 		t.Error("the agent that left has left it asleep")
 	}
-	if err := instance.Sleep(t.Context(), func() {}); err != nil { // as if that agent had been killed
+	// As if that agent had been killed.
+	err = os.WriteFile(filepath.Join(b.dir, "journal"), killed, 0o600)
+	if err := errors.Join(err, instance.Sleep(t.Context(), func() {})); err != nil {
 		t.Fatal(err)
 	}
-	b.dir = killed
 	b.forget("b-1")
 	b.begin()
 	b.says("b-1", 5, false)
