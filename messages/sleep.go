@@ -119,6 +119,9 @@ func checkNap(field string, nap int64) *Error {
 	return nil
 }
 
+// CheckSleepAfter refuses a spawn_config whose limits, those of its template among them, end the backend before it would sleep.
+func (c *SpawnConfig) CheckSleepAfter() error { return asError(c.checkSleepAfter()) }
+
 // checkSleepAfter: what falls asleep must not have ended before.
 func (c *SpawnConfig) checkSleepAfter() *Error {
 	const field = "spawn_config.sleep_after_seconds"

@@ -30,6 +30,9 @@ func init() {
 		"action_wake":  &wake,
 		"event_asleep": &asleep,
 		"event_awake":  &awake,
+		"route_response_asleep": &messages.RouteResponse{
+			BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", ValidForMS: 1000, Sleeps: true, Asleep: true,
+		},
 		"nap_request":  &messages.NapRequest{BackendID: "b"},
 		"nap_response": &messages.NapResponse{Asleep: true, Nap: 3},
 		"status_response_asleep": &messages.BackendInfo{

@@ -98,9 +98,8 @@ type Actions struct {
 	Terminate *messages.Terminate
 	// Taken says that actions whose goal the status has reached are off the record.
 	Taken bool
-	// Nap says that the backend's nap is a new one, which is an event and is sent to its drone; NapTaken, up to which one they are off the record.
-	Nap      bool
-	NapTaken int64
+	// Nap says that the backend's nap is a new one, which is an event and is sent to its drone.
+	Nap bool
 }
 
 // Step applies one event. A step that changes nothing gives b back and, except

@@ -38,7 +38,6 @@ func (b *Backend) wakeUnsaid() {
 
 // napSaid takes in what the drone says of its sleep.
 func (b *Backend) napSaid(said messages.Nap, a *Actions) {
-	a.NapTaken = said.Nap
 	if !b.MaySleep() {
 		return
 	}

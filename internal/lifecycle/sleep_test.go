@@ -32,6 +32,7 @@ type sleeper struct {
 }
 
 func (s *sleeper) step(t *rapid.T, e lifecycle.Event) {
+	reported, _ := e.(lifecycle.Reported)
 	before := s.workers
 	next, a := lifecycle.Step(before, e)
 	if next.Nap < before.Nap {
@@ -52,7 +53,7 @@ func (s *sleeper) step(t *rapid.T, e lifecycle.Event) {
 	}
 	kept := s.actions[:0]
 	for _, action := range s.actions {
-		taken := action.Nap <= a.NapTaken
+		taken := action.Nap <= reported.Nap.Nap
 		if action.Nap == 0 || next.Status.Leaving() {
 			taken = next.Status.Leaving()
 		}
@@ -217,7 +218,7 @@ func TestI6WhatIsToEndIsAwake(t *testing.T) {
 	}
 	// What the drone says of a nap that it has applied changes nothing but the memory.
 	said := lifecycle.Reported{State: messages.State{Status: messages.Ready}, Nap: messages.Nap{Nap: 3, Asleep: true, ReclaimedBytes: 9}}
-	if next, a := lifecycle.Step(asleep, said); next.Nap != 3 || next.ReclaimedBytes != 9 || a != (lifecycle.Actions{Taken: true, NapTaken: 3}) {
+	if next, a := lifecycle.Step(asleep, said); next.Nap != 3 || next.ReclaimedBytes != 9 || a != (lifecycle.Actions{Taken: true}) {
 		t.Errorf("got %+v, %+v", next, a)
 	}
 }

@@ -440,6 +440,7 @@ export interface RouteRequest {
 export interface RouteResponse {
   /** Address is host:port; "" until the backend waits for its process. */
   address?: string;
+  asleep?: boolean;
   auth?: Record<string, unknown>;
   backend_id: string;
   cluster: string;
@@ -447,6 +448,8 @@ export interface RouteResponse {
   key?: Key;
   /** SecretToken is told to the backend as x-verified-secret. */
   secret_token?: string;
+  /** Sleeps says that the backend may fall asleep while the route is remembered: who forwards somebody to it whom the last keepalive did not name as connected says so at once. Asleep: it was asleep when the worker was asked, and has been woken by that. */
+  sleeps?: boolean;
   status: Status;
   subdomain?: string;
   user?: string;
@@ -506,7 +509,7 @@ export interface SpawnConfig {
   pool?: string;
   /** SleepAfterSeconds is for how long nobody is connected before the backend is put to sleep, until somebody asks for it; nil: never. It is less than the limits. */
   sleep_after_seconds?: number;
-  /** SleepIgnoresIdleConnections has the backend sleep while connections are open over which no bytes pass. */
+  /** SleepIgnoresIdleConnections has the backend sleep while connections are open over which no bytes pass, where proxies say so: none does yet. */
   sleep_ignores_idle_connections?: boolean;
   subdomain?: string;
   /** Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that are left out are, too. */
