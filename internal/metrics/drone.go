@@ -137,7 +137,7 @@ var (
 	descDroneInfo       = droneDesc("info", "1 for this drone.", "drone", "version", "cluster", "pool")
 	descDroneReady      = droneDesc("ready", "1 while the drone takes backends, else 0.")
 	descDroneBackends   = droneDesc("backends", "Backends that the drone has, by status.", "status")
-	descDroneAsleep     = droneDesc("sleeping_backends", "Backends that are put to sleep at this moment.")
+	descDroneAsleep     = droneDesc("backends_asleep", "Backends that are put to sleep at this moment.")
 	descDroneLoad       = droneDesc("load", "What was given away of a resource: backends, bytes of memory, processors.", "resource")
 	descDroneCapacity   = droneDesc("capacity", "What the drone takes at most of a resource; not there where it has no limit.", "resource")
 	descDroneUnreported = droneDesc("unreported_states", "States of backends that no worker has taken yet.")
