@@ -58,6 +58,11 @@ type SpawnConfig struct {
 	LifetimeLimitSeconds *int64 `json:"lifetime_limit_seconds,omitempty"`
 	// MaxIdleSeconds counts from the last open connection; nil: no limit.
 	MaxIdleSeconds *int64 `json:"max_idle_seconds,omitempty"`
+	// SleepAfterSeconds is for how long nobody is connected before the backend is put to sleep, until somebody asks for it; nil: never. It is less
+	// than the limits.
+	SleepAfterSeconds *int64 `json:"sleep_after_seconds,omitempty"`
+	// SleepIgnoresIdleConnections has the backend sleep while connections are open over which no bytes pass, where proxies say so: none does yet.
+	SleepIgnoresIdleConnections bool `json:"sleep_ignores_idle_connections,omitempty"`
 	// UseStaticToken gives the backend one token for its whole life.
 	UseStaticToken bool   `json:"use_static_token,omitempty"`
 	Subdomain      string `json:"subdomain,omitempty"`
@@ -144,6 +149,9 @@ func (c *SpawnConfig) validate() *Error {
 		return err
 	}
 	if err := checkSeconds("spawn_config.max_idle_seconds", c.MaxIdleSeconds); err != nil {
+		return err
+	}
+	if err := c.checkSleepAfter(); err != nil {
 		return err
 	}
 	if c.Subdomain != "" {

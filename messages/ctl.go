@@ -81,6 +81,11 @@ type BackendInfo struct {
 	// Its limits, as its connect set them; left out: none.
 	LifetimeEndsAt *time.Time `json:"lifetime_ends_at,omitempty"`
 	MaxIdleSeconds *int64     `json:"max_idle_seconds,omitempty"`
+	// SleepAfterSeconds and SleepIgnoresIdleConnections are as its connect set them.
+	SleepAfterSeconds           *int64 `json:"sleep_after_seconds,omitempty"`
+	SleepIgnoresIdleConnections bool   `json:"sleep_ignores_idle_connections,omitempty"`
+	// Nap counts its changes between awake and asleep; ReclaimedBytes is what its drone said of this nap.
+	Nap
 	// Template is what it was asked for by, if it was.
 	Template string `json:"template,omitempty"`
 	// Runs is its image or its command, cut short.

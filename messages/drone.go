@@ -34,6 +34,8 @@ type Action struct {
 	// Spawn is set for TypeSpawn, Terminate for TypeTerminate.
 	Spawn     *Spawn     `json:"spawn,omitempty"`
 	Terminate *Terminate `json:"terminate,omitempty"`
+	// Nap is set for TypeSleep, where it is odd, and TypeWake, where it is even. A drone that has applied it, or a greater one, does nothing.
+	Nap int64 `json:"nap,omitempty"`
 }
 
 // Spawn is a backend to run. A drone refuses it in another session than Session
@@ -88,6 +90,11 @@ func (a *Action) validate() *Error {
 			return badField("terminate", "is missing")
 		}
 		return a.Terminate.Reason.check("terminate.reason")
+	case TypeSleep, TypeWake:
+		if a.Nap < 1 || a.Nap > maxNap || AsleepAt(a.Nap) != (a.Type == TypeSleep) {
+			return badField("nap", "is %d: a sleep has an odd one, a wake an even one", a.Nap)
+		}
+		return nil
 	}
 	return badField("type", "%.60q is not an action", a.Type)
 }
@@ -108,6 +115,8 @@ type RegisterRequest struct {
 	Runtime   string `json:"runtime,omitempty"`
 	// Capacity is what the drone takes at most.
 	Capacity
+	// Sleeps says that the drone puts backends to sleep and wakes them; the workers ask no other drone to.
+	Sleeps bool `json:"sleeps,omitempty"`
 	// GraceMS is how long the drone lets a backend that was asked to end go on before it
 	// kills it; up to MaxGrace. 0: 10 s.
 	GraceMS int64 `json:"grace_ms,omitempty"`
@@ -199,6 +208,8 @@ type Report struct {
 	Traceparent string `json:"traceparent,omitempty"`
 	Tracestate  string `json:"tracestate,omitempty"`
 	State
+	// Nap is said whenever it changes, with the status as it is, and once for each backend whose nap is not 0 after each registration.
+	Nap
 }
 
 // Empty is the reply to what needs none.
@@ -306,6 +317,9 @@ func (r *Report) validate() *Error {
 		return err
 	}
 	if err := r.State.validate(); err != nil {
+		return err
+	}
+	if err := r.Nap.validate(); err != nil {
 		return err
 	}
 	switch {

@@ -19,6 +19,7 @@ const (
 	BackendExists          Kind = "BackendExists"
 	KeyHeldUnhealthy       Kind = "KeyHeldUnhealthy"
 	DroneHeld              Kind = "DroneHeld"
+	CannotSleep            Kind = "CannotSleep"
 	TemplateChanged        Kind = "TemplateChanged"
 	Forbidden              Kind = "Forbidden"
 	FailedToAcquireKey     Kind = "FailedToAcquireKey"
@@ -33,7 +34,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		BadRequest, NoClusterProvided, NotFound, KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy,
-		DroneHeld, TemplateChanged, Forbidden, FailedToAcquireKey, NoDroneAvailable, BackingOff, Overloaded, Unavailable, Internal,
+		DroneHeld, CannotSleep, TemplateChanged, Forbidden, FailedToAcquireKey, NoDroneAvailable, BackingOff, Overloaded, Unavailable, Internal,
 	}
 }
 
@@ -46,7 +47,7 @@ func (k Kind) Code() int {
 		return 403
 	case NotFound:
 		return 404
-	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy, DroneHeld, TemplateChanged:
+	case KeyHeld, KeyUnheldNoSpawnConfig, BackendExists, KeyHeldUnhealthy, DroneHeld, CannotSleep, TemplateChanged:
 		return 409
 	case NoDroneAvailable, BackingOff, Overloaded, Unavailable:
 		return 503

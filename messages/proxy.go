@@ -25,6 +25,10 @@ type RouteResponse struct {
 	// ValidForMS is how much longer the token lives; 0 for static tokens, which
 	// live as long as their backend.
 	ValidForMS int64 `json:"valid_for_ms,omitempty"`
+	// Sleeps says that the backend may fall asleep while the route is remembered: who forwards somebody to it whom the last keepalive did not name as
+	// connected says so at once. Asleep: it was asleep when the worker was asked, and has been woken by that.
+	Sleeps bool `json:"sleeps,omitempty"`
+	Asleep bool `json:"asleep,omitempty"`
 }
 
 // KeepaliveRequest names the backends with open or recent connections: all of them, unless

@@ -23,6 +23,9 @@ func limitsText(b *messages.BackendInfo, now time.Time) string {
 	if b.MaxIdleSeconds != nil {
 		parts = append(parts, "ends after "+age(time.Duration(*b.MaxIdleSeconds)*time.Second)+" with nobody connected")
 	}
+	if b.SleepAfterSeconds != nil {
+		parts = append(parts, "sleeps after "+age(time.Duration(*b.SleepAfterSeconds)*time.Second)+" with nobody connected")
+	}
 	switch {
 	case b.LifetimeEndsAt == nil:
 	case b.EndedAt != nil:

@@ -29,7 +29,7 @@ func (c *statusCmd) Run(r *run) error {
 	now := r.now()
 	r.facts("backend", info.BackendID,
 		"key", info.Key.Name, "namespace", info.Key.Namespace, "tag", info.Key.Tag,
-		"status", info.Status.String()+" for "+age(now.Sub(info.ChangedAt)),
+		"status", statusText(&info)+" for "+age(now.Sub(info.ChangedAt)),
 		"", stateText(info.State),
 		"age", age(now.Sub(info.CreatedAt)),
 		"drone", info.Drone, "cluster", info.Cluster, "pool", info.Pool, "subdomain", info.Subdomain, "template", info.Template,

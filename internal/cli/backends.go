@@ -102,7 +102,7 @@ func backendRows(list []messages.BackendInfo, now time.Time) [][]string {
 	for i := range list {
 		b := &list[i]
 		rows[i] = []string{
-			b.BackendID, keyText(b.Key), b.Status.String(), ageOf(b, now), b.Drone, b.Cluster, stateText(b.State),
+			b.BackendID, keyText(b.Key), statusText(b), ageOf(b, now), b.Drone, b.Cluster, stateText(b.State),
 		}
 	}
 	return rows
@@ -170,7 +170,7 @@ func (c *backendsCmd) news(r *run, nc *nats.Conn, req messages.BackendsRequest, 
 	for i := range list {
 		b := &list[i]
 		there[b.BackendID] = true
-		if before, ok := shown[b.BackendID]; !ok || before.Status != b.Status || before.Message != b.Message || before.Drone != b.Drone {
+		if before, ok := shown[b.BackendID]; !ok || before.Status != b.Status || before.Message != b.Message || before.Asleep != b.Asleep || before.Drone != b.Drone {
 			news = append(news, *b)
 		}
 		shown[b.BackendID] = *b

@@ -54,6 +54,8 @@ type grammar struct {
 	Watch     watchCmd     `cmd:"" group:"Sessions:" help:"Follow the states of one backend, or of all."`
 	Logs      logsCmd      `cmd:"" group:"Sessions:" help:"Show the output of a backend."`
 	Top       topCmd       `cmd:"" group:"Sessions:" help:"Show how much processor time and memory backends use."`
+	Sleep     sleepCmd     `cmd:"" group:"Sessions:" help:"Put a backend to sleep, until somebody visits it."`
+	Wake      wakeCmd      `cmd:"" group:"Sessions:" help:"Wake a backend that sleeps."`
 	Terminate terminateCmd `cmd:"" group:"Sessions:" help:"End a backend."`
 	Revoke    revokeCmd    `cmd:"" group:"Sessions:" help:"Revoke connection tokens: links with them stop working, and open connections are cut."`
 

@@ -26,6 +26,7 @@ type connectCmd struct {
 	Cluster     string        `placeholder:"HOST[:PORT]" help:"Cluster of the new backend. Default: the worker's --default-cluster."`
 	Pool        string        `placeholder:"NAME" help:"Pool of drones that may run the new backend."`
 	MaxIdle     time.Duration `placeholder:"DURATION" help:"End the new backend this long after its last connection. Default: never."`
+	SleepAfter  time.Duration `placeholder:"DURATION" help:"Put the new backend to sleep this long after its last connection, until somebody visits it. Default: never."`
 	Lifetime    time.Duration `placeholder:"DURATION" help:"End the new backend this long after its start. Default: never."`
 	StaticToken bool          `help:"Give the new backend one token for its whole life, which all visitors share. Not with --user, --auth and --token-lifetime."`
 	Subdomain   string        `placeholder:"LABEL" help:"Reach the new backend through this subdomain of its cluster only."`
@@ -166,6 +167,9 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain, Origin: c.Origin,
 		}
 		if spawn.MaxIdleSeconds, err = seconds("--max-idle", c.MaxIdle); err != nil {
+			return req, err
+		}
+		if spawn.SleepAfterSeconds, err = seconds("--sleep-after", c.SleepAfter); err != nil {
 			return req, err
 		}
 		if spawn.LifetimeLimitSeconds, err = seconds("--lifetime", c.Lifetime); err != nil {

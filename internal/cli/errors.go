@@ -177,6 +177,7 @@ var advice = map[messages.Kind]string{
 	messages.KeyHeldUnhealthy:       "try again, or give it longer with --timeout",
 	messages.FailedToAcquireKey:     "try again; the worker's log says more",
 	messages.NoDroneAvailable:       "jetway drones shows who is ready; start one with jetway drone",
+	messages.CannotSleep:            "jetway status shows what it is",
 	messages.TemplateChanged:        "jetway template get shows it as it is now",
 	messages.Forbidden:              "give --template",
 	messages.BackingOff:             "mend what its last words say, then jetway retry KEY; or wait and try again",
@@ -189,6 +190,7 @@ var advice = map[messages.Kind]string{
 var flagOf = strings.NewReplacer(
 	"spawn_config.lifetime_limit_seconds", "--lifetime",
 	"spawn_config.max_idle_seconds", "--max-idle",
+	"spawn_config.sleep_after_seconds", "--sleep-after",
 	"spawn_config.executable", "--executable",
 	"spawn_config.template", "--template",
 	"spawn_config.subdomain", "--subdomain",

@@ -213,6 +213,7 @@ type topRow struct {
 	Key       messages.Key    `json:"key"`
 	Drone     string          `json:"drone"`
 	Status    messages.Status `json:"status"`
+	Asleep    bool            `json:"asleep,omitempty"`
 	Time      time.Time       `json:"time,omitzero"`
 	// CPUPercent is of one processor.
 	CPUPercent float64 `json:"cpu_percent"`
@@ -224,7 +225,7 @@ func (t *top) rows(by string) []topRow {
 	rows := make([]topRow, len(t.backends))
 	for i := range t.backends {
 		b := &t.backends[i]
-		rows[i] = topRow{BackendID: b.BackendID, Key: b.Key, Drone: b.Drone, Status: b.Status}
+		rows[i] = topRow{BackendID: b.BackendID, Key: b.Key, Drone: b.Drone, Status: b.Status, Asleep: b.Asleep}
 		if u := t.uses[b.BackendID]; u != nil {
 			rows[i].Time, rows[i].CPUPercent = u.stats.Time, math.Round(10*u.percent)/10
 			rows[i].MemUsed, rows[i].MemLimit = u.stats.MemUsed, u.stats.MemLimit
@@ -257,7 +258,7 @@ func (t *top) lines(by string, now time.Time) []string {
 			}
 		}
 		cpu, memory = cpu+b.CPUPercent, memory+b.MemUsed
-		cells[i] = []string{b.BackendID, percent, used, b.Status.String(), b.Drone, keyText(b.Key)}
+		cells[i] = []string{b.BackendID, percent, used, statusText(&messages.BackendInfo{State: messages.State{Status: b.Status}, Nap: messages.Nap{Asleep: b.Asleep}}), b.Drone, keyText(b.Key)}
 	}
 	cells = slices.Insert(cells, 0, []string{"BACKEND", "CPU", "MEMORY", "STATUS", "DRONE", "KEY"})
 	var columns columns

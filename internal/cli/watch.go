@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 
@@ -17,7 +18,7 @@ type watchCmd struct {
 
 // Help is part of jetway watch --help.
 func (c *watchCmd) Help() string {
-	return `It shows the states that the backend has had, and follows it until it has ended. Without a backend, it shows the states of all backends from now on.
+	return `It shows the states that the backend has had, and follows it until it has ended; that it falls asleep and wakes is shown as it happens. Without a backend, it shows the states of all backends from now on.
 
 Examples:
   jetway watch --key doc-1
@@ -45,11 +46,19 @@ func (c *watchCmd) Run(r *run) error {
 		}
 		events = watchProgress(r, &c.clientFlags, nc, c.Backend)
 	}
+	var mu sync.Mutex // of what is printed
+	stop, err := c.printNaps(r, nc, &mu)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for event, err := range events {
 		if err != nil {
 			return seenEnough(r, err)
 		}
+		mu.Lock()
 		r.printEvent(event, c.JSON, c.Backend == "")
+		mu.Unlock()
 	}
 	return nil
 }

@@ -88,6 +88,11 @@ func (a *agent) takeLocked(ctx context.Context, action *messages.Action, tracepa
 			a.spawnLocked(ctx, action.BackendID, action.Spawn, span, traceparent)
 			return true
 		}
+	case action.Type == messages.TypeSleep || action.Type == messages.TypeWake:
+		if h != nil { // of what is not here nothing can sleep
+			h.trace = cmp.Or(traceparent, h.trace)
+			a.napLocked(ctx, h, action.Nap)
+		}
 	case h != nil:
 		h.trace = cmp.Or(traceparent, h.trace)
 		a.applyLocked(ctx, h, endAsked{hard: action.Terminate.Hard, reason: action.Terminate.Reason})

@@ -50,7 +50,14 @@ type agent struct {
 	// fatal has what ends the agent from inside.
 	fatal chan error
 
+	// work ends when the agent does not look after its backends any more.
+	work context.Context
+	// reclaiming has room for the one backend whose memory is handed back.
+	reclaiming chan struct{}
+
 	wg sync.WaitGroup
+	// turns counts the backends that are being put to sleep or woken.
+	turns sync.WaitGroup
 	// launching counts the starts that the runtime is asked for and has not answered.
 	launching sync.WaitGroup
 
@@ -71,6 +78,8 @@ type agent struct {
 	stated int
 	// nextDueMS is when the keeper looks next.
 	nextDueMS int64
+	// statedSleeps is what the workers were told of the runtime's ability to put backends to sleep.
+	statedSleeps bool
 	// unanswered is why the last heartbeat or registration renewed nothing, and renewedAtMS when the last one did, in the drone's time.
 	unanswered  error
 	renewedAtMS int64
@@ -99,6 +108,7 @@ func Run(ctx context.Context, cfg Config, nc *nats.Conn, rt runtime.Runtime) (er
 	a := newAgent(cfg, who, nc, rt)
 	// The end of ctx asks for an exit, for which all that follows is needed.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	a.work = work
 	before, err := a.remember(work)
 	if err != nil {
 		stop()
@@ -145,7 +155,9 @@ func newAgent(cfg Config, who *identity.Identity, nc *nats.Conn, rt runtime.Runt
 		kick:    make(chan struct{}, 1),
 		changed: make(chan struct{}, 1),
 		beating: make(chan struct{}, 1),
-		enroll:  make(chan struct{}, 1),
+
+		reclaiming: make(chan struct{}, 1),
+		enroll:     make(chan struct{}, 1),
 
 		askTemplates: make(chan struct{}, 1),
 		registered:   make(chan registration, 1),

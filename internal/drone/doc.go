@@ -41,6 +41,11 @@
 // what it does not name (I1). What an earlier run was killed in the middle of goes
 // on: see takeOver. Without either, the backends are ended with the agent.
 //
+// A backend sleeps (is frozen where it is) where an action with a greater nap than all before says so, and only while nothing speaks against
+// it: when in doubt, awake. It is woken by what ends it, by somebody else's thaw, when no worker has been heard for two heartbeats, when the agent leaves, and when one
+// starts; only a later nap puts it to sleep again. That it may be frozen is in the journal before it is, so nothing is left so by an agent that dies. The workers
+// are told what is with each change, and once more of all when a session begins. A backend that sleeps costs the agent nothing: it is not asked, probed or measured.
+//
 // A backend of a template may be what was started ahead of it: see package spares. What is claimed is in the journal, under the id that
 // it was started with, before it is told (I1). From then on it is a backend like any other. If the agent dies before it has heard that
 // the claim was taken, the next run ends what was claimed, and starts the backend cold.

@@ -78,9 +78,13 @@ func (a *agent) leave(work context.Context) {
 	ctx, cancel := context.WithTimeout(work, leaveTimeout)
 	defer cancel()
 	a.stopBeginning()
+	a.mu.Lock()
+	a.rouseAllLocked(work) // nobody could wake it before the next run
+	a.mu.Unlock()
 	launched := make(chan struct{})
 	a.wg.Go(func() {
 		a.launching.Wait()
+		a.turns.Wait()
 		close(launched)
 	})
 	// The leases are to last until the next run, and nothing is to be placed here.
@@ -90,7 +94,7 @@ func (a *agent) leave(work context.Context) {
 	select {
 	case <-launched:
 	case <-ctx.Done(): // the next run looks for them by their labels
-		a.log.WarnContext(work, "some starts are still under way")
+		a.log.WarnContext(work, "some starts, or wakings of what slept, are still under way")
 	}
 	unreported := a.flushReports(ctx)
 	a.log.InfoContext(work, "leaving the backends to the next run of the agent", "backends", a.holds(), "unreported", unreported)

@@ -13,6 +13,7 @@ import (
 // held is a backend that the drone looks after, from its spawn until it has ended.
 type held struct {
 	backend
+	sleep
 	id string
 	// lease is the session's, or one of its own: see there.
 	lease *lease
@@ -58,6 +59,7 @@ func (h *held) record() *journal.State {
 	state := &journal.State{
 		Status: h.status, Reason: h.reason, Message: h.message,
 		Begun: h.begun, Handle: h.handle, Address: h.address, PID: h.pid, Start: h.startedAt, Group: h.group, Cluster: h.cluster, Spare: h.spare,
+		Nap: h.nap, Asleep: h.rest != awake,
 	}
 	if h.sealed {
 		state.Own = &journal.Lease{SoftAtMS: h.lease.softAtMS, HardAtMS: h.lease.hardAtMS}
@@ -117,7 +119,7 @@ func (a *agent) noteLocked(h *held, c journal.Change, state messages.State) {
 		state.Address = h.address
 	}
 	state.Message = clean(state.Message, messages.MaxText)
-	c.Report = traced(messages.Report{BackendID: h.id, State: state}, h.trace)
+	c.Report = traced(messages.Report{BackendID: h.id, State: state, Nap: h.napNow()}, h.trace)
 	a.reports.add(*c.Report, a.memory.journal.Note(c))
 }
 

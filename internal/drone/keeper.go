@@ -44,6 +44,13 @@ func (a *agent) endDue(ctx context.Context) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.nowMS()
+	if a.aloneLocked(now) {
+		if roused := a.rouseAllLocked(ctx); roused > 0 {
+			a.wg.Go(func() {
+				a.log.WarnContext(ctx, "no worker is heard: what sleeps is woken, since a visitor could not wake it", "backends", roused)
+			})
+		}
+	}
 	next := int64(never)
 	for _, h := range a.backends {
 		if h.status >= messages.HardTerminating {

@@ -27,6 +27,11 @@ func (a *agent) attend(ctx context.Context) {
 		nudge(a.kick) // only now: what changes from here on is seen
 		select {
 		case <-changed:
+			a.mu.Lock()
+			if a.statedSleeps != a.sleeps() {
+				a.registerAgainLocked()
+			}
+			a.mu.Unlock()
 		case <-ctx.Done():
 			return
 		}

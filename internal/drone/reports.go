@@ -34,6 +34,8 @@ type reporter struct {
 	mu sync.Mutex
 	// queue has what is unanswered, what is under way in front. Only run takes off it.
 	queue []journal.Unreported
+	// of counts what is queued, by backend.
+	of map[string]int
 	// underWay is how many entries are.
 	underWay int
 	// oneByOne is how many entries are to be sent each alone, to find a bad one.
@@ -42,30 +44,35 @@ type reporter struct {
 	onEmpty chan struct{}
 }
 
-func newReporter(a *agent) *reporter { return &reporter{agent: a, wake: make(chan struct{}, 1)} }
+func newReporter(a *agent) *reporter {
+	return &reporter{agent: a, wake: make(chan struct{}, 1), of: map[string]int{}}
+}
 
 // add queues a state, which the journal has under a mark. It does not wait.
 func (r *reporter) add(report messages.Report, mark journal.Mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry := journal.Unreported{Mark: mark, Report: report}
-	r.dropProgress(entry)
+	r.dropOutdatedLocked(entry)
 	r.queue = append(r.queue, entry)
+	r.of[report.BackendID]++
 	if urgent(&entry) || len(r.queue) == 1 {
 		nudge(r.wake)
 	}
 }
 
-// dropProgress drops what entry says anew: what the loading of a backend is at. So
+// dropOutdatedLocked drops what entry says anew: what the loading of a backend is at, or its sleep. So
 // however long nobody hears, there is one such entry of each backend (I8).
-func (r *reporter) dropProgress(entry journal.Unreported) {
-	if entry.Status != messages.Loading || entry.Message == "" {
+func (r *reporter) dropOutdatedLocked(entry journal.Unreported) {
+	loads := entry.Status == messages.Loading && entry.Message != ""
+	sleeps := entry.Nap.Nap != 0 && entry.Status == messages.Ready
+	if r.of[entry.BackendID] == 0 || !loads && !sleeps {
 		return
 	}
 	waiting := r.queue[r.underWay:]
 	for i := range waiting {
-		if waiting[i].BackendID == entry.BackendID && waiting[i].Status == messages.Loading {
-			r.agent.memory.journal.Answered([]journal.Mark{waiting[i].Mark})
+		if waiting[i].BackendID == entry.BackendID && waiting[i].Status == entry.Status {
+			r.answeredLocked(waiting[i : i+1])
 			r.queue = slices.Delete(r.queue, r.underWay+i, r.underWay+i+1)
 			return
 		}
@@ -76,9 +83,9 @@ func (r *reporter) dropProgress(entry journal.Unreported) {
 func (r *reporter) pending() map[string]struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ids := map[string]struct{}{}
-	for i := range r.queue {
-		ids[r.queue[i].BackendID] = struct{}{}
+	ids := make(map[string]struct{}, len(r.of))
+	for id := range r.of {
+		ids[id] = struct{}{}
 	}
 	return ids
 }
@@ -87,7 +94,7 @@ func (r *reporter) pending() map[string]struct{} {
 func (r *reporter) has(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.queue, func(e journal.Unreported) bool { return e.BackendID == id })
+	return r.of[id] > 0
 }
 
 // unanswered is how many states no worker has answered for.
@@ -188,15 +195,15 @@ func (r *reporter) next() []journal.Unreported {
 		}
 	}
 	if len(instant) > 0 {
-		var skipped []journal.Mark
+		var skipped []journal.Unreported
 		kept := slices.DeleteFunc(window, func(e journal.Unreported) bool {
 			_, skip := instant[e.BackendID]
 			if skip = skip && e.Status < messages.Ready; skip {
-				skipped = append(skipped, e.Mark)
+				skipped = append(skipped, e)
 			}
 			return skip
 		})
-		r.agent.memory.journal.Answered(skipped)
+		r.answeredLocked(skipped)
 		r.queue = slices.Delete(r.queue, len(kept), len(window))
 		window = r.queue[:len(kept)]
 	}
@@ -283,10 +290,14 @@ func (r *reporter) answered(n int) {
 	r.tellEmptyLocked()
 }
 
-// answeredLocked has the journal forget entries.
+// answeredLocked has the journal forget entries, which leave the queue.
 func (r *reporter) answeredLocked(entries []journal.Unreported) {
 	marks := make([]journal.Mark, 0, len(entries))
 	for i := range entries {
+		id := entries[i].BackendID
+		if r.of[id]--; r.of[id] == 0 {
+			delete(r.of, id)
+		}
 		marks = append(marks, entries[i].Mark)
 	}
 	r.agent.memory.journal.Answered(marks)

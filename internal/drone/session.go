@@ -116,8 +116,9 @@ func (a *agent) patience() time.Duration {
 
 // register begins the session, or repeats its registration.
 func (a *agent) register(ctx context.Context) error {
+	sleeps := a.sleeps()
 	a.mu.Lock()
-	a.session.again = false
+	a.session.again, a.statedSleeps = false, sleeps
 	id := a.session.id
 	// What has ended but is not known to have is still this drone's to speak of. Both are
 	// looked at under the lock under which an end makes the one into the other.
@@ -140,7 +141,7 @@ func (a *agent) register(ctx context.Context) error {
 	resp, err := client.Request[messages.RegisterResponse](request, a.nc, messages.RegisterSubject(a.cfg.Name), messages.RegisterRequest{
 		Session: id, MachineID: a.who.MachineID, BootID: a.who.BootID,
 		Cluster: a.cfg.Cluster, Pool: a.cfg.Pool, Version: a.cfg.Version, Runtime: a.cfg.RuntimeName,
-		Capacity: a.cfg.Capacity, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,
+		Capacity: a.cfg.Capacity, Sleeps: sleeps, GraceMS: max(a.cfg.Grace.Milliseconds(), 1), DroneTimeMS: a.nowMS(), Backends: listed,
 	})
 	if messages.KindOf(err) == messages.NotFound {
 		a.replaceSession(id)
@@ -164,6 +165,7 @@ func (a *agent) register(ctx context.Context) error {
 	killed := a.loseAllLocked(ctx, resp.Lost) // before it could be renewed
 	err = a.settleLocked(resp.Renewal, running)
 	a.consumeLocked(registration{session: id, stream: resp.Stream, consumer: resp.Consumer})
+	a.retellNapsLocked(begins)
 	a.mu.Unlock()
 	nudge(a.reports.wake)
 	nudge(a.kick)

@@ -59,6 +59,9 @@ func (a *agent) snapshot() metrics.DroneSnapshot {
 	defer a.mu.Unlock()
 	for _, h := range a.backends {
 		s.Backends[h.status.String()]++
+		if h.rest == asleep {
+			s.Asleep++
+		}
 	}
 	s.Memory, s.CPUs = float64(a.promised.MemoryBytes), float64(a.promised.CPUMillis)/1000
 	s.LeaseLeft = time.Duration(max(a.session.lease.hardAtMS-now, 0)) * time.Millisecond

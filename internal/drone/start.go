@@ -102,6 +102,9 @@ func (a *agent) startBackend(ctx, start context.Context, h *held, spec runtime.S
 		a.noteLocked(h, journal.Change{BackendID: h.id, State: h.record()}, messages.State{})
 	}
 	isReady := h.status >= messages.Ready
+	if h.rest != awake { // an earlier run of the agent left it so
+		a.turnLocked(ctx, h)
+	}
 	a.mu.Unlock()
 	waiting := h.span.Child("ready", time.Now())
 	switch {

@@ -76,7 +76,7 @@ func (a *agent) running() map[string]runtime.Instance {
 	defer a.mu.Unlock()
 	list := make(map[string]runtime.Instance, len(a.backends))
 	for id, h := range a.backends {
-		if h.instance != nil {
+		if h.instance != nil && h.rest == awake { // what sleeps uses nothing, and is let be
 			list[id] = h.instance
 		}
 	}

@@ -79,6 +79,10 @@ func (a *agent) restore(work context.Context, before journal.Contents) []restore
 			backend: backend{status: b.Status, reason: b.Reason, message: b.Message},
 			lease:   shared,
 			begun:   b.Begun, handle: b.Handle, address: b.Address, pid: b.PID, startedAt: b.Start, group: b.Group, cluster: b.Cluster, spare: b.Spare,
+			sleep: sleep{nap: b.Nap, doubt: true}, // what slept is woken, and sleeps when it is asked to again
+		}
+		if b.Asleep {
+			h.rest = unsure
 		}
 		if b.Own != nil {
 			h.lease, h.sealed = &lease{softAtMS: b.Own.SoftAtMS, hardAtMS: b.Own.HardAtMS}, true

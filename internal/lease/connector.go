@@ -316,6 +316,9 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cfg.MaxIdleSeconds != nil {
 		spawn.MaxIdleSeconds = *cfg.MaxIdleSeconds
 	}
+	if cfg.SleepAfterSeconds != nil {
+		spawn.SleepAfterSeconds, spawn.SleepIgnoresIdle = *cfg.SleepAfterSeconds, cfg.SleepIgnoresIdleConnections
+	}
 	spawn.Body = outbox.SpawnBody{
 		Spawn:         messages.Spawn{Session: drone.Session, Key: key, Executable: cfg.Executable, Template: template},
 		PlaceWithinMS: max(time.Until(b.reqs[i].Deadline).Milliseconds(), 0),

@@ -53,6 +53,9 @@ type Spawn struct {
 	StaticHash      []byte // by which it is found
 	LifetimeSeconds int64  // 0: no limit
 	MaxIdleSeconds  int64  // 0: no limit
+	// SleepAfterSeconds is for how long nobody is connected before it sleeps; 0: it does not. SleepIgnoresIdle is as asked.
+	SleepAfterSeconds int64
+	SleepIgnoresIdle  bool
 	// Body is what the drone gets, without fencing token, static token and deadlines. It becomes JSON only once
 	// nobody is found to join.
 	Body        outbox.SpawnBody

@@ -123,6 +123,9 @@ func (b *batch) resolve(ctx context.Context, asked *messages.SpawnConfig) (*mess
 	if cfg.MaxIdleSeconds == nil {
 		cfg.MaxIdleSeconds = t.MaxIdleSeconds
 	}
+	if err := cfg.CheckSleepAfter(); err != nil {
+		return nil, nil, err
+	}
 	return &cfg, &messages.SpawnTemplate{Name: t.Name, Revision: t.Revision, ClaimPath: t.ClaimPath}, nil
 }
 

@@ -8,6 +8,7 @@
 //     it releases the lease in the same step, and nothing leads out of it.
 //   - A termination is asked for at most once softly and once hard.
 //   - Only what no drone has taken is placed again (I1), and nothing that is to end.
+//   - A nap only rises, and nothing that is to end, or has, sleeps: see [SleepAsked].
 //
 // Spawning is not here: it is the beginning of the state, decided with the lease.
 package lifecycle
@@ -33,14 +34,19 @@ const (
 type Backend struct {
 	messages.State
 	Asked Asked
+	// Nap counts its changes between awake and asleep: see [SleepAsked]. ReclaimedBytes is what its drone said of this nap.
+	Nap, ReclaimedBytes int64
 }
 
-// Event is what happens to a backend: [Reported], [Refused], [TerminateAsked], [Lost] or
-// [Forgotten].
+// Event is what happens to a backend: [Reported], [Refused], [TerminateAsked], [Lost],
+// [Forgotten], [SleepAsked] or [WakeAsked].
 type Event interface{ event() }
 
 // Reported is a state that the backend's drone states.
-type Reported struct{ State messages.State }
+type Reported struct {
+	State messages.State
+	Nap   messages.Nap
+}
 
 // TerminateAsked is the wish to end a backend.
 type TerminateAsked struct {
@@ -92,6 +98,8 @@ type Actions struct {
 	Terminate *messages.Terminate
 	// Taken says that actions whose goal the status has reached are off the record.
 	Taken bool
+	// Nap says that the backend's nap is a new one, which is an event and is sent to its drone.
+	Nap bool
 }
 
 // Step applies one event. A step that changes nothing gives b back and, except
@@ -104,7 +112,9 @@ func Step(b Backend, e Event) (Backend, Actions) {
 			if b.Status == messages.Loading && e.State.Status == messages.Loading && e.State.Message != "" {
 				b.Message = e.State.Message
 			}
-			return b, Actions{Taken: true}
+			a := Actions{Taken: true}
+			b.napSaid(e.Nap, &a)
+			return b, a
 		}
 		next := b
 		next.State = e.State
@@ -118,7 +128,12 @@ func Step(b Backend, e Event) (Backend, Actions) {
 		if b.Cause != "" && (next.Status != messages.Terminated || next.Kind != "") {
 			next.Why = b.Why
 		}
-		return next, Actions{Publish: true, Taken: true, Release: next.Status == messages.Terminated}
+		a := Actions{Publish: true, Taken: true, Release: next.Status == messages.Terminated}
+		if next.Status.Leaving() {
+			next.wakeUnsaid()
+		}
+		next.napSaid(e.Nap, &a)
+		return next, a
 
 	case Refused:
 		if b.mayBePlaced(e.Chance) {
@@ -153,7 +168,25 @@ func Step(b Backend, e Event) (Backend, Actions) {
 		if next.Cause == "" {
 			next.Why = e.Why
 		}
-		return next, Actions{Terminate: &messages.Terminate{Hard: e.Hard, Reason: e.Reason}}
+		a := Actions{Terminate: &messages.Terminate{Hard: e.Hard, Reason: e.Reason}}
+		if next.Asleep() {
+			next.turn(&a)
+		}
+		return next, a
+
+	case SleepAsked:
+		var a Actions
+		if b.MaySleep() && !b.Asleep() {
+			b.turn(&a)
+		}
+		return b, a
+
+	case WakeAsked:
+		var a Actions
+		if b.Asleep() {
+			b.turn(&a)
+		}
+		return b, a
 
 	case Lost:
 		if b.Status == messages.Terminated {
@@ -168,6 +201,7 @@ func Step(b Backend, e Event) (Backend, Actions) {
 			Why:        e.Why,
 		}
 		next.Asked = AskedHard
+		next.wakeUnsaid()
 		return next, Actions{
 			Publish: true, Release: true,
 			Terminate: &messages.Terminate{Hard: true, Reason: messages.ReasonLost},

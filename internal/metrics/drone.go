@@ -38,6 +38,8 @@ type DroneSnapshot struct {
 	Memory, CPUs float64
 	// MaxBackends, MaxMemory and MaxCPUs are what it takes at most; 0: no limit.
 	MaxBackends, MaxMemory, MaxCPUs float64
+	// Asleep are backends that sleep.
+	Asleep int
 	// Unreported are states that no worker has taken yet.
 	Unreported int
 	// LeaseLeft is until when the drone may run what it runs, without another word of a worker; meaningless when it
@@ -151,6 +153,7 @@ var (
 	descDroneInfo       = droneDesc("info", "1 for this drone.", "drone", "version", "cluster", "pool")
 	descDroneReady      = droneDesc("ready", "1 while the drone takes backends, else 0.")
 	descDroneBackends   = droneDesc("backends", "Backends that the drone has, by status.", "status")
+	descDroneAsleep     = droneDesc("backends_asleep", "Backends that are put to sleep at this moment.")
 	descDroneLoad       = droneDesc("load", "What was given away of a resource: backends, bytes of memory, processors.", "resource")
 	descDroneCapacity   = droneDesc("capacity", "What the drone takes at most of a resource; not there where it has no limit.", "resource")
 	descDroneUnreported = droneDesc("unreported_states", "States of backends that no worker has taken yet.")
@@ -164,7 +167,7 @@ type droneReader Drone
 
 func (r *droneReader) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descDroneInfo, descDroneReady, descDroneBackends, descDroneLoad, descDroneCapacity, descDroneUnreported, descDroneLease,
+		descDroneInfo, descDroneReady, descDroneBackends, descDroneAsleep, descDroneLoad, descDroneCapacity, descDroneUnreported, descDroneLease,
 		descDroneConnected, descDroneReconnects,
 	} {
 		out <- d
@@ -193,6 +196,7 @@ func (r *droneReader) Collect(out chan<- prometheus.Metric) {
 		all += n
 		gauge(descDroneBackends, float64(n), status)
 	}
+	gauge(descDroneAsleep, float64(now.Asleep))
 	for resource, v := range map[string][2]float64{
 		"backends": {float64(all), now.MaxBackends}, "memory": {now.Memory, now.MaxMemory}, "cpus": {now.CPUs, now.MaxCPUs},
 	} {

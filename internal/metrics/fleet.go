@@ -10,6 +10,8 @@ type Fleet struct {
 	Pools []PoolUse
 	// Backends counts those that have not ended.
 	Backends []Backends
+	// Asleep are those of them that sleep.
+	Asleep []Asleep
 	// Proxies were heard lately.
 	Proxies int
 	// Spares are those of all drones that are heard, of each template.
@@ -41,7 +43,14 @@ type Backends struct {
 	Backends        int
 }
 
+// Asleep are the backends of one cluster that sleep.
+type Asleep struct {
+	Cluster  string
+	Backends int
+}
+
 var (
+	descAsleep       = desc("backends_asleep", "Backends of the database that sleep, by cluster.", "cluster")
 	descDrones       = desc("drones", "Drones of the database by cluster, pool and state: ready, full, not-ready, draining, silent (not heard for a third of a lease) or lost.", "cluster", "pool", "state")
 	descPoolLoad     = desc("pool_load", "What the drones of a pool that are ready or full have given away: backends, bytes of memory, processors.", "cluster", "pool", "resource")
 	descPoolCapacity = desc("pool_capacity", "What the drones of a pool that are ready or full have in all; not there where one of them has no limit.", "cluster", "pool", "resource")
@@ -52,7 +61,7 @@ var (
 	descProxies      = desc("proxies", "Proxies that were heard within the time that a lease lives.")
 )
 
-var fleetDescs = []*prometheus.Desc{descDrones, descPoolLoad, descPoolCapacity, descBackends, descSpares, descSpareClaims, descSpareMisses, descProxies}
+var fleetDescs = []*prometheus.Desc{descDrones, descPoolLoad, descPoolCapacity, descBackends, descAsleep, descSpares, descSpareClaims, descSpareMisses, descProxies}
 
 func (f *Fleet) collect(out chan<- prometheus.Metric) {
 	if f == nil {
@@ -72,6 +81,9 @@ func (f *Fleet) collect(out chan<- prometheus.Metric) {
 	}
 	for _, b := range f.Backends {
 		gauge(descBackends, float64(b.Backends), b.Cluster, b.Status)
+	}
+	for _, a := range f.Asleep {
+		gauge(descAsleep, float64(a.Backends), a.Cluster)
 	}
 	for _, s := range f.Spares {
 		gauge(descSpares, float64(s.Ready), s.Template, "ready")

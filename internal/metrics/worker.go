@@ -14,17 +14,18 @@ const OK = "ok"
 
 // Worker is what one worker counts. Safe for use by several goroutines.
 type Worker struct {
-	requests     *prometheus.CounterVec
-	seconds      *prometheus.HistogramVec
-	batches      *prometheus.HistogramVec
-	batchSeconds *prometheus.HistogramVec
-	spawned      prometheus.Counter
-	noDrone      *prometheus.CounterVec
-	takeovers    prometheus.Counter
-	sweeps       *prometheus.CounterVec
-	events       published
-	actions      published
-	healed       prometheus.Counter
+	requests      *prometheus.CounterVec
+	seconds       *prometheus.HistogramVec
+	batches       *prometheus.HistogramVec
+	batchSeconds  *prometheus.HistogramVec
+	spawned       prometheus.Counter
+	noDrone       *prometheus.CounterVec
+	takeovers     prometheus.Counter
+	sweeps        *prometheus.CounterVec
+	asleep, woken prometheus.Counter
+	events        published
+	actions       published
+	healed        prometheus.Counter
 
 	source atomic.Pointer[Source]
 }
@@ -51,6 +52,7 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 	takeovers := counter("lease_takeovers_total", "Expired leases that connects took over from a lost backend.")
 	events := counter("outbox_published_total", "Events that the bus acknowledged, and actions that were sent.", "kind")
 	failures := counter("outbox_publish_failures_total", "Events that the bus did not acknowledge, and actions that could not be sent; they are tried again.", "kind")
+	naps := counter("naps_total", "Backends that this worker put to sleep (asleep), and those that it woke (awake).", "to")
 	healed := counter("outbox_healed_rows_total", "Outbox rows published again because they were overdue.")
 	w := &Worker{
 		requests:     counter("requests_total", "Requests replied to, by their outcome: ok, or the kind of the error.", "endpoint", "outcome"),
@@ -62,6 +64,8 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 		noDrone:      counter("no_drone_total", "Connects that were refused for no drone takes a backend, by reason.", "reason"),
 		takeovers:    takeovers.WithLabelValues(),
 		healed:       healed.WithLabelValues(),
+		asleep:       naps.WithLabelValues("asleep"),
+		woken:        naps.WithLabelValues("awake"),
 		events:       published{events.WithLabelValues("event"), failures.WithLabelValues("event")},
 		actions:      published{events.WithLabelValues("action"), failures.WithLabelValues("action")},
 	}
@@ -70,7 +74,7 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 	}
 	if reg != nil {
 		reg.MustRegister(w.noDrone, w.requests, w.seconds, w.batches, w.batchSeconds, w.sweeps,
-			spawned, takeovers, events, failures, healed, (*reader)(w))
+			spawned, takeovers, naps, events, failures, healed, (*reader)(w))
 	}
 	return w
 }
@@ -132,6 +136,15 @@ func (w *Worker) Spawned() { w.spawned.Inc() }
 
 // NoDrone counts a connect that found no drone.
 func (w *Worker) NoDrone(reason string) { w.noDrone.WithLabelValues(reason).Inc() }
+
+// Napped counts a backend that was put to sleep, or woken.
+func (w *Worker) Napped(asleep bool) {
+	if asleep {
+		w.asleep.Inc()
+	} else {
+		w.woken.Inc()
+	}
+}
 
 // TookOver counts an expired lease that was taken over.
 func (w *Worker) TookOver() { w.takeovers.Inc() }

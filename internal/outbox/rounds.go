@@ -59,7 +59,7 @@ func (r *Relay) publishRound(out []outgoing, held map[string]bool, failed map[*R
 func done(sent []outgoing) []Row {
 	rows := make([]Row, 0, len(sent))
 	for _, s := range sent {
-		if s.row.Kind != KindSpawn {
+		if s.row.Kind != KindSpawn && s.row.Kind != KindNap {
 			rows = append(rows, *s.row)
 		}
 	}

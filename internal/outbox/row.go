@@ -20,6 +20,7 @@ const (
 	KindToken     Kind = "token"     // an event about a backend's tokens
 	KindSpawn     Kind = "spawn"     // an action, and before it the state scheduled
 	KindTerminate Kind = "terminate" // an action
+	KindNap       Kind = "nap"       // an action, and before it the event that the backend falls asleep or wakes
 )
 
 // Row is one committed row.
@@ -42,6 +43,7 @@ type Row struct {
 	StaticToken string
 	DroneTimeMS int64
 	Traceparent string // a messages.TraceContext
+	Nap         int64  // of a nap
 	At          time.Time
 }
 
@@ -101,6 +103,10 @@ func (r *Row) State() (*nats.Msg, error) {
 		event.Time = r.At.UTC()
 		return r.message(messages.TokenEventSubject(r.BackendID), event.ID, event), nil
 
+	case KindNap:
+		event := messages.NewSleepEvent(r.BackendID, r.At, r.Nap)
+		return r.message(messages.SleepEventSubject(r.BackendID), event.ID, event), nil
+
 	case KindTerminate:
 		return nil, nil
 	}
@@ -136,6 +142,8 @@ func (r *Row) Action(deadlines Deadlines, open Open) (*nats.Msg, error) {
 			return nil, err
 		}
 		action.ID = messages.TerminateID(r.BackendID, action.Terminate.Hard)
+	case KindNap:
+		action = messages.NewNapAction(r.BackendID, r.At, r.Nap)
 	default:
 		return nil, nil
 	}

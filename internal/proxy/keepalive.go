@@ -21,9 +21,10 @@ type activity struct {
 	here  map[string]*presence
 	ended map[string]ending // when something last closed
 	count uint64            // of endings
-	// known are the backends of the last full report and those that arrived since;
-	// fresh those of them that no report has named yet.
-	known, fresh map[string]struct{}
+	// known are the backends of the last full report and those that arrived since, and whether somebody was connected then;
+	// fresh those of them that are to be named at once.
+	known map[string]bool
+	fresh map[string]struct{}
 	// arrival says that something is fresh.
 	arrival chan struct{}
 }
@@ -43,27 +44,29 @@ type presence struct {
 func newActivity() *activity {
 	return &activity{
 		here: make(map[string]*presence), ended: make(map[string]ending),
-		known: make(map[string]struct{}), fresh: make(map[string]struct{}), arrival: make(chan struct{}, 1),
+		known: make(map[string]bool), fresh: make(map[string]struct{}), arrival: make(chan struct{}, 1),
 	}
 }
 
 func (a *activity) opened(backend string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.openedLocked(backend)
+	a.openedLocked(backend, false)
 }
 
-func (a *activity) openedLocked(backend string) *presence {
+// openedLocked is opened; sleeps says that the backend may be asleep by now if the last report named it with nobody connected: then it wakes by being
+// named as connected.
+func (a *activity) openedLocked(backend string, sleeps bool) *presence {
 	at := a.here[backend]
 	if at == nil {
 		at = new(presence)
 		a.here[backend] = at
 	}
 	at.open++
-	if _, known := a.known[backend]; known {
+	if connected, known := a.known[backend]; known && (connected || !sleeps) {
 		return at
 	}
-	a.known[backend], a.fresh[backend] = struct{}{}, struct{}{}
+	a.known[backend], a.fresh[backend] = true, struct{}{}
 	select {
 	case a.arrival <- struct{}{}:
 	default:
@@ -90,7 +93,7 @@ func (a *activity) closedLocked(backend string) {
 func (a *activity) enter(ps *passage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	at := a.openedLocked(ps.route.backend)
+	at := a.openedLocked(ps.route.backend, ps.route.sleeps)
 	if ps.next = at.first; ps.next != nil {
 		ps.next.prev = ps
 	}
@@ -169,15 +172,15 @@ func (a *activity) connected() (all report, mark uint64) {
 	for backend := range a.here {
 		all[backend] = 0
 	}
-	a.known = make(map[string]struct{}, len(all))
-	for backend := range all {
-		a.known[backend] = struct{}{}
+	a.known = make(map[string]bool, len(all))
+	for backend, idle := range all {
+		a.known[backend] = idle == 0
 	}
 	clear(a.fresh)
 	return all, a.count
 }
 
-// arrived is connected of those only whom the last full report could not name, once.
+// arrived is connected of those only whom the last full report could not name, or not as connected, once.
 func (a *activity) arrived() (some report, mark uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -160,6 +160,31 @@ type Teller interface {
 	OnDone(f func())
 }
 
+// Sleeper is an Instance that can be frozen where it is. A hard Terminate ends one that sleeps, and a soft one wakes it.
+// Nothing else of an Instance wakes it or waits for it.
+type Sleeper interface {
+	Instance
+	// Sleep has all of it stand still, and cost nothing but memory, until Wake. woken is called once, should it go on without
+	// that; it may wait a little. After an error it may sleep or not: Wake it.
+	Sleep(ctx context.Context, woken func()) error
+	// Wake has it go on. Of one that does not sleep, or has ended, it does nothing and returns nil.
+	Wake(ctx context.Context) error
+}
+
+// Sleeping is a Runtime that can put its instances to sleep, or finds that it cannot where it is.
+type Sleeping interface {
+	Runtime
+	// Sleeps says that each of its instances is a Sleeper that works.
+	Sleeps() bool
+}
+
+// Reclaimer is a Sleeper whose memory can be handed back while it sleeps.
+type Reclaimer interface {
+	Sleeper
+	// Reclaim has the machine get back up to so many bytes, and says how many it got, and whether there may be more.
+	Reclaim(ctx context.Context, bytes uint64) (got uint64, more bool, err error)
+}
+
 // Usage is what an instance uses, memory in bytes; 0 where the runtime cannot tell.
 type Usage struct {
 	// CPU is the processor time used since the instance started.

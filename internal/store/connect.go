@@ -41,6 +41,7 @@ func (s *Store) Connect(ctx context.Context, wants []lease.Want) (got []lease.Go
 	if err == nil && len(c.expired) > 0 {
 		err = c.join(ctx) // those that a renewal saved
 	}
+	c.rows = append(c.rows, s.wakeJoined(ctx, c.asleep)...)
 	settled := func(g lease.Got) bool { return g.Result != lease.Unsettled }
 	if err != nil && len(c.rows) == 0 && !slices.ContainsFunc(c.got, settled) {
 		return nil, nil, err
@@ -70,6 +71,8 @@ type connecting struct {
 	expired map[int]string
 	// unheld are the numbers of the wants whose keys nobody held at the last look.
 	unheld map[int]bool
+	// asleep are the backends that are joined asleep.
+	asleep []string
 	// unbelieved: then the database was not settled.
 	unbelieved bool
 }
@@ -117,11 +120,11 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 			c.unheld[i] = true
 		}
 		var ix int64
-		var isIdle, alive bool
+		var isIdle, asleep, alive bool
 		var expiresIn float64
 		g := lease.Got{Result: lease.Held}
 		_, err = pgx.ForEachRow(result, []any{
-			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Leaving, &isIdle, &alive, &g.Cluster, &g.Subdomain, &g.Origin, &g.StaticToken, &expiresIn,
+			&ix, &g.BackendID, &g.Tag, (*int16)(&g.Status), &g.Leaving, &isIdle, &asleep, &alive, &g.Cluster, &g.Subdomain, &g.Origin, &g.StaticToken, &expiresIn,
 		}, func() error {
 			if ix == 0 {
 				c.unbelieved = true
@@ -136,6 +139,9 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 			if isIdle && !g.Leaving {
 				idle = append(idle, g.BackendID)
 				return nil
+			}
+			if asleep && g.Tag == c.wants[i].Key.Tag {
+				c.asleep = append(c.asleep, g.BackendID)
 			}
 			g.ExpiresIn = time.Duration(expiresIn * float64(time.Second))
 			c.got[i] = g
@@ -277,9 +283,9 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 	texts := make([]string, 7*n)
 	ids, subdomains, statics, bodies, traces, runs, templates := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:6*n], texts[6*n:]
 	hashes := make([][]byte, n)
-	given, origins := make([]bool, n), make([]bool, n)
-	numbers := make([]int64, 4*n)
-	hosts, lifetimes, idles, revisions := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:]
+	given, origins, ignores := make([]bool, n), make([]bool, n), make([]bool, n)
+	numbers := make([]int64, 5*n)
+	hosts, lifetimes, idles, revisions, sleeps := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:4*n], numbers[4*n:]
 	drones, sessions := []string{}, []string{}
 	numberOf := make(map[[2]string]int64)
 	for i := range wants {
@@ -297,9 +303,10 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 			templates[i], revisions[i] = template.Name, template.Revision
 		}
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
+		sleeps[i], ignores[i] = spawn.SleepAfterSeconds, spawn.SleepIgnoresIdle
 		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes, templates, revisions)
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes, templates, revisions, sleeps, ignores)
 }

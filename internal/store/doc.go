@@ -24,6 +24,9 @@
 // whole table, "= any(array(…))" does it for updates, and none mentions ended_at,
 // which would let a partial index be walked from end to end.
 //
+// Sleep is the backend's nap (package lifecycle). Hot statements read it with the row that they read anyway, and where it is odd a transition of its own
+// wakes the backend: nothing is written for who is awake. See sleep.go for why a keepalive and a sweep cannot miss each other.
+//
 // The sweeps do walk along an index, which none but them can use for it says that due_at is finite: of what is due by when it is, as far as the
 // present, skipping what others have locked. due_at is never later than the first thing
 // that may be due, while what it waits for may have been put off without touching it

@@ -30,10 +30,12 @@ type Live struct {
 	Cluster  string
 	Status   messages.Status
 	Backends int
+	// Asleep are those of them that sleep.
+	Asleep int
 }
 
 // liveCountSQL reads all live backends: no index has their status.
-const liveCountSQL = `select b.cluster, b.status, count(*) from backend b where b.ended_at is null group by b.cluster, b.status`
+const liveCountSQL = `select b.cluster, b.status, count(*), count(*) filter (where b.nap % 2 = 1) from backend b where b.ended_at is null group by b.cluster, b.status`
 
 // proxiesSQL counts the proxies that were heard within $1 seconds.
 const proxiesSQL = `select count(*) from proxy p where p.heard_at > now() - make_interval(secs => $1)`
@@ -41,7 +43,7 @@ const proxiesSQL = `select count(*) from proxy p where p.heard_at > now() - make
 // Live counts the backends that have not ended, and the proxies that were heard within a lease's time.
 func (s *Store) Live(ctx context.Context) (live []Live, proxies int, err error) {
 	live, err = read(ctx, s, func(row pgx.CollectableRow) (l Live, err error) {
-		err = row.Scan(&l.Cluster, (*int16)(&l.Status), &l.Backends)
+		err = row.Scan(&l.Cluster, (*int16)(&l.Status), &l.Backends, &l.Asleep)
 		return l, err
 	}, liveCountSQL)
 	if err == nil {

@@ -19,7 +19,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 	d := newRunningDB(t)
 	placeable := newExplainer(t, d, store.PlaceableSQL, 1)
 	place := newExplainer(t, d, store.PlaceSQL, 5)
-	spawn := newExplainer(t, d, store.SpawnSQL, 28)
+	spawn := newExplainer(t, d, store.SpawnSQL, 30)
 	const drones = 20
 	n := 0
 	args := func() []string {
@@ -28,7 +28,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		one := func(s string) string { return "'{" + s + "}'" }
 		return []string{
 			one(`""`), one("key-" + id), one(`""`), one(id), "'{true}'", "'{1}'", one(`""`), one(`""`), "'{0}'", "'{0}'", one("x"), one(`""`),
-			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{dr-1}'", "'{s-1}'", "20", "60", "'{f}'", "'{room}'", one(`""`), "'{room}'", "'{7}'",
+			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{dr-1}'", "'{s-1}'", "20", "60", "'{f}'", "'{room}'", one(`""`), "'{room}'", "'{7}'", "'{0}'", "'{f}'",
 		}
 	}
 	blocks := func(live int) map[string]int {

@@ -73,11 +73,11 @@ func (t *transition) write(ctx context.Context, c *pgx.Conn, b *pgx.Batch) error
 		})
 	}
 	for piece := range slices.Chunk(taken, savePiece) {
-		upTo := make([]int16, len(piece))
+		upTo, naps := make([]int16, len(piece)), make([]int64, len(piece))
 		for i, l := range piece {
-			upTo[i] = int16(l.taken)
+			upTo[i], naps[i] = int16(l.taken), l.napTaken
 		}
-		b.Queue(takenSQL, idsOf(piece), upTo)
+		b.Queue(takenSQL, idsOf(piece), upTo, naps)
 	}
 	return nil
 }
@@ -97,16 +97,18 @@ func saveArgs(backends []*locked) []any {
 	addresses, kinds, reasons, texts := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	exitCodes := make([]*int32, n)
 	causes, bys, whys := make([]string, n), make([]string, n), make([]string, n)
+	naps, reclaimed := make([]int64, n), make([]int64, n)
 	for i, l := range backends {
 		asked[i], statuses[i], lasts[i] = int16(l.Asked), int16(l.Status), int16(l.LastStatus)
 		addresses[i], kinds[i], reasons[i], texts[i] = l.Address, string(l.Kind), string(l.Reason), l.Message
 		causes[i], bys[i], whys[i] = string(l.Cause), l.By, l.Words
+		naps[i], reclaimed[i] = l.Nap, l.ReclaimedBytes
 		if l.ExitCode != nil {
 			code := int32(*l.ExitCode)
 			exitCodes[i] = &code
 		}
 	}
-	return []any{idsOf(backends), asked, statuses, addresses, lasts, kinds, reasons, texts, exitCodes, causes, bys, whys}
+	return []any{idsOf(backends), asked, statuses, addresses, lasts, kinds, reasons, texts, exitCodes, causes, bys, whys, naps, reclaimed}
 }
 
 // releaseArgs makes the arrays of releaseSQL.
@@ -134,13 +136,13 @@ func (t *transition) queueWritten(b *pgx.Batch) {
 		return
 	}
 	kinds, backends, drones, bodies, traces := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	statuses, lasts := make([]int16, n), make([]int16, n)
+	statuses, lasts, naps := make([]int16, n), make([]int16, n), make([]int64, n)
 	for i := range t.written {
 		r := &t.written[i]
 		kinds[i], backends[i], drones[i], bodies[i], traces[i] = string(r.Kind), r.BackendID, r.Drone, string(r.Body), r.Traceparent
-		statuses[i], lasts[i] = int16(r.Status), int16(r.LastStatus)
+		statuses[i], lasts[i], naps[i] = int16(r.Status), int16(r.LastStatus), r.Nap
 	}
-	b.Queue(publishSQL, kinds, backends, drones, statuses, lasts, t.until, bodies, traces).Query(func(rows pgx.Rows) error {
+	b.Queue(publishSQL, kinds, backends, drones, statuses, lasts, t.until, bodies, traces, naps).Query(func(rows pgx.Rows) error {
 		var row outbox.Row
 		var ix int64
 		_, err := pgx.ForEachRow(rows, []any{&row.ID, &ix, &row.At}, func() error {

@@ -101,7 +101,7 @@ func (s *Store) Register(ctx context.Context, drone string, r *messages.Register
 			if err != nil {
 				return err
 			}
-			b.Queue(beginSessionSQL, drone, r.Session, r.MachineID, r.BootID, r.DroneTimeMS, terms.TTL.Seconds())
+			b.Queue(beginSessionSQL, drone, r.Session, r.MachineID, r.BootID, r.DroneTimeMS, terms.TTL.Seconds(), r.Sleeps)
 			b.Queue(sealSessionsSQL, drone, sealed)
 			if len(before) > 0 { // else there is nothing to take over
 				b.Queue(adoptSQL, drone, r.Session, named, before)

@@ -32,6 +32,8 @@ const (
 	CauseIdle Cause = "idle"
 	// CauseDrained: its drone drains, and what the operator gave its backends is over. It is asked to end.
 	CauseDrained Cause = "drained"
+	// CauseAsleep: nobody has been connected for as long as it is to be awake then. It is put to sleep.
+	CauseAsleep Cause = "asleep"
 )
 
 // Due is a backend to which a sweep has done something.
@@ -87,7 +89,7 @@ func (s *Store) Sweep(ctx context.Context, startWithin time.Duration) (swept Swe
 	for _, d := range due {
 		if e := d.event(); e != nil {
 			c := Change{BackendID: d.BackendID, Event: e}
-			if d.Cause == CauseIdle {
+			if d.Cause == CauseIdle || d.Cause == CauseAsleep {
 				c.IdleSince = d.looked
 			}
 			changes = append(changes, c)
@@ -97,7 +99,13 @@ func (s *Store) Sweep(ctx context.Context, startWithin time.Duration) (swept Swe
 	if err == nil && len(gone) > 0 {
 		err = fmt.Errorf("backends that were due are gone: %v", gone)
 	}
-	return Swept{Done: done(due, rows), Rows: rows, Full: full}, err
+	swept = Swept{Done: done(due, rows), Rows: rows, Full: full}
+	if err == nil {
+		var woken []outbox.Row
+		woken, err = s.wakeStirred(ctx, swept.Done)
+		swept.Rows = append(swept.Rows, woken...)
+	}
+	return swept, err
 }
 
 // due finds what is due and puts it off.
@@ -148,6 +156,8 @@ func (d *Due) event() lifecycle.Event {
 		return lifecycle.TerminateAsked{Reason: d.Reason, Why: messages.Why{
 			Cause: messages.CauseDrained, Words: "its drone was drained, and the time until what is left ends was over (jetway drain --end-after)",
 		}}
+	case CauseAsleep:
+		return lifecycle.SleepAsked{}
 	case CauseStuck:
 	}
 	return nil
@@ -189,7 +199,7 @@ func done(due []Due, rows []outbox.Row) (list []Due) {
 	changed := make(map[string]bool, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		if r.Kind == outbox.KindTerminate || r.Status == messages.Terminated {
+		if r.Kind == outbox.KindTerminate || r.Kind == outbox.KindNap || r.Status == messages.Terminated {
 			changed[r.BackendID] = true
 		}
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,7 @@ type transition struct {
 	backends map[string]*locked
 	chances  map[string]*chance
 	pending  []outbox.Row // unpublished before
+	canSleep []string     // those that are to sleep whose drones can
 
 	foreign []string
 	// written are the new rows, until which status each stays on record; kept are
@@ -125,16 +127,17 @@ type locked struct {
 	// inStatus is for how long it has been in the status of before. crashed says that the life that is over was a failure.
 	inStatus time.Duration
 	crashed  bool
-	// taken is up to where its actions are shown to be taken; givenUp says that nobody
+	// taken and napTaken are up to where its actions are shown to be taken; givenUp says that nobody
 	// may take its spawn any more.
-	taken   messages.Status
-	givenUp bool
+	taken    messages.Status
+	napTaken int64
+	givenUp  bool
 }
 
 func (t *transition) read(b *pgx.Batch) {
 	ids := make([]string, len(t.changes))
 	var lost, release, refused bool
-	var untaken []string
+	var untaken, tired []string
 	for i, c := range t.changes {
 		ids[i] = c.BackendID
 		switch e := c.Event.(type) {
@@ -146,6 +149,8 @@ func (t *transition) read(b *pgx.Batch) {
 			release, untaken = true, append(untaken, c.BackendID)
 		case lifecycle.Reported:
 			release = release || e.State.Status == messages.Terminated
+		case lifecycle.SleepAsked:
+			tired = append(tired, c.BackendID)
 		}
 	}
 	if refused && t.holder != nil {
@@ -174,6 +179,9 @@ func (t *transition) read(b *pgx.Batch) {
 		})
 	}
 	b.Queue(lockBackendsSQL, ids).Query(t.scanBackends)
+	if len(tired) > 0 {
+		b.Queue(canSleepSQL, tired).Query(collectInto(&t.canSleep, pgx.RowTo[string]))
+	}
 	b.Queue(unpublishedSQL, ids).Query(collectInto(&t.pending, scanOutbox))
 	if len(untaken) > 0 {
 		b.Queue(chanceSQL, untaken).Query(t.scanChances)
@@ -185,7 +193,8 @@ func (t *transition) scanBackends(rows pgx.Rows) error {
 		l := new(locked)
 		var ms int64
 		err := rows.Scan(&l.id, &l.cluster, &l.pool, &l.of.Drone, &l.of.Session, (*int16)(&l.Asked), (*int16)(&l.Status), &l.Address,
-			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.Cause, &l.By, &l.Words, &l.joined, &l.fencing, &ms)
+			(*int16)(&l.LastStatus), &l.Kind, &l.Reason, &l.Message, &l.ExitCode, &l.Cause, &l.By, &l.Words, &l.joined, &l.fencing, &ms,
+			&l.Nap, &l.ReclaimedBytes)
 		if err != nil {
 			return err
 		}
@@ -258,6 +267,9 @@ func (t *transition) decide() {
 			}
 			event = lifecycle.Lost{Why: t.whyLost(l)}
 		}
+		if _, sleep := event.(lifecycle.SleepAsked); sleep && !slices.Contains(t.canSleep, l.id) {
+			continue
+		}
 		untaken := l.Status == messages.Scheduled
 		next, actions := lifecycle.Step(l.Backend, event)
 		if actions == (lifecycle.Actions{}) {
@@ -270,7 +282,7 @@ func (t *transition) decide() {
 		switch e := event.(type) {
 		case lifecycle.Reported:
 			// Not next's: of a backend that was given up, the drone has yet to say that it ended.
-			l.taken = max(l.taken, e.State.Status)
+			l.taken, l.napTaken = max(l.taken, e.State.Status), max(l.napTaken, e.Nap.Nap)
 			// It may have been told to end before the spawn was published, and with it the state
 			// that that stands for: by a worker that died, or could not (I5).
 			l.givenUp = l.givenUp || untaken && e.State.Status.Leaving()
@@ -310,6 +322,10 @@ func (t *transition) note(l *locked, actions lifecycle.Actions, trace string) {
 			Body: messages.Encode(l.State), FencingToken: l.fencing, Traceparent: trace,
 		})
 		t.until = append(t.until, 0)
+	}
+	if actions.Nap {
+		t.written = append(t.written, outbox.Row{Kind: outbox.KindNap, BackendID: l.id, Drone: l.of.Drone, Nap: l.Nap, Traceparent: trace})
+		t.until = append(t.until, int16(messages.Terminating))
 	}
 	if actions.Terminate != nil {
 		// It is shown to be taken by the status that it leads to; of a backend that was

@@ -63,7 +63,7 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 			w.replies.fail(req, out.Err)
 		}
 	}
-	w.relay.Enqueue(rows)
+	w.enqueue(rows)
 }
 
 // traceparent is the W3C trace context that what the request causes continues: its

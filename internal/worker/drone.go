@@ -101,7 +101,7 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 	changes := make([]store.Change, len(r.Reports))
 	for i := range r.Reports {
 		changes[i] = store.Change{
-			BackendID: r.Reports[i].BackendID, Event: lifecycle.Reported{State: r.Reports[i].State},
+			BackendID: r.Reports[i].BackendID, Event: lifecycle.Reported{State: r.Reports[i].State, Nap: r.Reports[i].Nap},
 			Traceparent: messages.TraceContext(r.Reports[i].Traceparent, r.Reports[i].Tracestate),
 		}
 		if r.Reports[i].Refused {
@@ -138,6 +138,7 @@ func (w *worker) report(ctx context.Context, drone string, data []byte) (any, er
 		return nil, refusal
 	}
 	w.logPlaced(drone, rows)
+	w.countNaps(rows)
 	// The reply waits for the event: what the drone does next follows it (I5).
 	if err := w.relay.Publish(ctx, rows); err != nil {
 		return nil, unavailable(err)

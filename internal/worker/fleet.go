@@ -105,13 +105,16 @@ func fleetOf(groups []placement.Group, live []store.Live, proxies int) *metrics.
 	for p := range counts {
 		of[p.cluster] = make(map[messages.Status]int)
 	}
+	asleep := make(map[string]int)
 	for _, l := range live {
+		asleep[l.Cluster] += l.Asleep
 		if of[l.Cluster] == nil {
 			of[l.Cluster] = make(map[messages.Status]int)
 		}
 		of[l.Cluster][l.Status] += l.Backends
 	}
 	for cluster, statuses := range of {
+		fleet.Asleep = append(fleet.Asleep, metrics.Asleep{Cluster: cluster, Backends: asleep[cluster]})
 		for _, status := range messages.Statuses {
 			if status != messages.Terminated {
 				fleet.Backends = append(fleet.Backends, metrics.Backends{Cluster: cluster, Status: status.String(), Backends: statuses[status]})

@@ -137,7 +137,7 @@ func (w *worker) readBacklog(ctx context.Context) {
 	}
 	// Kinds of which nothing is left are shown as empty.
 	read := map[string]metrics.Backlog{}
-	for _, kind := range []outbox.Kind{outbox.KindState, outbox.KindDrone, outbox.KindToken, outbox.KindSpawn, outbox.KindTerminate} {
+	for _, kind := range []outbox.Kind{outbox.KindState, outbox.KindDrone, outbox.KindToken, outbox.KindSpawn, outbox.KindTerminate, outbox.KindNap} {
 		read[string(kind)] = metrics.Backlog{Kind: string(kind)}
 	}
 	for _, k := range kinds {

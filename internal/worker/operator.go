@@ -26,6 +26,8 @@ func (w *worker) operatorRequest(ctx context.Context, req *request) (any, error)
 		return w.forget(ctx, req.data)
 	case messages.SubjectRetry:
 		return w.retry(ctx, req.data)
+	case messages.SubjectSleep, messages.SubjectWake:
+		return w.nap(ctx, req.data, req.subject == messages.SubjectSleep)
 	case messages.SubjectStatus:
 		r, err := messages.Decode[messages.StatusRequest](req.data)
 		if err != nil {
@@ -79,7 +81,7 @@ func (w *worker) terminate(ctx context.Context, data []byte) (any, error) {
 	if len(rows) > 0 {
 		w.log.Info("a backend is asked to end", "backend_id", r.BackendID, "hard", r.Hard, "by", r.By, "reason", r.Reason)
 	}
-	w.relay.Enqueue(rows)
+	w.enqueue(rows)
 	return messages.Empty{}, nil
 }
 
@@ -182,10 +184,14 @@ func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	note := w.store.Keepalive
 	if r.Partial {
-		return messages.Empty{}, w.store.KeepaliveOfSome(ctx, proxy, r.Backends, r.IdleMS)
+		note = w.store.KeepaliveOfSome
 	}
-	return messages.Empty{}, w.store.Keepalive(ctx, proxy, r.Backends, r.IdleMS)
+	if err := note(ctx, proxy, r.Backends, r.IdleMS); err != nil {
+		return nil, err
+	}
+	return messages.Empty{}, w.wake(ctx, connected(&r))
 }
 
 // routeBatch looks the tokens of waiting route requests up at once.
@@ -214,6 +220,10 @@ func (w *worker) routeBatch(ctx context.Context, batch []*request) {
 	ctx, cancel := context.WithDeadline(ctx, latest)
 	defer cancel()
 	routes, err := w.store.Routes(ctx, tokens)
+	if wakeErr := w.wakeRouted(ctx, routes); wakeErr != nil {
+		// They wake with the keepalive that says that somebody has come.
+		w.log.Warn("cannot wake backends that somebody visits", "err", wakeErr)
+	}
 	for i, req := range asking {
 		switch {
 		case err != nil:

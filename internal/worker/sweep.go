@@ -31,7 +31,7 @@ func (w *worker) sweep(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	swept, err := w.store.Sweep(ctx, w.cfg.StartWithin)
-	w.relay.Enqueue(swept.Rows)
+	w.enqueue(swept.Rows)
 	w.noteSwept(ctx, swept.Done)
 	return expired.Full || swept.Full, err
 }
@@ -87,6 +87,8 @@ func (w *worker) logSwept(ctx context.Context, d *store.Due) {
 		level, what = slog.LevelInfo, "a backend is past its lifetime; it is asked to end"
 	case store.CauseDrained:
 		level, what = slog.LevelInfo, "a backend is still on a drone whose drain is over; it is asked to end"
+	case store.CauseAsleep:
+		level, what = slog.LevelDebug, "nobody has been connected to a backend for some time; it is put to sleep"
 	case store.CauseIdle:
 		level, what = slog.LevelInfo, "nobody has been connected to a backend for too long; it is asked to end"
 	}

@@ -209,7 +209,7 @@ func newWorker(cfg Config, nc *nats.Conn, st *store.Store) (*worker, error) {
 		operator:  newLane("operator", cfg.Queue, 2, 1, w.each(w.operatorRequest)),
 		listing:   newLane("listing", cfg.Queue, 1, 1, w.each(w.listingRequest)),
 	}
-	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLifetime, store.CauseIdle, store.CauseDrained} {
+	for _, cause := range []store.Cause{causeDrone, store.CauseLost, store.CauseStart, store.CauseGrace, store.CauseStuck, store.CauseLifetime, store.CauseIdle, store.CauseDrained, store.CauseAsleep} {
 		counts.Swept(string(cause), 0)
 	}
 	w.lanes.connect.counts, w.lanes.route.counts = counts.Lane("connect"), counts.Lane("route")
@@ -322,6 +322,8 @@ func (w *worker) serve() (*service, error) {
 		{name: "undrain", subject: messages.SubjectUndrain, lane: w.lanes.operator},
 		{name: "forget", subject: messages.SubjectForget, lane: w.lanes.operator},
 		{name: "retry", subject: messages.SubjectRetry, lane: w.lanes.operator},
+		{name: "sleep", subject: messages.SubjectSleep, lane: w.lanes.operator},
+		{name: "wake", subject: messages.SubjectWake, lane: w.lanes.operator},
 		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
 		{name: "template-put", subject: messages.SubjectTemplatePut, lane: w.lanes.operator},
 		{name: "template-get", subject: messages.SubjectTemplateGet, lane: w.lanes.operator},

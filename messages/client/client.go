@@ -81,6 +81,17 @@ func (c *Client) Terminate(ctx context.Context, backend string, hard bool) error
 	return err
 }
 
+// Sleep puts a backend to sleep, and Wake wakes it, as the workers do by themselves for who has spawn_config.sleep_after_seconds. Again is no error; what
+// cannot sleep is of the kind CannotSleep.
+func (c *Client) Sleep(ctx context.Context, backend string) (messages.NapResponse, error) {
+	return Request[messages.NapResponse](ctx, c.nc, messages.SubjectSleep, messages.NapRequest{BackendID: backend})
+}
+
+// Wake is explained with [Client.Sleep].
+func (c *Client) Wake(ctx context.Context, backend string) (messages.NapResponse, error) {
+	return Request[messages.NapResponse](ctx, c.nc, messages.SubjectWake, messages.NapRequest{BackendID: backend})
+}
+
 // Revoke makes connection tokens lead nowhere and cuts what is connected with them. It says how many there were.
 func (c *Client) Revoke(ctx context.Context, r messages.RevokeRequest) (revoked int, err error) {
 	resp, err := Request[messages.RevokeResponse](ctx, c.nc, messages.SubjectRevoke, r)

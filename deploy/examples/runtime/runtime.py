@@ -23,11 +23,11 @@ class Refused(Exception): """What a request asks for cannot be; the text is for 
 class Backend:
     def __init__(self, drone, id, address, pid, child=None):
         self.drone, self.id, self.address, self.pid, self.child = drone, id, address, pid, child
-        self.pidfd, self.ended = os.pidfd_open(pid), None
+        self.pidfd, self.ended, self.asleep = os.pidfd_open(pid), None, False
         threading.Thread(target=self.watch, daemon=True).start()
     def view(self, after=0):
         output = [e for n, d, e in events if n > after and (d, e["backend_id"]) == (self.drone, self.id) and "line" in e]
-        return {"backend_id": self.id, "address": self.address, "pid": self.pid, **({"ended": self.ended, "output": output} if self.ended else {})}
+        return {"backend_id": self.id, "address": self.address, "pid": self.pid, "asleep": self.asleep, **({"ended": self.ended, "output": output} if self.ended else {})}
     def watch(self):
         """Reads what it writes until it has ended, ends what is left of it, and tells."""
         pipes = {os.open(fifo(self.drone, self.id, s), os.O_RDWR | os.O_NONBLOCK): s for s in STREAMS}
@@ -73,6 +73,7 @@ def recover():
     """Takes over what runs. What is not found then does not run: it is in no listing."""
     for pid, env in labelled():
         if os.getsid(pid) == pid:
+            os.killpg(pid, signal.SIGCONT)  # who knows what slept
             backends[key_of(env)] = Backend(*key_of(env), f"{env['HOST']}:{env['PORT']}", pid)
 
 def program(ask):
@@ -129,7 +130,25 @@ def terminate(ask):
                 print(f"{'hard' if hard else 'soft'} end of {key}", flush=True)
                 with contextlib.suppress(ProcessLookupError):  # it has just ended, which is about to be told
                     signal.pidfd_send_signal(backends[key].pidfd, signal.SIGKILL if hard else signal.SIGTERM)
+        turn(keys(ask), signal.SIGCONT)
     return {"running": running}
+
+def turn(keys, how):  # stops and continues processes, with what is in their groups
+    for b in filter(None, map(backends.get, keys)):
+        if not b.ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(b.pid, how)
+            b.asleep = how == signal.SIGSTOP
+
+def sleep(ask):
+    with changed:
+        turn(keys(ask), signal.SIGSTOP)
+    return {}
+
+def wake(ask):
+    with changed:
+        turn(keys(ask), signal.SIGCONT)
+    return {}
 
 def usage(ask):
     pid = backends[keys(ask)[0]].pid
@@ -159,7 +178,7 @@ def follow(ask, write):
             lines = [e for n, d, e in events if n > seen and d == ask["drone"]]
             seen = events[-1][0] if events else seen
             if not listed:
-                lines += [b.view() for b in backends.values() if b.drone == ask["drone"]] + [{"listed": True}]
+                lines += [b.view() for b in backends.values() if b.drone == ask["drone"]] + [{"listed": True, "sleeps": True}]
         listed = True
         write("".join(json.dumps(line) + "\n" for line in [*lines, {}]).encode())  # {}: it is there
 
@@ -171,7 +190,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.path == "/v1/events":
                 self.answer(200)
                 follow(ask, self.wfile.write)
-            what = {"/v1/" + f.__name__: f for f in (prepare, start, find, terminate, usage, forget)}.get(self.path)
+            what = {"/v1/" + f.__name__: f for f in (prepare, start, find, terminate, usage, sleep, wake, forget)}.get(self.path)
             self.answer(200, what(ask)) if what else self.answer(501, {"error": f"there is no {self.path} here"})
         except Refused as why:
             self.answer(400, {"error": str(why)})

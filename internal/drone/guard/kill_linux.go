@@ -40,7 +40,7 @@ func (g *guardian) kill(ctx context.Context, due map[string]journal.State) (left
 		}
 		if !leader.Ended() {
 			left[id]++
-			failed(leader.Signal(unix.SIGKILL)) // it may have left its group
+			failed(errors.Join(leader.Signal(unix.SIGKILL), cgroup.ThawV1(leader.PID))) // it may have left its group, and sleep
 		}
 		failed(leader.SignalGroup(unix.SIGKILL))
 		leader.Close()
@@ -97,7 +97,7 @@ func (g *guardian) killLabelled(due map[string]journal.State, names map[string]s
 			if process.PID != due[id].PID { // which is counted
 				left[id]++
 			}
-			err = ref.Signal(unix.SIGKILL)
+			err = errors.Join(ref.Signal(unix.SIGKILL), cgroup.ThawV1(ref.PID))
 			ref.Close()
 		}
 		if err != nil && !errors.Is(err, procs.ErrGone) {

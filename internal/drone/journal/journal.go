@@ -49,6 +49,9 @@ type State struct {
 	Cluster string `json:"cluster,omitempty"`
 	// Spare is the id under which it was started, where that is not its own: it was a spare, which it claimed.
 	Spare string `json:"spare,omitempty"`
+	// Nap is the greatest that it was asked for, and Asleep says that it may be frozen.
+	Nap    int64 `json:"nap,omitempty"`
+	Asleep bool  `json:"asleep,omitempty"`
 	// Own is its lease, where that is not the one of all.
 	Own *Lease `json:"own,omitempty"`
 }

@@ -236,14 +236,14 @@ async function open(b) {
   $("detail").showModal(); soon();
   const [info, events, lines] = await Promise.allSettled([ask(`/v1/backends/${b.backend_id}`), ask(`/v1/backends/${b.backend_id}/events`), ask(`/v1/backends/${b.backend_id}/logs?tail=50`)]);
   if (shown !== b.backend_id) return;
-  if (info.status === "fulfilled") { const { users, more_users, last_used_at } = info.value; facts(Object.assign(known.get(b.backend_id) || b, { users, more_users, last_used_at })); }
+  if (info.status === "fulfilled") { const { users, more_users, last_used_at, asleep } = info.value; facts(Object.assign(known.get(b.backend_id) || b, { users, more_users, last_used_at, asleep })); }
   if (events.status === "fulfilled") { $("story").replaceChildren(); events.value.events.forEach(story); }
   $("lines").textContent = lines.status === "fulfilled" ? lines.value.lines.map((l) => l.line).join("\n") || "It has written nothing." : lines.reason.message;
 }
 function facts(b) {
   const dl = $("facts"); dl.replaceChildren();
   const users = b.users?.length ? b.users.map((u) => u || "(without a name)").join(", ") + (b.more_users ? " and more" : "") : undefined;
-  for (const [k, v] of [["Backend", b.backend_id], ["Status", b.status], ["Tag", b.key.tag], ["Runs", b.runs], ["Users", users], ["Last used", b.last_used_at && whenDay(b.last_used_at)], ["Drone", b.drone], ["Cluster", b.cluster], ["Pool", b.pool], ["Address", b.address], ["Since", whenDay(b.created_at)], ["Ended by", [b.termination_kind, b.termination_reason].filter(Boolean).join(", ")], ["Exit code", b.exit_code], ["Message", b.message]]) if (v !== undefined && v !== "") dl.append(el("dt", k), el("dd", v));
+  for (const [k, v] of [["Backend", b.backend_id], ["Status", b.status + (b.asleep ? ", asleep" : "")], ["Tag", b.key.tag], ["Runs", b.runs], ["Users", users], ["Last used", b.last_used_at && whenDay(b.last_used_at)], ["Drone", b.drone], ["Cluster", b.cluster], ["Pool", b.pool], ["Address", b.address], ["Since", whenDay(b.created_at)], ["Ended by", [b.termination_kind, b.termination_reason].filter(Boolean).join(", ")], ["Exit code", b.exit_code], ["Message", b.message]]) if (v !== undefined && v !== "") dl.append(el("dt", k), el("dd", v));
 }
 function story(e) {
   const item = el("li", `${when(e.time)} ${e.status}` + (e.termination_reason ? `, ${e.termination_reason}` : "") + (e.exit_code !== undefined ? `, exit code ${e.exit_code}` : "") + (e.message ? `: ${e.message}` : ""));

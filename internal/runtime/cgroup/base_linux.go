@@ -161,7 +161,7 @@ func find(process string) (h hierarchies, err error) {
 		case right[0] == "cgroup2" && h.unified == "":
 			h.unified, h.own[""] = point, own("")
 		case right[0] == "cgroup":
-			for _, controller := range []string{memory, cpu, pids} {
+			for _, controller := range []string{memory, cpu, pids, freezer} {
 				if slices.Contains(options, controller) && h.v1[controller] == "" {
 					h.v1[controller], h.own[controller] = point, own(controller)
 				}

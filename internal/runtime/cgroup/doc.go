@@ -9,6 +9,9 @@
 //   - [Kill] ends all of a group, also what forks meanwhile or is frozen: it is the kernel's
 //     cgroup.kill, one write. "Nothing of it runs" is the kernel's word in cgroup.events,
 //     for which [Group.Wait] waits without searching.
+//   - [Group.Freeze] stops all of a group where it is, also where controllers are on v1, for the kernel's
+//     cgroup.freeze needs none. Who uses an engine that freezes by a controller of v1 has [ThawV1] for
+//     what was killed meanwhile.
 //   - [Limits] hold from the first instruction. What this machine cannot limit is an error
 //     of [Base.Make], and never a limit that means nothing.
 //

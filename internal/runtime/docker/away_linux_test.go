@@ -35,6 +35,12 @@ func TestI1EngineThatIsAway(t *testing.T) {
 	hungry := s.start(s.spec("eat later", e.fields(limited("memory_limit_bytes", 32<<20)...)...))
 	s.line("ready")
 
+	sleepy := s.start(s.spec("quiet", e.fields()...)).(runtime.Sleeper)
+	s.line("ready")
+	if err := sleepy.Sleep(t.Context(), func() {}); err != nil {
+		t.Fatal(err)
+	}
+
 	e.Signal(syscall.SIGSTOP)
 	// The kernel's word is enough for a lack of memory, too.
 	visit(t, hungry)
@@ -50,6 +56,14 @@ func TestI1EngineThatIsAway(t *testing.T) {
 	}
 	if exit.Code != 137 && exit.Code != -1 || !strings.Contains(exit.Message, "engine did not answer") { // -1: before Linux 6.15
 		t.Errorf("ended with %v", exit)
+	}
+	// Also where it is paused.
+	if err := sleepy.Terminate(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	s.exit(sleepy)
+	if left := membersOf(t, sleepy.Handle()); len(left) > 0 {
+		t.Fatalf("processes %v of a paused container live", left)
 	}
 	e.Signal(syscall.SIGCONT)
 

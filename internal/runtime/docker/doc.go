@@ -38,6 +38,9 @@
 //   - A hard termination needs no engine where the engine is on this machine: the
 //     container's first process is killed by its pidfd, and with it the kernel ends
 //     all of the container (I1).
+//   - What sleeps is paused, and the engine tells who was unpaused by somebody else. A hard termination ends a paused
+//     container too: it is killed, and then thawed, where the engine does not answer by the file of its group: on cgroup v1 what is
+//     killed while it is frozen does not end.
 //   - Podman (4.3 or later, with its API's service, rootful or rootless) is as good as Docker.
 //   - Start gives a running container or an error and none. When it cannot tell whether
 //     a container started, it removes it, however long the engine is away (I1).

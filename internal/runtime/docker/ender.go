@@ -54,7 +54,7 @@ func (e *Ender) End(ctx context.Context, drone string, clusters map[string]strin
 			continue
 		}
 		left = append(left, id)
-		_, err := e.engine.ContainerKill(ctx, c.ID, client.ContainerKillOptions{Signal: "SIGKILL"})
+		err := sendSignal(ctx, e.engine, c.ID, "SIGKILL")
 		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) { // else it has ended
 			errs = append(errs, fmt.Errorf("kill container %s: %w", c.ID, plain(err)))
 		}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/client"
 
 	"github.com/jetway-project/jetway/internal/runtime"
 )
@@ -44,6 +43,8 @@ type Instance struct {
 	oom     chan struct{}
 	oomOnce sync.Once
 	killed  atomic.Bool
+	// woken is called when somebody else thaws the container; nil: it was not put to sleep.
+	woken atomic.Pointer[func()]
 }
 
 var _ runtime.Instance = (*Instance)(nil)
@@ -177,19 +178,15 @@ func (i *Instance) Terminate(ctx context.Context, hard bool) error {
 		return fmt.Errorf("kill the container, whose processes cannot be seen from here: %w", plain(err))
 	}
 	// I1 does not wait for Docker.
-	if killErr := i.process.Signal(syscall.SIGKILL); killErr != nil && !i.hasEnded() {
+	if killErr := errors.Join(i.process.Signal(syscall.SIGKILL), i.process.Thaw()); killErr != nil && !i.hasEnded() {
 		return fmt.Errorf("kill the container: %w", errors.Join(plain(err), killErr))
 	}
 	return nil
 }
 
-// signal has the engine send a signal, and thaw a container that is paused: kill, then thaw.
+// signal has the engine send a signal.
 func (i *Instance) signal(ctx context.Context, signal string) error {
-	_, err := i.r.engine.ContainerKill(ctx, i.id, client.ContainerKillOptions{Signal: signal})
-	if err == nil || errdefs.IsConflict(err) {
-		_, _ = i.r.engine.ContainerUnpause(ctx, i.id, client.ContainerUnpauseOptions{}) // refused unless it is paused
-	}
-	return err
+	return sendSignal(ctx, i.r.engine, i.id, signal)
 }
 
 // oomGrace is how long Docker's word that a container ran out of memory may come after its end:
@@ -228,6 +225,8 @@ func (i *Instance) hasEnded() bool { return runtime.Over(i.ended) }
 func running(found container.InspectResponse) bool {
 	return found.State != nil && (found.State.Running || found.State.Paused || found.State.Restarting)
 }
+
+func paused(found container.InspectResponse) bool { return found.State != nil && found.State.Paused }
 
 // exitOf says how a container that does not run ended.
 func (i *Instance) exitOf(found container.InspectResponse) runtime.Exit {

@@ -9,7 +9,7 @@ import (
 
 // onPodman names the tests that every engine has to pass.
 const onPodman = "^(TestServesUntilTerminated|TestWhatTheProgramSees|TestDeafProgramIsKilled|TestEndsAtOnce|TestI1ChildrenEndWithTheContainer|" +
-	"TestPausedContainersEnd|TestI1RestartedContainerIsRemoved|TestAdoptsWhatRuns|TestAdoptsWhatHasEnded|TestAdoptsWhatWasNeverStarted|TestOtherDronesContainers|TestOutputGoesOnAfterAdoption|" +
+	"TestPausedContainersEnd|TestContainersSleep|TestI1GuardEndsPausedContainersByTheEngine|TestI1RestartedContainerIsRemoved|TestAdoptsWhatRuns|TestAdoptsWhatHasEnded|TestAdoptsWhatWasNeverStarted|TestOtherDronesContainers|TestOutputGoesOnAfterAdoption|" +
 	"TestMemoryLimit|TestProcessorTimeLimit|TestUsage|TestMountOfTheKey|TestPullOfNothing|TestI1GuardEndsContainersByTheEngine|TestEndsElsewhereAreSeenOnceTheEngineAnswers|TestI1StartWithoutAnAnswerLeavesNothing)$"
 
 // The demand: Podman, rootful and rootless, is a tested runtime. What Docker passes in the tests

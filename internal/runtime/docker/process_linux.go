@@ -56,6 +56,15 @@ func (h held) Usage() (usage runtime.Usage, known bool) {
 
 func (h held) OutOfMemory() bool { return h.group != nil && h.group.OutOfMemory() > 0 }
 
+func (h held) Thaw() error { return cgroup.ThawV1(h.PID) }
+
+func (h held) Reclaim(bytes uint64) (got uint64, more bool, err error) {
+	if h.group == nil {
+		return 0, false, nil
+	}
+	return h.group.Reclaim(bytes)
+}
+
 // exit is how the process ended, as far as the kernel still knows; in Docker's way, in which
 // a signal is 128 more than its number.
 func (h held) exit() runtime.Exit {

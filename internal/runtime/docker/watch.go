@@ -37,6 +37,10 @@ type process interface {
 	Usage() (usage runtime.Usage, known bool)
 	// OutOfMemory says whether the kernel has killed one of the group for want of memory.
 	OutOfMemory() bool
+	// Thaw has it end if it was killed while it was paused.
+	Thaw() error
+	// Reclaim has the kernel hand back memory of its control group.
+	Reclaim(bytes uint64) (got uint64, more bool, err error)
 	Close()
 }
 
@@ -126,12 +130,13 @@ func (r *Runtime) watch() {
 func (r *Runtime) listen(hears func()) error {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionStart), string(events.ActionOOM))
+	filter := r.ours().Add("type", string(events.ContainerEventType)).Add("event", string(events.ActionStart), string(events.ActionOOM), string(events.ActionUnPause))
 	stream := r.engine.Events(ctx, client.EventsListOptions{Filters: filter})
 	if _, err := r.engine.Ping(ctx, client.PingOptions{}); err != nil {
 		return err
 	}
 	hears()
+	r.lookForWoken() // what has happened since the last stream
 	for {
 		select {
 		case event := <-stream.Messages:
@@ -142,7 +147,7 @@ func (r *Runtime) listen(hears func()) error {
 	}
 }
 
-// heard takes the event of a start, by Start or by somebody else, or that a container ran out
+// heard takes the event of a start, by Start or by somebody else, that somebody thawed a container, or that one ran out
 // of memory, which may come before or after its end.
 func (r *Runtime) heard(event events.Message) {
 	r.mu.Lock()
@@ -152,6 +157,8 @@ func (r *Runtime) heard(event events.Message) {
 	case i == nil:
 	case event.Action == events.ActionOOM:
 		i.ranOutOfMemory()
+	case event.Action == events.ActionUnPause && i.woken.Load() != nil:
+		r.goOn(i.lookForWoken)
 	case event.Action == events.ActionStart && i.hasEnded():
 		r.goOn(func() { r.again(i) })
 	}

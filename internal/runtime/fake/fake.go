@@ -5,7 +5,7 @@
 //	          "prepare_for": "1s", "run_for": "1s", "exit_code": 3,
 //	          "ignore_term": true, "term_for": "1s", "address": "127.0.0.1:9999",
 //	          "memory_bytes": 1000000, "cpu_millis": 500, "print": ["hello"],
-//	          "progress": ["1 of 2 MB"], "uses_cpu": "1ms", "uses_memory": 1000000}}
+//	          "progress": ["1 of 2 MB"], "uses_cpu": "1ms", "uses_memory": 1000000, "sleep_error": "not now"}}
 //
 // All fields are optional; `{}` runs until it is terminated. Durations are Go's.
 // The address is empty unless one is given, which by the contract of package
@@ -49,6 +49,8 @@ type Script struct {
 	// MemoryBytes and CPUMillis are what it demands of the drone.
 	MemoryBytes int64 `json:"memory_bytes,omitempty"`
 	CPUMillis   int64 `json:"cpu_millis,omitempty"`
+	// SleepError makes Sleep fail with this text.
+	SleepError string `json:"sleep_error,omitempty"`
 	// UsesCPU is the processor time that it uses from one asking to the next, and
 	// UsesMemory the memory in bytes. Without either its usage cannot be told.
 	UsesCPU    Duration `json:"uses_cpu,omitzero"`
@@ -152,6 +154,9 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	}
 	return instance, nil
 }
+
+// Sleeps says that its instances can sleep.
+func (r *Runtime) Sleeps() bool { return true }
 
 // Demands is what the script says.
 func (r *Runtime) Demands(executable json.RawMessage) runtime.Demands {

@@ -25,9 +25,11 @@ type Instance struct {
 	exit   runtime.Exit
 	timers []*time.Timer
 	asked  int // for the usage
+	woken  func()
+	asleep bool
 }
 
-var _ runtime.Instance = (*Instance)(nil)
+var _ runtime.Sleeper = (*Instance)(nil)
 
 // Address is the script's address, by default empty: ready at once.
 func (i *Instance) Address() string { return i.script.Address }
@@ -60,7 +62,8 @@ func (i *Instance) BackendID() string { return i.backendID }
 func (i *Instance) Env() map[string]string { return i.env }
 
 // Terminate ends the instance as its script says; with hard set, at once.
-func (i *Instance) Terminate(_ context.Context, hard bool) error {
+func (i *Instance) Terminate(ctx context.Context, hard bool) error {
+	_ = i.Wake(ctx)
 	switch {
 	case hard:
 		i.end(killed)
@@ -71,6 +74,43 @@ func (i *Instance) Terminate(_ context.Context, hard bool) error {
 		i.end(runtime.Exit{Code: i.script.ExitCode})
 	}
 	return nil
+}
+
+// Sleep has it be asleep, or fails as its script says.
+func (i *Instance) Sleep(_ context.Context, woken func()) error {
+	if text := i.script.SleepError; text != "" {
+		return errors.New(text)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.asleep, i.woken = true, woken
+	return nil
+}
+
+// Wake has it be awake.
+func (i *Instance) Wake(context.Context) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.asleep, i.woken = false, nil
+	return nil
+}
+
+// Asleep says whether it is.
+func (i *Instance) Asleep() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.asleep
+}
+
+// Stir has it go on, as if somebody else had thawed it.
+func (i *Instance) Stir() {
+	i.mu.Lock()
+	woken := i.woken
+	i.asleep, i.woken = false, nil
+	i.mu.Unlock()
+	if woken != nil {
+		woken()
+	}
 }
 
 // End ends the instance as if it had done so by itself. A second end changes nothing.

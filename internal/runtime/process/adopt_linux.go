@@ -158,6 +158,7 @@ func (r lasting) Adopt(ctx context.Context, spec runtime.Spec, text string) (run
 	r.ports.use(h.port)
 	r.users.use(h.user)
 	instance.pid, instance.body.ref, instance.handle = ref.PID, ref, h.String()
+	instance.asleep = true // it may be, by that run
 	instance.prepare(spec, readers)
 	return instance, r.add(instance)
 }

@@ -17,6 +17,8 @@
 //     killed, and Done waits until the kernel says that it is empty (I1). Where no control
 //     group can be made, what is in the pen is found by the labels in the environment, which
 //     children inherit; one that clears it is out of reach.
+//   - What sleeps is frozen: its control group, also where controllers are on cgroup v1; without one all that is found by the labels is stopped
+//     (SIGSTOP). It ends by a hard termination, or by anybody's SIGKILL, at once. A group that somebody else thaws is told.
 //   - It leads a process group of its own, which SIGTERM goes to. It cannot gain privileges,
 //     with which it could not be killed.
 //   - With Config.StateDir, on Linux, processes outlive the agent: nothing happens to

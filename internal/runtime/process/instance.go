@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -35,6 +36,9 @@ type Instance struct {
 	// usage is the most processor time that was seen.
 	usage  time.Duration
 	onDone func()
+	// asleep says that it may be frozen, and sentry watches over that.
+	asleep bool
+	sentry sentry
 }
 
 var _ runtime.Instance = (*Instance)(nil)
@@ -84,13 +88,12 @@ func (i *Instance) Terminate(_ context.Context, hard bool) error {
 		return nil
 	}
 	if hard {
+		i.relieve()
 		i.killed = true
 		return i.body.kill()
 	}
-	if err := i.body.signal(unix.SIGTERM); err != nil {
-		return err
-	}
-	return i.body.signal(unix.SIGCONT) // one that is stopped could not react
+	// What is frozen, or was stopped by somebody, could not react.
+	return errors.Join(i.wake(), i.body.signal(unix.SIGTERM), i.body.signal(unix.SIGCONT))
 }
 
 // Done is closed when nothing of the backend runs and its output is read.
@@ -143,6 +146,7 @@ func (i *Instance) end() {
 	}
 	killErr := i.body.kill()
 	i.over = true
+	i.relieve()
 	i.mu.Unlock()
 	i.exit = i.body.reap()
 	if i.exit.Signal == "SIGKILL" && !i.killed && i.body.outOfMemory() {
@@ -178,6 +182,9 @@ func (i *Instance) finish() {
 
 // letGo ends the watch over the process, which runs on.
 func (i *Instance) letGo() {
+	i.mu.Lock()
+	i.relieve()
+	i.mu.Unlock()
 	i.body.close()
 	for _, stream := range i.streams {
 		stream.letGo(i.owner.poller)

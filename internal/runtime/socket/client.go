@@ -196,6 +196,7 @@ type (
 		BackendID string `json:"backend_id"`
 		Address   string `json:"address"`
 		PID       int    `json:"pid"`
+		Asleep    bool   `json:"asleep"`
 		Ended     *ended `json:"ended"`
 		// Output is what an ended one wrote behind the mark that was asked for.
 		Output []written `json:"output"`
@@ -214,6 +215,7 @@ type (
 		written
 		At     string `json:"at"`
 		Listed bool   `json:"listed"`
+		Sleeps bool   `json:"sleeps"`
 	}
 )
 

@@ -18,6 +18,8 @@
 //   - Whatever the server sends costs bounded memory: answers, lines and the output of a second
 //     have limits (I8). Every request but prepare and start, which their contexts bound, is given
 //     up after a few seconds.
+//   - Backends sleep where the server says, with its listing, that it can have them. One that a listing, or a
+//     later line, calls awake is: the drone hears so.
 //   - The end of a backend stays on the server's record until ForgetAfter: the agent has journalled
 //     it by then; if it died instead, the next one finds it there.
 //

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jetway-project/jetway/internal/runtime"
@@ -29,6 +30,9 @@ type Instance struct {
 	mu    sync.Mutex // guards lines, and that no line comes after done
 	lines map[runtime.Stream]*output.Lines
 	exit  runtime.Exit // written before done is closed
+
+	// woken is called when the server says that it is awake; nil: it was not put to sleep.
+	woken atomic.Pointer[func()]
 }
 
 var _ runtime.Instance = (*Instance)(nil)

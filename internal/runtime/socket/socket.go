@@ -62,6 +62,8 @@ type Runtime struct {
 	// away is why nothing can be started; changed is closed when that changes.
 	away    error
 	changed chan struct{}
+	// sleeps says that the server puts backends to sleep.
+	sleeps bool
 }
 
 var (

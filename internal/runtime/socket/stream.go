@@ -63,6 +63,7 @@ func (r *Runtime) stream(listed func()) error {
 			}
 			clear(missing)
 			listed()
+			r.setSleeps(e.Sleeps)
 			r.setAway(nil)
 		case e.BackendID == "": // it is there
 			r.tidy(time.Now())
@@ -74,6 +75,9 @@ func (r *Runtime) stream(listed func()) error {
 			i.write(e.written)
 		default:
 			delete(missing, i.id)
+			if !e.Asleep {
+				i.wasWoken()
+			}
 		}
 		if !more { // before more is waited for
 			r.note()

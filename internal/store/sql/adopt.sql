@@ -7,4 +7,8 @@ with mine as materialized (
     order by b.id
     for no key update
 )
-update backend b set session = $2 where b.id = any(array(select m.id from mine m))
+update backend b
+set session = $2,
+    -- The sweep is to see whether the new session puts backends to sleep.
+    due_at = case when b.sleep_after_seconds is not null then least(b.due_at, now() + make_interval(secs => b.sleep_after_seconds)) else b.due_at end
+where b.id = any(array(select m.id from mine m))

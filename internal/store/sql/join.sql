@@ -7,8 +7,9 @@ with given as materialized (
            coalesce(nullif(b.sealed_token, ''), b.static_token) as static_token,
            -- A backend that is leaving, or was asked to, gets no visitors any more.
            b.status >= 60 or b.asked > 0 as leaving,
-           -- A join writes that somebody is there at most once in a quarter of the idle limit.
-           coalesce(b.last_keepalive_at < now() - make_interval(secs => b.max_idle_seconds) / 4, false) as idle,
+           -- A join writes that somebody is there at most once in a quarter of the time after which nobody's being there has consequences.
+           coalesce(b.last_keepalive_at < now() - make_interval(secs => least(b.max_idle_seconds, b.sleep_after_seconds)) / 4, false) as idle,
+           b.nap % 2 = 1 as asleep,
            coalesce(l.sealed_until, s.expires_at, '-infinity') as expires_at,
            coalesce(l.sealed_until, s.expires_at, '-infinity') > now() or now() > $10 or not exists (select from settled) as alive
     from unnest($1::text[], $2::text[]) with ordinality as w (namespace, name, ix)
@@ -25,10 +26,10 @@ tokens as (
     join given g on g.ix = t.ix and g.tag = t.tag
     where g.alive and not g.leaving and not g.idle and g.static_token = ''
 )
-select ix, backend_id, tag, status, leaving, idle, alive, cluster, subdomain, origin, static_token,
+select ix, backend_id, tag, status, leaving, idle, asleep, alive, cluster, subdomain, origin, static_token,
        least(greatest(extract(epoch from expires_at - now()), 0), 86400)::float8 as expires_in
 from given
 union all
 -- The number 0: the database is not settled, and may not know of a key that somebody holds it.
-select 0, '', '', 0, false, false, false, '', '', false, '', 0
+select 0, '', '', 0, false, false, false, false, '', '', false, '', 0
 where not exists (select from settled)

@@ -24,4 +24,4 @@ set id = nextval('outbox_id'), drone = p.drone, drone_time_ms = p.drone_time_ms,
     attempts = 0, due_at = now() + interval '5 seconds'
 from placed p
 where o.backend_id = any(array(select p.id from placed p)) and o.backend_id = p.id and o.kind = 'spawn'
-returning o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status, o.body, p.fencing_token, p.sealed_token, o.drone_time_ms, o.traceparent, o.created_at
+returning o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status, o.body, p.fencing_token, p.sealed_token, o.drone_time_ms, o.traceparent, o.nap, o.created_at

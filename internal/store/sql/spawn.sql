@@ -1,4 +1,4 @@
--- Acquires keys that nobody holds, for backends that it makes. Of the arrays, $1 to $12 and $24 to $28 have an entry for each key, in the order of
+-- Acquires keys that nobody holds, for backends that it makes. Of the arrays, $1 to $12 and $24 to $30 have an entry for each key, in the order of
 -- keys, $13 to $19 one for each token that may be written, $20 and $21 one for each drone; $22: how many
 -- seconds ago one was heard that is heard, $23: how many seconds a lease lives.
 --
@@ -9,9 +9,10 @@
 with want as materialized (
     select *
     from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::int8[], $7::text[], $8::text[],
-                $9::int8[], $10::int8[], $11::text[], $12::text[], $24::bool[], $25::text[], $26::bytea[], $27::text[], $28::int8[])
+                $9::int8[], $10::int8[], $11::text[], $12::text[], $24::bool[], $25::text[], $26::bytea[], $27::text[], $28::int8[], $29::int8[], $30::bool[])
          with ordinality as w (namespace, name, tag, backend_id, id_given, host, subdomain, sealed_token,
-                               lifetime_seconds, max_idle_seconds, body, traceparent, origin, runs, static_hash, template, revision, ix)
+                               lifetime_seconds, max_idle_seconds, body, traceparent, origin, runs, static_hash, template, revision,
+                               sleep_after_seconds, sleep_ignores_idle, ix)
 ),
 -- The drone that was picked still qualifies, in the session that was picked.
 host as materialized (
@@ -64,10 +65,12 @@ spawned as materialized (
 ),
 born as (
     insert into backend (id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
-                         sealed_token, status, lifetime_ends_at, max_idle_seconds, runs, template, due_at)
+                         sealed_token, status, lifetime_ends_at, max_idle_seconds, runs, template,
+                         sleep_after_seconds, sleep_ignores_idle, due_at)
     select backend_id, namespace, name, tag, cluster, pool, drone, session, fencing_token, subdomain, origin,
            sealed_token, 10, now() + make_interval(secs => nullif(lifetime_seconds, 0)), nullif(max_idle_seconds, 0), runs, template,
-           now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0)))
+           nullif(sleep_after_seconds, 0), sleep_ignores_idle,
+           now() + make_interval(secs => least($23, nullif(lifetime_seconds, 0), nullif(max_idle_seconds, 0), nullif(sleep_after_seconds, 0)))
     from spawned
     -- Of two statements that want the same ids, one waits for the other.
     order by backend_id collate "C"

@@ -4,8 +4,9 @@
 -- $3: a margin in seconds, $4: how far apart the words of a proxy may be, in seconds, $6: past when nothing is due, for the clock has
 -- jumped, $7: how many seconds a lease lives.
 with due as materialized (
-    select b.id, b.namespace, b.name, b.drone, b.status, b.asked, b.termination_reason, b.created_at, b.changed_at, b.last_keepalive_at,
-           b.lifetime_ends_at, make_interval(secs => b.max_idle_seconds) as max_idle, coalesce(b.asked_at, b.changed_at) as asked_at
+    select b.id, b.namespace, b.name, b.drone, b.session, b.status, b.asked, b.termination_reason, b.created_at, b.changed_at, b.last_keepalive_at,
+           b.lifetime_ends_at, make_interval(secs => b.max_idle_seconds) as max_idle, coalesce(b.asked_at, b.changed_at) as asked_at,
+           make_interval(secs => b.sleep_after_seconds) as sleep_after, b.nap % 2 = 1 as asleep, greatest(b.changed_at, b.napped_at) as stirred_at
     from backend b
     where b.ended_at is null and b.due_at <= now() and b.due_at > '-infinity' and now() <= $6 and exists (select from settled)
     order by b.due_at
@@ -30,7 +31,14 @@ times as materialized (
                 when d.status < 50 or c.connected then now() + d.max_idle
                 when c.seen_at is null and d.last_keepalive_at <= d.created_at then d.changed_at + d.max_idle
                 else greatest(d.changed_at + d.max_idle, greatest(d.last_keepalive_at, c.seen_at) + greatest(d.max_idle, make_interval(secs => $4)))
-           end as idle_ends
+           end as idle_ends,
+           -- By the same rules; and who was woken is awake for as long, too.
+           case when d.asked > 0 or d.status >= 60 or d.asleep or n.sleeps is not true then null
+                when d.status < 50 then now() + d.sleep_after
+                when c.connected then now() + greatest(d.sleep_after, make_interval(secs => $4))
+                when c.seen_at is null and d.last_keepalive_at <= d.created_at then d.stirred_at + d.sleep_after
+                else greatest(d.stirred_at + d.sleep_after, greatest(d.last_keepalive_at, c.seen_at) + greatest(d.sleep_after, make_interval(secs => $4)))
+           end as wake_ends
     from due d
     left join lateral (
         select l.backend_id = d.id as held, l.sealed_until
@@ -47,6 +55,7 @@ times as materialized (
         where c.backend_id = d.id
     ) c
     left join lateral (select r.grace_ms from drone r where r.name = d.drone offset 0) r on true
+    left join lateral (select s.sleeps from session s where s.drone = d.drone and s.id = d.session and d.sleep_after is not null offset 0) n on true
 ),
 looked as materialized (
     select t.*, case
@@ -56,13 +65,14 @@ looked as materialized (
         when kill_ends <= now() then 'stuck'
         when life_ends <= now() then 'lifetime'
         when idle_ends <= now() then 'idle'
+        when wake_ends <= now() then 'asleep'
         else '' end as cause
     from times t
 ),
 moved as (
     update backend b
     set due_at = (
-        select case when k.cause = '' then coalesce(least(k.lease_ends, k.start_ends, k.grace_ends, k.kill_ends, k.life_ends, k.idle_ends), 'infinity')
+        select case when k.cause = '' then coalesce(least(k.lease_ends, k.start_ends, k.grace_ends, k.kill_ends, k.life_ends, k.idle_ends, k.wake_ends), 'infinity')
                     else now() + make_interval(secs => $5) end
         from looked k where k.id = b.id)
     where b.id = any(array(select k.id from looked k))

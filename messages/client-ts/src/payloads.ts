@@ -4,6 +4,8 @@
 export interface Action {
   backend_id: string;
   id?: string;
+  /** Nap is set for TypeSleep, where it is odd, and TypeWake, where it is even. A drone that has applied it, or a greater one, does nothing. */
+  nap?: number;
   /** Spawn is set for TypeSpawn, Terminate for TypeTerminate. */
   spawn?: Spawn;
   terminate?: Terminate;
@@ -15,6 +17,8 @@ export interface Action {
 export interface BackendInfo {
   /** Address is host:port where the process listens; from waiting on. */
   address?: string;
+  /** Asleep says that the backend is frozen at this moment. A drone may thaw one by itself, when in doubt: then Nap is odd and Asleep false, and the workers take it as awake, with the next nap. Asleep with an even nap there is not. */
+  asleep?: boolean;
   backend_id: string;
   /** ChangedAt is when the status last changed. */
   changed_at: string;
@@ -39,11 +43,18 @@ export interface BackendInfo {
   /** Message is for people: the exec error, the last words. At most MaxText bytes. */
   message?: string;
   more_users?: boolean;
+  /** Nap is the greatest that the drone has applied; 0: none yet. */
+  nap?: number;
   /** Number orders statuses. */
   number: number;
   pool?: string;
+  /** ReclaimedBytes is the memory that the machine got back from it during this nap. */
+  reclaimed_bytes?: number;
   /** Runs is its image or its command, cut short. */
   runs?: string;
+  /** SleepAfterSeconds and SleepIgnoresIdleConnections are as its connect set them. */
+  sleep_after_seconds?: number;
+  sleep_ignores_idle_connections?: boolean;
   status: Status;
   subdomain?: string;
   /** Template is what it was asked for by, if it was. */
@@ -262,7 +273,7 @@ export interface Key {
 }
 
 /** Kind names what went wrong, for a program to branch on. */
-export type Kind = "BadRequest" | "NoClusterProvided" | "NotFound" | "KeyHeld" | "KeyUnheldNoSpawnConfig" | "BackendExists" | "KeyHeldUnhealthy" | "DroneHeld" | "TemplateChanged" | "Forbidden" | "FailedToAcquireKey" | "NoDroneAvailable" | "BackingOff" | "Overloaded" | "Unavailable" | "Internal";
+export type Kind = "BadRequest" | "NoClusterProvided" | "NotFound" | "KeyHeld" | "KeyUnheldNoSpawnConfig" | "BackendExists" | "KeyHeldUnhealthy" | "DroneHeld" | "CannotSleep" | "TemplateChanged" | "Forbidden" | "FailedToAcquireKey" | "NoDroneAvailable" | "BackingOff" | "Overloaded" | "Unavailable" | "Internal";
 
 /** ListTemplatesRequest lists templates by name. */
 export interface ListTemplatesRequest {
@@ -292,6 +303,17 @@ export interface LogLine {
   /** Stream is stdout, stderr or drone. */
   stream: string;
   time?: string;
+}
+
+/** NapRequest asks for a backend to be put to sleep, or to be woken. Again is no error. */
+export interface NapRequest {
+  backend_id: string;
+}
+
+/** NapResponse says what the backend is from now on. */
+export interface NapResponse {
+  asleep: boolean;
+  nap: number;
 }
 
 /** Presented says that a DNS server answers with the value from now on. */
@@ -329,6 +351,8 @@ export interface RegisterRequest {
   runtime?: string;
   /** Session is new for each run of the agent: 1 to 45 characters of a-z 0-9 -. */
   session: string;
+  /** Sleeps says that the drone puts backends to sleep and wakes them; the workers ask no other drone to. */
+  sleeps?: boolean;
   version?: string;
 }
 
@@ -351,12 +375,18 @@ export interface RegisterResponse {
 export interface Report {
   /** Address is host:port where the process listens; from waiting on. */
   address?: string;
+  /** Asleep says that the backend is frozen at this moment. A drone may thaw one by itself, when in doubt: then Nap is odd and Asleep false, and the workers take it as awake, with the next nap. Asleep with an even nap there is not. */
+  asleep?: boolean;
   backend_id: string;
   exit_code?: number;
   /** LastStatus is the status before terminated. */
   last_status?: Status;
   /** Message is for people: the exec error, the last words. At most MaxText bytes. */
   message?: string;
+  /** Nap is the greatest that the drone has applied; 0: none yet. */
+  nap?: number;
+  /** ReclaimedBytes is the memory that the machine got back from it during this nap. */
+  reclaimed_bytes?: number;
   /** Refused says, with status terminated, that the drone has not taken the spawn on for want of room: the workers may place the backend on another drone instead of ending it. */
   refused?: boolean;
   status: Status;
@@ -410,6 +440,7 @@ export interface RouteRequest {
 export interface RouteResponse {
   /** Address is host:port; "" until the backend waits for its process. */
   address?: string;
+  asleep?: boolean;
   auth?: Record<string, unknown>;
   backend_id: string;
   cluster: string;
@@ -417,11 +448,22 @@ export interface RouteResponse {
   key?: Key;
   /** SecretToken is told to the backend as x-verified-secret. */
   secret_token?: string;
+  /** Sleeps says that the backend may fall asleep while the route is remembered: who forwards somebody to it whom the last keepalive did not name as connected says so at once. Asleep: it was asleep when the worker was asked, and has been woken by that. */
+  sleeps?: boolean;
   status: Status;
   subdomain?: string;
   user?: string;
   /** ValidForMS is how much longer the token lives; 0 for static tokens, which live as long as their backend. */
   valid_for_ms?: number;
+}
+
+/** SleepEvent says that a backend fell asleep, or woke ([SleepEventSubject]): that the workers want it so. Nap only rises. */
+export interface SleepEvent {
+  backend_id: string;
+  id: string;
+  nap: number;
+  time: string;
+  type: string;
 }
 
 /** SpareState is what a drone says of its spares of one template. Counts are at most 10^9. */
@@ -465,6 +507,10 @@ export interface SpawnConfig {
   /** Origin gives the backend a host of its own, Subdomain or a random label below the cluster, all paths of which are its own; nil: as the worker says. */
   origin?: boolean;
   pool?: string;
+  /** SleepAfterSeconds is for how long nobody is connected before the backend is put to sleep, until somebody asks for it; nil: never. It is less than the limits. */
+  sleep_after_seconds?: number;
+  /** SleepIgnoresIdleConnections has the backend sleep while connections are open over which no bytes pass, where proxies say so: none does yet. */
+  sleep_ignores_idle_connections?: boolean;
   subdomain?: string;
   /** Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that are left out are, too. */
   template?: string;
