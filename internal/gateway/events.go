@@ -57,6 +57,7 @@ func (g *Gateway) begin(ctx context.Context, w *watcher, after int) (sofar []*fr
 	slices.SortStableFunc(sofar, func(a, b *frame) int { return a.event.Number - b.event.Number })
 	sofar = slices.CompactFunc(sofar, func(a, b *frame) bool { return a.event.Number == b.event.Number })
 	// In a cluster neither subscription nor history tells that nothing is missing: a worker is asked a little later.
+	// What of sleep is among them has no number, and goes: the worker knows that, too.
 	return slices.DeleteFunc(sofar, func(f *frame) bool { return f.event.Number <= after }), nil
 }
 
@@ -76,6 +77,7 @@ type pump struct {
 	s      *sse
 	text   func(*frame) []byte
 	last   int             // of one backend
+	nap    int64           // of one backend: the last that was sent
 	unsure bool            // something may be missing
 	gone   <-chan struct{} // closed when the client has left, where that is known
 	fin    finish
@@ -137,6 +139,16 @@ func (p *pump) take(f *frame) (done bool, err error) {
 		}
 		return false, p.s.send(p.text(f))
 	}
+	if f.sleep != nil {
+		if f.sleep.Nap <= p.nap {
+			return false, nil
+		}
+		p.nap = f.sleep.Nap
+		if text := p.text(f); text != nil { // Plane's streams know no sleep
+			err = p.s.send(text)
+		}
+		return false, err
+	}
 	if f.event.Number <= p.last { // notices have no number
 		return false, nil
 	}
@@ -168,7 +180,10 @@ func (p *pump) quiet() (done bool, err error) {
 			return p.last > 0, nil // it ended long ago, or is yet to come
 		case err == nil:
 			p.unsure = false
-			return p.take(&frame{event: messages.NewStateEvent(info.BackendID, info.ChangedAt, info.State)})
+			if done, err := p.take(&frame{event: messages.NewStateEvent(info.BackendID, info.ChangedAt, info.State)}); done || err != nil {
+				return done, err
+			}
+			return false, p.napped(info.Nap.Nap)
 		}
 	}
 	return false, p.s.send(comment)
@@ -286,7 +301,7 @@ func (c *call) missed(p *pump, place uint64, event string) ([]*frame, error) {
 			break // another stream, or so long ago that it is deleted
 		}
 		for _, e := range events[1:] {
-			f := &frame{event: e.StateEvent, place: e.Place}
+			f := &frame{event: e.StateEvent, sleep: e.Sleep, place: e.Place}
 			if _, err := p.take(f); err != nil {
 				return nil, err
 			}

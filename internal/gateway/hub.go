@@ -26,6 +26,8 @@ const (
 // frame is one event, or a notice of the hub's, as all watchers are sent it. It is written once.
 type frame struct {
 	event messages.StateEvent
+	// sleep is the event of a backend that falls asleep or wakes; event then has its ids, and no state.
+	sleep *messages.SleepEvent
 	place uint64
 	// again says that events may have been missed: a worker knows.
 	again bool
@@ -40,7 +42,10 @@ func (f *frame) id() string { return strconv.FormatUint(f.place, 10) + "." + f.e
 // v1 is the event as /v1 sends it; a notice is text from the start.
 func (f *frame) v1() []byte {
 	f.once.Do(func() {
-		if f.text == nil {
+		switch {
+		case f.sleep != nil:
+			f.text = f.sleepText()
+		case f.text == nil:
 			f.text = fmt.Appendf(nil, "id: %s\ndata: %s\n\n", f.id(), messages.Encode(&f.event))
 		}
 	})
@@ -133,7 +138,7 @@ func (h *hub) run(ctx context.Context, nc *nats.Conn) {
 				return err // the stream is not there yet
 			}
 			wait.Reset()
-			h.give(&frame{event: event.StateEvent, place: event.Place})
+			h.give(&frame{event: event.StateEvent, sleep: event.Sleep, place: event.Place})
 		}
 		return ctx.Err()
 	}, backoff.WithContext(wait, ctx))

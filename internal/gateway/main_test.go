@@ -257,12 +257,12 @@ func (f *fixture) open(path string, headers ...string) *stream {
 	return s
 }
 
-// next gives the next event that is not of the hub's own.
+// next gives the next event of a state, or a notice that is not of the hub's own.
 func (s *stream) next() event {
 	s.t.Helper()
 	for {
 		e := testkit.Receive(s.t, s.events, "an event")
-		if e.name != "live" {
+		if e.name != "live" && e.name != "sleep" {
 			return e
 		}
 	}

@@ -85,6 +85,9 @@ func (c *call) planeStream() (any, error) {
 
 // plane is an event as Plane's streams have it.
 func (f *frame) plane() []byte {
+	if f.sleep != nil {
+		return nil
+	}
 	f.planeOnce.Do(func() {
 		f.planeText = fmt.Appendf(nil, "data: %s\nid: %s\n\n", messages.Encode(asPlaneState(&f.event.State, f.event.Time)), f.event.Status)
 	})

@@ -100,6 +100,14 @@ func init() { // the description of the table is one of its routes
 			summary: "The last lines that a backend wrote; as text/event-stream also what it writes, until it has ended",
 		},
 		{
+			method: "POST", path: "/v1/backends/{backend}/sleep", scope: ScopeOperate, serve: nap(messages.SubjectSleep), out: messages.NapResponse{},
+			summary: "Put a backend to sleep, until somebody visits it",
+		},
+		{
+			method: "POST", path: "/v1/backends/{backend}/wake", scope: ScopeOperate, serve: nap(messages.SubjectWake), out: messages.NapResponse{},
+			summary: "Wake a backend",
+		},
+		{
 			method: "GET", path: "/v1/drones", scope: ScopeRead, shared: true, serve: (*call).drones, out: messages.DronesResponse{}, query: pageQuery{},
 			summary: "List drones by name, in pages",
 		},

@@ -98,6 +98,8 @@ func TestTheDescriptionIsTrue(t *testing.T) {
 		{"get", "/v1/backends/{backend}", "none", ""}, // refused
 		{"get", "/v1/drones", "", ""},
 		{"post", "/v1/drain", "", `{"drone":"dr-none"}`}, // refused
+		{"post", "/v1/backends/{backend}/sleep", "", ""},
+		{"post", "/v1/backends/{backend}/wake", "", ""},
 		{"post", "/v1/retry", "", `{"key":{"name":"described"}}`},
 		{"post", "/v1/templates", "", `{"name":"described","pool":"nowhere","executable":{"a":1},"max_idle_seconds":5,"spares":1,"claim_path":"/claim"}`},
 		{"get", "/v1/templates", "?limit=5", ""},

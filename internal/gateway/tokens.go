@@ -24,7 +24,7 @@ import (
 const (
 	ScopeConnect = "connect" // connect, revoke
 	ScopeRead    = "read"    // status, listings, streams, the page
-	ScopeOperate = "operate" // terminate, drain, undrain, retry
+	ScopeOperate = "operate" // terminate, sleep, wake, drain, undrain, retry
 	// ScopeTemplates is one of its own: who puts a template says what drones run, and who gets one reads what is in it.
 	ScopeTemplates = "templates"
 )

@@ -37,6 +37,8 @@ func TestV1AnswersAsTheBusDoes(t *testing.T) {
 		"GET /v1/backends?limit=200&drone=dr-gone": {messages.SubjectBackends, `{"drone":"dr-gone"}`},
 		"POST /v1/revoke":                          {messages.SubjectRevoke, `{"backend_id":"` + b.BackendID + `","user":"nobody"}`},
 		"POST /v1/undrain":                         {messages.SubjectUndrain, `{"drone":"dr-none"}`},
+		"POST /v1/backends/v1-none/sleep":          {messages.SubjectSleep, `{"backend_id":"v1-none"}`},
+		"POST /v1/backends/v1-none/wake":           {messages.SubjectWake, `{"backend_id":"v1-none"}`},
 		"POST /v1/retry":                           {messages.SubjectRetry, `{"key":{"name":"v1-life","namespace":"v1"}}`},
 		"POST /v1/templates":                       {messages.SubjectTemplatePut, `{"name":"v1-template","revision":1,"executable":{}}`}, // there is another revision
 		"GET /v1/templates?limit=1&after=v1-templ": {messages.SubjectTemplateList, `{"limit":1,"after":"v1-templ"}`},

@@ -31,7 +31,7 @@ const (
 // wait and nothing pile up, and there is no JetStream consumer.
 func watchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent, error] {
 	return func(yield func(messages.StateEvent, error) bool) {
-		w := &allWatcher{nc: nc, yield: yield, last: make(map[string]int)}
+		w := newAllWatcher(nc, func(event Placed, err error) bool { return yield(event.StateEvent, err) })
 		if err := w.run(ctx); err != nil && !errors.Is(err, errStopped) {
 			yield(messages.StateEvent{}, fmt.Errorf("watch all backends: %w", err))
 		}
@@ -41,7 +41,7 @@ func watchAll(ctx context.Context, nc *nats.Conn) iter.Seq2[messages.StateEvent,
 // allWatcher is one run of [Client.WatchAll].
 type allWatcher struct {
 	nc    *nats.Conn
-	yield func(messages.StateEvent, error) bool
+	yield func(Placed, error) bool
 	// seq is the place that was reached, at when the message there came: as long as
 	// both are true of the stream, it is the same one.
 	seq uint64
@@ -49,24 +49,41 @@ type allWatcher struct {
 	// last has the numbers that were given out, against copies (I5). When it is full it
 	// is forgotten: copies come when a worker crashed, and soon.
 	last map[string]int
+	// naps does the same for events of sleep; nil: they are not watched.
+	naps map[string]int64
 	// began, if not nil, is called once when what comes from then on is given.
 	began func()
+}
+
+func newAllWatcher(nc *nats.Conn, yield func(Placed, error) bool) *allWatcher {
+	return &allWatcher{nc: nc, yield: yield, last: make(map[string]int)}
+}
+
+// subjects are those that are heard live, and read is the one that what there is is read from.
+func (w *allWatcher) subjects() (live []string, read string) {
+	if w.naps == nil {
+		return []string{messages.SubjectAnyBackendEvent}, messages.SubjectAnyBackendEvent
+	}
+	return []string{messages.SubjectAnyBackendEvent, messages.SubjectAnySleepEvent}, messages.SubjectAllEvents
 }
 
 func (w *allWatcher) run(ctx context.Context) error {
 	status := w.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer w.nc.RemoveStatusListener(status)
 	wake := make(chan struct{}, 1)
-	sub, err := w.nc.Subscribe(messages.SubjectAnyBackendEvent, func(*nats.Msg) {
-		select {
-		case wake <- struct{}{}:
-		default:
+	live, _ := w.subjects()
+	for _, subject := range live {
+		sub, err := w.nc.Subscribe(subject, func(*nats.Msg) {
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+		})
+		if err != nil {
+			return unavailable(err)
 		}
-	})
-	if err != nil {
-		return unavailable(err)
+		defer func() { _ = sub.Unsubscribe() }()
 	}
-	defer func() { _ = sub.Unsubscribe() }()
 	if err := w.begin(ctx); err != nil {
 		return err
 	}
@@ -141,8 +158,9 @@ func (w *allWatcher) read(ctx context.Context, same *bool) (got int, err error) 
 		}
 		*same = true
 	}
+	_, subject := w.subjects()
 	for {
-		msgs, more, err := getBatch(ctx, w.nc, messages.StreamEvents, messages.SubjectAnyBackendEvent, w.seq+1, watchAllBatch)
+		msgs, more, err := getBatch(ctx, w.nc, messages.StreamEvents, subject, w.seq+1, watchAllBatch)
 		if err != nil {
 			return got, err
 		}
@@ -192,14 +210,27 @@ func (w *allWatcher) recognize(ctx context.Context) error {
 
 // give gives an event out unless it, or a later one, was given out before.
 func (w *allWatcher) give(msg *nats.Msg) error {
-	event, err := messages.Decode[messages.StateEvent](msg.Data)
-	if err != nil || event.Number <= w.last[event.BackendID] {
-		return nil //nolint:nilerr // of a newer version than this
+	event, ok := placed(msg, w.seq)
+	switch id := event.BackendID; {
+	case !ok:
+		return nil
+	case event.Sleep != nil:
+		if event.Sleep.Nap <= w.naps[id] {
+			return nil
+		}
+		if len(w.naps) == watchAllKnown {
+			clear(w.naps)
+		}
+		w.naps[id] = event.Sleep.Nap
+	default:
+		if event.Number <= w.last[id] {
+			return nil
+		}
+		if len(w.last) == watchAllKnown {
+			clear(w.last)
+		}
+		w.last[id] = event.Number
 	}
-	if len(w.last) == watchAllKnown {
-		clear(w.last)
-	}
-	w.last[event.BackendID] = event.Number
 	if !w.yield(event, nil) {
 		return errStopped
 	}

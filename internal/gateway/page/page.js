@@ -13,6 +13,8 @@ const clock = new Intl.DateTimeFormat(undefined, twoDigits), day = new Intl.Date
 const when = (text) => clock.format(new Date(text)), whenDay = (text) => day.format(new Date(text));
 const name = (key) => (key.namespace ? key.namespace + " / " : "") + key.name;
 const say = (text) => { $("said").textContent = text; if (text) setTimeout(() => { if ($("said").textContent === text) $("said").textContent = ""; }, 8000); };
+const leaving = new Set(["terminating", "hard-terminating", "terminated"]);
+const statusOf = (b) => b.status + (b.asleep ? ", asleep" : "");
 const el = (name, text, cls) => { const e = document.createElement(name); if (text !== undefined) e.textContent = text; if (cls) e.className = cls; return e; };
 
 const patient = { "Jetway-Timeout": "60s" };
@@ -28,6 +30,7 @@ async function ask(path, body) {
 function take(b) {
   const before = known.get(b.backend_id);
   if (before && before.number > b.number) Object.assign(b, { status: before.status, number: before.number, changed_at: before.changed_at });
+  if (before && (before.nap || 0) > (b.nap || 0)) Object.assign(b, { nap: before.nap, asleep: before.asleep });
   const event = early.get(b.backend_id);
   early.delete(b.backend_id);
   b.text = [b.key.namespace, b.key.name, b.key.tag, b.backend_id, b.drone].join(" ").toLowerCase();
@@ -40,7 +43,17 @@ function apply(b, e) {
   if (e.number <= b.number) return;
   for (const f of ["status", "number", "termination_kind", "termination_reason", "message", "exit_code", "last_status"]) if (f in e) b[f] = e[f];
   b.changed_at = e.time;
+  if (leaving.has(b.status)) b.asleep = false;
   dirty = true;
+}
+
+// A backend falls asleep or wakes: the greater nap is the later one.
+function nap(e) {
+  const b = known.get(e.backend_id);
+  if (!b || e.nap <= (b.nap || 0) || leaving.has(b.status)) return;
+  Object.assign(b, { nap: e.nap, asleep: e.type.endsWith(".asleep") });
+  dirty = true;
+  if (shown === e.backend_id) { facts(b); tell(e.time, b.asleep ? "asleep" : "awake"); }
 }
 
 // All pages, once; what changes meanwhile comes by the stream.
@@ -97,6 +110,7 @@ function follow() {
     again = 500;
     if (JSON.parse(m.data).live) { setLive("live", "live"); list(); drones(); } else setLive("dead", "not live: the gateway has lost the bus");
   });
+  source.addEventListener("sleep", (m) => nap(JSON.parse(m.data)));
   source.addEventListener("reset", () => list());
   source.onerror = () => {
     setLive("dead", "not live: the connection is lost, trying again");
@@ -170,7 +184,7 @@ function filter() {
   const text = $("find").value.trim().toLowerCase(), all = $("ended").checked;
   const selected = rows[chosen]?.backend_id;
   rows = [];
-  for (const b of known.values()) if ((all || b.status !== "terminated") && (!text || b.text.includes(text) || b.status.startsWith(text))) rows.push(b);
+  for (const b of known.values()) if ((all || b.status !== "terminated") && (!text || b.text.includes(text) || b.status.startsWith(text) || (b.asleep && "asleep".startsWith(text)))) rows.push(b);
   rows.sort((a, b) => (a.created_at < b.created_at ? 1 : a.created_at > b.created_at ? -1 : a.backend_id < b.backend_id ? -1 : 1));
   chosen = selected ? rows.findIndex((b) => b.backend_id === selected) : -1;
   $("count").textContent = `${rows.length}${listing ? " …" : ""}`;
@@ -189,7 +203,7 @@ function row(b, i, h) {
   const r = el("div", undefined, "row");
   r.id = "row-" + b.backend_id; r.setAttribute("role", "row"); r.setAttribute("aria-rowindex", i + 2); r.setAttribute("aria-selected", i === chosen);
   r.style.top = i * h + "px";
-  const state = el("b", b.status, "state " + b.status);
+  const state = el("b", statusOf(b), "state " + b.status);
   for (const c of [name(b.key), state, b.backend_id, b.drone, when(b.changed_at)]) {
     const s = el("span"); s.setAttribute("role", "gridcell"); s.append(c); if (typeof c === "string") s.title = c; r.append(s);
   }
@@ -232,24 +246,45 @@ async function open(b) {
       button.onclick = async () => { if (await confirmed(`${name} ${b.backend_id}?`, text, name)) act("/v1/terminate", { backend_id: b.backend_id, hard }); };
       $("acts").append(button);
     }
+    const button = el("button"); // for what the backend is not: facts says which
+    button.id = "nap";
+    button.onclick = async () => {
+      const wake = (known.get(b.backend_id) || b).asleep, text = wake ? "It runs again, until it next falls asleep." : "It is frozen where it is, until somebody visits it.";
+      if (await confirmed(`${button.textContent} ${b.backend_id}?`, text, button.textContent)) act(`/v1/backends/${b.backend_id}/${wake ? "wake" : "sleep"}`, {});
+    };
+    $("acts").append(button);
+    facts(b);
   }
   $("detail").showModal(); soon();
   const [info, events, lines] = await Promise.allSettled([ask(`/v1/backends/${b.backend_id}`), ask(`/v1/backends/${b.backend_id}/events`), ask(`/v1/backends/${b.backend_id}/logs?tail=50`)]);
   if (shown !== b.backend_id) return;
-  if (info.status === "fulfilled") { const { users, more_users, last_used_at, asleep } = info.value; facts(Object.assign(known.get(b.backend_id) || b, { users, more_users, last_used_at, asleep })); }
+  if (info.status === "fulfilled") { const { users, more_users, last_used_at, nap, asleep, crashes } = info.value, now = known.get(b.backend_id) || b;
+    facts(Object.assign(now, { users, more_users, last_used_at, crashes }, (nap || 0) >= (now.nap || 0) && { nap, asleep }));
+    if (mayOperate && crashes) offerRetry(b.key, crashes);
+  }
   if (events.status === "fulfilled") { $("story").replaceChildren(); events.value.events.forEach(story); }
   $("lines").textContent = lines.status === "fulfilled" ? lines.value.lines.map((l) => l.line).join("\n") || "It has written nothing." : lines.reason.message;
 }
+// A key whose lives failed rests before it is started again, unless it is forgiven.
+function offerRetry(key, crashes) {
+  const button = el("button", "Retry");
+  button.onclick = async () => {
+    if (!await confirmed(`Retry ${name(key)}?`, `Its failures, ${crashes.in_a_row} in a row, are forgiven: the next connect starts it at once.`, "Retry")) return;
+    try { await ask("/v1/retry", { key }); button.remove(); } catch (e) { say(e.message); }
+  };
+  $("acts").append(button);
+}
 function facts(b) {
-  const dl = $("facts"); dl.replaceChildren();
+  const dl = $("facts"), button = $("nap"); dl.replaceChildren();
+  if (button) { button.textContent = b.asleep ? "Wake" : "Sleep"; button.hidden = b.status !== "ready"; }
   const users = b.users?.length ? b.users.map((u) => u || "(without a name)").join(", ") + (b.more_users ? " and more" : "") : undefined;
-  for (const [k, v] of [["Backend", b.backend_id], ["Status", b.status + (b.asleep ? ", asleep" : "")], ["Tag", b.key.tag], ["Runs", b.runs], ["Users", users], ["Last used", b.last_used_at && whenDay(b.last_used_at)], ["Drone", b.drone], ["Cluster", b.cluster], ["Pool", b.pool], ["Address", b.address], ["Since", whenDay(b.created_at)], ["Ended by", [b.termination_kind, b.termination_reason].filter(Boolean).join(", ")], ["Exit code", b.exit_code], ["Message", b.message]]) if (v !== undefined && v !== "") dl.append(el("dt", k), el("dd", v));
+  for (const [k, v] of [["Backend", b.backend_id], ["Status", statusOf(b)], ["Tag", b.key.tag], ["Runs", b.runs], ["Users", users], ["Last used", b.last_used_at && whenDay(b.last_used_at)], ["Drone", b.drone], ["Cluster", b.cluster], ["Pool", b.pool], ["Address", b.address], ["Since", whenDay(b.created_at)], ["Ended by", [b.termination_kind, b.termination_reason].filter(Boolean).join(", ")], ["Exit code", b.exit_code], ["Message", b.message], ["Failures in a row", b.crashes?.in_a_row]]) if (v !== undefined && v !== "") dl.append(el("dt", k), el("dd", v));
 }
 function story(e) {
-  const item = el("li", `${when(e.time)} ${e.status}` + (e.termination_reason ? `, ${e.termination_reason}` : "") + (e.exit_code !== undefined ? `, exit code ${e.exit_code}` : "") + (e.message ? `: ${e.message}` : ""));
-  $("story").append(item);
+  tell(e.time, e.status + (e.termination_reason ? `, ${e.termination_reason}` : "") + (e.exit_code !== undefined ? `, exit code ${e.exit_code}` : "") + (e.message ? `: ${e.message}` : ""));
   const b = known.get(e.backend_id); if (b) facts(b);
 }
+const tell = (time, what) => $("story").append(el("li", `${when(time)} ${what}`));
 $("detail").addEventListener("close", () => { shown = null; grid.focus(); });
 
 setInterval(() => { if (dirty && !pressed && !document.hidden) { dirty = false; filter(); draw(); } }, 200);
