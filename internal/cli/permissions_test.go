@@ -144,7 +144,7 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 	}
 	for _, user := range users {
 		g.forbidsPublish(user, messages.ActionSubject("dr-a"), messages.BackendEventSubject("b"), messages.DroneEventSubject("dr-a"),
-			"jetway.event.token.b", "_INBOX.worker.x", "_INBOX.dr-b.x")
+			"jetway.event.token.b", messages.SleepEventSubject("b"), "_INBOX.worker.x", "_INBOX.dr-b.x")
 		g.forbidsPublish(user, manage...)
 		for _, other := range append(users, "worker", "dr-b") {
 			if other != user {
@@ -165,7 +165,7 @@ func TestPermissionsRefuseWhatIsAnothersWork(t *testing.T) {
 		"dr-a":     {control, templates, asProxy, certs, forDNS},
 		"proxy":    {control, templates, asDrone, take, {messages.SubjectDNSStarted, "$JS.API.DIRECT.GET.KV_JETWAY_CERTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"}},
 		"dns":      {control, templates, asDrone, take, asProxy, certs, forDNS, {"$JS.API.INFO", "$SRV.PING"}},
-		"web":      {{messages.SubjectForget, messages.SubjectRetry}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.INFO.KV_JETWAY_CERTS", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", messages.SubjectDrain, messages.SubjectUndrain}, templates},
+		"web":      {{messages.SubjectForget, messages.SubjectRetry, messages.SubjectSleep, messages.SubjectWake}, asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.INFO.KV_JETWAY_CERTS", "$JS.API.STREAM.LIST", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS", messages.SubjectDrain, messages.SubjectUndrain}, templates},
 		"gateway":  {asDrone, take, asProxy, certs, forDNS, {"$SRV.PING", "$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.NAMES"}},
 		"operator": {asDrone, take, asProxy, certs, forDNS},
 		"worker":   {certs, forDNS},
@@ -198,7 +198,7 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 	for user, subjects := range map[string][]string{
 		"worker": {
 			"$JS.API.STREAM.INFO.JETWAY_ACTIONS", "$JS.API.STREAM.PURGE.JETWAY_ACTIONS", "$JS.API.CONSUMER.DELETE.JETWAY_ACTIONS.dr-a",
-			messages.DroneEventSubject("dr-a"), "jetway.event.token.b", "$JS.API.STREAM.DELETE.JETWAY_ACTIONS",
+			messages.DroneEventSubject("dr-a"), "jetway.event.token.b", messages.SleepEventSubject("b"), "$JS.API.STREAM.DELETE.JETWAY_ACTIONS",
 			// What a worker that stops hands to another one.
 			"$SRV.PING.jetway", messages.SubjectConnect, messages.SubjectTemplateGet, messages.ReportSubject("dr-b"), messages.RouteSubject("px-b"),
 		},
@@ -207,8 +207,8 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 			"$JS.API.DIRECT.GET.JETWAY_EVENTS.jetway.event.backend.b", "$JS.API.DIRECT.GET.JETWAY_LOGS.jetway.log.b", "jetway.ctl.revoke",
 			"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.JETWAY_EVENTS", "$JS.API.STREAM.INFO.JETWAY_LOGS",
 		},
-		"gateway":  {messages.SubjectTemplatePut, messages.SubjectTemplateDelete},
-		"operator": {messages.SubjectForget, messages.SubjectRetry, messages.SubjectTemplatePut, messages.SubjectTemplateDelete, "jetway.ctl.drain", "jetway.ctl.undrain", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_LOGS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"},
+		"gateway":  {messages.SubjectTemplatePut, messages.SubjectTemplateDelete, messages.SubjectSleep, messages.SubjectWake, "$JS.API.DIRECT.GET.JETWAY_EVENTS"},
+		"operator": {messages.SubjectForget, messages.SubjectRetry, messages.SubjectSleep, messages.SubjectWake, messages.SubjectTemplatePut, messages.SubjectTemplateDelete, "jetway.ctl.drain", "jetway.ctl.undrain", "$JS.API.STREAM.MSG.GET.JETWAY_EVENTS", "$JS.API.STREAM.MSG.GET.JETWAY_LOGS", "$JS.API.STREAM.MSG.GET.JETWAY_ACTIONS"},
 	} {
 		for _, subject := range subjects {
 			nc, forbidden := g.conn(user)
@@ -220,6 +220,8 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 	for _, c := range [][2]string{
 		{"proxy", "jetway.event.token.*"},
 		{"web", messages.SubjectAllEvents},
+		{"gateway", messages.SubjectAnyBackendEvent},
+		{"gateway", messages.SubjectAnySleepEvent},
 		{"web", messages.SubjectAllLogs},
 		{"web", messages.SubjectAllStats},
 		{"operator", "jetway.>"},
