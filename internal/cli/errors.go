@@ -219,13 +219,16 @@ var flagOf = strings.NewReplacer(
 	"pool: ", "--pool: ",
 )
 
+// limitFlags does the same for the limits that a refusal compares the field with.
+var limitFlags = strings.NewReplacer("max_idle_seconds", "--max-idle", "lifetime_limit_seconds", "--lifetime")
+
 // nameFlags replaces the field that a refusal names, in front of its colon, by the flag that fills it.
 func nameFlags(what string) string {
 	field, rest, ok := strings.Cut(what, ": ")
 	if !ok {
 		return what
 	}
-	return flagOf.Replace(field+": ") + rest
+	return flagOf.Replace(field+": ") + limitFlags.Replace(rest)
 }
 
 // invalid is a value refused before it was sent: wrong use.

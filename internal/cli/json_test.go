@@ -100,6 +100,8 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	}
 	run("status", got.BackendID)
 	run("backends", "--drone", "dr-json", "--status", "ready", "--since", "1h", "--limit", "1")
+	run("sleep", got.BackendID)
+	run("wake", "--key", "json")
 	run("drones")
 	run("workers")
 	testkit.Eventually(t, "the proxy answers", func() bool { return strings.Contains(run("proxies"), `"name": "px-`) })
@@ -160,6 +162,8 @@ func TestWhatIsNotThereIsAnError(t *testing.T) {
 		"logs -f --key nosuch":                  "NotFound",
 		"terminate nosuch":                      "NotFound",
 		"terminate --key nosuch":                "NotFound",
+		"sleep nosuch":                          "NotFound",
+		"wake --key nosuch":                     "NotFound",
 		"revoke nosuch --user ada":              "NotFound",
 		"revoke --token x " + got.BackendID:     "NotFound",
 		"backends --drone dr-nosuch":            "NotFound",

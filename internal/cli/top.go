@@ -197,10 +197,10 @@ func (t *top) list(backends []messages.BackendInfo, now time.Time) {
 	}
 }
 
-// complete says whether all that run have said what they use.
+// complete says whether all that run, and do not sleep, have said what they use.
 func (t *top) complete() bool {
 	for i := range t.backends {
-		if b := &t.backends[i]; t.uses[b.BackendID] == nil && b.Status >= messages.Waiting {
+		if b := &t.backends[i]; t.uses[b.BackendID] == nil && b.Status >= messages.Waiting && !b.Asleep {
 			return false
 		}
 	}

@@ -37,6 +37,13 @@ func TestTopTable(t *testing.T) {
 	if !table.complete() {
 		t.Error("not complete, though what loads has nothing to say")
 	}
+	table.backends[3].Asleep = true
+	delete(table.uses, "b4")
+	if !table.complete() {
+		t.Error("not complete, though what sleeps says nothing")
+	}
+	table.backends[3].Asleep = false
+	table.take(statsOf("b4", now, 0, 1<<20, 0), now)
 	header := "15:04:05  4 backends, CPU 250.0% of one processor, memory 577M\n"
 	want(t, "by cpu", strings.Join(table.lines("cpu", now), "\n"), header+`BACKEND   CPU      MEMORY     STATUS    DRONE   KEY
 b2        200.0%   512M       ready     dr-b    two
