@@ -130,6 +130,7 @@ type backend struct {
 	// repeated counts by status how often it came while nothing was answered.
 	repeated map[messages.Status]int
 	disowned bool // a report of it was refused
+	nap      messages.Nap
 }
 
 func (k *backend) status() messages.Status {
@@ -260,6 +261,7 @@ func (b *droneBench) onReport(data []byte) (any, error) {
 // what runs a second time has another address.
 func (b *droneBench) takeLocked(r *messages.Report) {
 	k := b.of(r.BackendID)
+	b.napLocked(r, k)
 	if r.Status > k.status() {
 		k.known = append(k.known, r.State)
 		k.address = cmp.Or(r.Address, k.address)

@@ -29,6 +29,7 @@ var proxyTable = []trial[*proxyBench]{
 	{Check{"no-address", "answers 502 at once where a backend is ready and has no address", "proxies", []string{"route"}}, (*proxyBench).hasNoAddress},
 	{Check{"keepalive", "says at once that somebody is connected to a backend", "proxies", []string{"route"}}, (*proxyBench).tellsArrival},
 	{Check{"keepalive-all", "names all that are connected every 10 s, in reports that are not partial", "proxies", []string{"route"}}, (*proxyBench).tellsAll},
+	{Check{"keepalive-sleeps", "says at once whom it forwards to a backend whose route says sleeps, also after a report that named it with nobody connected", "proxies", []string{"keepalive-all"}}, (*proxyBench).tellsToWake},
 	{Check{"keepalive-none", "says so when nobody is connected any more: by idle_ms, and then by not naming it, also when there are none", "proxies", []string{"keepalive-all"}}, (*proxyBench).tellsNone},
 	{Check{"revoked", "cuts what is open with a token that is revoked and refuses it from then on, and no other token", "revoke", []string{"route"}}, (*proxyBench).cutsRevoked},
 	{Check{"revoked-user", "does so for all tokens of a user", "revoke", []string{"route"}}, (*proxyBench).cutsUser},

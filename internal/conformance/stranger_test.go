@@ -39,6 +39,8 @@ type server struct {
 	addr   string
 	sealed bool
 	hard   int64 // of what is sealed
+	nap    int64
+	frozen chan struct{} // while it sleeps: closed when it wakes
 }
 
 // runStranger runs one until the test ends.
@@ -117,7 +119,7 @@ func (s *stranger) beat(ctx context.Context) {
 			if session = "s" + s.name + time.Now().Format("150405000000"); s.fault == "new-session" {
 				running = nil
 			}
-			req := messages.RegisterRequest{Session: strings.ToLower(session), MachineID: "m1", BootID: "b1", Cluster: "localhost", DroneTimeMS: s.nowMS(), Backends: running}
+			req := messages.RegisterRequest{Session: strings.ToLower(session), MachineID: "m1", BootID: "b1", Cluster: "localhost", DroneTimeMS: s.nowMS(), Backends: running, Sleeps: s.fault != "no-sleep"}
 			if s.fault == "payloads" && !refused {
 				req.GraceMS = -1
 			}
@@ -125,6 +127,7 @@ func (s *stranger) beat(ctx context.Context) {
 			if kind, _ = s.ask(ctx, "register", req, &resp); kind == "" {
 				registered = true
 				s.take(req.Session, resp.HeartbeatIntervalMS, resp.Renewal, resp.Lost)
+				s.retellNaps()
 			}
 			every, refused = 200*time.Millisecond, refused || kind == "BadRequest"
 		} else {
@@ -198,7 +201,7 @@ func (s *stranger) onAction(msg *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var a messages.Action
-	if json.Unmarshal(msg.Data, &a) != nil || messages.CheckBackendID(a.BackendID) != nil || a.Spawn == nil && a.Terminate == nil {
+	if json.Unmarshal(msg.Data, &a) != nil || messages.CheckBackendID(a.BackendID) != nil || a.Spawn == nil && a.Terminate == nil && a.Nap == 0 {
 		if s.fault != "malformed" {
 			_ = msg.Ack()
 		}
@@ -206,6 +209,9 @@ func (s *stranger) onAction(msg *nats.Msg) {
 	}
 	known := s.backends[a.BackendID] != nil || s.ended[a.BackendID]
 	switch {
+	case a.Nap > 0:
+		s.napLocked(a.BackendID, a.Nap)
+	case a.Terminate != nil && s.fault == "sleep-ends" && s.backends[a.BackendID] != nil && s.backends[a.BackendID].frozen != nil:
 	case a.Terminate != nil && s.backends[a.BackendID] == nil:
 		if !known && s.fault != "terminate-first" {
 			s.endLocked(a.BackendID, messages.State{Kind: messages.Soft, Reason: a.Terminate.Reason})
@@ -236,7 +242,8 @@ func (s *stranger) startLocked(id string) {
 		s.endLocked(id, messages.State{Reason: messages.ReasonStartFailed})
 		return
 	}
-	b := &server{http: &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.NotFoundHandler()}, addr: listener.Addr().String()}
+	b := &server{addr: listener.Addr().String()}
+	b.http = &http.Server{ReadHeaderTimeout: time.Minute, Handler: s.freezable(b)}
 	go func() { _ = b.http.Serve(listener) }()
 	if old := s.backends[id]; old != nil {
 		_ = old.http.Close()

@@ -33,7 +33,8 @@ func TestWrongDroneFailsItsLine(t *testing.T) {
 			d := conformance.Drone{Name: name, Executable: json.RawMessage(`{}`), Lease: lease, Wait: testkit.Patience, Slack: testkit.Patience}
 			switch fault {
 			case "":
-			case "lost", "disowned", "ended-stays", "other-session", "past-deadline", "malformed", "terminate-first", "acknowledge", "report-repeated":
+			case "lost", "disowned", "ended-stays", "other-session", "past-deadline", "malformed", "terminate-first", "acknowledge", "report-repeated",
+				"sleep", "wake", "old-nap", "nap-repeated", "sleep-ends":
 				d.Wait, d.Only = 20*time.Second, []string{fault} // that it does not do something is to be seen
 			default:
 				d.Slack, d.Only = time.Second, []string{fault}
