@@ -1,9 +1,11 @@
 package client_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/jetway-project/jetway/internal/testkit"
@@ -48,6 +50,31 @@ func TestTheLifeOfABackendSeenFromAProgram(t *testing.T) {
 	if err != nil || joined.Spawned || joined.BackendID != "b-1" {
 		t.Errorf("join is answered %+v, %v", joined, err)
 	}
+	naps := watchNaps(t, c)
+	if last, err := c.LastNap(ctx, "b-1"); err != nil || last != nil {
+		t.Errorf("it never slept, and its last nap is %+v, %v", last, err)
+	}
+	if nap, err := c.Sleep(ctx, "b-1"); err != nil || !nap.Asleep || nap.Nap != 1 {
+		t.Errorf("sleep is answered %+v, %v", nap, err)
+	}
+	if info, err := c.Status(ctx, "b-1"); err != nil || !info.Asleep || info.Status != messages.Ready {
+		t.Errorf("asleep it is %+v, %v", info, err)
+	}
+	for range 2 { // again is no error
+		if nap, err := c.Wake(ctx, "b-1"); err != nil || nap.Asleep || nap.Nap != 2 {
+			t.Errorf("wake is answered %+v, %v", nap, err)
+		}
+	}
+	for want := range int64(2) {
+		if got := testkit.Receive(t, naps, "an event of sleep"); got.BackendID != "b-1" || got.Sleep == nil || got.Sleep.Nap != want+1 {
+			t.Errorf("who watches all, and sleep, too, is given %+v", got)
+		}
+	}
+	if last, err := c.LastNap(ctx, "b-1"); err != nil || last == nil || last.Nap != 2 || last.Type != messages.TypeAwake {
+		t.Errorf("its last nap is %+v, %v", last, err)
+	}
+	_, err = c.Sleep(ctx, "never")
+	kind("put to sleep what never was", err, messages.NotFound)
 	for line, err := range c.Logs(ctx, client.Logs{Backend: "b-1", Tail: 10}) {
 		if err != nil || line.Line != "hello" {
 			t.Errorf("it wrote %+v, %v", line, err)
@@ -92,7 +119,27 @@ func TestTheLifeOfABackendSeenFromAProgram(t *testing.T) {
 	if _, err := c.Await(ctx, "b-1", messages.HardTerminating); err != nil && (!errors.As(err, &ended) || ended.Event.Reason != messages.ReasonExternal) {
 		t.Errorf("it is waited for in vain with %v", err)
 	}
+	_, err = c.Sleep(ctx, "b-1")
+	kind("put to sleep what has ended", err, messages.CannotSleep)
 	if info, err := c.Status(ctx, "b-1"); err != nil || info.Status != messages.Terminated || info.Key != key {
 		t.Errorf("its status is %+v, %v", info, err)
 	}
+}
+
+// watchNaps gives the events of sleep from now on.
+func watchNaps(t *testing.T, c *client.Client) <-chan client.Placed {
+	t.Helper()
+	naps, began := make(chan client.Placed, 16), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for event, err := range c.WatchAllPlaced(ctx, func() { close(began) }) {
+			if err == nil && event.Sleep != nil {
+				naps <- event
+			}
+		}
+	})
+	t.Cleanup(func() { cancel(); watching.Wait() })
+	testkit.Receive(t, began, "watching all begins")
+	return naps
 }

@@ -5,7 +5,7 @@
 import { connect as dial, headers, type ConnectionOptions, type Msg, type NatsConnection } from "@nats-io/transport-node";
 import type {
   BackendInfo, BackendsRequest, BackendsResponse, ConnectRequest, ConnectResponse, DrainResponse, DroneInfo, DronesResponse,
-  ErrorReply, Key, Kind, LogLine, RevokeRequest, RevokeResponse, StateEvent, Status,
+  ErrorReply, Key, Kind, LogLine, NapResponse, RevokeRequest, RevokeResponse, StateEvent, Status,
 } from "./payloads.js";
 
 export type * from "./payloads.js";
@@ -60,6 +60,11 @@ export class Jetway {
   async terminate(backend: string, hard = false, options?: Options): Promise<void> {
     await this.request("jetway.ctl.terminate", { backend_id: backend, hard }, options);
   }
+
+  /** Puts a backend to sleep: it is frozen until somebody visits it. Again is no error; what cannot sleep is refused with CannotSleep. */
+  sleep(backend: string, options?: Options): Promise<NapResponse> { return this.request("jetway.ctl.sleep", { backend_id: backend }, options); }
+
+  wake(backend: string, options?: Options): Promise<NapResponse> { return this.request("jetway.ctl.wake", { backend_id: backend }, options); }
 
   async revoke(request: RevokeRequest, options?: Options): Promise<number> {
     return (await this.request<RevokeResponse>("jetway.ctl.revoke", request, options)).revoked;

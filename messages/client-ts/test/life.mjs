@@ -9,6 +9,11 @@ const answer = await jetway.connect({ key, user: "ada", spawn_config: { id: "b-1
 assert.equal(answer.spawned, true);
 assert.equal((await jetway.awaitStatus("b-1", "ready")).status, "ready");
 assert.equal((await jetway.join(key)).backend_id, "b-1");
+assert.deepEqual(await jetway.sleep("b-1"), { asleep: true, nap: 1 });
+assert.equal((await jetway.status("b-1")).asleep, true);
+assert.deepEqual(await jetway.wake("b-1"), { asleep: false, nap: 2 });
+assert.deepEqual(await jetway.wake("b-1"), { asleep: false, nap: 2 });
+await assert.rejects(jetway.sleep("never"), (err) => err instanceof JetwayError && err.kind === "NotFound");
 for await (const line of jetway.logs("b-1", true)) {
   assert.equal(line.line, "hello");
   break;
@@ -29,6 +34,7 @@ assert.deepEqual(seen, [...new Set(seen)].sort((a, b) => a - b));
 assert.equal(seen[0], 10);
 assert.equal(seen.at(-1), 70);
 assert.equal((await jetway.status("b-1")).termination_reason, "external");
+await assert.rejects(jetway.sleep("b-1"), (err) => err instanceof JetwayError && err.kind === "CannotSleep" && err.code === 409);
 const stopped = AbortSignal.timeout(50);
 await assert.rejects(async () => { for await (const _ of jetway.watch("never", stopped)); });
 await jetway.close();
