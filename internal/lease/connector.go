@@ -147,7 +147,7 @@ func (b *batch) round(ctx context.Context, pending []int) (left []int) {
 	}
 	wants := make([]Want, len(groups))
 	for i, g := range groups {
-		wants[i] = Want{Key: g.key, Spawn: g.spawn, Tokens: b.tokenRows(g)}
+		wants[i] = Want{Key: g.key, Spawn: g.spawn, Tokens: b.tokenRows(g), Traceparent: b.reqs[g.members[0]].Traceparent}
 	}
 	got, rows, err := b.cfg.Store.Connect(ctx, wants)
 	for i, g := range groups {

@@ -38,6 +38,8 @@ type Want struct {
 	Spawn *Spawn
 	// Tokens are written if the key's tag is theirs and its backend has none of its own.
 	Tokens []Token
+	// Traceparent is the trace context that waking whom it joins continues: that of the first who asked.
+	Traceparent string
 }
 
 // Spawn is a backend that may come to be.

@@ -72,7 +72,7 @@ type connecting struct {
 	// unheld are the numbers of the wants whose keys nobody held at the last look.
 	unheld map[int]bool
 	// asleep are the backends that are joined asleep.
-	asleep []string
+	asleep []Change
 	// unbelieved: then the database was not settled.
 	unbelieved bool
 }
@@ -141,7 +141,7 @@ func (c *connecting) joinOnce(ctx context.Context) (idle []string, err error) {
 				return nil
 			}
 			if asleep && g.Tag == c.wants[i].Key.Tag {
-				c.asleep = append(c.asleep, g.BackendID)
+				c.asleep = append(c.asleep, Change{BackendID: g.BackendID, Event: lifecycle.WakeAsked{}, Traceparent: c.wants[i].Traceparent})
 			}
 			g.ExpiresIn = time.Duration(expiresIn * float64(time.Second))
 			c.got[i] = g

@@ -53,11 +53,11 @@ func (s *Store) wakeStirred(ctx context.Context, done []Due) ([]outbox.Row, erro
 }
 
 // wakeJoined wakes what somebody joins. Where that cannot be written now, he wakes it when he comes.
-func (s *Store) wakeJoined(ctx context.Context, asleep []string) []outbox.Row {
+func (s *Store) wakeJoined(ctx context.Context, asleep []Change) []outbox.Row {
 	if len(asleep) == 0 {
 		return nil
 	}
-	rows, err := s.wake(ctx, asleep)
+	rows, _, err := s.Transition(ctx, nil, asleep)
 	if err != nil {
 		s.log.WarnContext(ctx, "cannot wake what is joined; it wakes when somebody visits it", "backends", len(asleep), "err", err)
 	}

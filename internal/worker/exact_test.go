@@ -131,10 +131,37 @@ func TestTraceContextReachesAllThatARequestCauses(t *testing.T) {
 	ask(messages.SubjectRevoke, messages.RevokeRequest{BackendID: b.BackendID, User: new("")}, context(2))
 	ask(messages.SubjectDrain, messages.DrainRequest{Drone: "dr-a"}, context(3))
 	actions := natstest.Conn(t, w.url)
-	heard := make(chan *nats.Msg, 8)
+	heard, reported := make(chan *nats.Msg, 8), make(chan *nats.Msg, 64)
 	_, err := actions.ChanSubscribe(messages.ActionSubject("dr-a"), heard)
 	must(t, err)
+	_, err = actions.ChanSubscribe(messages.ReportSubject("dr-a"), reported)
+	must(t, err)
 	must(t, actions.Flush())
+	naps := []func(nats.Header){ // by hand, and by who joins
+		func(h nats.Header) { ask(messages.SubjectSleep, messages.NapRequest{BackendID: b.BackendID}, h) },
+		func(h nats.Header) { ask(messages.SubjectWake, messages.NapRequest{BackendID: b.BackendID}, h) },
+		func(h nats.Header) { ask(messages.SubjectSleep, messages.NapRequest{BackendID: b.BackendID}, h) },
+		func(h nats.Header) { ask(messages.SubjectConnect, spawnKey("traced"), h) },
+	}
+	for i, nap := range naps {
+		want := context(byte(5 + i))
+		nap(want)
+		continues("the action of the nap", testkit.Receive(t, heard, "the action").Header, want)
+		for said := false; !said; {
+			for _, r := range as[messages.ReportRequest](t, testkit.Receive(t, reported, "the report").Data).Reports {
+				if said = r.Nap.Nap == int64(i+1); said {
+					continues("the report of the nap", nats.Header{"traceparent": {r.Traceparent}, "tracestate": {r.Tracestate}}, want)
+				}
+			}
+		}
+	}
+	napped := events(t, w, messages.SleepEventSubject(b.BackendID))
+	if len(napped) != len(naps) {
+		t.Errorf("there are %d events of sleep", len(napped))
+	}
+	for i, msg := range napped {
+		continues("the event of the nap", msg.Header, context(byte(5+i)))
+	}
 	ask(messages.SubjectTerminate, messages.TerminateRequest{BackendID: b.BackendID}, context(4))
 	continues("the action terminate", testkit.Receive(t, heard, "the action").Header, context(4))
 	awaitStatus(t, w, b.BackendID, messages.Terminated)
