@@ -33,8 +33,10 @@ func init() {
 		"route_response_asleep": &messages.RouteResponse{
 			BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", ValidForMS: 1000, Sleeps: true, Asleep: true,
 		},
-		"nap_request":  &messages.NapRequest{BackendID: "b"},
-		"nap_response": &messages.NapResponse{Asleep: true, Nap: 3},
+		"nap_request":        &messages.NapRequest{BackendID: "b"},
+		"nap_response":       &messages.NapResponse{Asleep: true, Nap: 3},
+		"nap_response_awake": &messages.NapResponse{Nap: 4},
+		"error_cannot_sleep": &messages.Error{ID: "V1StGXR8", Kind: messages.CannotSleep, Message: "backend b is loading: only what is ready sleeps. Ask again when it is"},
 		"status_response_asleep": &messages.BackendInfo{
 			BackendID: "b", Key: messages.Key{Name: "doc-1"}, Cluster: "localhost:9090", Drone: "dr-a", FencingToken: 7, CreatedAt: at, ChangedAt: at,
 			SleepAfterSeconds: new(int64(30)), SleepIgnoresIdleConnections: true, Nap: messages.Nap{Nap: 3, Asleep: true, ReclaimedBytes: 64 << 20},

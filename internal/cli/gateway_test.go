@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"io"
 	"net/http"
 	"os"
@@ -28,7 +29,7 @@ func TestTheUserOfGatewaysMayDoAllThatAGatewayDoes(t *testing.T) {
 	}
 	out := g.role("gateway", "gateway", "--name", "gw-1", "--listen", "127.0.0.1:0", "--tokens", file)
 	url := "http://" + out.await(t, `"msg":"serving".*"address":"([^"]+)"`)[1]
-	ask := func(method, path, body, accept string) (int, string) {
+	open := func(method, path, body, accept string) *http.Response {
 		t.Helper()
 		r, err := http.NewRequestWithContext(testkit.Context(t), method, url+path, strings.NewReader(body))
 		if err != nil {
@@ -41,6 +42,11 @@ func TestTheUserOfGatewaysMayDoAllThatAGatewayDoes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		return resp
+	}
+	ask := func(method, path, body, accept string) (int, string) {
+		t.Helper()
+		resp := open(method, path, body, accept)
 		defer resp.Body.Close()
 		data, err := io.ReadAll(resp.Body)
 		if err != nil {
@@ -59,6 +65,17 @@ func TestTheUserOfGatewaysMayDoAllThatAGatewayDoes(t *testing.T) {
 	if status, body := ask("POST", "/v1/templates", `{"name":"doc","executable":{}}`, "application/json"); status != 200 {
 		t.Errorf("put a template: %d %s", status, body)
 	}
+	stream := open("GET", "/v1/events", "", "text/event-stream")
+	if status, body := ask("POST", "/v1/backends/b1/sleep", "", "application/json"); status != 200 || body != `{"asleep":true,"nap":1}` {
+		t.Errorf("sleep: %d %s", status, body)
+	}
+	said := bufio.NewScanner(stream.Body)
+	for said.Scan() && said.Text() != "event: sleep" {
+	}
+	if !said.Scan() || !strings.Contains(said.Text(), `"nap":1`) {
+		t.Errorf("the stream says %q of its sleep, %v", said.Text(), said.Err())
+	}
+	_ = stream.Body.Close()
 	if status, body := ask("POST", "/v1/terminate", `{"backend_id":"b1"}`, "application/json"); status != 200 {
 		t.Errorf("terminate: %d %s", status, body)
 	}

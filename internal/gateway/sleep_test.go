@@ -75,6 +75,7 @@ func TestABackendSleepsAndWakesOverHTTP(t *testing.T) {
 	want(t, f.ask("POST", at+"/sleep", `{"backend_id":"another"}`), 400, "the path names "+b.BackendID)
 	want(t, f.ask("POST", at+"/sleep", `{"backend":"x"}`), 400, "backend")
 	want(t, f.ask("POST", at+"/sleep", "sleep", "Content-Type", "text/plain"), 415, "application/json")
+	want(t, f.ask("POST", "/v1/connect", `{"key":{"name":"late"},"spawn_config":{"executable":{},"sleep_after_seconds":60,"max_idle_seconds":60}}`), 400, "sleep_after_seconds: is 60.*ends after max_idle_seconds")
 	want(t, f.ask("GET", at+"/sleep", ""), 405, "POST")
 	want(t, f.ask("POST", "/v1/backends/none/wake", ""), 404, "none")
 	want(t, f.ask("POST", "/v1/backends/NONE/wake", ""), 404, "NONE")

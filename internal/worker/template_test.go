@@ -76,6 +76,14 @@ func TestConnectsNameTemplates(t *testing.T) {
 	if info := status(w.connect(own).BackendID); *info.MaxIdleSeconds != 7 || info.LifetimeEndsAt == nil {
 		t.Errorf("a limit of its own: %+v", info)
 	}
+	// A limit of the template's ends it before it would sleep.
+	late := ofTemplate("late", "room")
+	late.SpawnConfig.SleepAfterSeconds = new(int64(60))
+	w.refuses(messages.SubjectConnect, late, messages.BadRequest, "spawn_config.sleep_after_seconds: is 60", "max_idle_seconds, which is 60")
+	late.SpawnConfig.SleepAfterSeconds = new(int64(59))
+	if info := status(w.connect(late).BackendID); info.SleepAfterSeconds == nil || *info.SleepAfterSeconds != 59 {
+		t.Errorf("one that sleeps in time: %+v", info)
+	}
 	for _, name := range []string{"room", "no-such"} {
 		if joined := w.connect(ofTemplate("k", name)); joined.Spawned || joined.BackendID != got.BackendID || !joined.SpawnConfigIgnored {
 			t.Errorf("a connect of %s with a key that is held: %+v", name, joined)
