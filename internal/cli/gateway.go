@@ -92,7 +92,7 @@ func (c *gatewayServeCmd) Run(r *run) error {
 // gatewayTokenCmd is `jetway gateway token`.
 type gatewayTokenCmd struct {
 	Name       string   `arg:"" help:"Whose it is, for the log."`
-	Scope      []string `required:"" placeholder:"SCOPE" help:"What it is for: connect (and revoke), read (status, listings, events, output, the page), operate (terminate, drain, undrain)."`
+	Scope      []string `required:"" placeholder:"SCOPE" help:"What it is for: connect (and revoke), read (status, listings, events, output, the page), operate (terminate, sleep, wake, drain, undrain, retry)."`
 	Namespace  []string `placeholder:"NAME" help:"Only for keys of these namespaces, and not for drones. Default: for all."`
 	Rate       float64  `placeholder:"N" help:"How many requests a second it may make. Default: what the gateways say."`
 	TokensFile string   `name:"tokens" type:"path" placeholder:"FILE" help:"Add its line to this file; otherwise it is printed."`
