@@ -188,7 +188,7 @@ func (s *site) connect(key string, executable any) (resp *messages.ConnectRespon
 }
 
 func (s *site) tryConnect(key string, executable any) (*messages.ConnectResponse, error) {
-	resp, err := jetwayclient.Request[messages.ConnectResponse](testkit.Context(s.t), s.nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := insist[messages.ConnectResponse](s.t, s.nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key:         s.key(key),
 		SpawnConfig: &messages.SpawnConfig{Pool: s.pool, Executable: messages.Encode(executable)},
 	})
@@ -198,7 +198,7 @@ func (s *site) tryConnect(key string, executable any) (*messages.ConnectResponse
 // status is what the workers know of a backend.
 func (s *site) status(backend string) messages.BackendInfo {
 	s.t.Helper()
-	info, err := jetwayclient.Request[messages.BackendInfo](testkit.Context(s.t), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
+	info, err := insist[messages.BackendInfo](s.t, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func answerDrones(t *testing.T, url string, opts ...nats.Option) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 }
