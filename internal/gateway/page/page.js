@@ -279,8 +279,8 @@ async function open(b) {
 function offerRetry(key, crashes) {
   const button = el("button", "Retry");
   button.onclick = async () => {
-    if (!await confirmed(`Retry ${name(key)}?`, `Its failures, ${crashes.in_a_row} in a row, are forgiven: the next connect starts it at once.`, "Retry")) return;
-    try { await ask("/v1/retry", { key }); button.remove(); } catch (e) { say(e.message); }
+    const text = `Its failures, ${crashes.in_a_row} in a row, are forgiven: the next connect starts it at once.`;
+    if (await confirmed(`Retry ${name(key)}?`, text, "Retry") && await act("/v1/retry", { key })) button.remove();
   };
   $("acts").append(button);
 }
