@@ -30,11 +30,15 @@ func TestSleepOnTheCommandLine(t *testing.T) {
 		}
 		return stdout
 	}
-	shows := func(text string, args ...string) {
+	// A drone of a machine so slow that no worker is heard for long wakes what sleeps: then it is put to sleep again.
+	asleep := func(args ...string) (shown string) {
 		t.Helper()
-		if got := run(args...); !strings.Contains(got, text) {
-			t.Errorf("jetway %v shows no %q: %s", args, text, got)
-		}
+		testkit.Eventually(t, strings.Join(args, " ")+" shows that it sleeps", func() bool {
+			sleeps := run("sleep", "nap-1")
+			shown = run(args...)
+			return strings.HasPrefix(sleeps, "nap-1 sleeps (nap ") && (strings.Contains(shown, "ready, asleep") || strings.Contains(shown, `"asleep": true`))
+		})
+		return shown
 	}
 	begin(t, "drone", "--nats", url, "--name", "dr-nap", "--cluster", "localhost", "--pool", "nap", "--runtime", "fake", "--data-dir", t.TempDir(), "--drain-on-exit", "--drain-timeout", "1ms")
 	testkit.Eventually(t, "the drone is ready", func() bool { return regexp.MustCompile(`(?m)^dr-nap +ready`).MatchString(run("drones")) })
@@ -48,33 +52,32 @@ func TestSleepOnTheCommandLine(t *testing.T) {
 	told.stdout.await(t, `"status":"ready"`)
 	// Nobody ever connects.
 	testkit.Eventually(t, "it falls asleep", func() bool { return strings.Contains(run("status", "nap-1"), "ready, asleep") })
-	shows("sleeps after 1s with nobody connected", "status", "nap-1")
+	if text := asleep("status", "nap-1"); !strings.Contains(text, "sleeps after 1s with nobody connected") {
+		t.Errorf("status shows %s", text)
+	}
 	var info shownNap
-	if err := json.Unmarshal([]byte(run("status", "nap-1", "--json")), &info); err != nil || !info.Asleep || info.Nap != 1 || info.SleepAfterSeconds != 1 {
+	if err := json.Unmarshal([]byte(asleep("status", "nap-1", "--json")), &info); err != nil || !info.Asleep || !messages.AsleepAt(info.Nap) || info.SleepAfterSeconds != 1 {
 		t.Errorf("status --json says %+v, %v", info, err)
 	}
-	shows("ready, asleep", "backends", "--key", "nap", "--namespace", "n")
-	shows(`"asleep": true`, "backends", "--key", "nap", "--namespace", "n", "--json")
-	shows("ready, asleep", "top", "--once", "--drone", "dr-nap")
+	asleep("backends", "--key", "nap", "--namespace", "n")
+	asleep("backends", "--key", "nap", "--namespace", "n", "--json")
+	asleep("top", "--once", "--drone", "dr-nap")
 	var rows []struct {
 		BackendID string `json:"backend_id"`
 		Asleep    bool
 	}
-	if err := json.Unmarshal([]byte(run("top", "--once", "--drone", "dr-nap", "--json")), &rows); err != nil || len(rows) != 1 || rows[0].BackendID != "nap-1" || !rows[0].Asleep {
+	if err := json.Unmarshal([]byte(asleep("top", "--once", "--drone", "dr-nap", "--json")), &rows); err != nil || len(rows) != 1 || rows[0].BackendID != "nap-1" || !rows[0].Asleep {
 		t.Errorf("top --json says %+v, %v", rows, err)
-	}
-	if got := run("sleep", "nap-1"); got != "nap-1 sleeps (nap 1)\n" { // again is no error
-		t.Errorf("sleep prints %q", got)
 	}
 	start("connect", "--id", "nap-2", "--key", "nap-2")
 	if got := run("sleep", "--key", "nap-2"); got != "nap-2 sleeps (nap 1)\n" {
 		t.Errorf("sleep --key prints %q", got)
 	}
-	if got := run("wake", "nap-2"); got != "nap-2 is awake (nap 2)\n" {
+	if got := run("wake", "nap-2"); !regexp.MustCompile(`^nap-2 is awake \(nap \d+\)\n$`).MatchString(got) {
 		t.Errorf("wake prints %q", got)
 	}
 	var resp messages.NapResponse
-	if err := json.Unmarshal([]byte(run("wake", "--key", "nap-2", "--json")), &resp); err != nil || resp.Asleep || resp.Nap != 2 {
+	if err := json.Unmarshal([]byte(run("wake", "--key", "nap-2", "--json")), &resp); err != nil || resp.Asleep || resp.Nap < 2 {
 		t.Errorf("wake --json says %+v, %v", resp, err)
 	}
 	if strings.Contains(run("status", "nap-2"), "asleep") {
@@ -83,8 +86,14 @@ func TestSleepOnTheCommandLine(t *testing.T) {
 	if got := run("wake", "--key", "nap", "--namespace", "n"); !strings.HasPrefix(got, "nap-1 is awake (nap ") {
 		t.Errorf("wake prints %q", got)
 	}
-	watched.stdout.await(t, `asleep +nap 1\n(.|\n)*awake +nap 2\n`)
-	told.stdout.await(t, `"type":"io.jetway.backend.v1.asleep","id":"nap-1.nap-1"(.|\n)*"type":"io.jetway.backend.v1.awake","id":"nap-1.nap-2"`)
+	// Who began to watch before it fell asleep has seen that; who did not, sees the next time.
+	people := regexp.MustCompile(`asleep +nap \d+\n(.|\n)*awake +nap \d+\n`)
+	programs := regexp.MustCompile(`"type":"io.jetway.backend.v1.asleep","id":"nap-1.nap-\d+"(.|\n)*"type":"io.jetway.backend.v1.awake","id":"nap-1.nap-\d+"`)
+	testkit.Eventually(t, "who watches sees it fall asleep and wake", func() bool {
+		run("sleep", "nap-1")
+		run("wake", "nap-1")
+		return people.MatchString(watched.stdout.String()) && programs.MatchString(told.stdout.String())
+	})
 	for _, id := range []string{"nap-1", "nap-2"} {
 		run("terminate", id, "--hard")
 	}
@@ -142,7 +151,7 @@ func TestWhatCannotSleepIsRefused(t *testing.T) {
 	testkit.Eventually(t, "it is awake", func() bool {
 		stdout, _, _ := jetway(t, "status", "nap-bad", "--json", "--nats", url)
 		var info shownNap
-		return json.Unmarshal([]byte(stdout), &info) == nil && !info.Asleep && info.Nap == 2
+		return json.Unmarshal([]byte(stdout), &info) == nil && !info.Asleep && info.Nap >= 2
 	})
 	for _, id := range []string{"nap-slow", "nap-stays", "nap-bad"} {
 		run("terminate", id, "--hard", "--no-wait")

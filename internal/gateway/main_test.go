@@ -22,6 +22,7 @@ import (
 
 	"github.com/jetway-project/jetway/internal/dev"
 	"github.com/jetway-project/jetway/internal/gateway"
+	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/metrics"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/testkit/natstest"
@@ -48,7 +49,9 @@ func sharedStack(t testing.TB) *dev.Stack {
 	shared.once.Do(func() {
 		if shared.dir, shared.err = pgtest.StackData(); shared.err == nil {
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-			shared.stack, shared.err = dev.Start(context.Background(), dev.Config{Data: shared.dir, Runtime: dev.RuntimeFake, Log: log})
+			// Of such leases no machine is too slow to be heard: a drone that is in doubt whether it is wakes what sleeps.
+			terms := lease.Terms{TTL: 12 * testkit.Patience}
+			shared.stack, shared.err = dev.Start(context.Background(), dev.Config{Data: shared.dir, Runtime: dev.RuntimeFake, Terms: terms, Log: log})
 		}
 	})
 	if shared.err != nil {
