@@ -127,6 +127,15 @@ func TestATokenOfAnotherTenantGetsNothingInAnyRoute(t *testing.T) {
 			break
 		}
 	}
+	for _, id := range []string{second.BackendID, c.BackendID} {
+		want(t, f.ask("POST", "/v1/backends/"+id+"/sleep", "", bearer(token["root"])...), 200, `"asleep":true`)
+	}
+	for heard := false; !heard; {
+		e := testkit.Receive(t, his2.events, "an event of sleep")
+		if heard = strings.Contains(e.data, `"backend_id":"`+c.BackendID+`"`); e.name == "sleep" && !heard {
+			t.Errorf("another's stream has %s", e.data)
+		}
+	}
 	// Without a key he starts in his own namespace, where there is one.
 	own := f.connect(`{`+spawn+`}`, bearer(token["mine"])...)
 	if info := into[messages.BackendInfo](t, f.ask("GET", "/v1/backends/"+own.BackendID, "", bearer(token["root"])...)); info.Key.Namespace != "tenant-a" {

@@ -5,7 +5,7 @@ const root = document.documentElement;
 const mayOperate = root.dataset.operate === "true", shared = root.dataset.shared === "true";
 const known = new Map(); // backends by id
 const early = new Map(); // events of backends that are not listed yet
-let rows = [], chosen = -1, shown = null, dirty = true, listing = false, relist = false;
+let rows = [], chosen = -1, shown = null, dirty = true, listing = false, listed = false, relist = false;
 const spawned = [], failed = [];
 
 const twoDigits = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
@@ -71,8 +71,8 @@ async function list() {
     } while (after);
     if (!all) for (const id of known.keys()) if (!seen.has(id) && known.get(id).listed) known.delete(id);
     for (const id of seen) known.get(id).listed = true;
-    dirty = true;
-  } catch (e) { say("The backends cannot be listed: " + e.message); }
+    dirty = listed = true;
+  } catch (e) { say("The backends cannot be listed: " + e.message + " Trying again …"); setTimeout(list, 2000); }
   listing = false;
   if (relist) { relist = false; list(); }
 }
@@ -205,7 +205,7 @@ function draw() {
   body.style.height = rows.length * h + "px";
   const out = [];
   for (let i = first; i < Math.min(rows.length, first + n); i++) out.push(row(rows[i], i, h));
-  if (!rows.length) out.push(el("p", listing ? "Listing …" : $("find").value ? "Nothing like that runs." : "Nothing runs.", "none"));
+  if (!rows.length) out.push(el("p", listing || !listed ? "Listing …" : $("find").value ? "Nothing like that runs." : "Nothing runs.", "none"));
   body.replaceChildren(...out);
   if (chosen >= 0) grid.setAttribute("aria-activedescendant", "row-" + rows[chosen].backend_id); else grid.removeAttribute("aria-activedescendant");
 }
