@@ -52,7 +52,7 @@ func (p *pump) napped(nap int64) error {
 	defer cancel()
 	last, err := client.New(p.g.nc).LastNap(ctx, p.w.backend)
 	if err != nil || last == nil {
-		return nil //nolint:nilerr // it is no more in the stream of events, or not yet: then it is sent when it is
+		return nil // it is no more in the stream of events, or not yet: then it is sent when it is
 	}
 	_, err = p.take(&frame{sleep: last})
 	return err
