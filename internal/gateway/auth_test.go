@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,13 +31,13 @@ func (f *fixture) raw(sent string) string {
 	return string(testkit.Receive(f.t, stop, "the end of the connection"))
 }
 
-// rawInTime is raw of a gateway that waits but a moment: on a slow machine it may be over before the head has come, and then nothing
-// is answered.
-func (f *fixture) rawInTime(sent string) (got string) {
+// rawUntil is raw of a gateway that waits but a moment, until the answer begins with one of what is wanted: on a slow machine it may be
+// over before the head has come, and then nothing is answered, or that the head is none.
+func (f *fixture) rawUntil(sent string, wanted ...string) (got string) {
 	f.t.Helper()
-	testkit.Eventually(f.t, "an answer", func() bool {
+	testkit.Eventually(f.t, "an answer that begins with "+strings.Join(wanted, " or "), func() bool {
 		got = f.raw(sent)
-		return got != ""
+		return slices.ContainsFunc(wanted, func(w string) bool { return strings.HasPrefix(got, w) })
 	})
 	return got
 }
