@@ -64,7 +64,10 @@ func TestThePageIsForScreenReaders(t *testing.T) {
 	look(in, "signing in")
 	in.do("be in the dark", inTheDark())
 	in.eval(`document.getElementById("token").value = "jwt0_unknown"; document.querySelector(".login").requestSubmit()`)
-	in.sees(`document.querySelector(".login [role=alert]") !== null`)
+	testkit.Eventually(t, "the next page says so", func() bool {
+		says, err := chromedp.Run(in.ctx, chromedp.Evaluate[bool](`document.querySelector(".login [role=alert]") !== null`))
+		return err == nil && says
+	})
 	look(in, "signing in with what is not known, in the dark")
 	f.ask("POST", "/v1/terminate", `{"backend_id":"`+b.BackendID+`","hard":true}`)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
 )
@@ -17,8 +18,6 @@ import (
 // Nodes are three servers with JetStream, a cluster. The last of them is far: what it sends the others, and they send it, goes over links
 // that can be delayed and cut.
 type Nodes struct {
-	t       testing.TB
-	options []*server.Options
 	servers []*server.Server
 	links   []*testkit.FaultProxy
 }
@@ -27,7 +26,7 @@ type Nodes struct {
 func Cluster(t testing.TB) *Nodes {
 	t.Helper()
 	const size, far = 3, 2
-	n := &Nodes{t: t, servers: make([]*server.Server, size)}
+	n := new(Nodes)
 	var routes []string
 	var listeners []net.Listener
 	for range size {
@@ -61,11 +60,20 @@ func Cluster(t testing.TB) *Nodes {
 				opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: to})
 			}
 		}
-		n.options = append(n.options, opts)
+		s, err := server.NewServer(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.servers = append(n.servers, s)
+		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	}
-	for i := range n.servers {
-		n.Start(i)
-		t.Cleanup(func() { n.Stop(i) })
+	for _, s := range n.servers {
+		s.Start()
+	}
+	for _, s := range n.servers {
+		if !s.ReadyForConnections(testkit.Patience) {
+			t.Fatal("a server takes no connections")
+		}
 	}
 	testkit.Eventually(t, "the servers have a leader", func() bool {
 		return slices.ContainsFunc(n.servers, (*server.Server).JetStreamIsLeader)
@@ -97,22 +105,14 @@ func (n *Nodes) Heal() {
 	}
 }
 
-// Stop ends a server. What it has stored stays.
-func (n *Nodes) Stop(i int) {
-	n.servers[i].Shutdown()
-	n.servers[i].WaitForShutdown()
-}
-
-// Start starts a server, also again, where clients find it at another URL.
-func (n *Nodes) Start(i int) {
-	n.t.Helper()
-	s, err := server.NewServer(n.options[i].Clone())
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	s.Start()
-	n.servers[i] = s
-	if !s.ReadyForConnections(testkit.Patience) {
-		n.t.Fatalf("server %d takes no connections", i)
-	}
+// LeadNear has a near server lead a stream: what is published near is not carried to the far one for the stream's sake.
+func (n *Nodes) LeadNear(t testing.TB, nc *nats.Conn, stream string) {
+	t.Helper()
+	leads := func(s *server.Server) bool { return s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, stream) }
+	testkit.Eventually(t, "a near server leads "+stream, func() bool {
+		if leads(n.servers[2]) {
+			_, _ = nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, time.Second)
+		}
+		return slices.ContainsFunc(n.servers[:2], leads)
+	})
 }
