@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/gateway"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
@@ -82,7 +83,7 @@ func TestI5StreamsInAClusterMissNothing(t *testing.T) {
 
 	nodes.Delay(25 * time.Millisecond)
 	publish("cut", messages.Scheduled, messages.Ready)
-	cut := watch(2, "cut")
+	cut := startOn(t, far, func(c *gateway.Config) { c.Unsure(20 * time.Millisecond) }).open("/v1/backends/cut/events") // it has asked a worker long before the cut
 	cut.reaches(messages.Ready)
 	var publishing sync.WaitGroup
 	defer publishing.Wait()
@@ -97,6 +98,11 @@ func TestI5StreamsInAClusterMissNothing(t *testing.T) {
 		s.reaches(messages.Ready)
 	}
 
+	// After some seconds without an event the gateways read the stream no more. So long it takes for a worker to be asked, twice.
+	for _, silent := range []string{"silent-1", "silent-2"} {
+		all.set(silent, messages.Ready)
+		watch(2, silent).reaches(messages.Ready)
+	}
 	nodes.Cut()
 	publish("cut", messages.Terminated)
 	watch(2, "cut").reaches(messages.Terminated) // by the word of a worker
