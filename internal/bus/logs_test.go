@@ -38,7 +38,7 @@ func (w *writer) write(n int) {
 			w.publish(line)
 		}
 	}
-	if err := w.nc.Flush(); err != nil {
+	if err := w.nc.FlushTimeout(testkit.Patience); err != nil {
 		w.t.Error(err)
 	}
 }

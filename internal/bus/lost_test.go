@@ -18,7 +18,7 @@ import (
 // awaitServer waits until a connection is back.
 func awaitServer(t *testing.T, nc *nats.Conn) {
 	t.Helper()
-	testkit.Eventually(t, "the connection is back", func() bool { return nc.IsConnected() && nc.Flush() == nil })
+	testkit.Eventually(t, "the connection is back", func() bool { return nc.IsConnected() && nc.FlushTimeout(testkit.Patience) == nil })
 }
 
 // prepareStreams makes the streams that are missing, as a worker does.
@@ -64,7 +64,7 @@ func (tr *truth) serve(t *testing.T, nc *nats.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
@@ -87,7 +89,7 @@ func TestI3PullGoesOnUnderTheNextAgent(t *testing.T) {
 	}
 }
 
-// I1: the agent of a drone is killed, and none comes back: its containers are killed at their
+// I1: the agent of a drone is killed, and none comes back: its containers, one that was a spare as well, are killed at their
 // hard deadline, before their leases end. The next agent reports it, and removes them.
 func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	t.Parallel()
@@ -95,40 +97,78 @@ func TestI1ContainersDoNotOutliveTheirLeases(t *testing.T) {
 	s := newSiteIn(t, briefStack(t), "docker")
 	data := t.TempDir()
 	agent, session := s.agent(data, "")
-	resp := s.connect("doc", map[string]any{"image": s.image("/room"), "pull_policy": "Never"})
-	s.awaitStatus(resp.BackendID, messages.Ready)
+	room := map[string]any{"image": s.image("/room"), "pull_policy": "Never"}
+	cold := s.connect("doc", room)
+	s.awaitStatus(cold.BackendID, messages.Ready)
+	held := map[string]string{s.container().ID: cold.BackendID}
+	template := "room-" + s.drone
+	s.spared(template, room)
+	claimed := s.claim("claimed", template)
+	s.unspare(template)
+	testkit.Eventually(t, "no spare is left", func() bool { return len(s.containers()) == 2 })
+	for _, c := range s.containers() {
+		if held[c.ID] == "" {
+			held[c.ID] = claimed.BackendID
+		}
+	}
 	_ = agent.Process.Kill()
 	_ = agent.Wait()
-	if code, text := get(t, resp.URL+"info"); code != http.StatusOK && s.container().State.Running {
-		t.Fatalf("without the agent it answers %d %s", code, text)
+	for _, resp := range []*messages.ConnectResponse{cold, claimed} {
+		if code, text := get(t, resp.URL+"info"); code != http.StatusOK && s.running(held, resp.BackendID) {
+			t.Fatalf("without the agent it answers %d %s", code, text)
+		}
 	}
+	var seen sync.WaitGroup
+	for id, backend := range held {
+		seen.Go(func() { s.seeEnd(id, backend) })
+	}
+	seen.Wait()
+	s.agent(data, session)
+	for _, backend := range held {
+		if end := s.awaitStatus(backend, messages.Terminated); end.Reason != messages.ReasonKeyExpired && end.Reason != messages.ReasonLost {
+			t.Errorf("%s ended as %+v", backend, end)
+		}
+	}
+	s.awaitNoContainers()
+}
+
+// running says whether the container of a backend runs.
+func (s *site) running(held map[string]string, backend string) bool {
+	return slices.ContainsFunc(s.containers(), func(c container.Summary) bool {
+		return held[c.ID] == backend && c.State == container.StateRunning
+	})
+}
+
+// seeEnd waits until a container has ended, and its backend's key is not free before.
+func (s *site) seeEnd(id, backend string) {
 	free, watched := make(chan struct{}), make(chan struct{})
-	ctx, cancel := context.WithCancel(testkit.Context(t))
+	ctx, cancel := context.WithCancel(testkit.Context(s.t))
 	go func() {
 		defer close(watched)
-		for event := range jetwayclient.New(s.nc).Watch(ctx, resp.BackendID) { //nolint:errcheck // it ends with ctx
+		for event := range jetwayclient.New(s.nc).Watch(ctx, backend) { //nolint:errcheck // it ends with ctx
 			if event.Status == messages.Terminated {
 				close(free)
 			}
 		}
 	}()
 	defer func() { cancel(); <-watched }()
-	killed := s.engine.ContainerWait(ctx, s.container().ID, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+	ended := s.engine.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
 	select {
-	case <-killed.Result:
+	case <-ended.Result:
+		return
 	case <-free:
-		if s.container().State.Running {
-			t.Error("it runs, and its key is free")
-		}
-		testkit.Receive(t, killed.Result, "the end of the container")
-	case err := <-killed.Error:
-		t.Fatal(err)
+	case err := <-ended.Error:
+		s.t.Error(err)
+		return
 	}
-	s.agent(data, session)
-	if end := s.awaitStatus(resp.BackendID, messages.Terminated); end.Reason != messages.ReasonKeyExpired && end.Reason != messages.ReasonLost {
-		t.Errorf("ended as %+v", end)
+	if s.running(map[string]string{id: backend}, backend) {
+		s.t.Errorf("%s runs, and its key is free", backend)
 	}
-	s.awaitNoContainers()
+	select {
+	case <-ended.Result:
+	case err := <-ended.Error:
+		s.t.Error(err)
+	}
 }
 
 // key is one of the drone's alone.
@@ -148,7 +188,7 @@ func (s *site) connect(key string, executable any) (resp *messages.ConnectRespon
 }
 
 func (s *site) tryConnect(key string, executable any) (*messages.ConnectResponse, error) {
-	resp, err := jetwayclient.Request[messages.ConnectResponse](testkit.Context(s.t), s.nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := insist[messages.ConnectResponse](s.t, s.nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key:         s.key(key),
 		SpawnConfig: &messages.SpawnConfig{Pool: s.pool, Executable: messages.Encode(executable)},
 	})
@@ -158,7 +198,7 @@ func (s *site) tryConnect(key string, executable any) (*messages.ConnectResponse
 // status is what the workers know of a backend.
 func (s *site) status(backend string) messages.BackendInfo {
 	s.t.Helper()
-	info, err := jetwayclient.Request[messages.BackendInfo](testkit.Context(s.t), s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
+	info, err := insist[messages.BackendInfo](s.t, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: backend})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
-	"github.com/jetway-project/jetway/messages/client"
 )
 
 // The demand: told to stop, an agent leaves what runs to the next one, or with --drain-on-exit
@@ -47,7 +46,7 @@ func TestToldToStopAnAgentLeavesOrDrains(t *testing.T) {
 		t.Errorf("a spawn on a drone that drains gets %v", err)
 	}
 	s.count(ws, 4)
-	if _, err := client.Request[messages.BackendInfo](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
+	if _, err := insist[messages.BackendInfo](t, s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
 		t.Fatal(err)
 	}
 	if err := agent.Wait(); err != nil {

@@ -26,7 +26,7 @@ func answerDrones(t *testing.T, url string, opts ...nats.Option) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -71,7 +71,7 @@ func TestUserAndPasswordInTheURL(t *testing.T) {
 		{Username: "all", Password: "s3cret"},
 		{Username: "web", Password: "s3cret", Permissions: &server.Permissions{
 			Publish:   &server.SubjectPermission{Allow: []string{messages.SubjectDrones}},
-			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.web.>"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.web.>", messages.SubjectAnySleepEvent}},
 		}},
 	}})
 	as := func(user string) string { return strings.Replace(url, "//", "//"+user+"@", 1) }

@@ -16,7 +16,6 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/messages"
-	"github.com/jetway-project/jetway/messages/client"
 )
 
 // otherEnv names a jetway of another build, which make mixed compiles.
@@ -142,7 +141,7 @@ func TestI1I5I7SystemOfAnotherBuildIsUpgradedPartByPart(t *testing.T) {
 	s.ends(oldWorker)
 	goesOn("the old worker has gone")
 	stop()
-	if _, err := client.Request[messages.BackendInfo](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
+	if _, err := insist[messages.BackendInfo](t, s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID}); err != nil {
 		t.Fatal(err)
 	}
 	s.awaitStatus(resp.BackendID, messages.Terminated)

@@ -112,7 +112,7 @@ func (s *site) agent(data, before string, flags ...string) (cmd *exec.Cmd, sessi
 // info is what the workers know of the drone; nothing while it is not registered.
 func (s *site) info() messages.DroneInfo {
 	s.t.Helper()
-	drones, err := jetwayclient.Request[messages.DronesResponse](testkit.Context(s.t), s.nc, messages.SubjectDrones, messages.DronesRequest{})
+	drones, err := insist[messages.DronesResponse](s.t, s.nc, messages.SubjectDrones, messages.DronesRequest{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -146,11 +146,11 @@ func (s *site) outlives(executable string, end func(id string, pid int)) {
 	s.count(ws, 2) // while nobody looks after it
 	_, next := s.agent(data, session)
 	s.count(ws, 3) // under the next agent
-	status, err := jetwayclient.Request[messages.BackendInfo](ctx, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
+	status, err := insist[messages.BackendInfo](s.t, s.nc, messages.SubjectStatus, messages.StatusRequest{BackendID: resp.BackendID})
 	if err != nil || status.Status != messages.Ready || next == session {
 		s.t.Fatalf("under the next agent it is %+v, %v", status, err)
 	}
-	joined, err := jetwayclient.Request[messages.ConnectResponse](ctx, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: s.key("doc")})
+	joined, err := insist[messages.ConnectResponse](s.t, s.nc, messages.SubjectConnect, messages.ConnectRequest{Key: s.key("doc")})
 	if err != nil || joined.BackendID != resp.BackendID {
 		s.t.Fatalf("its key leads to %+v, %v", joined, err)
 	}

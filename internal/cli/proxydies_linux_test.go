@@ -14,7 +14,6 @@ import (
 	"github.com/jetway-project/jetway/internal/runtime/fake"
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
-	"github.com/jetway-project/jetway/messages/client"
 )
 
 // The demand: a proxy that dies stops counting. Of two backends with a WebSocket each, that
@@ -36,7 +35,7 @@ func TestBackendOfADeadProxyEndsAsIdle(t *testing.T) {
 		proxy, address := s.proxy("px-" + name)
 		// More where a machine is so slow that it ends before its visitor comes.
 		for idle := int64(2); ; idle *= 2 {
-			resp, err := client.Request[messages.ConnectResponse](testkit.Context(t), s.nc, messages.SubjectConnect, messages.ConnectRequest{
+			resp, err := insist[messages.ConnectResponse](t, s.nc, messages.SubjectConnect, messages.ConnectRequest{
 				Key: s.key(name),
 				SpawnConfig: &messages.SpawnConfig{
 					Executable: fake.Script{Address: backend.Listener.Addr().String()}.Executable(), MaxIdleSeconds: &idle,

@@ -95,7 +95,7 @@ func (s *site) pid(url string) int {
 // terminate asks the workers to end a backend, and gives how it did.
 func (s *site) terminate(backend string, hard bool) messages.State {
 	s.t.Helper()
-	if _, err := client.Request[struct{}](testkit.Context(s.t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: backend, Hard: hard}); err != nil {
+	if _, err := insist[struct{}](s.t, s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: backend, Hard: hard}); err != nil {
 		s.t.Fatal(err)
 	}
 	return s.awaitStatus(backend, messages.Terminated)

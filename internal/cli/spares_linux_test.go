@@ -8,13 +8,12 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/testkit/dockertest"
 	"github.com/jetway-project/jetway/messages"
-	"github.com/jetway-project/jetway/messages/client"
 )
 
 // spared puts a template of the site with one spare, and waits until that is ready.
 func (s *site) spared(name string, executable any) messages.TemplateInfo {
 	s.t.Helper()
-	_, err := client.Request[messages.PutTemplateResponse](testkit.Context(s.t), s.nc, messages.SubjectTemplatePut, messages.Template{
+	_, err := insist[messages.PutTemplateResponse](s.t, s.nc, messages.SubjectTemplatePut, messages.Template{
 		Name: name, Cluster: s.stack.Cluster, Pool: s.pool, Executable: messages.Encode(executable), Spares: 1, ClaimPath: "/claim",
 	})
 	if err != nil {
@@ -28,7 +27,7 @@ func (s *site) awaitSpare(name string, wanted func(messages.TemplateInfo) bool) 
 	s.t.Helper()
 	testkit.Eventually(s.t, "the spares of "+name+" are as wanted", func() (ok bool) {
 		var err error
-		if info, err = client.Request[messages.TemplateInfo](testkit.Context(s.t), s.nc, messages.SubjectTemplateGet, messages.TemplateRequest{Name: name}); err != nil {
+		if info, err = insist[messages.TemplateInfo](s.t, s.nc, messages.SubjectTemplateGet, messages.TemplateRequest{Name: name}); err != nil {
 			s.t.Fatal(err)
 		}
 		return wanted(info)
@@ -38,7 +37,7 @@ func (s *site) awaitSpare(name string, wanted func(messages.TemplateInfo) bool) 
 
 func (s *site) unspare(name string) {
 	s.t.Helper()
-	_, err := client.Request[messages.Empty](s.ctx(), s.nc, messages.SubjectTemplateDelete, messages.TemplateRequest{Name: name})
+	_, err := insist[messages.Empty](s.t, s.nc, messages.SubjectTemplateDelete, messages.TemplateRequest{Name: name})
 	if err != nil && messages.KindOf(err) != messages.NotFound {
 		s.t.Error(err)
 	}
@@ -47,7 +46,7 @@ func (s *site) unspare(name string) {
 // claim asks for a backend of a template.
 func (s *site) claim(key, template string) *messages.ConnectResponse {
 	s.t.Helper()
-	resp, err := client.Request[messages.ConnectResponse](testkit.Context(s.t), s.nc, messages.SubjectConnect, messages.ConnectRequest{
+	resp, err := insist[messages.ConnectResponse](s.t, s.nc, messages.SubjectConnect, messages.ConnectRequest{
 		Key: s.key(key), SpawnConfig: &messages.SpawnConfig{Template: template},
 	})
 	if err != nil {
@@ -111,7 +110,7 @@ func TestI1ContainerThatWasASpareIsAdopted(t *testing.T) {
 	if _, now := get(t, resp.URL+"info"); now != before {
 		t.Errorf("it says %s, and said %s", now, before)
 	}
-	if _, err := client.Request[messages.Empty](testkit.Context(t), s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID, Hard: true}); err != nil {
+	if _, err := insist[messages.Empty](t, s.nc, messages.SubjectTerminate, messages.TerminateRequest{BackendID: resp.BackendID, Hard: true}); err != nil {
 		t.Fatal(err)
 	}
 	s.awaitStatus(resp.BackendID, messages.Terminated)

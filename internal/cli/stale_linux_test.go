@@ -71,7 +71,7 @@ func (w *staleWorld) link(s *site, key string) *messages.ConnectResponse {
 	var resp messages.ConnectResponse
 	testkit.Eventually(w.t, "a drone takes a backend", func() (ok bool) {
 		var err error
-		resp, err = client.Request[messages.ConnectResponse](testkit.Context(w.t), w.nc, messages.SubjectConnect, messages.ConnectRequest{
+		resp, err = insist[messages.ConnectResponse](w.t, w.nc, messages.SubjectConnect, messages.ConnectRequest{
 			Key: s.key(key), User: "ada",
 			SpawnConfig: &messages.SpawnConfig{Pool: s.pool, Executable: fake.Script{Address: w.server.Listener.Addr().String()}.Executable()},
 		})

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/bus"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -33,7 +34,7 @@ func TestListsSayWhoHasOneNameAndWhoseAgentWasStopped(t *testing.T) {
 		}}))
 	})
 	if err == nil {
-		err = nc.Flush()
+		err = nc.FlushTimeout(testkit.Patience)
 	}
 	if err != nil {
 		t.Fatal(err)

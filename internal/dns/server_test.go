@@ -213,7 +213,7 @@ func TestAsksForValuesAgainAfterABusGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.Flush(); err != nil {
+	if err := nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 	s.BusGap()

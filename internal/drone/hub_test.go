@@ -119,7 +119,7 @@ func (h *hub) up() {
 		}
 		h.subs = append(h.subs, sub)
 	}
-	if err := h.nc.Flush(); err != nil {
+	if err := h.nc.FlushTimeout(testkit.Patience); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -132,7 +132,7 @@ func (h *hub) down() {
 		}
 	}
 	h.subs = nil
-	if err := h.nc.Flush(); err != nil {
+	if err := h.nc.FlushTimeout(testkit.Patience); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -51,7 +51,7 @@ func TestLifeOfAProcess(t *testing.T) {
 	if _, err := h.nc.ChanSubscribe(messages.SubjectAllLogs, said); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.nc.Flush(); err != nil {
+	if err := h.nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 	h.spawn("b-1", plays("serves"), func(s *messages.Spawn) { s.StaticToken = "s.secret" })

@@ -99,7 +99,7 @@ func TestI1NoChildOutlivesItsAgentPastTheHardDeadline(t *testing.T) {
 	if _, err := s.nc.ChanSubscribe(messages.LogSubject("b-1"), said); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.nc.Flush(); err != nil {
+	if err := s.nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 	agent := s.run("")

@@ -19,7 +19,7 @@ func TestWhatEachBackendUsesIsPublished(t *testing.T) {
 	if _, err := h.nc.ChanSubscribe(messages.StatsSubject("*"), heard); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.nc.Flush(); err != nil {
+	if err := h.nc.FlushTimeout(testkit.Patience); err != nil {
 		t.Fatal(err)
 	}
 	h.spawn("b-silent", fake.Script{}.Executable())

@@ -170,11 +170,23 @@ func TestThePageShowsWhatRunsAndIsLive(t *testing.T) {
 	p.key(kb.Escape)
 	p.sees(`!document.getElementById("detail").open`)
 
+	// What is asked for while the bus is away is done when it is back.
+	third := f.connect(`{"key":{"name":"page-third"},` + spawn + `}`)
+	p.eval(`document.getElementById("find").value = "page-third"; document.getElementById("find").dispatchEvent(new Event("input"))`)
+	p.sees(`document.querySelectorAll("#rows [role=row]").length === 1`)
+	p.click("#row-" + third.BackendID)
+	p.sees(`document.getElementById("detail").open && document.getElementById("story").textContent.includes("ready")`)
 	link.Cut()
 	p.sees(`document.getElementById("live").dataset.state === "dead"`)
+	p.click("#acts button")
+	p.sees(`document.getElementById("confirm").open`)
+	p.click("#confirm-yes")
+	p.sees(`document.getElementById("said").textContent.includes("Trying again")`)
 	p.shoot("page-not-live")
 	link.Heal()
 	p.sees(`document.getElementById("live").dataset.state === "live"`)
+	p.sees(`document.getElementById("story").textContent.includes("terminated, external")`)
+	p.key(kb.Escape)
 
 	// A phone in the dark: nothing is wider than the screen.
 	p.do("be a phone in the dark", chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile), inTheDark())

@@ -272,7 +272,7 @@ func TestI8SlowHeadsAndBodiesAreCut(t *testing.T) {
 		}
 	}
 	long := "GET /v1/backends HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n"
-	if got := f.raw(long); got != "" && !strings.HasPrefix(got, "HTTP/1.1 431 ") {
+	if got := f.raw(long); got != "" && !strings.HasPrefix(got, "HTTP/1.1 431 ") && !strings.HasPrefix(got, "HTTP/1.1 400 ") {
 		t.Errorf("a long head is answered with %.60q", got)
 	}
 	// Two lengths, or a length and chunks: whoever is in front may have read another request.

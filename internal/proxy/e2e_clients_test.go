@@ -167,7 +167,7 @@ func TestE2ERandomTokens(t *testing.T) {
 	var asked atomic.Int64
 	sub, err := s.nc.Subscribe(messages.SubjectAnyRoute, func(*nats.Msg) { asked.Add(1) })
 	must(t, err)
-	must(t, s.nc.Flush())
+	must(t, s.nc.FlushTimeout(testkit.Patience))
 	tries, start := testkit.Sized(t, 4_000, 100_000), time.Now()
 	var trying sync.WaitGroup
 	trying.Go(func() { s.scan(tries) })
@@ -177,7 +177,7 @@ func TestE2ERandomTokens(t *testing.T) {
 	trying.Wait()
 	most := proxy.StrangerBurst + scanners + int64(time.Since(start).Seconds()*proxy.StrangerRate) + 1
 	s.serves(path)
-	must(t, s.nc.Flush())
+	must(t, s.nc.FlushTimeout(testkit.Patience))
 	if n := asked.Load(); n > most {
 		t.Errorf("the workers were asked %d times about %d tokens, want %d at most", n, tries, most)
 	}

@@ -82,7 +82,7 @@ func TestEndedBackendsRouteIsDropped(t *testing.T) {
 func (wk *worker) revoke(id string, user *string, hash string) {
 	event := messages.TokenEvent{Type: messages.TypeTokenRevoked, ID: id + ".revoked.1", Time: time.Now(), BackendID: id, User: user, TokenSHA256: hash}
 	must(wk.t, wk.nc.Publish(messages.TokenEventSubject(id), messages.Encode(event)))
-	must(wk.t, wk.nc.Flush())
+	must(wk.t, wk.nc.FlushTimeout(testkit.Patience))
 }
 
 func TestRevokedTokensRoutesAreDropped(t *testing.T) {

@@ -184,9 +184,14 @@ func TestMemoryOfLargeBodiesIsConstant(t *testing.T) {
 	}
 	size := testkit.Sized[int64](t, 8<<20, 32<<20)
 	allocates(size) // what pools keep from now on
-	if once, twice := allocates(size), allocates(2*size); twice-once > size/16 {
-		t.Errorf("%d KiB are allocated for passing %d MiB both ways, %d KiB for twice as much", once>>10, size>>20, twice>>10)
+	once, twice := allocates(size), allocates(2*size)
+	for range 9 { // whatever else the process allocates meanwhile only adds
+		once, twice = min(once, allocates(size)), min(twice, allocates(2*size))
+		if twice-once <= size/16 {
+			return
+		}
 	}
+	t.Errorf("%d KiB are allocated for passing %d MiB both ways, %d KiB for twice as much", once>>10, size>>20, twice>>10)
 }
 
 // largeBodies is a backend that takes a body of a size and answers with one.

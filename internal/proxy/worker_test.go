@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/internal/testkit/natstest"
 	"github.com/jetway-project/jetway/messages"
 )
@@ -33,7 +34,7 @@ func newWorker(t testing.TB, url string) *worker {
 	must(t, err)
 	_, err = nc.Subscribe(messages.SubjectAnyKeepalive, wk.answerKeepalive)
 	must(t, err)
-	must(t, nc.Flush())
+	must(t, nc.FlushTimeout(testkit.Patience))
 	return wk
 }
 
@@ -135,7 +136,7 @@ func (wk *worker) reaches(id string, status messages.Status, address string) {
 func (wk *worker) publish(id string, status messages.Status) {
 	event := messages.NewStateEvent(id, time.Now(), messages.State{Status: status})
 	must(wk.t, wk.nc.Publish(messages.BackendEventSubject(id), messages.Encode(event)))
-	must(wk.t, wk.nc.Flush())
+	must(wk.t, wk.nc.FlushTimeout(testkit.Patience))
 }
 
 // asks counts the questions so far and forgets them.

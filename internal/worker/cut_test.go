@@ -29,12 +29,12 @@ func TestI3I7BusCutUnderLoadLosesNothingCommitted(t *testing.T) {
 			Data: messages.Encode(spawnKey(fmt.Sprintf("doc-%d", i))),
 		}))
 		if i == 100 {
-			must(t, w.nc.Flush())
+			must(t, w.nc.FlushTimeout(testkit.Patience))
 			testkit.Eventually(t, "a first commit", func() bool { return w.count("backend") > 0 })
 			link.Cut()
 		}
 	}
-	must(t, w.nc.Flush())
+	must(t, w.nc.FlushTimeout(testkit.Patience))
 	link.Heal()
 	testkit.Eventually(t, "the worker answers again", func() bool {
 		_, err := w.nc.Request(messages.SubjectDrones, nil, againAfter)

@@ -1,9 +1,12 @@
 package worker_test
 
 import (
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/jetway-project/jetway/internal/testkit/pgtest"
 	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
+	"github.com/jetway-project/jetway/migrations"
 )
 
 // The demand: a backup of before a migration is restored under workers that run: nobody has to restart one. They migrate it as at
@@ -33,7 +37,12 @@ func TestI1WorkersMigrateADatabaseThatWasRestoredFromBeforeAMigration(t *testing
 		must(t, err)
 	}
 	dump := filepath.Join(t.TempDir(), "dump")
-	exec(`alter table setting drop column settles_home, drop column settles_at`)
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	must(t, err)
+	last, err := migrations.FS.ReadFile(slices.Max(files))
+	must(t, err)
+	_, undo, _ := strings.Cut(string(last), "---- create above / drop below ----")
+	exec(undo)
 	exec(`update jetway_schema_version set version = version - 1`)
 	pgtest.Program(t, w.dsn, "pg_dump", "-Fc", "-f", dump)
 	pgtest.Restore(t, w.dsn, dump)

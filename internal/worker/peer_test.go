@@ -66,10 +66,10 @@ func (p *peer) consume() {
 		_ = msg.Ack()
 	})
 	must(t, err)
-	must(t, nc.Flush())
+	must(t, nc.FlushTimeout(testkit.Patience))
 	p.stopConsuming = sync.OnceFunc(func() {
 		_ = sub.Unsubscribe()
-		_ = nc.Flush()
+		_ = nc.FlushTimeout(testkit.Patience)
 	})
 }
 

@@ -264,7 +264,7 @@ func TestTraceparentIsPassedOnWhenTracesAreOff(t *testing.T) {
 	arrived := make(chan *nats.Msg, 1)
 	_, err := w.nc.ChanSubscribe(messages.ActionSubject("dr-a"), arrived)
 	must(t, err)
-	must(t, w.nc.Flush())
+	must(t, w.nc.FlushTimeout(testkit.Patience))
 	traceparent := "00-" + traceID + "-" + asker + "-01"
 	w.connectTraced(t, spawnKey("doc"), traceparent)
 	if got := (<-arrived).Header.Get("traceparent"); got != traceparent {

@@ -17,11 +17,12 @@ const el = (name, text, cls) => { const e = document.createElement(name); if (te
 
 const patient = { "Jetway-Timeout": "60s" };
 async function ask(path, body) {
-  const options = body === undefined ? { headers: patient } : { method: "POST", headers: { ...patient, "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  // What asks for something to be done is asked again if it has to be (act), and so waits less.
+  const options = body === undefined ? { headers: patient } : { method: "POST", headers: { "Jetway-Timeout": "5s", "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const reply = await fetch(path, options);
   if (reply.status === 401) { location.reload(); throw new Error("signed out"); }
   const value = await reply.json();
-  if (!reply.ok) throw new Error(value.message || reply.statusText);
+  if (!reply.ok) throw Object.assign(new Error(value.message || reply.statusText), { passes: reply.status === 503 });
   return value;
 }
 
@@ -154,7 +155,16 @@ function card(d) {
   return a;
 }
 
-const act = (path, body) => ask(path, body).catch((e) => say(e.message));
+// What is refused only for now, as while the database is away, is asked for again: whoever pressed the button has said so once and for all.
+async function act(path, body) {
+  for (let tries = 1; ; tries++) {
+    try { const done = await ask(path, body); say(""); return done; } catch (e) {
+      if (!e.passes || tries === 60) return say(e.message);
+      say(e.message + " Trying again …");
+      await new Promise((wake) => setTimeout(wake, 2000));
+    }
+  }
+}
 
 function confirmed(title, text, yes) {
   const d = $("confirm");
