@@ -118,8 +118,7 @@ func readTokens(data []byte, perSecond float64) (map[string]*who, error) {
 		}
 		var t Token
 		err := messages.ReadJSON(line, &t, true) // a scope or namespace that stands twice must not be the last one
-		var wrong *messages.Error
-		if errors.As(err, &wrong) {
+		if wrong, ok := errors.AsType[*messages.Error](err); ok {
 			err = errors.New(wrong.Message)
 		}
 		if err == nil {
