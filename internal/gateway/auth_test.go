@@ -209,8 +209,10 @@ func TestBadLinesOfTokensAreRefused(t *testing.T) {
 		`{"name":"a","sha256":"` + hash + `","scopes":["admin"]}`:                                                                  "scopes",
 		`{"name":"a","sha256":"` + hash + `"}`:                                                                                     "scopes",
 		`{"name":"a","sha256":"` + hash + `","scopes":["read"],"namespaces":[]}`:                                                   "namespaces",
-		`{"name":"a","sha256":"` + hash + `","scopes":["read"],"namespace":["x"]}`:                                                 "unknown field",
-		`{"name":"a","sha256":"` + hash + `","scopes":["read"]} {}`:                                                                "more than one",
+		`{"name":"a","sha256":"` + hash + `","scopes":["read"],"namespace":["x"]}`:                                                 "namespace: is no field",
+		`{"name":"a","sha256":"` + hash + `","scopes":["read"]} {}`:                                                                "not JSON",
+		`{"name":"a","sha256":"` + hash + `","scopes":["read"],"Scopes":["operate"]}`:                                              "Scopes: is no field",
+		`{"name":"a","sha256":"` + hash + `","namespaces":["x"],"scopes":["read"],"namespaces":["y"]}`:                             "namespaces: is there twice",
 		`{"name":"a","sha256":"` + hash + `","scopes":["read"]}` + "\n" + `{"name":"b","sha256":"` + hash + `","scopes":["read"]}`: "line 2: sha256",
 	} {
 		if err := gateway.ReadTokens(line); (err == nil) != (why == "") || err != nil && !strings.Contains(err.Error(), why) {

@@ -103,6 +103,8 @@ func (w *allWatcher) run(ctx context.Context) error {
 			}
 			if reads++; reads <= settleReads {
 				timer.Reset(min(settleFirst<<reads, settleMax))
+			} else {
+				timer.Reset(lookAgain)
 			}
 		}
 	}
