@@ -65,7 +65,7 @@ func Runs(executable json.RawMessage) string {
 		Image   json.RawMessage `json:"image"`
 		Command json.RawMessage `json:"command"`
 	}
-	if json.Unmarshal(executable, &known) != nil {
+	if ReadJSON(executable, &known, false) != nil {
 		return ""
 	}
 	var image string

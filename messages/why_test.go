@@ -39,8 +39,9 @@ func TestWhatRunsIsSaidWithoutItsVariables(t *testing.T) {
 		`{"command":"one"}`:                                                 "",
 		`{"image":7}`:                                                       "",
 		`{"vm":"x"}`:                                                        "",
-		`[]`:                                                                "",
-		`{"command":["` + strings.Repeat("é", 300) + `"]}`:                  strings.Repeat("é", 100) + "…",
+		`{"command":["room"],"COMMAND":["nope"]}`:                           "room", // names are exact
+		`[]`: "",
+		`{"command":["` + strings.Repeat("é", 300) + `"]}`: strings.Repeat("é", 100) + "…",
 	} {
 		if got := messages.Runs(json.RawMessage(executable)); got != want {
 			t.Errorf("%.60s runs %q, want %q", executable, got, want)

@@ -29,12 +29,29 @@ async def main():
 asyncio.run(main())
 `
 
-// The demand: the clients that people have, nats and nats-py, read the history as web and operator with what they ask first.
+// strangeJS is the same in JavaScript, with the clients of NATS for it.
+const strangeJS = `
+import { readFileSync } from "node:fs";
+import { connect, nkeyAuthenticator } from "@nats-io/transport-node";
+import { jetstreamManager } from "@nats-io/jetstream";
+const nc = await connect({ servers: process.env.NATS_URL, tls: { caFile: process.env.CA }, inboxPrefix: "_INBOX.web",
+  authenticator: nkeyAuthenticator(readFileSync(process.env.SEED)), timeout: 180_000 });
+const jsm = await jetstreamManager(nc);
+console.log("account", (await jsm.getAccountInfo()).streams);
+console.log("named", await jsm.streams.find("jetway.event.backend.b"));
+console.log("info", (await jsm.streams.info("JETWAY_EVENTS")).state.messages);
+console.log("get", (await jsm.direct.getMessage("JETWAY_EVENTS", { seq: 1, next_by_subj: "jetway.event.backend.b" })).string());
+await nc.close();
+`
+
+// The demand: the clients that people have, nats, nats-py and nats.js, read the history as web and operator with what they ask first.
 func TestPermissionsSufficeForTheClientsThatPeopleHave(t *testing.T) {
 	t.Parallel()
 	testkit.Long(t)
-	if _, err := exec.LookPath("python3"); err != nil {
-		testkit.LeaveOut(t, "python3 is not installed", "install python3")
+	for _, name := range []string{"python3", "node", "npm"} {
+		if _, err := exec.LookPath(name); err != nil {
+			testkit.LeaveOut(t, name+" is not installed", "install "+name)
+		}
 	}
 	g := newGuarded(t)
 	g.role("worker", "worker", "--name", "wo-1", "--postgres", pgtest.Database(t)).await(t, "answering requests")
@@ -58,10 +75,19 @@ func TestPermissionsSufficeForTheClientsThatPeopleHave(t *testing.T) {
 	}
 	run(nil, "python3", "-m", "venv", "venv")
 	run(nil, "venv/bin/pip", "install", "-q", "--disable-pip-version-check", "nats-py==2.16.0", "nkeys==0.2.1")
-	out := run([]string{"NATS_URL=" + strings.Replace(g.url, "nats://", "tls://", 1), "CA=" + g.ca, "SEED=" + g.seeds["web"]}, filepath.Join(dir, "venv", "bin", "python"), "-c", strange)
-	for _, want := range []string{"account 4", "named JETWAY_EVENTS", "info 1", `"backend_id":"b"`} {
-		if !strings.Contains(out, want) {
-			t.Errorf("nats-py does not print %q: %s", want, out)
+	run(nil, "npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "@nats-io/transport-node@3.4.0", "@nats-io/jetstream@3.4.0")
+	program := filepath.Join(dir, "strange.mjs")
+	if err := os.WriteFile(program, []byte(strangeJS), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"NATS_URL=" + strings.Replace(g.url, "nats://", "tls://", 1), "CA=" + g.ca, "SEED=" + g.seeds["web"]}
+	for name, out := range map[string]string{
+		"nats-py": run(env, filepath.Join(dir, "venv", "bin", "python"), "-c", strange), "nats.js": run(env, "node", program),
+	} {
+		for _, want := range []string{"account 4", "named JETWAY_EVENTS", "info 1", `"backend_id":"b"`} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s does not print %q: %s", name, want, out)
+			}
 		}
 	}
 

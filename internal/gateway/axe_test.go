@@ -60,6 +60,14 @@ func TestThePageIsForScreenReaders(t *testing.T) {
 	p.do("be in the dark", inTheDark())
 	p.sees(`getComputedStyle(document.body).backgroundColor === "rgb(20, 23, 26)"`)
 	look(p, "the question in the dark")
-	look(openTab(t, locked.url), "signing in")
+	in := openTab(t, locked.url)
+	look(in, "signing in")
+	in.do("be in the dark", inTheDark())
+	in.eval(`document.getElementById("token").value = "jwt0_unknown"; document.querySelector(".login").requestSubmit()`)
+	testkit.Eventually(t, "the next page says so", func() bool {
+		says, err := chromedp.Run(in.ctx, chromedp.Evaluate[bool](`document.querySelector(".login [role=alert]") !== null`))
+		return err == nil && says
+	})
+	look(in, "signing in with what is not known, in the dark")
 	f.ask("POST", "/v1/terminate", `{"backend_id":"`+b.BackendID+`","hard":true}`)
 }

@@ -85,7 +85,7 @@ func TestI8BodiesAreBoundedHoweverTheyCome(t *testing.T) {
 	want(t, w.ask("POST", "/v1/status", `{"backend_id":"a","backend_id":"b"}`), 400, "twice")
 	want(t, w.ask("POST", "/v1/status", `{"Backend_ID":"a"}`), 400, "backend_id")
 	slow := startWithoutWorkers(t, "", func(c *gateway.Config) { c.Slow(200*time.Millisecond, testkit.Patience) })
-	if got := slow.rawInTime(head + "Content-Length: 300000\r\n\r\n{"); !strings.HasPrefix(got, "HTTP/1.1 408 ") || !strings.Contains(got, "Connection: close") {
+	if got := slow.rawUntil(head+"Content-Length: 300000\r\n\r\n{", "HTTP/1.1 408 "); !strings.Contains(got, "Connection: close") {
 		t.Errorf("one that does not come is answered with %.60q", got)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -118,11 +117,9 @@ func readTokens(data []byte, perSecond float64) (map[string]*who, error) {
 			continue
 		}
 		var t Token
-		dec := json.NewDecoder(bytes.NewReader(line))
-		dec.DisallowUnknownFields()
-		err := dec.Decode(&t)
-		if err == nil && dec.More() {
-			err = errors.New("there is more than one JSON object in the line")
+		err := messages.ReadJSON(line, &t, true) // a scope or namespace that stands twice must not be the last one
+		if wrong, ok := errors.AsType[*messages.Error](err); ok {
+			err = errors.New(wrong.Message)
 		}
 		if err == nil {
 			err = t.validate()

@@ -41,7 +41,7 @@ func openFiles(t *testing.T) int {
 // I5, I8: of thousands who watch one backend everybody gets each state, once and in order, and sees the end; one of them who does not
 // read costs nobody anything; and the second half of them takes no more memory each than the first.
 func TestI5I8ThousandsWatchOneBackend(t *testing.T) {
-	n := testkit.Sized(t, 100, min(2000, openFiles(t)/2-500)) // each has a file at both ends
+	n := testkit.Sized(t, 100, min(10000, openFiles(t)/2-500)) // each has a file at both ends
 	w := startWithoutWorkers(t, "", func(c *gateway.Config) {
 		c.MaxStreams = 2*n + 10
 		c.Slow(testkit.Patience, time.Second)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/jetway-project/jetway/internal/bus"
 	"github.com/jetway-project/jetway/internal/drone"
 	"github.com/jetway-project/jetway/internal/lease"
 	"github.com/jetway-project/jetway/internal/runtime/fake"
@@ -31,23 +32,38 @@ func must(t *testing.T, err error) {
 func startStack(t *testing.T) (url string) {
 	t.Helper()
 	url = natstest.Server(t).URL()
+	startWorker(t, "wo-a", url, openStore(t), bus.DefaultStreams)
+	startDrone(t, url, fake.New())
+	return url
+}
+
+func openStore(t *testing.T) *store.Store {
+	t.Helper()
 	st, err := store.Open(t.Context(), store.Config{DSN: pgtest.Database(t), MaxConns: 4, Terms: lease.Terms{TTL: time.Hour}})
 	must(t, err)
 	t.Cleanup(st.Close)
-	workers, drones := natstest.Conn(t, url, nats.ReconnectBufSize(-1)), natstest.Conn(t, url)
+	return st
+}
+
+func startWorker(t *testing.T, name, url string, st *store.Store, streams bus.Streams) {
+	t.Helper()
+	nc := natstest.Conn(t, url, nats.ReconnectBufSize(-1))
 	run(t, func(ctx context.Context, ready func()) error {
-		cfg := worker.Config{Name: "wo-a", Version: "1.2.3", DefaultCluster: "c.test:80", OnReady: ready, Log: testkit.Logger(t)}
-		return worker.Run(ctx, cfg, workers, st)
+		cfg := worker.Config{Name: name, Version: "1.2.3", DefaultCluster: "c.test:80", Streams: streams, OnReady: ready, Log: testkit.Logger(t)}
+		return worker.Run(ctx, cfg, nc, st)
 	})
-	rt := fake.New()
+}
+
+func startDrone(t *testing.T, url string, rt *fake.Runtime) {
+	t.Helper()
+	nc := natstest.Conn(t, url)
 	t.Cleanup(func() { _ = rt.Close() })
 	run(t, func(ctx context.Context, ready func()) error {
 		return drone.Run(ctx, drone.Config{
 			Name: "dr-a", Cluster: "c.test:80", Version: "test", RuntimeName: "fake",
 			Grace: 200 * time.Millisecond, ShutdownTimeout: testkit.Patience, OnReady: ready, Log: testkit.Logger(t),
-		}, drones, rt)
+		}, nc, rt)
 	})
-	return url
 }
 
 // run runs a role until the test ends.

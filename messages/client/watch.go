@@ -33,6 +33,9 @@ const (
 	readTimeout = 5 * time.Second
 	// unsurePause lies between the questions to workers of whom none has answered yet.
 	unsurePause = 3 * time.Second
+	// lookAgain is after how long the stream is read once more by who has heard nothing: where the link between two servers of a cluster
+	// breaks, what passes meanwhile does not come live, and a client whose own connection is whole is told nothing.
+	lookAgain = 20 * time.Second
 )
 
 // watch follows one backend: its whole history first, then each event as it
@@ -217,7 +220,9 @@ func (w *watcher) settle(ctx context.Context, timer *time.Timer) error {
 		return nil
 	}
 	w.settled = true
-	if !w.sure {
+	if w.sure {
+		timer.Reset(spread(lookAgain))
+	} else {
 		timer.Reset(spread(unsurePause))
 	}
 	slices.SortFunc(w.held, byNumber)

@@ -120,6 +120,8 @@ func (w *allWatcher) run(ctx context.Context) error {
 			}
 			if reads++; reads <= settleReads {
 				timer.Reset(min(settleFirst<<reads, settleMax))
+			} else {
+				timer.Reset(lookAgain)
 			}
 		}
 	}

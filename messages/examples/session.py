@@ -22,14 +22,19 @@ async def watch(nc, backend):
     subject, last = "jetway.event.backend." + backend, 0
     live = await nc.subscribe(subject)  # first this, then the history, then a worker's word
     await nc.flush()
-    past = [event async for event in history(nc, subject)]
-    past.append(await ask(nc, "jetway.ctl.status", {"backend_id": backend}))
+    heard = []
     while True:
-        for event in sorted(past, key=lambda e: e["number"]):
+        if not heard:  # at first, and after 20 s of silence: servers that do not hear each other pass nothing on
+            heard = [event async for event in history(nc, subject)]
+            heard.append(await ask(nc, "jetway.ctl.status", {"backend_id": backend}))
+        for event in sorted(heard, key=lambda e: e["number"]):
             if event["number"] > last:
                 last = event["number"]
                 yield event
-        past = [json.loads((await live.next_msg(timeout=None)).data)]
+        try:
+            heard = [json.loads((await live.next_msg(timeout=20)).data)]
+        except nats.errors.TimeoutError:
+            heard = []
 
 async def main(name):
     nc = await nats.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222"), inbox_prefix=os.environ.get("INBOX", "_INBOX").encode())

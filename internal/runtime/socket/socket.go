@@ -191,7 +191,7 @@ func (r *Runtime) Demands(raw json.RawMessage) runtime.Demands {
 	var of struct {
 		Limits *executable.Limits `json:"resource_limits"`
 	}
-	if json.Unmarshal(raw, &of) != nil || of.Limits.Check() != nil {
+	if messages.ReadJSON(raw, &of, false) != nil || of.Limits.Check() != nil {
 		return runtime.Demands{}
 	}
 	return of.Limits.Demands()

@@ -137,8 +137,8 @@ export class Jetway {
         }
         const settled = reads >= settleReads;
         if (held.length > 0 && settled) continue;
-        if (await wake.wait(settled ? (told ? undefined : 3000) : Math.min(20 * 2 ** reads, 1000)) || settled) continue;
-        reads++; // a time has passed
+        if (await wake.wait(settled ? (told ? lookAgain : 3000) : Math.min(20 * 2 ** reads, 1000))) continue;
+        reads = settled ? settleReads - 1 : reads + 1; // a time has passed
       }
     } finally {
       stop();
@@ -209,6 +209,8 @@ export class Jetway {
 
 /** The history is read again so often, after 20, 40, 80 … 1000 ms: an event may be on its way into the stream. */
 const settleReads = 7;
+/** So many ms after it was read last it is read once more: what passes while two servers do not hear each other does not come live. */
+const lookAgain = 20_000;
 
 function parse<T>(msg: Msg): T { return msg.json() as T; }
 
@@ -225,9 +227,9 @@ class Wake {
     this.signal?.throwIfAborted();
     if (!this.woken) {
       await new Promise<void>((resolve) => {
-        const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
-        this.resolve = () => { clearTimeout(timer); resolve(); };
-        this.signal?.addEventListener("abort", this.resolve, { once: true });
+        const timer = ms === undefined ? undefined : setTimeout(() => this.resolve(), ms);
+        this.resolve = () => { clearTimeout(timer); this.signal?.removeEventListener("abort", this.resolve); resolve(); };
+        this.signal?.addEventListener("abort", this.resolve);
       });
       this.signal?.throwIfAborted();
     }
