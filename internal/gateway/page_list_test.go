@@ -15,6 +15,7 @@ import (
 // A page whose backends cannot be listed now, as while the database is away, lists them when they can, and does not say meanwhile that nothing runs.
 func TestThePageListsAgainWhatCouldNotBeListed(t *testing.T) {
 	t.Parallel()
+	testkit.Long(t)
 	nc := natstest.Conn(t, natstest.Server(t).URL())
 	var up atomic.Bool
 	asked := make(chan struct{}, 16)
@@ -44,7 +45,7 @@ func TestThePageListsAgainWhatCouldNotBeListed(t *testing.T) {
 	p := openTab(t, f.url)
 	p.sees(`document.getElementById("said").textContent.includes("Postgres cannot be reached")`)
 	p.sees(`document.getElementById("rows").textContent.includes("Listing")`)
-	for range 2 { // the server's and the script's
+	for range 4 { // one is the server's, and two the script's own, when it begins
 		testkit.Receive(t, asked, "a question for the backends")
 	}
 	up.Store(true)

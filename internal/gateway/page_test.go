@@ -170,6 +170,7 @@ func TestThePageShowsWhatRunsAndIsLive(t *testing.T) {
 	p.key(kb.Escape)
 	p.sees(`!document.getElementById("detail").open`)
 
+	p.sleepsAndWakes(f, second.BackendID)
 	// What is asked for while the bus is away is done when it is back.
 	third := f.connect(`{"key":{"name":"page-third"},` + spawn + `}`)
 	p.eval(`document.getElementById("find").value = "page-third"; document.getElementById("find").dispatchEvent(new Event("input"))`)

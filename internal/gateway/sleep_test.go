@@ -128,33 +128,29 @@ func TestAStreamOfAllGoesOnWithSleepWhereItWas(t *testing.T) {
 	}
 }
 
-// The page shows what sleeps, live, finds it, and wakes it once that is confirmed.
-func TestThePageShowsWhatSleepsAndWakesIt(t *testing.T) {
-	t.Parallel()
-	f := start(t)
-	b := f.connect(`{"key":{"name":"page-sleeper"},` + spawn + `}`)
-	f.await(b.BackendID, messages.Ready)
-	p := openTab(t, f.url)
-	row := `document.getElementById("row-` + b.BackendID + `")`
-	p.sees(row + ` !== null`)
-	want(t, f.ask("POST", "/v1/backends/"+b.BackendID+"/sleep", ""), 200, `"asleep":true`)
+// sleepsAndWakes has the page show that a backend sleeps, find it, and wake it once that is confirmed.
+func (p *tab) sleepsAndWakes(f *fixture, backend string) {
+	p.t.Helper()
+	find := func(text string) {
+		p.eval(`document.getElementById("find").value = "` + text + `"; document.getElementById("find").dispatchEvent(new Event("input"))`)
+	}
+	row := `document.getElementById("row-` + backend + `")`
+	want(p.t, f.ask("POST", "/v1/backends/"+backend+"/sleep", ""), 200, `"asleep":true`)
+	find("asleep")
 	p.sees(row + ` !== null && ` + row + `.textContent.includes("ready, asleep")`)
-	p.eval(`document.getElementById("find").value = "asleep"; document.getElementById("find").dispatchEvent(new Event("input"))`)
-	p.sees(row + ` !== null`)
-	p.eval(`document.getElementById("find").value = "page-sleeper"; document.getElementById("find").dispatchEvent(new Event("input"))`)
+	find(backend)
 	p.sees(`document.querySelectorAll("#rows [role=row]").length === 1`)
-	p.click("#row-" + b.BackendID)
+	p.click("#row-" + backend)
 	p.sees(`document.getElementById("detail").open && document.getElementById("facts").textContent.includes("ready, asleep")`)
 	p.sees(`document.getElementById("nap").textContent === "Wake"`)
 	p.shoot("page-asleep")
 	p.click("#nap")
-	p.sees(`document.getElementById("confirm").open && document.getElementById("confirm-title").textContent === "Wake ` + b.BackendID + `?"`)
+	p.sees(`document.getElementById("confirm").open && document.getElementById("confirm-title").textContent === "Wake ` + backend + `?"`)
 	p.click("#confirm-yes")
 	p.sees(`document.getElementById("nap").textContent === "Sleep" && document.getElementById("story").textContent.includes("awake")`)
-	if info := into[messages.BackendInfo](t, f.ask("GET", "/v1/backends/"+b.BackendID, "")); info.Asleep || info.Nap.Nap != 2 {
-		t.Errorf("it is %+v", info.Nap)
+	if info := into[messages.BackendInfo](p.t, f.ask("GET", "/v1/backends/"+backend, "")); info.Asleep || info.Nap.Nap != 2 {
+		p.t.Errorf("it is %+v", info.Nap)
 	}
-	f.ask("POST", "/v1/terminate", `{"backend_id":"`+b.BackendID+`","hard":true}`)
-	p.sees(`document.getElementById("story").textContent.includes("terminated") && document.getElementById("nap").hidden`)
 	p.key(kb.Escape)
+	p.sees(`!document.getElementById("detail").open`)
 }
