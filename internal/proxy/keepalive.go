@@ -21,7 +21,7 @@ type activity struct {
 	here  map[string]*presence
 	ended map[string]ending // when something last closed
 	count uint64            // of endings
-	// known are the backends of the last full report and those that arrived since, and whether somebody was connected then;
+	// known are the backends of the last full report and those that arrived since, and whether somebody was connected then, and not in silence where bytes count;
 	// fresh those of them that are to be named at once.
 	known map[string]bool
 	fresh map[string]struct{}
@@ -39,6 +39,9 @@ type ending struct {
 type presence struct {
 	open  int      // who waits for it included
 	first *passage // of a list of those under way
+	// pulse is that of the connections which keep the backend awake only while bytes pass; quiet are how many those are of the open ones.
+	pulse pulse
+	quiet int
 }
 
 func newActivity() *activity {
@@ -54,7 +57,7 @@ func (a *activity) opened(backend string) {
 	a.openedLocked(backend, false)
 }
 
-// openedLocked is opened; sleeps says that the backend may be asleep by now if the last report named it with nobody connected: then it wakes by being
+// openedLocked is opened; sleeps says that the backend may be asleep by now if the last report named it with nobody connected, or in silence: then it wakes by being
 // named as connected.
 func (a *activity) openedLocked(backend string, sleeps bool) *presence {
 	at := a.here[backend]
@@ -66,12 +69,18 @@ func (a *activity) openedLocked(backend string, sleeps bool) *presence {
 	if connected, known := a.known[backend]; known && (connected || !sleeps) {
 		return at
 	}
-	a.known[backend], a.fresh[backend] = true, struct{}{}
+	a.known[backend] = true
+	a.freshenLocked(backend)
+	return at
+}
+
+// freshenLocked has a backend named at once.
+func (a *activity) freshenLocked(backend string) {
+	a.fresh[backend] = struct{}{}
 	select {
 	case a.arrival <- struct{}{}:
 	default:
 	}
-	return at
 }
 
 func (a *activity) closed(backend string) {
@@ -94,6 +103,11 @@ func (a *activity) enter(ps *passage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at := a.openedLocked(ps.route.backend, ps.route.sleeps)
+	if ps.route.bytesCount {
+		if ps.pulse = &at.pulse; ps.pulse.beat() {
+			a.freshenLocked(ps.route.backend)
+		}
+	}
 	if ps.next = at.first; ps.next != nil {
 		ps.next.prev = ps
 	}
@@ -111,7 +125,32 @@ func (a *activity) leave(ps *passage) {
 	} else {
 		a.here[ps.route.backend].first = ps.next
 	}
+	if ps.quiet {
+		a.here[ps.route.backend].quiet--
+	}
 	a.closedLocked(ps.route.backend)
+}
+
+// answered notes that a passage's request has been answered, or is upgraded: where bytes count, it keeps the backend awake from here on only by
+// those that pass.
+func (a *activity) answered(ps *passage) {
+	if ps.pulse == nil {
+		return
+	}
+	a.passed(ps)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ps.quiet = true
+	a.here[ps.route.backend].quiet++
+}
+
+// passed notes that bytes have come from one side of a passage.
+func (a *activity) passed(ps *passage) {
+	if ps.pulse != nil && ps.pulse.beat() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.freshenLocked(ps.route.backend)
+	}
 }
 
 // passages gives those that are under way to backend.
@@ -156,9 +195,11 @@ func (at *presence) appendTo(list []*passage) []*passage {
 	return list
 }
 
-// report is what the workers are told, by backend: 0, or for how long nothing has
-// been connected.
-type report map[string]time.Duration
+// report is what the workers are told, by backend.
+type report map[string]stillness
+
+// stillness is what they are told of one: 0 and 0, or for how long nothing has been connected, or for how long what is has been silent and its bytes count.
+type stillness struct{ idle, silent time.Duration }
 
 // connected gives the report on everybody, and a mark for told.
 func (a *activity) connected() (all report, mark uint64) {
@@ -167,34 +208,43 @@ func (a *activity) connected() (all report, mark uint64) {
 	now := time.Now()
 	all = make(report, len(a.here)+len(a.ended))
 	for backend, last := range a.ended {
-		all[backend] = now.Sub(last.at)
+		all[backend] = stillness{idle: now.Sub(last.at)}
 	}
-	for backend := range a.here {
-		all[backend] = 0
+	for backend, at := range a.here {
+		all[backend] = at.still(now)
 	}
 	a.known = make(map[string]bool, len(all))
-	for backend, idle := range all {
-		a.known[backend] = idle == 0
+	for backend, one := range all {
+		a.known[backend] = one == stillness{}
 	}
 	clear(a.fresh)
 	return all, a.count
 }
 
-// arrived is connected of those only whom the last full report could not name, or not as connected, once.
+// arrived is connected of those only whom the last full report could not name, or not as connected or with bytes that pass, once.
 func (a *activity) arrived() (some report, mark uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
 	some = make(report, len(a.fresh))
 	for backend := range a.fresh {
-		if a.here[backend] == nil {
-			some[backend] = now.Sub(a.ended[backend].at)
+		if at := a.here[backend]; at != nil {
+			some[backend] = at.still(now)
 		} else {
-			some[backend] = 0
+			some[backend] = stillness{idle: now.Sub(a.ended[backend].at)}
 		}
 	}
 	clear(a.fresh)
 	return some, a.count
+}
+
+// still is what is told of a backend to which somebody is connected.
+func (at *presence) still(now time.Time) stillness {
+	if at.quiet < at.open { // somebody waits for it, or his request is being answered, or bytes do not count
+		at.pulse.last = now
+		return stillness{}
+	}
+	return stillness{silent: at.pulse.silent(now)}
 }
 
 // told takes in that the workers know of these backends as of mark. What closed
@@ -205,6 +255,17 @@ func (a *activity) told(backends []string, mark uint64) {
 	for _, backend := range backends {
 		if last, ok := a.ended[backend]; ok && last.count <= mark {
 			delete(a.ended, backend)
+		}
+	}
+}
+
+// untold takes in that the workers may not know of this report: what they were to hear of bytes that passed is said again.
+func (a *activity) untold(all report) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for backend, one := range all {
+		if at := a.here[backend]; at != nil && one == (stillness{}) {
+			at.pulse.beat()
 		}
 	}
 }
@@ -237,21 +298,29 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 // nobody is told: what a proxy named before and does not name now is not connected any more. So
 // only the last message of a full report, which comes when the others have been taken, says that all are named.
 func (p *Proxy) tell(ctx context.Context, who func() (report, uint64), partial bool) {
-	said, mark := who()
-	chunks := slices.Collect(slices.Chunk(slices.Sorted(maps.Keys(said)), messages.MaxKeepalives))
+	all, mark := who()
+	chunks := slices.Collect(slices.Chunk(slices.Sorted(maps.Keys(all)), messages.MaxKeepalives))
 	if len(chunks) == 0 {
+		if partial { // a full report has named them meanwhile
+			return
+		}
 		chunks = [][]string{nil}
 	}
 	for n, some := range chunks {
 		req := messages.KeepaliveRequest{Backends: some, IdleMS: make([]int64, len(some)), Partial: partial || n < len(chunks)-1}
 		for i, backend := range some {
-			req.IdleMS[i] = min(said[backend].Milliseconds(), messages.MaxIdleMS)
+			req.IdleMS[i] = min(all[backend].idle.Milliseconds(), messages.MaxIdleMS)
+			if silent := all[backend].silent; silent > 0 {
+				req.SilentMS = append(req.SilentMS, make([]int64, i+1-len(req.SilentMS))...)
+				req.SilentMS[i] = min(max(silent.Milliseconds(), 1), messages.MaxIdleMS)
+			}
 		}
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.LookupTimeout)
 		_, err := client.RequestRaw(ctx, p.nc, messages.KeepaliveSubject(p.cfg.Name), messages.Encode(req))
 		cancel()
 		if err != nil {
-			p.log.WarnContext(ctx, "cannot tell the workers who is connected, trying again later", "backends", len(said), "err", err)
+			p.log.WarnContext(ctx, "cannot tell the workers who is connected, trying again later", "backends", len(all), "err", err)
+			p.activity.untold(all)
 			return
 		}
 		p.activity.told(some, mark)

@@ -145,6 +145,7 @@ func (l *loop) passOn(w *way, events uint32, buffer []byte) {
 			l.leave(w, nil, nil)
 			return
 		}
+		l.p.activity.passed(w.s.ps)
 		written := writeSome(int(w.seat.to), buffer[:n])
 		w.passed.Add(int64(written))
 		if w.frames != nil {

@@ -153,6 +153,7 @@ func (w *way) flow() error {
 	for {
 		bytes, err := in.read()
 		if len(bytes) > 0 {
+			w.s.p.activity.passed(w.s.ps)
 			if err := w.write(bytes); err != nil {
 				in.release()
 				return err
