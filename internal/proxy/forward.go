@@ -160,7 +160,7 @@ func (x *exchange) beginUpload() {
 	_ = x.ps.control.EnableFullDuplex()
 	x.up = &upload{
 		from: x.r.Body, to: x.conn, length: x.out.length, trailer: x.r.Trailer, announce: x.out.trailers,
-		passed: func() { x.p.activity.passed(x.ps) }, over: make(chan struct{}), done: make(chan struct{}),
+		over: make(chan struct{}), done: make(chan struct{}),
 	}
 	if x.out.expects {
 		x.proceed = make(chan struct{})
@@ -307,7 +307,10 @@ func (x *exchange) stopUpload(then time.Time) {
 // answered notes that the head of the backend's answer has been passed on.
 func (x *exchange) answered() {
 	x.begun = true
-	x.p.activity.answered(x.ps)
+	x.p.activity.passed(x.ps)
+	if x.up == nil || x.up.taken.Load() {
+		x.p.activity.settled(x.ps)
+	}
 	x.v.status, x.v.forwarded = x.resp.StatusCode, true
 	x.v.added += time.Since(x.respAt)
 	x.p.metrics.Forwarded(x.v.status, x.v.added)

@@ -131,20 +131,29 @@ func (a *activity) leave(ps *passage) {
 	a.closedLocked(ps.route.backend)
 }
 
-// answered notes that a passage's request has been answered, or is upgraded: where bytes count, it keeps the backend awake from here on only by
-// those that pass.
-func (a *activity) answered(ps *passage) {
+// settled notes that nobody waits for what the backend has to do for a passage: where bytes count, it keeps the backend awake from here on only by those
+// that pass.
+func (a *activity) settled(ps *passage) { a.settle(ps, true) }
+
+// unsettled is the opposite.
+func (a *activity) unsettled(ps *passage) { a.settle(ps, false) }
+
+func (a *activity) settle(ps *passage, quiet bool) {
 	if ps.pulse == nil {
 		return
 	}
-	a.passed(ps)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ps.quiet = true
-	a.here[ps.route.backend].quiet++
+	if at := a.here[ps.route.backend]; ps.quiet != quiet {
+		if ps.quiet = quiet; quiet {
+			at.quiet++
+		} else {
+			at.quiet--
+		}
+	}
 }
 
-// passed notes that bytes have come from one side of a passage.
+// passed notes that bytes have passed.
 func (a *activity) passed(ps *passage) {
 	if ps.pulse != nil && ps.pulse.beat() {
 		a.mu.Lock()

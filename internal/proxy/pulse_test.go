@@ -19,11 +19,12 @@ type quietWorld struct {
 	words   <-chan messages.KeepaliveRequest
 	answer  chan struct{} // requests for /stream are answered
 	speak   chan struct{} // the backend says something
+	ping    chan struct{} // it sends a ping
 	ignores bool
 }
 
 func newQuietWorld(w *world, ignores bool) *quietWorld {
-	q := &quietWorld{world: w, words: w.words(), answer: make(chan struct{}), speak: make(chan struct{}, 1), ignores: ignores}
+	q := &quietWorld{world: w, words: w.words(), answer: make(chan struct{}), speak: make(chan struct{}, 1), ping: make(chan struct{}), ignores: ignores}
 	route := ready("be-a", backend(w.t, q.serve))
 	route.Sleeps, route.SleepIgnoresIdleConnections = true, ignores
 	w.worker.route(token("a"), route)
@@ -53,9 +54,15 @@ func (q *quietWorld) serve(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}()
-	for range q.speak {
-		if conn.Write(ctx, websocket.MessageText, []byte("something")) != nil {
-			return
+	for {
+		select {
+		case _, goesOn := <-q.speak:
+			if !goesOn || conn.Write(ctx, websocket.MessageText, []byte("something")) != nil {
+				return
+			}
+		case <-q.ping:
+			must(q.t, conn.Ping(ctx))
+			q.ping <- struct{}{}
 		}
 	}
 }
@@ -122,6 +129,16 @@ func TestI3BytesAreToldAtOnceAfterSilence(t *testing.T) {
 			q.falls("silence after it")
 			q.wakes("a byte of the backend", func() { q.speak <- struct{}{} })
 			q.falls("silence after that")
+			_, _, err := conn.Read(testkit.Context(t))
+			must(t, err)
+			ctx := conn.CloseRead(t.Context()) // which answers pings
+			q.ping <- struct{}{}
+			testkit.Receive(t, q.ping, "the visitor's answer to a ping of the backend")
+			if !q.hears() {
+				t.Error("a ping of the backend, and its answer, keep it awake")
+			}
+			q.wakes("a ping of the visitor, which is to be answered", func() { must(t, conn.Ping(ctx)) })
+			q.falls("silence after the ping")
 			q.wakes("another visitor", func() {
 				another := c.open(q.world)
 				t.Cleanup(func() { _ = another.CloseNow() })

@@ -18,9 +18,6 @@ type upload struct {
 	trailer  http.Header // of the client, filled in at the end of its body
 	announce []string    // those of it that may be passed on
 
-	// passed is called when some of it has come.
-	passed func()
-
 	// proceed is closed when the body may be read; nil: at once. It is read after patience
 	// at the latest.
 	proceed  chan struct{}
@@ -103,7 +100,6 @@ func (u *upload) pass() (readErr, writeErr error) {
 			u.taken.Store(true)
 		}
 		if n > 0 {
-			u.passed()
 			out := into[:n]
 			if u.length < 0 {
 				out = chunk(buffer, n)
