@@ -11,8 +11,11 @@ import (
 	"github.com/jetway-project/jetway/messages/client"
 )
 
-// arrivalRest is the least time between two words about arrivals.
-const arrivalRest = 250 * time.Millisecond
+// arrivalRest is the least time between two words about arrivals, hurryRest about those who wait for a backend that may be asleep.
+const (
+	arrivalRest = 250 * time.Millisecond
+	hurryRest   = 10 * time.Millisecond
+)
 
 // activity knows which backends somebody is connected to, or was since it was
 // last told to the workers.
@@ -25,8 +28,8 @@ type activity struct {
 	// fresh those of them that are to be named at once.
 	known map[string]bool
 	fresh map[string]struct{}
-	// arrival says that something is fresh.
-	arrival chan struct{}
+	// arrival says that something is fresh, hurry that somebody may wait for it to wake.
+	arrival, hurry chan struct{}
 }
 
 // ending is the last of a backend that the workers have not been told.
@@ -47,7 +50,8 @@ type presence struct {
 func newActivity() *activity {
 	return &activity{
 		here: make(map[string]*presence), ended: make(map[string]ending),
-		known: make(map[string]bool), fresh: make(map[string]struct{}), arrival: make(chan struct{}, 1),
+		known: make(map[string]bool), fresh: make(map[string]struct{}),
+		arrival: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 	}
 }
 
@@ -70,15 +74,19 @@ func (a *activity) openedLocked(backend string, sleeps bool) *presence {
 		return at
 	}
 	a.known[backend] = true
-	a.freshenLocked(backend)
+	a.freshenLocked(backend, sleeps)
 	return at
 }
 
 // freshenLocked has a backend named at once.
-func (a *activity) freshenLocked(backend string) {
+func (a *activity) freshenLocked(backend string, hurry bool) {
 	a.fresh[backend] = struct{}{}
+	signal := a.arrival
+	if hurry {
+		signal = a.hurry
+	}
 	select {
-	case a.arrival <- struct{}{}:
+	case signal <- struct{}{}:
 	default:
 	}
 }
@@ -105,7 +113,7 @@ func (a *activity) enter(ps *passage) {
 	at := a.openedLocked(ps.route.backend, ps.route.sleeps)
 	if ps.route.bytesCount {
 		if ps.pulse = &at.pulse; ps.pulse.beat() {
-			a.freshenLocked(ps.route.backend)
+			a.freshenLocked(ps.route.backend, true)
 		}
 	}
 	if ps.next = at.first; ps.next != nil {
@@ -158,7 +166,7 @@ func (a *activity) passed(ps *passage) {
 	if ps.pulse != nil && ps.pulse.beat() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.freshenLocked(ps.route.backend)
+		a.freshenLocked(ps.route.backend, true)
 	}
 }
 
@@ -286,7 +294,9 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 	defer tick.Stop()
 	rest := time.NewTimer(0)
 	defer rest.Stop()
-	var arrival <-chan struct{} // nil while it rests
+	brief := time.NewTimer(0)
+	defer brief.Stop()
+	var arrival, hurry <-chan struct{} // nil while they rest
 	for {
 		select {
 		case <-tick.C:
@@ -295,8 +305,14 @@ func (p *Proxy) reportKeepalives(ctx context.Context) {
 			p.tell(ctx, p.activity.arrived, true)
 			arrival = nil
 			rest.Reset(arrivalRest)
+		case <-hurry:
+			p.tell(ctx, p.activity.arrived, true)
+			hurry = nil
+			brief.Reset(hurryRest)
 		case <-rest.C:
 			arrival = p.activity.arrival
+		case <-brief.C:
+			hurry = p.activity.hurry
 		case <-ctx.Done():
 			return
 		}
