@@ -78,6 +78,19 @@ func (a *activity) openedLocked(backend string, sleeps bool) *presence {
 	return at
 }
 
+// fellAsleep takes in that a backend was put to sleep. Who is there may have come meanwhile, and bytes may have passed: that is told once more.
+func (a *activity) fellAsleep(backend string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, known := a.known[backend]; known {
+		a.known[backend] = false
+	}
+	if at := a.here[backend]; at != nil && (at.pulse.state.Swap(silenceSaid) == passing || at.quiet < at.open) {
+		at.pulse.beat()
+		a.freshenLocked(backend, true)
+	}
+}
+
 // freshenLocked has a backend named at once.
 func (a *activity) freshenLocked(backend string, hurry bool) {
 	a.fresh[backend] = struct{}{}
