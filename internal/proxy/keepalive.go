@@ -26,11 +26,20 @@ type activity struct {
 	count uint64            // of endings
 	// known are the backends of the last full report and those that arrived since, and whether somebody was connected then, and not in silence where bytes count;
 	// fresh those of them that are to be named at once.
-	known map[string]bool
+	known map[string]knownAs
 	fresh map[string]struct{}
 	// arrival says that something is fresh, hurry that somebody may wait for it to wake.
 	arrival, hurry chan struct{}
 }
+
+// knownAs is what the workers know of a backend by the reports.
+type knownAs int
+
+const (
+	knownIdle   knownAs = iota // nobody was connected, or in silence where bytes count
+	knownHere                  // somebody was
+	knownAsleep                // it was put to sleep since somebody was
+)
 
 // ending is the last of a backend that the workers have not been told.
 type ending struct {
@@ -50,7 +59,7 @@ type presence struct {
 func newActivity() *activity {
 	return &activity{
 		here: make(map[string]*presence), ended: make(map[string]ending),
-		known: make(map[string]bool), fresh: make(map[string]struct{}),
+		known: make(map[string]knownAs), fresh: make(map[string]struct{}),
 		arrival: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 	}
 }
@@ -70,11 +79,12 @@ func (a *activity) openedLocked(backend string, sleeps bool) *presence {
 		a.here[backend] = at
 	}
 	at.open++
-	if connected, known := a.known[backend]; known && (connected || !sleeps) {
+	as, known := a.known[backend]
+	if known && (as == knownHere || as == knownIdle && !sleeps) {
 		return at
 	}
-	a.known[backend] = true
-	a.freshenLocked(backend, sleeps)
+	a.known[backend] = knownHere
+	a.freshenLocked(backend, sleeps || as == knownAsleep)
 	return at
 }
 
@@ -83,7 +93,7 @@ func (a *activity) fellAsleep(backend string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if _, known := a.known[backend]; known {
-		a.known[backend] = false
+		a.known[backend] = knownAsleep
 	}
 	if at := a.here[backend]; at != nil && (at.pulse.state.Swap(silenceSaid) == passing || at.quiet < at.open) {
 		at.pulse.beat()
@@ -243,9 +253,17 @@ func (a *activity) connected() (all report, mark uint64) {
 	for backend, at := range a.here {
 		all[backend] = at.still(now)
 	}
-	a.known = make(map[string]bool, len(all))
+	before := a.known
+	a.known = make(map[string]knownAs, len(all))
 	for backend, one := range all {
-		a.known[backend] = one == stillness{}
+		switch {
+		case one == stillness{}:
+			a.known[backend] = knownHere
+		case before[backend] == knownAsleep:
+			a.known[backend] = knownAsleep
+		default:
+			a.known[backend] = knownIdle
+		}
 	}
 	clear(a.fresh)
 	return all, a.count
@@ -347,10 +365,10 @@ func (p *Proxy) tell(ctx context.Context, who func() (report, uint64), partial b
 	for n, some := range chunks {
 		req := messages.KeepaliveRequest{Backends: some, IdleMS: make([]int64, len(some)), Partial: partial || n < len(chunks)-1}
 		for i, backend := range some {
-			req.IdleMS[i] = min(all[backend].idle.Milliseconds(), messages.MaxIdleMS)
+			req.IdleMS[i] = inMS(all[backend].idle)
 			if silent := all[backend].silent; silent > 0 {
 				req.SilentMS = append(req.SilentMS, make([]int64, i+1-len(req.SilentMS))...)
-				req.SilentMS[i] = min(max(silent.Milliseconds(), 1), messages.MaxIdleMS)
+				req.SilentMS[i] = inMS(silent)
 			}
 		}
 		ctx, cancel := context.WithTimeout(ctx, p.cfg.LookupTimeout)
@@ -363,4 +381,12 @@ func (p *Proxy) tell(ctx context.Context, who func() (report, uint64), partial b
 		}
 		p.activity.told(some, mark)
 	}
+}
+
+// inMS is how a report says for how long: 0 has a meaning of its own.
+func inMS(d time.Duration) int64 {
+	if d <= 0 {
+		return 0
+	}
+	return min(max(d.Milliseconds(), 1), messages.MaxIdleMS)
 }

@@ -64,8 +64,7 @@ func TestI3WhoIsThereOrComesWhenABackendIsPutToSleepIsSaidAtOnce(t *testing.T) {
 			<-release
 		}
 	}))
-	route.Sleeps = true
-	w.worker.route(token("a"), route)
+	w.worker.route(token("a"), route) // of a backend that does not sleep by itself
 	said := func(what string) {
 		t.Helper()
 		if word := testkit.Receive(t, words, what); !word.Partial || !slices.Equal(word.Backends, []string{"be-a"}) {
@@ -84,8 +83,13 @@ func TestI3WhoIsThereOrComesWhenABackendIsPutToSleepIsSaidAtOnce(t *testing.T) {
 	testkit.Eventually(t, "the proxy to have heard it", func() bool {
 		w.proxy.activity.mu.Lock()
 		defer w.proxy.activity.mu.Unlock()
-		return !w.proxy.activity.known["be-a"]
+		return w.proxy.activity.known["be-a"] == knownAsleep
 	})
+	testkit.Eventually(t, "the first request to be over", func() bool { return len(w.proxy.activity.allPassages()) == 0 })
+	w.proxy.tell(t.Context(), w.proxy.activity.connected, false)
+	if word := testkit.Receive(t, words, "that nobody is here"); word.Partial {
+		t.Errorf("told %+v", word)
+	}
 	got := make(chan answer, 1)
 	go func() { got <- w.get("/" + token("a") + "/wait") }()
 	testkit.Receive(t, entered, "the request to be under way")

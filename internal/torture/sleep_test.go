@@ -66,6 +66,7 @@ func (c *clients) repeatNap(ctx context.Context, client int, random *rand.Rand) 
 // wakes for who visits it, or by hand.
 func (s *system) checkSleep(c *clients) {
 	s.t.Helper()
+	s.repeatNaps(c)
 	if wrong := s.settlesAs(func(b sleeper) bool { return messages.AsleepAt(b.Nap) }, nil); wrong != "" {
 		s.failf("sleep: %s after the last fault, %s", testkit.Patience, wrong)
 		return
@@ -78,6 +79,31 @@ func (s *system) checkSleep(c *clients) {
 	}
 	if wrong := s.settlesAs(func(sleeper) bool { return false }, wake); wrong != "" {
 		s.failf("sleep: %s after it was woken, %s", testkit.Patience, wrong)
+	}
+}
+
+// repeatNaps has every backend that lives sleep and wake once more, and its drone then get the action before the last one again.
+func (s *system) repeatNaps(c *clients) {
+	s.t.Helper()
+	found, err := s.sleepers()
+	for _, b := range found {
+		for _, subject := range []string{messages.SubjectSleep, messages.SubjectWake} {
+			_, _, _ = c.asker.ask(s.t.Context(), subject, messages.NapRequest{BackendID: b.ID}, 2*time.Second)
+		}
+	}
+	for limit := time.Now().Add(testkit.Patience); err == nil && time.Now().Before(limit); sleep(s.t.Context(), 100*time.Millisecond) {
+		if n, err := query[int](s.audit, "select count(*) from outbox where kind = 'nap'"); err == nil && n == 0 {
+			break // all drones have what they are to have
+		}
+	}
+	found, err = s.sleepers()
+	for _, b := range found {
+		if err == nil && b.Nap > 1 {
+			err = c.asker.nc.Publish(messages.ActionSubject(b.Drone), messages.Encode(messages.NewNapAction(b.ID, time.Now(), b.Nap-1)))
+		}
+	}
+	if err != nil {
+		s.failf("harness: %v", err)
 	}
 }
 
