@@ -82,10 +82,15 @@ func (s *system) checkSleep(c *clients) {
 	}
 }
 
-// repeatNaps has every backend that lives sleep and wake once more, and its drone then get the action before the last one again.
+// repeatNaps has every backend that lives sleep and wake once more, and its drone then get the action before the last one again. There are some.
 func (s *system) repeatNaps(c *clients) {
 	s.t.Helper()
+	random := rand.New(rand.NewPCG(1, 2))
 	found, err := s.sleepers()
+	for limit := time.Now().Add(testkit.Patience); (err != nil || len(found) < keys/2) && time.Now().Before(limit); found, err = s.sleepers() {
+		c.connect(s.t.Context(), 0, random)
+		sleep(s.t.Context(), 200*time.Millisecond)
+	}
 	for _, b := range found {
 		for _, subject := range []string{messages.SubjectSleep, messages.SubjectWake} {
 			_, _, _ = c.asker.ask(s.t.Context(), subject, messages.NapRequest{BackendID: b.ID}, 2*time.Second)
