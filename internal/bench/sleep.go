@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -218,12 +219,37 @@ func (b *sleepBench) connect(ctx context.Context, d *sleepDrone, key string) (re
 	}
 }
 
-// turn has backends put to sleep, or woken, and waits until their drone has done it.
+// turn has backends put to sleep, or woken, and waits until their drone has done it. It asks again: who has just been there may wake one.
 func (b *sleepBench) turn(ctx context.Context, subject string, ids ...string) error {
 	left := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		left[id] = true
 	}
+	for late := time.Now().Add(startTimeout); len(left) > 0; {
+		if err := b.ask(ctx, subject, slices.Collect(maps.Keys(left))); err != nil {
+			return err
+		}
+		for quiet := time.NewTimer(time.Second); len(left) > 0; {
+			select {
+			case r := <-b.said:
+				if r.Asleep == (subject == messages.SubjectSleep) {
+					delete(left, r.BackendID)
+				}
+				continue
+			case <-quiet.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			break
+		}
+		if time.Now().After(late) {
+			return fmt.Errorf("a drone has not done what it is to do within %s", startTimeout)
+		}
+	}
+	return nil
+}
+
+func (b *sleepBench) ask(ctx context.Context, subject string, ids []string) error {
 	errs := make([]error, 16)
 	var wg sync.WaitGroup
 	for g := range errs {
@@ -234,12 +260,7 @@ func (b *sleepBench) turn(ctx context.Context, subject string, ids ...string) er
 		})
 	}
 	wg.Wait()
-	return errors.Join(errors.Join(errs...), b.await(ctx, func(r *messages.Report) bool {
-		if r.Asleep == (subject == messages.SubjectSleep) {
-			delete(left, r.BackendID)
-		}
-		return len(left) == 0
-	}))
+	return errors.Join(errs...)
 }
 
 // await takes in what drones say until it is as wanted.
@@ -313,6 +334,10 @@ func (b *sleepBench) visits(ctx context.Context, r *SleepResult, d *sleepDrone) 
 				if err := b.turn(ctx, messages.SubjectSleep, id); err != nil {
 					return err
 				}
+				rest(ctx, 20*time.Millisecond) // what sleeps was not visited just now
+				for len(b.said) > 0 {
+					<-b.said
+				}
 			}
 			t, err := visit(token)
 			if err != nil {
@@ -320,11 +345,6 @@ func (b *sleepBench) visits(ctx context.Context, r *SleepResult, d *sleepDrone) 
 			}
 			if n >= 0 {
 				took[how] = append(took[how], t)
-			}
-			if how != VisitAwake { // it is awake, and its drone has said so
-				if err := b.await(ctx, func(r *messages.Report) bool { return r.BackendID == id && !r.Asleep }); err != nil {
-					return err
-				}
 			}
 		}
 	}

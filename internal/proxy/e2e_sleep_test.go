@@ -49,7 +49,9 @@ type sleeper struct {
 }
 
 // sleepers gives a stack that runs processes, whose proxy says often who is connected.
-func sleepers(t *testing.T) *stack {
+func sleepers(t *testing.T) *stack { return sleepersAt(t, 50*time.Millisecond) }
+
+func sleepersAt(t *testing.T, every time.Duration) *stack {
 	root := t.TempDir()
 	self, err := os.Executable()
 	must(t, err)
@@ -60,7 +62,7 @@ func sleepers(t *testing.T) *stack {
 	}
 	rt, err := process.New(process.Config{Root: root})
 	must(t, err)
-	return newStackAt(t, rt, "127.0.0.1", func(c *proxy.Config) { c.KeepaliveInterval = 50 * time.Millisecond })
+	return newStackAt(t, rt, "127.0.0.1", func(c *proxy.Config) { c.KeepaliveInterval = every })
 }
 
 func (s *stack) sleeper(ignores bool) *sleeper {

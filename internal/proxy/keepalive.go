@@ -14,7 +14,7 @@ import (
 // arrivalRest is the least time between two words about arrivals, hurryRest about those who wait for a backend that may be asleep.
 const (
 	arrivalRest = 250 * time.Millisecond
-	hurryRest   = 10 * time.Millisecond
+	hurryRest   = 5 * time.Millisecond
 )
 
 // activity knows which backends somebody is connected to, or was since it was
