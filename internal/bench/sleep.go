@@ -317,7 +317,7 @@ func (b *sleepBench) visits(ctx context.Context, r *SleepResult, d *sleepDrone) 
 		if err != nil {
 			return 0, fmt.Errorf("visit a %s: %w", d.what, err)
 		}
-		resp, err := http.ReadResponse(from, &http.Request{Method: http.MethodHead})
+		resp, err := http.ReadResponse(from, &http.Request{Method: http.MethodHead}) //nolint:bodyclose // there is none
 		if err == nil && resp.StatusCode != http.StatusOK {
 			err = fmt.Errorf("visit a %s: it is answered with %s", d.what, resp.Status)
 		}
@@ -413,7 +413,7 @@ func (b *sleepBench) rest(ctx context.Context, r *SleepResult, d *sleepDrone) er
 		return left <= 0
 	})
 	wg.Wait()
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(err, errors.Join(errs...)); err != nil {
 		return fmt.Errorf("spawn what is to sleep: %w", err)
 	}
 	if err := measure(VisitAwake, len(ids)); err != nil {

@@ -49,9 +49,8 @@ type sleeper struct {
 }
 
 // sleepers gives a stack that runs processes, whose proxy says often who is connected.
-func sleepers(t *testing.T) *stack { return sleepersAt(t, 50*time.Millisecond) }
-
-func sleepersAt(t *testing.T, every time.Duration) *stack {
+func sleepers(t *testing.T) *stack {
+	t.Helper()
 	root := t.TempDir()
 	self, err := os.Executable()
 	must(t, err)
@@ -62,7 +61,7 @@ func sleepersAt(t *testing.T, every time.Duration) *stack {
 	}
 	rt, err := process.New(process.Config{Root: root})
 	must(t, err)
-	return newStackAt(t, rt, "127.0.0.1", func(c *proxy.Config) { c.KeepaliveInterval = every })
+	return newStackAt(t, rt, "127.0.0.1", func(c *proxy.Config) { c.KeepaliveInterval = 50 * time.Millisecond })
 }
 
 func (s *stack) sleeper(ignores bool) *sleeper {
