@@ -61,7 +61,7 @@ type SpawnConfig struct {
 	// SleepAfterSeconds is for how long nobody is connected before the backend is put to sleep, until somebody asks for it; nil: never. It is less
 	// than the limits.
 	SleepAfterSeconds *int64 `json:"sleep_after_seconds,omitempty"`
-	// SleepIgnoresIdleConnections has the backend sleep while connections are open over which no bytes pass, where proxies say so: none does yet.
+	// SleepIgnoresIdleConnections has the backend sleep while connections are open over which no byte passes: bytes count then, and not connections.
 	SleepIgnoresIdleConnections bool `json:"sleep_ignores_idle_connections,omitempty"`
 	// UseStaticToken gives the backend one token for its whole life.
 	UseStaticToken bool   `json:"use_static_token,omitempty"`

@@ -29,6 +29,8 @@ type RouteResponse struct {
 	// connected says so at once. Asleep: it was asleep when the worker was asked, and has been woken by that.
 	Sleeps bool `json:"sleeps,omitempty"`
 	Asleep bool `json:"asleep,omitempty"`
+	// SleepIgnoresIdleConnections is as its connect set it: [KeepaliveRequest.SilentMS] is said of the backend.
+	SleepIgnoresIdleConnections bool `json:"sleep_ignores_idle_connections,omitempty"`
 }
 
 // KeepaliveRequest names the backends with open or recent connections: all of them, unless
@@ -38,6 +40,9 @@ type KeepaliveRequest struct {
 	// IdleMS says for each of Backends for how long nothing has been connected to it;
 	// 0, as for those past its end: something is.
 	IdleMS []int64 `json:"idle_ms,omitempty"`
+	// SilentMS says for each of Backends that ignores idle connections for how long no byte has passed over those that are open; 0, as for those past its
+	// end: one has since the last word, or a request is being answered, or the backend does not ignore them.
+	SilentMS []int64 `json:"silent_ms,omitempty"`
 	// Partial says that it does not name all: the rest follows, or was named before and
 	// is as it was. Otherwise nobody is connected any more to what it does not name.
 	Partial bool `json:"partial,omitempty"`
@@ -57,12 +62,14 @@ func (r *RouteRequest) validate() *Error {
 }
 
 func (r *KeepaliveRequest) validate() *Error {
-	if len(r.IdleMS) > len(r.Backends) {
-		return badField("idle_ms", "has %d entries for %d backends", len(r.IdleMS), len(r.Backends))
-	}
-	for _, idle := range r.IdleMS {
-		if idle < 0 || idle > MaxIdleMS {
-			return badField("idle_ms", "must be 0 to %d", int64(MaxIdleMS))
+	for field, list := range map[string][]int64{"idle_ms": r.IdleMS, "silent_ms": r.SilentMS} {
+		if len(list) > len(r.Backends) {
+			return badField(field, "has %d entries for %d backends", len(list), len(r.Backends))
+		}
+		for _, ms := range list {
+			if ms < 0 || ms > MaxIdleMS {
+				return badField(field, "must be 0 to %d", int64(MaxIdleMS))
+			}
 		}
 	}
 	return checkIDs("backends", r.Backends, MaxKeepalives)

@@ -13,7 +13,8 @@ func TestI7EveryMessageAtItsLargestIsRead(t *testing.T) {
 	id := strings.Repeat("a", MaxBackendID)
 	name := strings.Repeat(`"`, MaxName)
 	held := slices.Repeat([]string{id}, MaxNamed)
-	keepalive := KeepaliveRequest{Backends: slices.Repeat([]string{id}, MaxKeepalives), IdleMS: slices.Repeat([]int64{MaxIdleMS}, MaxKeepalives)}
+	// Silent are only connections that are open.
+	keepalive := KeepaliveRequest{Backends: slices.Repeat([]string{id}, MaxKeepalives), IdleMS: slices.Repeat([]int64{MaxIdleMS}, MaxKeepalives), SilentMS: make([]int64, MaxKeepalives)}
 	cluster := strings.Repeat("a.", 120) + "a:65535"
 	large := Capacity{1e9, maxPromise, maxPromise}
 	auth := json.RawMessage(`{"a":"` + strings.Repeat("x", MaxAuth-8) + `"}`)

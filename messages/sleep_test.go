@@ -31,12 +31,13 @@ func init() {
 		"event_asleep": &asleep,
 		"event_awake":  &awake,
 		"route_response_asleep": &messages.RouteResponse{
-			BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", ValidForMS: 1000, Sleeps: true, Asleep: true,
+			BackendID: "b", Status: messages.Ready, Address: "127.0.0.1:8080", Cluster: "localhost:9090", ValidForMS: 1000, Sleeps: true, Asleep: true, SleepIgnoresIdleConnections: true,
 		},
-		"nap_request":        &messages.NapRequest{BackendID: "b"},
-		"nap_response":       &messages.NapResponse{Asleep: true, Nap: 3},
-		"nap_response_awake": &messages.NapResponse{Nap: 4},
-		"error_cannot_sleep": &messages.Error{ID: "V1StGXR8", Kind: messages.CannotSleep, Message: "backend b is loading: only what is ready sleeps. Ask again when it is"},
+		"keepalive_request_silent": &messages.KeepaliveRequest{Backends: []string{"b", "c"}, IdleMS: []int64{0, 1500}, SilentMS: []int64{42000}},
+		"nap_request":              &messages.NapRequest{BackendID: "b"},
+		"nap_response":             &messages.NapResponse{Asleep: true, Nap: 3},
+		"nap_response_awake":       &messages.NapResponse{Nap: 4},
+		"error_cannot_sleep":       &messages.Error{ID: "V1StGXR8", Kind: messages.CannotSleep, Message: "backend b is loading: only what is ready sleeps. Ask again when it is"},
 		"status_response_asleep": &messages.BackendInfo{
 			BackendID: "b", Key: messages.Key{Name: "doc-1"}, Cluster: "localhost:9090", Drone: "dr-a", FencingToken: 7, CreatedAt: at, ChangedAt: at,
 			SleepAfterSeconds: new(int64(30)), SleepIgnoresIdleConnections: true, Nap: messages.Nap{Nap: 3, Asleep: true, ReclaimedBytes: 64 << 20},
@@ -52,6 +53,7 @@ func init() {
 		decoder{"action_wake", decoderOf(messages.Decode[messages.Action])},
 		decoder{"event_asleep", decoderOf(messages.Decode[messages.SleepEvent])},
 		decoder{"event_awake", decoderOf(messages.Decode[messages.SleepEvent])},
+		decoder{"keepalive_request_silent", decoderOf(messages.Decode[messages.KeepaliveRequest])},
 		decoder{"nap_request", decoderOf(messages.Decode[messages.NapRequest])},
 	)
 }
@@ -60,6 +62,7 @@ func init() {
 func TestBadSleepNamesTheField(t *testing.T) {
 	t.Parallel()
 	connect, action := decoderOf(messages.Decode[messages.ConnectRequest]), decoderOf(messages.Decode[messages.Action])
+	keepalive := decoderOf(messages.Decode[messages.KeepaliveRequest])
 	report, event := decoderOf(messages.Decode[messages.ReportRequest]), decoderOf(messages.Decode[messages.SleepEvent])
 	spawn := func(more string) string {
 		return `{"key":{"name":"k"},"spawn_config":{"executable":{},` + more + `}}`
@@ -85,6 +88,8 @@ func TestBadSleepNamesTheField(t *testing.T) {
 		{report, of(`"nap":2,"asleep":true`), "reports[0].asleep"},
 		{report, of(`"asleep":true`), "reports[0].asleep"},
 		{report, of(`"nap":1,"reclaimed_bytes":-1`), "reports[0].reclaimed_bytes"},
+		{keepalive, `{"backends":["b"],"silent_ms":[-1]}`, "silent_ms"},
+		{keepalive, `{"backends":["b"],"silent_ms":[0,1]}`, "silent_ms"},
 		{event, `{"type":"io.jetway.backend.v1.awake","backend_id":"b","nap":1}`, "type"},
 		{event, `{"type":"io.jetway.backend.v1.awake","backend_id":"b"}`, "type"},
 		{event, `{"type":"io.jetway.backend.v1.asleep","backend_id":"b c","nap":1}`, "backend_id"},

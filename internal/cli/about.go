@@ -24,7 +24,11 @@ func limitsText(b *messages.BackendInfo, now time.Time) string {
 		parts = append(parts, "ends after "+age(time.Duration(*b.MaxIdleSeconds)*time.Second)+" with nobody connected")
 	}
 	if b.SleepAfterSeconds != nil {
-		parts = append(parts, "sleeps after "+age(time.Duration(*b.SleepAfterSeconds)*time.Second)+" with nobody connected")
+		of := " with nobody connected"
+		if b.SleepIgnoresIdleConnections {
+			of = " of silence"
+		}
+		parts = append(parts, "sleeps after "+age(time.Duration(*b.SleepAfterSeconds)*time.Second)+of)
 	}
 	switch {
 	case b.LifetimeEndsAt == nil:

@@ -22,6 +22,7 @@ type benchCmd struct {
 	Proxy   benchProxyCmd   `cmd:"" help:"Measure requests and WebSockets through a proxy of a running stack beside nginx and no proxy."`
 	Gateway benchGatewayCmd `cmd:"" help:"Measure joins through a gateway of a running stack beside the same ones over NATS, in turns of one run."`
 	Start   benchStartCmd   `cmd:"" help:"Measure how long backends of a running stack take to be ready, beside the bare program and docker run."`
+	Sleep   benchSleepCmd   `cmd:"" help:"Measure how long a visitor of a sleeping backend waits, and what sleeping backends cost, with a stack of its own."`
 
 	Heartbeat benchHeartbeatCmd `cmd:"" help:"Measure what the heartbeats of drones with many backends cost a running stack that has nothing else to do."`
 	Beside    benchBesideCmd    `cmd:"" help:"Measure this build beside another one, in alternating turns of one run."`

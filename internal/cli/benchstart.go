@@ -29,13 +29,8 @@ func (c *benchStartCmd) Run(r *run) error {
 		root = filepath.Dir(program)
 	}
 	cfg := bench.StartConfig{
-		DroneCommand: func(d bench.StartDrone) []string {
-			return []string{
-				program, "--log-level=warn", "bench", "drone-process", "--name=" + d.Name, "--cluster=" + d.Cluster, "--runtime=" + d.Runtime,
-				"--process-root=" + root, "--data-dir=" + d.DataDir, "--docker-host=" + d.DockerHost, "--drain-on-exit", "--drain-timeout=1s",
-			}
-		},
-		Root: root, Starts: c.Starts, AtOnce: c.AtOnce,
+		DroneCommand: benchDrone(program, root),
+		Root:         root, Starts: c.Starts, AtOnce: c.AtOnce,
 		Progress: func(what string) { r.notef("measuring: %s", what) },
 	}
 	if err := cfg.Validate(); err != nil {
@@ -77,6 +72,16 @@ func (r *run) printStartBench(result *bench.StartResult, asJSON bool) {
 		rows = append(rows, row)
 	}
 	r.table([]string{"START", "BY", "COUNT", "P50 MS", "P99 MS", "OF FLOOR P50", "P99", "REACHED AFTER MS (P50)"}, rows)
+}
+
+// benchDrone gives commands that run a drone until their standard input ends.
+func benchDrone(program, root string) func(bench.StartDrone) []string {
+	return func(d bench.StartDrone) []string {
+		return []string{
+			program, "--log-level=warn", "bench", "drone-process", "--name=" + d.Name, "--cluster=" + d.Cluster, "--runtime=" + d.Runtime,
+			"--process-root=" + root, "--data-dir=" + d.DataDir, "--docker-host=" + d.DockerHost, "--drain-on-exit", "--drain-timeout=1s",
+		}
+	}
 }
 
 // benchDroneProcessCmd is `jetway bench drone-process`: `jetway drone` for the bench.

@@ -27,6 +27,7 @@ type connectCmd struct {
 	Pool        string        `placeholder:"NAME" help:"Pool of drones that may run the new backend."`
 	MaxIdle     time.Duration `placeholder:"DURATION" help:"End the new backend this long after its last connection. Default: never."`
 	SleepAfter  time.Duration `placeholder:"DURATION" help:"Put the new backend to sleep this long after its last connection, until somebody visits it. Default: never."`
+	Ignores     bool          `name:"sleep-ignores-idle-connections" help:"With --sleep-after: connections that are open and silent do not keep the backend awake. Bytes do; a WebSocket's pings by the backend do not count."`
 	Lifetime    time.Duration `placeholder:"DURATION" help:"End the new backend this long after its start. Default: never."`
 	StaticToken bool          `help:"Give the new backend one token for its whole life, which all visitors share. Not with --user, --auth and --token-lifetime."`
 	Subdomain   string        `placeholder:"LABEL" help:"Reach the new backend through this subdomain of its cluster only."`
@@ -164,7 +165,7 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 	if executable != nil || c.Template != "" {
 		spawn := &messages.SpawnConfig{
 			ID: c.ID, Cluster: c.Cluster, Pool: c.Pool, Executable: executable, Template: c.Template,
-			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain, Origin: c.Origin,
+			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain, Origin: c.Origin, SleepIgnoresIdleConnections: c.Ignores,
 		}
 		if spawn.MaxIdleSeconds, err = seconds("--max-idle", c.MaxIdle); err != nil {
 			return req, err

@@ -191,6 +191,7 @@ var flagOf = strings.NewReplacer(
 	"spawn_config.lifetime_limit_seconds", "--lifetime",
 	"spawn_config.max_idle_seconds", "--max-idle",
 	"spawn_config.sleep_after_seconds", "--sleep-after",
+	"spawn_config.sleep_ignores_idle_connections", "--sleep-ignores-idle-connections",
 	"spawn_config.executable", "--executable",
 	"spawn_config.template", "--template",
 	"spawn_config.subdomain", "--subdomain",

@@ -219,6 +219,7 @@ func TestPermissionsAllowWhatIsRare(t *testing.T) {
 	}
 	for _, c := range [][2]string{
 		{"proxy", "jetway.event.token.*"},
+		{"proxy", "jetway.event.sleep.*"},
 		{"web", messages.SubjectAllEvents},
 		{"gateway", messages.SubjectAnyBackendEvent},
 		{"gateway", messages.SubjectAnySleepEvent},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/drone/journal"
+	"github.com/jetway-project/jetway/internal/mutant"
 	"github.com/jetway-project/jetway/internal/pause"
 	"github.com/jetway-project/jetway/internal/runtime"
 	"github.com/jetway-project/jetway/messages"
@@ -71,7 +72,7 @@ func (a *agent) aloneLocked(nowMS int64) bool {
 // napLocked takes a nap in that an action asks for. Only a greater one changes anything, so it does not matter in which order
 // they come, nor how often (I3). Of all others the workers are told once more what is: their database may have forgotten it.
 func (a *agent) napLocked(ctx context.Context, h *held, nap int64) {
-	if nap > h.nap {
+	if nap > h.nap || mutant.On(mutant.OldNap) && nap != h.nap {
 		h.nap, h.reclaimed = nap, 0
 		h.doubt = a.leaving || a.aloneLocked(a.nowMS())
 		a.noteLocked(h, journal.Change{BackendID: h.id, State: h.record()}, messages.State{})

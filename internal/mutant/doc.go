@@ -50,13 +50,15 @@ const (
 	SpareTwice Name = "spare-twice"
 	// ClaimLate lets a spare run on that did not answer its claim in time: it may answer yet (I1).
 	ClaimLate Name = "claim-late"
+	// OldNap has a drone put a backend to sleep, or wake it, for an action that it has had already, or that comes after a later one (I3).
+	OldNap Name = "old-nap"
 )
 
 // All are all of them.
 var All = []Name{
 	LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled,
 	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved, CopyBelieved,
-	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed, SpareTwice, ClaimLate,
+	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed, SpareTwice, ClaimLate, OldNap,
 }
 
 // Env names the bug.

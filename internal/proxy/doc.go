@@ -31,6 +31,8 @@
 //   - Who a client is, its connection says, and beyond that only proxies that are trusted (origin.go, spoken.go).
 //   - A request for a backend that is not ready waits for the event, without
 //     asking again and again.
+//   - Whoever may wait for a backend to wake is told of: each byte to one where bytes count, and each arrival at one that was named with nobody there, or put
+//     to sleep, is in a report at once (keepalive.go, pulse.go).
 //   - Every goroutine here is waited for by Run.
 //
 // Requests and responses are passed on by a small engine on net/http's server (forward.go)

@@ -25,6 +25,12 @@ func (p *Proxy) listen(ctx context.Context) (deaf func(), err error) {
 		_ = events.Unsubscribe()
 		return nil, fmt.Errorf("subscribe to the events of tokens: %w", err)
 	}
+	// Who does not hear this, as by permissions of an earlier version, has what was put to sleep by hand wake by its next full report.
+	naps, err := p.nc.Subscribe(messages.SubjectAnySleepEvent, p.heardNap)
+	if err != nil {
+		_, _ = events.Unsubscribe(), revoked.Unsubscribe()
+		return nil, fmt.Errorf("subscribe to the events of sleep: %w", err)
+	}
 	if err := p.nc.FlushTimeout(p.cfg.LookupTimeout); err != nil {
 		// The client subscribes again when the server is back, and tells of the gap.
 		p.log.WarnContext(ctx, "cannot reach the NATS server yet", "err", err)
@@ -32,6 +38,7 @@ func (p *Proxy) listen(ctx context.Context) (deaf func(), err error) {
 	return func() {
 		_ = events.Unsubscribe()
 		_ = revoked.Unsubscribe()
+		_ = naps.Unsubscribe()
 	}, nil
 }
 
@@ -58,6 +65,18 @@ func (p *Proxy) heard(msg *nats.Msg) {
 	if event.Status == messages.Terminated {
 		p.routes.dropBackend(event.BackendID)
 		p.backendEnded(event.BackendID)
+	}
+}
+
+// heardNap takes in that a backend was put to sleep: who is connected, or comes now, is to be told of at once, which wakes it.
+func (p *Proxy) heardNap(msg *nats.Msg) {
+	event, err := messages.Decode[messages.SleepEvent](msg.Data)
+	if err != nil {
+		p.log.Debug("event ignored", "subject", msg.Subject, "err", err)
+		return
+	}
+	if messages.AsleepAt(event.Nap) {
+		p.activity.fellAsleep(event.BackendID)
 	}
 }
 

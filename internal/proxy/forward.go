@@ -307,6 +307,10 @@ func (x *exchange) stopUpload(then time.Time) {
 // answered notes that the head of the backend's answer has been passed on.
 func (x *exchange) answered() {
 	x.begun = true
+	x.p.activity.passed(x.ps)
+	if x.up == nil || x.up.taken.Load() {
+		x.p.activity.settled(x.ps)
+	}
 	x.v.status, x.v.forwarded = x.resp.StatusCode, true
 	x.v.added += time.Since(x.respAt)
 	x.p.metrics.Forwarded(x.v.status, x.v.added)

@@ -25,33 +25,42 @@ func closeCode(cause metrics.Cut) uint16 {
 // frames follows one way of a WebSocket, to know whether a frame of the proxy's own may follow: that is so between
 // frames, and not after the last one. It looks at the heads of frames only.
 type frames struct {
+	mute uint16 // a bit for each kind of frame that says nothing
 	head [14]byte
 	have int    // bytes of a head
 	left uint64 // bytes of a payload to come
 	over bool   // the frame that ends the WebSocket has begun, or the way has failed
 }
 
-// pass takes in what was passed on.
-func (f *frames) pass(b []byte) {
+// pass takes in what was passed on, and says whether any of it is in frames that say something.
+func (f *frames) pass(b []byte) (says bool) {
 	for len(b) > 0 {
 		if f.left > 0 {
 			n := min(f.left, uint64(len(b)))
 			f.left -= n
 			b = b[n:]
+			says = says || f.says()
 			continue
 		}
 		f.head[f.have] = b[0]
 		f.have++
 		b = b[1:]
+		says = says || f.says()
 		if f.have >= 2 && f.have == f.headSize() {
 			f.begin()
 		}
 	}
+	return says
 }
+
+// says is so of the frame that is passing.
+func (f *frames) says() bool { return f.mute>>(f.head[0]&opcodeBits)&1 == 0 }
 
 const (
 	opcodeBits  = 0x0f
 	opcodeClose = 8
+	opcodePing  = 9
+	opcodePong  = 10
 	lengthBits  = 0x7f
 	maskBit     = 0x80
 	finalBit    = 0x80

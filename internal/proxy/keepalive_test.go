@@ -53,7 +53,7 @@ func TestOnlyAWordThatNamesAllClaimsTo(t *testing.T) {
 	for i := range messages.MaxKeepalives + 1 { // which nobody needs to be told at once
 		id := fmt.Sprintf("be-%d", i)
 		w.proxy.activity.mu.Lock()
-		w.proxy.activity.known[id] = true
+		w.proxy.activity.known[id] = knownHere
 		w.proxy.activity.mu.Unlock()
 		w.proxy.activity.opened(id)
 	}

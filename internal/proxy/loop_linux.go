@@ -146,10 +146,7 @@ func (l *loop) passOn(w *way, events uint32, buffer []byte) {
 			return
 		}
 		written := writeSome(int(w.seat.to), buffer[:n])
-		w.passed.Add(int64(written))
-		if w.frames != nil {
-			w.frames.pass(buffer[:written])
-		}
+		w.took(buffer[:written])
 		if written < n {
 			l.leave(w, buffer[written:n], nil)
 			return

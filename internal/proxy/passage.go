@@ -31,6 +31,8 @@ type passage struct {
 	errand  *errand            // of a loop's; nil: it was never one
 
 	next, prev *passage // in activity, by its lock
+	pulse      *pulse   // of its backend; nil: bytes do not count
+	quiet      bool     // only bytes do; activity's
 }
 
 // dials takes in how to end the dial that is to begin. It says false when the passage has

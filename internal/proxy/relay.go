@@ -142,6 +142,7 @@ func (x *exchange) relaySome(from io.Reader, n int64) (int, error) {
 	}
 	got, err := from.Read(x.buffer[:min(n, int64(len(x.buffer)))])
 	if got > 0 {
+		x.p.activity.passed(x.ps)
 		if _, werr := x.w.Write(x.buffer[:got]); werr != nil {
 			return got, werr
 		}

@@ -14,20 +14,22 @@ import (
 
 // route is where a token leads. But for word, nextAsk and dead it does not change once it is shared.
 type route struct {
-	token     string
-	backend   string
-	status    messages.Status
-	address   string
-	host      string // the one that requests must name
-	own       bool   // the host is this backend's alone: cookies and the whole of the paths may be
-	secure    bool   // browsers reach it by https
-	user      string
-	username  string // as a header
-	userData  string // JSON in ASCII
-	secret    string
-	key       messages.Key // of the backend, for the access log
-	sleeps    bool         // it may be asleep while the route is remembered
-	askedMark uint64       // where the news stood when the worker was asked
+	token    string
+	backend  string
+	status   messages.Status
+	address  string
+	host     string // the one that requests must name
+	own      bool   // the host is this backend's alone: cookies and the whole of the paths may be
+	secure   bool   // browsers reach it by https
+	user     string
+	username string // as a header
+	userData string // JSON in ASCII
+	secret   string
+	key      messages.Key // of the backend, for the access log
+	sleeps   bool         // it may be asleep while the route is remembered
+	// bytesCount says that connections keep the backend awake only while bytes pass.
+	bytesCount bool
+	askedMark  uint64 // where the news stood when the worker was asked
 
 	word    atomic.Pointer[word]
 	nextAsk atomic.Int64 // the time since boot before which it is not asked for anew
@@ -48,19 +50,20 @@ const routeOverhead = 512
 
 func newRoute(token string, askedAt time.Duration, mark uint64, r *messages.RouteResponse) *route {
 	rt := &route{
-		token:     token,
-		backend:   r.BackendID,
-		status:    r.Status,
-		address:   r.Address,
-		host:      hostOf(r.Cluster, r.Subdomain),
-		own:       r.Subdomain != "",
-		secure:    messages.Secure(r.Cluster),
-		user:      r.User,
-		username:  messages.HeaderUser(r.User),
-		userData:  cmp.Or(messages.HeaderJSON(r.Auth), "{}"),
-		secret:    r.SecretToken,
-		sleeps:    r.Sleeps,
-		askedMark: mark,
+		token:      token,
+		backend:    r.BackendID,
+		status:     r.Status,
+		address:    r.Address,
+		host:       hostOf(r.Cluster, r.Subdomain),
+		own:        r.Subdomain != "",
+		secure:     messages.Secure(r.Cluster),
+		user:       r.User,
+		username:   messages.HeaderUser(r.User),
+		userData:   cmp.Or(messages.HeaderJSON(r.Auth), "{}"),
+		secret:     r.SecretToken,
+		sleeps:     r.Sleeps,
+		bytesCount: r.Sleeps && r.SleepIgnoresIdleConnections,
+		askedMark:  mark,
 	}
 	if r.Key != nil {
 		rt.key = *r.Key

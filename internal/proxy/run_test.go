@@ -92,11 +92,11 @@ func TestActivityKeepsWhatClosesWhileTelling(t *testing.T) {
 	a.opened("be-a")
 	a.closed("be-a")
 	told, mark := a.connected()
-	equal(t, "idle while open", told["be-a"], 0)
+	equal(t, "idle while open", told["be-a"], stillness{})
 	a.closed("be-a") // after the report was put together
 	a.told([]string{"be-a"}, mark)
 	again, mark := a.connected()
-	if idle, ok := again["be-a"]; len(again) != 1 || !ok || idle <= 0 {
+	if still, ok := again["be-a"]; len(again) != 1 || !ok || still.idle <= 0 {
 		t.Errorf("told again: %v", again)
 	}
 	a.told([]string{"be-a"}, mark)

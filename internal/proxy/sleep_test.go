@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/messages"
 )
 
 // The demand: who is forwarded to a backend that may sleep, by a route that is remembered, is said at once, also after a word that named the backend with
@@ -29,6 +30,7 @@ func TestWhoIsForwardedToWhatMaySleepIsSaidAtOnce(t *testing.T) {
 			t.Fatalf("told %+v", word)
 		}
 	}
+	testkit.Eventually(t, "both requests to be over", func() bool { return len(w.proxy.activity.allPassages()) == 0 })
 	w.proxy.tell(t.Context(), w.proxy.activity.connected, false)
 	if word := testkit.Receive(t, words, "who was here"); word.Partial || slices.Contains(word.IdleMS, 0) || len(word.Backends) != 2 {
 		t.Fatalf("told %+v", word)
@@ -48,4 +50,52 @@ func TestWhoIsForwardedToWhatMaySleepIsSaidAtOnce(t *testing.T) {
 			t.Errorf("answered with %d", a.status)
 		}
 	}
+}
+
+// The demand: nobody waits for what an operator has put to sleep, however lately the proxy has said that somebody was connected: who is there when the event of
+// the sleep comes is said at once, and so is who comes after it.
+func TestI3WhoIsThereOrComesWhenABackendIsPutToSleepIsSaidAtOnce(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.KeepaliveInterval = time.Hour })
+	words := w.words()
+	entered, release := make(chan struct{}), make(chan struct{})
+	route := ready("be-a", backend(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			close(entered)
+			<-release
+		}
+	}))
+	w.worker.route(token("a"), route) // of a backend that does not sleep by itself
+	said := func(what string) {
+		t.Helper()
+		if word := testkit.Receive(t, words, what); !word.Partial || !slices.Equal(word.Backends, []string{"be-a"}) {
+			t.Errorf("%s: told %+v", what, word)
+		}
+	}
+	nap := int64(1)
+	sleep := func() {
+		must(t, w.worker.nc.Publish(messages.SleepEventSubject("be-a"), messages.Encode(messages.NewSleepEvent("be-a", time.Now(), nap))))
+		must(t, w.worker.nc.Publish(messages.SleepEventSubject("be-a"), messages.Encode(messages.NewSleepEvent("be-a", time.Now(), nap+1))))
+		nap += 2
+	}
+	w.get("/" + token("a") + "/")
+	said("who came")
+	sleep()
+	testkit.Eventually(t, "the proxy to have heard it", func() bool {
+		w.proxy.activity.mu.Lock()
+		defer w.proxy.activity.mu.Unlock()
+		return w.proxy.activity.known["be-a"] == knownAsleep
+	})
+	testkit.Eventually(t, "the first request to be over", func() bool { return len(w.proxy.activity.allPassages()) == 0 })
+	w.proxy.tell(t.Context(), w.proxy.activity.connected, false)
+	if word := testkit.Receive(t, words, "that nobody is here"); word.Partial {
+		t.Errorf("told %+v", word)
+	}
+	got := make(chan answer, 1)
+	go func() { got <- w.get("/" + token("a") + "/wait") }()
+	testkit.Receive(t, entered, "the request to be under way")
+	said("who comes after it")
+	sleep()
+	said("who is there")
+	close(release)
+	testkit.Receive(t, got, "the answer")
 }

@@ -173,17 +173,26 @@ func (w *way) flow() error {
 }
 
 func (w *way) write(bytes []byte) error {
+	if w == &w.s.up { // what waits for the backend keeps it awake
+		w.s.p.activity.unsettled(w.s.ps)
+		defer w.s.p.activity.settled(w.s.ps)
+	}
 	if _, err := w.to.Write(bytes); err != nil {
 		if w.frames != nil {
 			w.frames.over = true // nobody knows how much of it was written
 		}
 		return fmt.Errorf("%w: %w", errDeaf, err)
 	}
-	w.passed.Add(int64(len(bytes)))
-	if w.frames != nil {
-		w.frames.pass(bytes)
-	}
+	w.took(bytes)
 	return nil
+}
+
+// took notes what was passed on.
+func (w *way) took(bytes []byte) {
+	w.passed.Add(int64(len(bytes)))
+	if w.frames == nil || w.frames.pass(bytes) {
+		w.s.p.activity.passed(w.s.ps)
+	}
 }
 
 func closeWrite(conn net.Conn) error {

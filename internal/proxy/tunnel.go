@@ -140,7 +140,7 @@ func (x *exchange) openTunnel() error {
 	}
 	x.answered()
 	over := make(chan struct{})
-	s := x.newUpgrade(t, late)
+	s := x.newUpgrade(t, nil, late)
 	s.left = func() { close(over) }
 	s.begin()
 	<-over

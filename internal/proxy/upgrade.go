@@ -30,13 +30,13 @@ func (x *exchange) switchProtocols() error {
 		_ = client.Close()
 		return net.ErrClosed
 	}
-	late, err := x.answerSwitch(client, rw.Reader)
+	early, late, err := x.answerSwitch(client, rw.Reader)
 	if err != nil {
 		_ = client.Close()
 		return err
 	}
 	x.answered()
-	s := x.newUpgrade(plain(client), late)
+	s := x.newUpgrade(plain(client), early, late)
 	gate := x.p.gate
 	gate.stay()       // the handler leaves
 	s.left = func() { // and holds nothing of the exchange: what is idle is to cost little
@@ -47,12 +47,17 @@ func (x *exchange) switchProtocols() error {
 	return nil
 }
 
-// newUpgrade makes the splice that goes on with the exchange's connections. late is what the backend has said already.
-func (x *exchange) newUpgrade(client net.Conn, late []byte) *splice {
+// newUpgrade makes the splice that goes on with the exchange's connections. early is what the client has said already, late what the backend has.
+func (x *exchange) newUpgrade(client net.Conn, early, late []byte) *splice {
 	s := newSplice(x.p, x.ps, client, x.conn.Conn)
 	if strings.EqualFold(x.resp.Header.Get("Upgrade"), "websocket") {
-		s.down.frames = new(frames)
+		// A backend's pings do not keep it awake, nor do the answers to them. Those of the client do: he waits for an answer.
+		s.down.frames = &frames{mute: 1<<opcodePing | 1<<opcodePong}
 		s.down.frames.pass(late)
+		if x.ps.pulse != nil {
+			s.up.frames = &frames{mute: 1 << opcodePong}
+			s.up.frames.pass(early)
+		}
 	}
 	x.conn.doneReading() // late is no more
 	if s.p.cfg.AccessLog {
@@ -64,8 +69,8 @@ func (x *exchange) newUpgrade(client net.Conn, late []byte) *splice {
 }
 
 // answerSwitch writes the response with which the protocol changes, and what either
-// side has already said in the new one. late is what the backend has.
-func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) (late []byte, err error) {
+// side has already said in the new one: early is what the client has, late the backend.
+func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) (early, late []byte, err error) {
 	h := make(http.Header, len(x.resp.Header)+8)
 	x.out.answerFields(h, x.resp.Header)
 	h.Set("Connection", "Upgrade")
@@ -77,16 +82,16 @@ func (x *exchange) answerSwitch(client net.Conn, from *bufio.Reader) (late []byt
 	answer.WriteString("\r\n")
 	late, err = x.conn.in.Peek(x.conn.in.Buffered())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	answer.Write(late)
 	if _, err := client.Write(answer.Bytes()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	early, err := from.Peek(from.Buffered())
+	early, err = from.Peek(from.Buffered())
 	if err != nil || len(early) == 0 {
-		return late, err
+		return nil, late, err
 	}
 	_, err = x.conn.Conn.Write(early)
-	return late, err
+	return early, late, err
 }

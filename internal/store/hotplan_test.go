@@ -139,7 +139,7 @@ func (d *db) hot(s *store.Store, round string) {
 	check("routes", err)
 	_, err = s.Heartbeat(ctx, "dr-1", &messages.HeartbeatRequest{Session: session, DroneTimeMS: 5000, Ready: true})
 	check("heartbeat", err)
-	check("keepalive", s.Keepalive(ctx, "px-a", ids, nil))
+	check("keepalive", s.Keepalive(ctx, "px-a", &messages.KeepaliveRequest{Backends: ids}))
 	_, err = s.Wake(ctx, ids)
 	check("wake", err)
 	_, err = s.Register(ctx, "dr-1", registration("dr-1", session, ids...))

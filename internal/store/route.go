@@ -14,14 +14,14 @@ import (
 var routeSQL = `
 select w.ix, b.id, b.namespace, b.name, b.tag, b.status, b.address, b.cluster, b.subdomain, t.username, t.auth, t.secret,
        case when t.expires_at < 'infinity' then ceil(extract(epoch from t.expires_at - now()) * 1000)::int8 else 0 end,
-       t.expires_at < now() + make_interval(secs => t.lifetime_seconds) * 0.75, b.sleep_after_seconds is not null or b.nap > 0, b.nap % 2 = 1
+       t.expires_at < now() + make_interval(secs => t.lifetime_seconds) * 0.75, b.sleep_after_seconds is not null or b.nap > 0, b.sleep_ignores_idle, b.nap % 2 = 1
 from unnest($1::bytea[]) with ordinality as w (hash, ix)
 cross join lateral (select * from token t where t.hash = w.hash offset 0) t
 cross join lateral (select * from backend b where b.id = t.backend_id offset 0) b
 where t.expires_at > now() and b.status < 70
 union all
 -- Static tokens that workers of an earlier build have stored as they are, until a worker seals them.
-select w.ix, b.id, b.namespace, b.name, b.tag, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0, false, b.sleep_after_seconds is not null or b.nap > 0, b.nap % 2 = 1
+select w.ix, b.id, b.namespace, b.name, b.tag, b.status, b.address, b.cluster, b.subdomain, '', '', '', 0, false, b.sleep_after_seconds is not null or b.nap > 0, b.sleep_ignores_idle, b.nap % 2 = 1
 from unnest($2::text[]) with ordinality as w (token, ix)
 cross join lateral (select * from backend b where b.static_token = w.token and b.static_token <> '' offset 0) b
 where w.token <> '' and b.status < 70`
@@ -77,7 +77,7 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 	var slides bool
 	due := map[string]*messages.RouteResponse{} // by the token's hash
 	_, err = pgx.ForEachRow(rows, []any{
-		&ix, &r.BackendID, &key.Namespace, &key.Name, &key.Tag, (*int16)(&r.Status), &r.Address, &r.Cluster, &r.Subdomain, &r.User, &auth, &r.SecretToken, &r.ValidForMS, &slides, &r.Sleeps, &r.Asleep,
+		&ix, &r.BackendID, &key.Namespace, &key.Name, &key.Tag, (*int16)(&r.Status), &r.Address, &r.Cluster, &r.Subdomain, &r.User, &auth, &r.SecretToken, &r.ValidForMS, &slides, &r.Sleeps, &r.SleepIgnoresIdleConnections, &r.Asleep,
 	}, func() error {
 		route, of := r, key
 		route.Key = &of
@@ -100,24 +100,17 @@ func (s *Store) Routes(ctx context.Context, tokens []string) ([]*messages.RouteR
 
 var keepaliveSQL = statement("keepalive")
 
-// Keepalive notes what a proxy says of backends: that somebody is connected, or that nobody has
-// been for idle milliseconds; idle may be shorter than backends: to the others somebody is. To
-// what it does not name nobody is connected any more.
-func (s *Store) Keepalive(ctx context.Context, proxy string, backends []string, idle []int64) error {
-	return s.keepalive(ctx, proxy, backends, idle, false)
-}
-
-// KeepaliveOfSome is Keepalive of a word that says nothing of what it does not name.
-func (s *Store) KeepaliveOfSome(ctx context.Context, proxy string, backends []string, idle []int64) error {
-	return s.keepalive(ctx, proxy, backends, idle, true)
-}
-
-func (s *Store) keepalive(ctx context.Context, proxy string, backends []string, idle []int64, partial bool) error {
-	backends = append([]string{}, backends...)
-	idle = append(slices.Clip(idle), make([]int64, max(0, len(backends)-len(idle)))...)
+// Keepalive notes what a proxy says of backends.
+func (s *Store) Keepalive(ctx context.Context, proxy string, r *messages.KeepaliveRequest) error {
+	n := len(r.Backends)
 	err := again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, keepaliveSQL, proxy, backends, idle, partial)
+		_, err := s.pool.Exec(ctx, keepaliveSQL, proxy, append([]string{}, r.Backends...), ofEach(r.IdleMS, n), r.Partial, ofEach(r.SilentMS, n))
 		return err
 	})
 	return wrap("note connected backends", err)
+}
+
+// ofEach is list with a 0 for each of those past its end.
+func ofEach(list []int64, n int) []int64 {
+	return append(slices.Clip(list), make([]int64, max(0, n-len(list)))...)
 }

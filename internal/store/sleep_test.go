@@ -12,6 +12,7 @@ import (
 	"github.com/jetway-project/jetway/internal/lifecycle"
 	"github.com/jetway-project/jetway/internal/outbox"
 	"github.com/jetway-project/jetway/internal/store"
+	"github.com/jetway-project/jetway/internal/testkit"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -214,6 +215,35 @@ func TestI3WhoeverAsksForABackendWakesIt(t *testing.T) {
 	}
 }
 
+// sweepMeanwhile sweeps b-1, which is to sleep. When the sweep has looked, and waits for the backend's row, something happens.
+func (d *db) sweepMeanwhile(happens func()) []outbox.Row {
+	d.t.Helper()
+	tx, err := d.raw.Begin(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(d.t.Context())) }()
+	swept := make(chan store.Swept, 1)
+	d.exec(`create function slow() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock(17); return new; end'`)
+	d.exec(`create trigger slow before update of nap on backend for each row when (new.nap = 1) execute function slow()`)
+	if _, err := tx.Exec(d.t.Context(), `select pg_advisory_xact_lock(17)`); err != nil {
+		d.t.Fatal(err)
+	}
+	go func() {
+		s, err := d.Sweep(context.Background(), startWithin)
+		if err != nil {
+			d.t.Error(err)
+		}
+		swept <- s
+	}()
+	d.blocked(1)
+	happens()
+	if err := tx.Rollback(d.t.Context()); err != nil {
+		d.t.Fatal(err)
+	}
+	return testkit.Receive(d.t, swept, "the sweep").Rows
+}
+
 // A keepalive that comes while a sweep puts its backend to sleep does not see that, nor the sweep the keepalive: one of the two looks again and
 // sees the other, whichever commits last.
 func TestI3NobodySleepsWhileSomebodyIsConnected(t *testing.T) {
@@ -223,32 +253,10 @@ func TestI3NobodySleepsWhileSomebodyIsConnected(t *testing.T) {
 	d.tired("b-1", "dr-a", 30, 0)
 	d.goesBy(31*time.Second, "b-1")
 
-	// The sweep has looked, and waits for the backend's row; the keepalive comes meanwhile.
-	tx, err := d.raw.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-	swept := make(chan store.Swept, 1)
-	d.exec(`create function slow() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock(17); return new; end'`)
-	d.exec(`create trigger slow before update of nap on backend for each row when (new.nap = 1) execute function slow()`)
-	if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock(17)`); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		s, err := d.Sweep(context.Background(), startWithin)
-		if err != nil {
-			t.Error(err)
-		}
-		swept <- s
-	}()
-	d.blocked(1)
-	d.says("px-a", "b-1")
-	d.wantNaps(d.wake("b-1")) // it does not see that it is put to sleep
-	if err := tx.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	d.wantNaps((<-swept).Rows, "b-1 1", "b-1 2")
+	d.wantNaps(d.sweepMeanwhile(func() {
+		d.says("px-a", "b-1")
+		d.wantNaps(d.wake("b-1")) // it does not see that it is put to sleep
+	}), "b-1 1", "b-1 2")
 	if d.status("b-1").Asleep {
 		t.Error("it sleeps, and somebody is connected")
 	}

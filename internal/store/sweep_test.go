@@ -23,7 +23,7 @@ const startWithin = 10 * time.Minute
 // excepted, happened that much earlier.
 func (d *db) past(id string, by time.Duration) {
 	d.t.Helper()
-	d.exec(`update connection set seen_at = seen_at - $2::interval where backend_id = $1`, id, by)
+	d.exec(`update connection set seen_at = seen_at - $2::interval, bytes_at = bytes_at - $2::interval where backend_id = $1`, id, by)
 	d.exec(`update backend set due_at = due_at - $2::interval, created_at = created_at - $2::interval,
 		changed_at = changed_at - $2::interval, asked_at = asked_at - $2::interval,
 		lifetime_ends_at = lifetime_ends_at - $2::interval, last_keepalive_at = last_keepalive_at - $2::interval

@@ -86,10 +86,14 @@ func newClients(s *system) *clients {
 func (c *clients) run(ctx context.Context, client int, random *rand.Rand) {
 	for ctx.Err() == nil {
 		switch n := random.IntN(100); {
-		case n < 55:
+		case n < 46:
 			c.connect(ctx, client, random)
-		case n < 75:
+		case n < 65:
 			c.browse(ctx, client, random)
+		case n < 70:
+			c.nap(ctx, client, random)
+		case n < 75:
+			c.repeatNap(ctx, client, random)
 		case n < 85:
 			c.terminate(ctx, client, random)
 		case n < 88:
@@ -164,10 +168,13 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 		req.User = "" // all share the token
 	}
 	if random.IntN(4) == 0 {
-		req.SpawnConfig.LifetimeLimitSeconds = new(int64(1 + random.IntN(20)))
+		req.SpawnConfig.LifetimeLimitSeconds = new(int64(2 + random.IntN(20)))
 	}
 	if random.IntN(4) == 0 {
-		req.SpawnConfig.MaxIdleSeconds = new(int64(1 + random.IntN(10)))
+		req.SpawnConfig.MaxIdleSeconds = new(int64(2 + random.IntN(10)))
+	}
+	if random.IntN(3) == 0 {
+		req.SpawnConfig.SleepAfterSeconds, req.SpawnConfig.SleepIgnoresIdleConnections = new(int64(1)), random.IntN(2) == 0
 	}
 	o, data := c.request(ctx, op{client: client, what: "connect", key: key, backendID: id},
 		messages.SubjectConnect, req, time.Duration(200+random.IntN(4000))*time.Millisecond)

@@ -17,6 +17,7 @@
 //     published that was ever committed; each renewal that moves a lease's end back, or renews what
 //     is sealed; and each key that was free while its session could still be renewed.
 //   - A listener on each NATS node notes every event, and the stream is read at the end.
+//   - Whether a backend sleeps its process says, by what it writes or does not: once the faults are over, each is to be as the database has it (sleep_test.go).
 //   - The clients note what they asked and what they were answered, from when to when.
 //
 // Another machine under a drone's name (machine_test.go) is a network, a list of processes

@@ -32,6 +32,7 @@ var hunts = []hunt{
 	{mutant.FreeForeign, []string{"replace machine"}, []string{"I1: two processes", "I1: key"}},
 	{mutant.TakeoverUnsealed, []string{"isolate drone"}, []string{"I1: key"}},
 	{mutant.LeaseMovedBack, []string{"change ttl"}, []string{"I1: session"}},
+	{mutant.OldNap, []string{"kill backend"}, []string{"sleep:"}},
 	{mutant.JoinLeaving, []string{"isolate drone"}, []string{"terminate:"}},
 	{mutant.ClockBelieved, []string{"step clock"}, []string{"I1: two processes"}},
 	{mutant.OldSession, []string{"restore dump"}, []string{"I1: two processes"}},

@@ -102,6 +102,7 @@ func torture(t *testing.T, dir, jetway string, length time.Duration, only []stri
 	for _, l := range s.links() {
 		l.Heal()
 	}
+	s.checkSleep(c)
 	s.endAll(c)
 	s.check(c, f, before)
 	return s

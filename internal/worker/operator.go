@@ -184,11 +184,7 @@ func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	note := w.store.Keepalive
-	if r.Partial {
-		note = w.store.KeepaliveOfSome
-	}
-	if err := note(ctx, proxy, r.Backends, r.IdleMS); err != nil {
+	if err := w.store.Keepalive(ctx, proxy, &r); err != nil {
 		return nil, err
 	}
 	return messages.Empty{}, w.wake(ctx, connected(&r))

@@ -53,10 +53,10 @@ func (w *worker) wakeRouted(ctx context.Context, routes []*messages.RouteRespons
 	return w.wake(ctx, asleep)
 }
 
-// connected are the backends to which a proxy says that somebody is connected.
+// connected are the backends to which a proxy says that somebody is connected, and not over idle connections only where they do not count.
 func connected(r *messages.KeepaliveRequest) (backends []string) {
 	for i, backend := range r.Backends {
-		if i >= len(r.IdleMS) || r.IdleMS[i] == 0 {
+		if (i >= len(r.IdleMS) || r.IdleMS[i] == 0) && (i >= len(r.SilentMS) || r.SilentMS[i] == 0) {
 			backends = append(backends, backend)
 		}
 	}

@@ -32,12 +32,12 @@ times as materialized (
                 when c.seen_at is null and d.last_keepalive_at <= d.created_at then d.changed_at + d.max_idle
                 else greatest(d.changed_at + d.max_idle, greatest(d.last_keepalive_at, c.seen_at) + greatest(d.max_idle, make_interval(secs => $4)))
            end as idle_ends,
-           -- By the same rules; and who was woken is awake for as long, too.
+           -- By the same rules, but that bytes may matter instead of connections; and who was woken is awake for as long, too.
            case when d.asked > 0 or d.status >= 60 or d.asleep or n.sleeps is not true then null
                 when d.status < 50 then now() + d.sleep_after
-                when c.connected then now() + greatest(d.sleep_after, make_interval(secs => $4))
-                when c.seen_at is null and d.last_keepalive_at <= d.created_at then d.stirred_at + d.sleep_after
-                else greatest(d.stirred_at + d.sleep_after, greatest(d.last_keepalive_at, c.seen_at) + greatest(d.sleep_after, make_interval(secs => $4)))
+                when c.passing then now() + greatest(d.sleep_after, make_interval(secs => $4))
+                when c.bytes_at is null and d.last_keepalive_at <= d.created_at then d.stirred_at + d.sleep_after
+                else greatest(d.stirred_at + d.sleep_after, greatest(d.last_keepalive_at, c.bytes_at) + greatest(d.sleep_after, make_interval(secs => $4)))
            end as wake_ends
     from due d
     left join lateral (
@@ -50,7 +50,9 @@ times as materialized (
     -- holds, for as long as a lease lives.
     cross join lateral (
         select max(c.seen_at) as seen_at,
-               coalesce(bool_or(p.heard_at > now() - make_interval(secs => $7) and c.seen_at > p.heard_at - make_interval(secs => $4)), false) as connected
+               coalesce(bool_or(p.heard_at > now() - make_interval(secs => $7) and c.seen_at > p.heard_at - make_interval(secs => $4)), false) as connected,
+               max(coalesce(c.bytes_at, c.seen_at)) as bytes_at,
+               coalesce(bool_or(p.heard_at > now() - make_interval(secs => $7) and coalesce(c.bytes_at, c.seen_at) > p.heard_at - make_interval(secs => $4)), false) as passing
         from connection c join proxy p on p.name = c.proxy
         where c.backend_id = d.id
     ) c

@@ -263,6 +263,8 @@ export interface KeepaliveRequest {
   idle_ms?: number[];
   /** Partial says that it does not name all: the rest follows, or was named before and is as it was. Otherwise nobody is connected any more to what it does not name. */
   partial?: boolean;
+  /** SilentMS says for each of Backends that ignores idle connections for how long no byte has passed over those that are open; 0, as for those past its end: one has since the last word, or a request is being answered, or the backend does not ignore them. */
+  silent_ms?: number[];
 }
 
 /** Key is what a backend is run for. Name and namespace identify it; the tag must match for a request to join. */
@@ -448,6 +450,8 @@ export interface RouteResponse {
   key?: Key;
   /** SecretToken is told to the backend as x-verified-secret. */
   secret_token?: string;
+  /** SleepIgnoresIdleConnections is as its connect set it: [KeepaliveRequest.SilentMS] is said of the backend. */
+  sleep_ignores_idle_connections?: boolean;
   /** Sleeps says that the backend may fall asleep while the route is remembered: who forwards somebody to it whom the last keepalive did not name as connected says so at once. Asleep: it was asleep when the worker was asked, and has been woken by that. */
   sleeps?: boolean;
   status: Status;
@@ -509,7 +513,7 @@ export interface SpawnConfig {
   pool?: string;
   /** SleepAfterSeconds is for how long nobody is connected before the backend is put to sleep, until somebody asks for it; nil: never. It is less than the limits. */
   sleep_after_seconds?: number;
-  /** SleepIgnoresIdleConnections has the backend sleep while connections are open over which no bytes pass, where proxies say so: none does yet. */
+  /** SleepIgnoresIdleConnections has the backend sleep while connections are open over which no byte passes: bytes count then, and not connections. */
   sleep_ignores_idle_connections?: boolean;
   subdomain?: string;
   /** Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that are left out are, too. */
