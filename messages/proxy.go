@@ -6,6 +6,8 @@ import "encoding/json"
 // unknown, expired or revoked token, ended backend.
 type RouteRequest struct {
 	Token string `json:"token"`
+	// Open asks about what is open already: nobody comes, so the backend of a dormant key is not started for it.
+	Open bool `json:"open,omitempty"`
 }
 
 // RouteResponse is a route.
@@ -29,6 +31,8 @@ type RouteResponse struct {
 	// connected says so at once. Asleep: it was asleep when the worker was asked, and has been woken by that.
 	Sleeps bool `json:"sleeps,omitempty"`
 	Asleep bool `json:"asleep,omitempty"`
+	// Resumable says that the key outlives the backend: once it has ended, who asks for the token is led to the key's next one.
+	Resumable bool `json:"resumable,omitempty"`
 }
 
 // KeepaliveRequest names the backends with open or recent connections: all of them, unless

@@ -65,7 +65,7 @@ func SayWhere(ctx context.Context, conn *pgconn.PgConn) error {
 var RetainSQL = map[string]string{
 	"token_by_expiry": oldTokensSQL,
 	"backend_ended":   oldBackendsSQL,
-	"lease_released":  oldLeasesSQL,
+	"lease_over":      oldLeasesSQL,
 	"drone_lost":      oldDronesSQL,
 	"outbox_pkey":     oldOutboxSQL,
 }
