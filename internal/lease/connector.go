@@ -393,7 +393,7 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 func backingOff(c *messages.Crashes) error {
 	err := messages.Errorf(messages.BackingOff, "the last %d backends of the key ended soon after they were started, or could not start: the next one may start in %.1f s. The last one: %s",
 		c.InARow, float64(c.RetryAfterMS)/1000, c.LastWords)
-	err.RetryAfterMS = c.RetryAfterMS
+	err.RetryAfterMS, err.LastWords = c.RetryAfterMS, c.LastWords
 	return err
 }
 

@@ -63,11 +63,15 @@ func TestADormantKeyIsStartedByWhatWasKept(t *testing.T) {
 	other := lease.NewConnector(lease.Config{Store: r.Store, Keys: keys, Origins: true, DefaultCluster: "elsewhere.test", Log: testkit.Logger(t)})
 	on := true
 	for name, change := range map[string]func(*messages.SpawnConfig){
-		"path":    nil,
-		"label":   func(c *messages.SpawnConfig) { c.Subdomain = "mine" },
-		"origin":  func(c *messages.SpawnConfig) { c.Origin = &on },
-		"id":      withID("b-given"),
-		"limited": func(c *messages.SpawnConfig) { n := int64(60); c.MaxIdleSeconds, c.SleepAfterSeconds = &n, new(int64); *c.SleepAfterSeconds = 5 },
+		"path":   nil,
+		"label":  func(c *messages.SpawnConfig) { c.Subdomain = "mine" },
+		"origin": func(c *messages.SpawnConfig) { c.Origin = &on },
+		"id":     withID("b-given"),
+		"limited": func(c *messages.SpawnConfig) {
+			n := int64(60)
+			c.MaxIdleSeconds, c.SleepAfterSeconds = &n, new(int64)
+			*c.SleepAfterSeconds = 5
+		},
 	} {
 		first := r.granted(t, c, resumable(name, "t", change))
 		if first.Resumes != "" {
@@ -179,7 +183,9 @@ func TestI1DormantKeyIsResumedOnce(t *testing.T) {
 		got := make([]lease.Outcome, asking)
 		var all sync.WaitGroup
 		for i := range got {
-			all.Go(func() { got[i] = r.one(t, lease.NewConnector(lease.Config{Store: r.Store, Keys: keys, Log: testkit.Logger(t)}), joinOnly("k")) })
+			all.Go(func() {
+				got[i] = r.one(t, lease.NewConnector(lease.Config{Store: r.Store, Keys: keys, Log: testkit.Logger(t)}), joinOnly("k"))
+			})
 		}
 		all.Wait()
 		spawned := ""

@@ -26,6 +26,7 @@ type route struct {
 	userData  string // JSON in ASCII
 	secret    string
 	key       messages.Key // of the backend, for the access log
+	resumable bool         // the key outlives the backend
 	sleeps    bool         // it may be asleep while the route is remembered
 	askedMark uint64       // where the news stood when the worker was asked
 
@@ -60,6 +61,7 @@ func newRoute(token string, askedAt time.Duration, mark uint64, r *messages.Rout
 		userData:  cmp.Or(messages.HeaderJSON(r.Auth), "{}"),
 		secret:    r.SecretToken,
 		sleeps:    r.Sleeps,
+		resumable: r.Resumable,
 		askedMark: mark,
 	}
 	if r.Key != nil {

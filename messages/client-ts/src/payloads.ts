@@ -118,6 +118,8 @@ export interface ConnectResponse {
   backend_id: string;
   /** Drone is set when Spawned. */
   drone?: string;
+  /** Resumes is the backend whose life this one's goes on: its key was dormant. Set when Spawned. */
+  resumes?: string;
   /** SecretToken is shared with the backend (x-verified-secret); not with static tokens. */
   secret_token?: string;
   /** SpawnConfigIgnored says that the request joined what runs already: its spawn_config had no part in it. */
@@ -221,6 +223,8 @@ export interface ErrorReply {
   backends?: string[];
   id: string;
   kind: Kind;
+  /** LastWords are how the key's last backend ended, for people (BackingOff only). */
+  last_words?: string;
   message: string;
   /** Reason says more of the kind to programs: see [NoDrone], [UnavailableRestored]. A reader must expect reasons that it does not know. */
   reason?: string;
@@ -433,6 +437,8 @@ export interface RevokeResponse {
 
 /** RouteRequest asks where a connection token leads. NotFound when nowhere: unknown, expired or revoked token, ended backend. */
 export interface RouteRequest {
+  /** Open asks about what is open already: nobody comes, so the backend of a dormant key is not started for it. */
+  open?: boolean;
   token: string;
 }
 
@@ -446,6 +452,8 @@ export interface RouteResponse {
   cluster: string;
   /** Key is the backend's, for logs; nil from workers that do not say it. */
   key?: Key;
+  /** Resumable says that the key outlives the backend: once it has ended, who asks for the token is led to the key's next one. */
+  resumable?: boolean;
   /** SecretToken is told to the backend as x-verified-secret. */
   secret_token?: string;
   /** Sleeps says that the backend may fall asleep while the route is remembered: who forwards somebody to it whom the last keepalive did not name as connected says so at once. Asleep: it was asleep when the worker was asked, and has been woken by that. */
@@ -507,6 +515,8 @@ export interface SpawnConfig {
   /** Origin gives the backend a host of its own, Subdomain or a random label below the cluster, all paths of which are its own; nil: as the worker says. */
   origin?: boolean;
   pool?: string;
+  /** ResumeSeconds is for how long the key is dormant after the backend's end, for whatever reason but a terminate with forget: it keeps this spawn_config and its static token, and whoever visits the URL, or connects without a spawn_config, starts it again; nil: not at all. It needs a key and UseStaticToken. */
+  resume_seconds?: number;
   /** SleepAfterSeconds is for how long nobody is connected before the backend is put to sleep, until somebody asks for it; nil: never. It is less than the limits. */
   sleep_after_seconds?: number;
   /** SleepIgnoresIdleConnections has the backend sleep while connections are open over which no bytes pass, where proxies say so: none does yet. */
@@ -514,7 +524,7 @@ export interface SpawnConfig {
   subdomain?: string;
   /** Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that are left out are, too. */
   template?: string;
-  /** UseStaticToken gives the backend one token for its whole life. */
+  /** UseStaticToken gives the backend one token for its whole life, and its key for as long as that is resumed. */
   use_static_token?: boolean;
 }
 
@@ -530,6 +540,8 @@ export interface StateEvent {
   /** Address is host:port where the process listens; from waiting on. */
   address?: string;
   backend_id: string;
+  /** DormantUntil is until when the key is dormant; the event of terminated alone says it. */
+  dormant_until?: string;
   exit_code?: number;
   /** FencingToken is that of the backend's lease; left out by workers that do not say it yet. */
   fencing_token?: number;
@@ -539,6 +551,8 @@ export interface StateEvent {
   /** Message is for people: the exec error, the last words. At most MaxText bytes. */
   message?: string;
   number: number;
+  /** Resumes is the backend whose life this one's goes on; the event of scheduled alone says it. */
+  resumes?: string;
   status: Status;
   /** Template is what the backend was asked for by, if it was; the event of scheduled alone says it. */
   template?: string;
@@ -673,10 +687,14 @@ export interface Terminate {
 
 /** TerminateRequest ends a backend; again is no error, and neither is one that has ended. */
 export interface TerminateRequest {
-  backend_id: string;
+  backend_id?: string;
   /** By is who asks, and Reason why, for whoever wants to know later: they are kept with the backend and told with its states. */
   by?: string;
+  /** Forget has the key be forgotten: nothing is kept to start it again, and its static token leads nowhere once the backend has ended. Of a backend that was not the last to hold its key, there is nothing to forget. */
+  forget?: boolean;
   hard?: boolean;
+  /** Key names the backend that holds a key instead; its tag is not compared. Of a dormant key, which no backend holds, there is nothing to end. */
+  key?: Key;
   reason?: string;
 }
 
