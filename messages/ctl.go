@@ -91,6 +91,11 @@ type BackendInfo struct {
 	SleepIgnoresIdleConnections bool   `json:"sleep_ignores_idle_connections,omitempty"`
 	// Nap counts its changes between awake and asleep; ReclaimedBytes is what its drone said of this nap.
 	Nap
+	// ResumeSeconds is for how long its key is dormant once it has ended, and DormantUntil, once it has, until when, as long as no other backend has
+	// acquired the key since; Resumes is the backend whose life its own goes on. Left out: none.
+	ResumeSeconds *int64     `json:"resume_seconds,omitempty"`
+	DormantUntil  *time.Time `json:"dormant_until,omitempty"`
+	Resumes       string     `json:"resumes,omitempty"`
 	// Template is what it was asked for by, if it was.
 	Template string `json:"template,omitempty"`
 	// Runs is its image or its command, cut short.

@@ -27,6 +27,8 @@ var (
 	AdoptSQL        = adoptSQL
 	HeartbeatSQL    = heartbeatSQL
 	UsersSQL        = usersSQL
+	KeysSQL         = keysSQL
+	KeysEndSQL      = keysEndSQL
 )
 
 // SweepArgs are the arguments of SweepSQL.

@@ -26,6 +26,7 @@ export interface BackendInfo {
   /** Crashes are the failures of its key in a row; left out: none. In the answer to [SubjectStatus] alone. */
   crashes?: Crashes;
   created_at: string;
+  dormant_until?: string;
   drone: string;
   /** EndedAt is when it was terminated. */
   ended_at?: string;
@@ -50,6 +51,9 @@ export interface BackendInfo {
   pool?: string;
   /** ReclaimedBytes is the memory that the machine got back from it during this nap. */
   reclaimed_bytes?: number;
+  /** ResumeSeconds is for how long its key is dormant once it has ended, and DormantUntil, once it has, until when, as long as no other backend has acquired the key since; Resumes is the backend whose life its own goes on. Left out: none. */
+  resume_seconds?: number;
+  resumes?: string;
   /** Runs is its image or its command, cut short. */
   runs?: string;
   /** SleepAfterSeconds and SleepIgnoresIdleConnections are as its connect set them. */
@@ -274,6 +278,46 @@ export interface Key {
   name: string;
   namespace?: string;
   tag?: string;
+}
+
+/** KeyInfo is what Postgres knows of a key. */
+export interface KeyInfo {
+  /** BackendID is the backend that holds the key, or held it last, which may be forgotten. Status and Drone are that backend's. */
+  backend_id: string;
+  /** Crashes are the failures of its backends in a row; left out: none. */
+  crashes?: Crashes;
+  /** DormantUntil is until when it is dormant, if it is. */
+  dormant_until?: string;
+  drone?: string;
+  key: Key;
+  /** ResumeSeconds is for how long the key is dormant once its backend has ended; left out: not at all. */
+  resume_seconds?: number;
+  /** Since is when the key was acquired, or released, or when its backend fell asleep. */
+  since: string;
+  state: string;
+  status: Status;
+}
+
+/** KeysRequest lists keys by namespace and name: those that a backend holds, that are dormant, or that rest. Each of the other fields that is given leaves out those of which it does not hold. */
+export interface KeysRequest {
+  /** After is the last key of the page before; its tag says nothing. */
+  after?: Key;
+  /** Limit is 1 to MaxPage; 0 is MaxPage. */
+  limit?: number;
+  /** Namespace are those of a namespace, which may be "". */
+  namespace?: string;
+  /** Prefix is what names begin with; Search is what they contain. Both mind upper and lower case. */
+  prefix?: string;
+  search?: string;
+  /** States are those in one of these. */
+  states?: string[];
+}
+
+/** KeysResponse is one page. It may have fewer keys than were asked for, also none, and not be the last. */
+export interface KeysResponse {
+  keys: KeyInfo[];
+  /** Next is the After of the next page; left out of the last. */
+  next?: Key;
 }
 
 /** Kind names what went wrong, for a program to branch on. */
