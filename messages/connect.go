@@ -67,7 +67,7 @@ type SpawnConfig struct {
 	// spawn_config and its static token, and whoever visits the URL, or connects without a spawn_config, starts it again; nil: not at all. It needs
 	// a key and UseStaticToken.
 	ResumeSeconds *int64 `json:"resume_seconds,omitempty"`
-	// UseStaticToken gives the backend one token for its whole life, and its key for as long as that is resumed.
+	// UseStaticToken gives the backend one token for its whole life, and those that its key has after it, as long as that is resumed.
 	UseStaticToken bool   `json:"use_static_token,omitempty"`
 	Subdomain      string `json:"subdomain,omitempty"`
 	// Origin gives the backend a host of its own, Subdomain or a random label below the cluster, all

@@ -101,6 +101,7 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	run("status", got.BackendID)
 	run("backends", "--drone", "dr-json", "--status", "ready", "--since", "1h", "--limit", "1")
 	run("drones")
+	run("keys", "--limit", "1")
 	run("workers")
 	testkit.Eventually(t, "the proxy answers", func() bool { return strings.Contains(run("proxies"), `"name": "px-`) })
 	run("revoke", got.BackendID, "--user", "nobody")

@@ -50,13 +50,15 @@ const (
 	SpareTwice Name = "spare-twice"
 	// ClaimLate lets a spare run on that did not answer its claim in time: it may answer yet (I1).
 	ClaimLate Name = "claim-late"
+	// ResumeTwice has a dormant key be resumed by everybody who has read what was kept of it (I1).
+	ResumeTwice Name = "resume-twice"
 )
 
 // All are all of them.
 var All = []Name{
 	LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled,
 	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved, CopyBelieved,
-	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed, SpareTwice, ClaimLate,
+	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed, SpareTwice, ClaimLate, ResumeTwice,
 }
 
 // Env names the bug.

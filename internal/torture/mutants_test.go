@@ -48,6 +48,7 @@ var tested = []struct {
 	{mutant.SealedRenewed, "drone", "TestI1SealedBackendStaysSealed"},
 	{mutant.SpareTwice, "drone/spares", "TestI1SpareIsClaimedOnce"},
 	{mutant.ClaimLate, "drone/spares", "TestI1SpareIsTheBackendOrDeadWhateverItAnswers"},
+	{mutant.ResumeTwice, "lease", "TestI1DormantKeyIsResumedOnce"},
 	{mutant.OldSession, "store", "TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder"},
 	{mutant.CopyBelieved, "store", "TestI1RestoredDatabaseGivesNobodyAKeyOfWhichItForgotTheHolder"},
 	{mutant.TokensOfSequence, "store", "TestI2FencingTokensRiseOverARestoreAndAFailover"},

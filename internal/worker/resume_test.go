@@ -3,10 +3,12 @@ package worker_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/jetway-project/jetway/internal/testkit"
+	"github.com/jetway-project/jetway/internal/worker"
 	"github.com/jetway-project/jetway/messages"
 )
 
@@ -173,5 +175,33 @@ func TestBadRequestsOfResume(t *testing.T) {
 		if _, refusal := w.ask(messages.SubjectTerminate, text); refusal == nil || refusal.Kind != messages.BadRequest {
 			t.Errorf("%s: %v", text, refusal)
 		}
+	}
+}
+
+// I1, I6: the URL of a key whose drone is lost leads to a backend on another one, as soon as the lease is over, and not before.
+func TestI1URLOfALostDroneLeadsToTheNext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	startWorker(t, w, "wo-a", options{change: func(c *worker.Config) { c.SweepEvery = time.Hour }}) // who comes need not wait for the sweep
+	a := startPeer(t, w, "dr-a")
+	first := w.connect(resumable("k"))
+	a.report(first.BackendID, messages.Ready)
+	startPeer(t, w, "dr-b")
+	if route := w.mustRoute(first.Token); route.BackendID != first.BackendID || !route.Resumable {
+		t.Fatalf("before, it leads to %+v", route)
+	}
+	elapse(t, w, "dr-a", 2*longTTL)
+	next := w.mustRoute(first.Token)
+	if next.BackendID == first.BackendID || next.Status != messages.Scheduled {
+		t.Fatalf("it leads to %+v", next)
+	}
+	if info := w.status(next.BackendID); info.Drone != "dr-b" || info.Resumes != first.BackendID {
+		t.Errorf("the next one is %+v", info)
+	}
+	if info := w.status(first.BackendID); info.Status != messages.Terminated || info.Reason != messages.ReasonLost {
+		t.Errorf("the first one is %+v", info)
+	}
+	if again := w.connect(messages.ConnectRequest{Key: &messages.Key{Name: "k"}}); again.BackendID != next.BackendID || again.URL != first.URL {
+		t.Errorf("who joins gets %+v", again)
 	}
 }

@@ -568,7 +568,7 @@ export interface SpawnConfig {
   subdomain?: string;
   /** Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that are left out are, too. */
   template?: string;
-  /** UseStaticToken gives the backend one token for its whole life, and its key for as long as that is resumed. */
+  /** UseStaticToken gives the backend one token for its whole life, and those that its key has after it, as long as that is resumed. */
   use_static_token?: boolean;
 }
 
