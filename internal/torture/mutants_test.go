@@ -33,6 +33,7 @@ var hunts = []hunt{
 	{mutant.TakeoverUnsealed, []string{"isolate drone"}, []string{"I1: key"}},
 	{mutant.LeaseMovedBack, []string{"change ttl"}, []string{"I1: session"}},
 	{mutant.JoinLeaving, []string{"isolate drone"}, []string{"terminate:"}},
+	{mutant.ResumeTwice, []string{"kill backend"}, []string{"I1: key", "I1: two processes"}},
 	{mutant.ClockBelieved, []string{"step clock"}, []string{"I1: two processes"}},
 	{mutant.OldSession, []string{"restore dump"}, []string{"I1: two processes"}},
 	{mutant.TokensOfSequence, []string{"restore dump"}, []string{"I2:"}},
