@@ -11,7 +11,8 @@ func idOf(key messages.Key) [2]string { return [2]string{key.Namespace, key.Name
 // lookForDormant has a key that nobody holds be looked at once more, if somebody asks for it who does not say what to start; false when it was
 // looked at, and is not dormant.
 func (b *batch) lookForDormant(g *group) bool {
-	if _, looked := b.dormant[idOf(g.key)]; looked {
+	// Of a request without a key it was a random one.
+	if _, looked := b.dormant[idOf(g.key)]; looked || b.reqs[g.members[0]].Key == nil {
 		return false
 	}
 	for _, err := range g.unled {

@@ -217,6 +217,9 @@ func TestNothingIsToldOfOneUserOfADormantKey(t *testing.T) {
 	r := newRig(t)
 	c := r.connector(t)
 	r.end(t, r.granted(t, c, resumable("k", "", nil)).BackendID)
+	if o := r.one(t, c, lease.Request{}); brief(o) != string(messages.KeyUnheldNoSpawnConfig) {
+		t.Errorf("who says neither a key nor what to start: %s, %v", brief(o), o.Err)
+	}
 	req := joinOnly("k")
 	req.User = "ada"
 	if o := r.one(t, c, req); brief(o) != string(messages.BadRequest) || !strings.Contains(o.Err.Error(), "user") {
