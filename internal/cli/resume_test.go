@@ -64,7 +64,7 @@ func TestResumeFromTheCommandLine(t *testing.T) {
 		"connect --command room --resume 1h":            "needs a key",
 		"connect --key k --command room --resume 100ms": "--resume: must be whole seconds",
 		"keys --state dead":                             "--state",
-		"keys --limit -1":                               "--limit: must be 1 or more",
+		"keys --limit=-1":                               "--limit: must be 1 or more",
 		"terminate --forget":                            "BACKEND",
 	} {
 		if _, stderr, code := jetway(t, strings.Fields(args)...); code != ExitUsage || !strings.Contains(stderr, want) {
