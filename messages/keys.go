@@ -1,6 +1,9 @@
 package messages
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // SubjectKeys is asked by operators and web tiers ([KeysRequest]).
 const SubjectKeys = "jetway.ctl.keys"
@@ -76,7 +79,7 @@ func (r *KeysRequest) validate() *Error {
 		return badField("states", "are %d, and there are only %d", len(r.States), len(KeyStates))
 	}
 	for _, s := range r.States {
-		if !s.known() {
+		if !slices.Contains(KeyStates, s) {
 			return badField("states", "%.40q is none: there are live, asleep, dormant and backing-off", string(s))
 		}
 	}
@@ -92,13 +95,4 @@ func (r *KeysRequest) validate() *Error {
 		r.Limit = MaxPage
 	}
 	return nil
-}
-
-func (s KeyState) known() bool {
-	for _, known := range KeyStates {
-		if s == known {
-			return true
-		}
-	}
-	return false
 }

@@ -31,8 +31,10 @@ func init() {
 		},
 		"keys_response": &messages.KeysResponse{Keys: []messages.KeyInfo{
 			{Key: messages.Key{Name: "doc-1"}, State: messages.KeyDormant, BackendID: "b", Status: messages.Terminated, Drone: "dr-a", Since: at, ResumeSeconds: &month, DormantUntil: &until},
-			{Key: messages.Key{Name: "doc-2", Namespace: "team", Tag: "v2"}, State: messages.KeyBackingOff, BackendID: "c", Status: messages.Terminated, Since: at,
-				Crashes: &messages.Crashes{InARow: 3, LastWords: "exit code 1", RetryAfterMS: 900}},
+			{
+				Key: messages.Key{Name: "doc-2", Namespace: "team", Tag: "v2"}, State: messages.KeyBackingOff, BackendID: "c", Status: messages.Terminated, Since: at,
+				Crashes: &messages.Crashes{InARow: 3, LastWords: "exit code 1", RetryAfterMS: 900},
+			},
 		}, Next: &messages.Key{Name: "doc-2", Namespace: "team"}},
 	})
 	decoders = append(
