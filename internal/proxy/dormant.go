@@ -12,7 +12,7 @@ import (
 
 // In how long a page asks once more by itself: for what passes soon, and for what somebody has to mend.
 const (
-	soon     = 2 * time.Second
+	soon     = time.Second
 	inAWhile = 10 * time.Second
 )
 

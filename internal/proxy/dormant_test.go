@@ -25,8 +25,8 @@ func TestAVisitorOfADormantKeyIsToldWhatIsWrong(t *testing.T) {
 		"drains":   {messages.Error{Kind: messages.NoDroneAvailable, Message: "drains", Reason: string(messages.NoDroneDraining)}, "take no new sessions", "10"},
 		"gone":     {messages.Error{Kind: messages.NoDroneAvailable, Message: "gone", Reason: string(messages.NoDroneOfPool)}, "no machines (any more)", "10"},
 		"silent":   {messages.Error{Kind: messages.NoDroneAvailable, Message: "silent"}, "no machine", "10"},
-		"leaves":   {messages.Error{Kind: messages.KeyHeldUnhealthy, Message: "leaving"}, "starts again", "2"},
-		"restored": {messages.Error{Kind: messages.Unavailable, Message: "restored"}, "Cannot find out", "2"},
+		"leaves":   {messages.Error{Kind: messages.KeyHeldUnhealthy, Message: "leaving"}, "starts again", "1"},
+		"restored": {messages.Error{Kind: messages.Unavailable, Message: "restored"}, "Cannot find out", "1"},
 	} {
 		w.worker.refuses(tok, c.refusal)
 		html := w.get("/"+tok+"/", "Accept", "text/html")

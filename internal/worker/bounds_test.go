@@ -284,7 +284,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	_, _ = w.await(reply)
 
 	stats := serviceStats(t, w)
-	if len(stats) != 22 {
+	if len(stats) != 23 {
 		t.Errorf("there are %d endpoints", len(stats))
 	}
 	connect, status := stats["connect"], stats["status"]
@@ -299,7 +299,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	}
 	info, err := w.nc.Request("$SRV.INFO.jetway", nil, testkit.Patience)
 	must(t, err)
-	if info := as[micro.Info](t, info.Data); len(info.Endpoints) != 22 || info.Endpoints[0].Subject != messages.SubjectConnect || info.Metadata["default_cluster"] != cluster {
+	if info := as[micro.Info](t, info.Data); len(info.Endpoints) != 23 || info.Endpoints[0].Subject != messages.SubjectConnect || info.Metadata["default_cluster"] != cluster {
 		t.Errorf("the service is %+v", info)
 	}
 }
