@@ -290,9 +290,9 @@ func (c *clients) visit(ctx context.Context, client int, random *rand.Rand) {
 func (c *clients) resumable() (op, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := len(c.links) - 1; i >= 0; i-- {
-		if c.links[i].key == c.keys[0] {
-			return c.links[i], true
+	for _, link := range slices.Backward(c.links) {
+		if link.key == c.keys[0] {
+			return link, true
 		}
 	}
 	return op{}, false
