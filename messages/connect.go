@@ -63,7 +63,11 @@ type SpawnConfig struct {
 	SleepAfterSeconds *int64 `json:"sleep_after_seconds,omitempty"`
 	// SleepIgnoresIdleConnections has the backend sleep while connections are open over which no byte passes: bytes count then, and not connections.
 	SleepIgnoresIdleConnections bool `json:"sleep_ignores_idle_connections,omitempty"`
-	// UseStaticToken gives the backend one token for its whole life.
+	// ResumeSeconds is for how long the key is dormant after the backend's end, for whatever reason but a terminate with forget: it keeps this
+	// spawn_config and its static token, and whoever visits the URL, or connects without a spawn_config, starts it again; nil: not at all. It needs
+	// a key and UseStaticToken.
+	ResumeSeconds *int64 `json:"resume_seconds,omitempty"`
+	// UseStaticToken gives the backend one token for its whole life, and those that its key has after it, as long as that is resumed.
 	UseStaticToken bool   `json:"use_static_token,omitempty"`
 	Subdomain      string `json:"subdomain,omitempty"`
 	// Origin gives the backend a host of its own, Subdomain or a random label below the cluster, all
@@ -85,6 +89,8 @@ type ConnectResponse struct {
 	SecretToken string `json:"secret_token,omitempty"`
 	// Drone is set when Spawned.
 	Drone string `json:"drone,omitempty"`
+	// Resumes is the backend whose life this one's goes on: its key was dormant. Set when Spawned.
+	Resumes string `json:"resumes,omitempty"`
 	// SpawnConfigIgnored says that the request joined what runs already: its spawn_config had no part in it.
 	SpawnConfigIgnored bool `json:"spawn_config_ignored,omitempty"`
 }
@@ -98,6 +104,9 @@ func (r *ConnectRequest) validate() *Error {
 	if r.SpawnConfig != nil {
 		if err := r.SpawnConfig.validate(); err != nil {
 			return err
+		}
+		if r.SpawnConfig.ResumeSeconds != nil && r.Key == nil {
+			return badField("spawn_config.resume_seconds", "needs a key: nobody could ask for a random one again. Give a key, or leave it out")
 		}
 	}
 	if err := checkText("user", r.User, MaxName); err != nil {
@@ -153,6 +162,12 @@ func (c *SpawnConfig) validate() *Error {
 	}
 	if err := c.checkSleepAfter(); err != nil {
 		return err
+	}
+	if err := checkSeconds("spawn_config.resume_seconds", c.ResumeSeconds); err != nil {
+		return err
+	}
+	if c.ResumeSeconds != nil && !c.UseStaticToken {
+		return badField("spawn_config.resume_seconds", "needs spawn_config.use_static_token: the URL leads to the key's next backend only by a token that outlives the last. Set it, or leave resume_seconds out")
 	}
 	if c.Subdomain != "" {
 		if err := checkLabel("spawn_config.subdomain", c.Subdomain); err != nil {

@@ -8,8 +8,13 @@ import (
 
 // TerminateRequest ends a backend; again is no error, and neither is one that has ended.
 type TerminateRequest struct {
-	BackendID string `json:"backend_id"`
-	Hard      bool   `json:"hard,omitempty"`
+	BackendID string `json:"backend_id,omitempty"`
+	// Key names the backend that holds a key instead; its tag is not compared. Of a dormant key, which no backend holds, there is nothing to end.
+	Key  *Key `json:"key,omitempty"`
+	Hard bool `json:"hard,omitempty"`
+	// Forget has the key be forgotten: nothing is kept to start it again, and its static token leads nowhere once the backend has ended. Of a
+	// backend that was not the last to hold its key, there is nothing to forget.
+	Forget bool `json:"forget,omitempty"`
 	// By is who asks, and Reason why, for whoever wants to know later: they are kept with the backend and
 	// told with its states.
 	By     string `json:"by,omitempty"`
@@ -86,6 +91,11 @@ type BackendInfo struct {
 	SleepIgnoresIdleConnections bool   `json:"sleep_ignores_idle_connections,omitempty"`
 	// Nap counts its changes between awake and asleep; ReclaimedBytes is what its drone said of this nap.
 	Nap
+	// ResumeSeconds is for how long its key is dormant once it has ended, and DormantUntil, once it has, until when, as long as no other backend has
+	// acquired the key since; Resumes is the backend whose life its own goes on. Left out: none.
+	ResumeSeconds *int64     `json:"resume_seconds,omitempty"`
+	DormantUntil  *time.Time `json:"dormant_until,omitempty"`
+	Resumes       string     `json:"resumes,omitempty"`
 	// Template is what it was asked for by, if it was.
 	Template string `json:"template,omitempty"`
 	// Runs is its image or its command, cut short.
@@ -176,7 +186,16 @@ type DroneInfo struct {
 }
 
 func (r *TerminateRequest) validate() *Error {
-	if err := checkID("backend_id", r.BackendID); err != nil {
+	var err *Error
+	switch {
+	case r.Key == nil:
+		err = checkID("backend_id", r.BackendID)
+	case r.BackendID != "":
+		err = badField("key", "must be left out where backend_id is given")
+	default:
+		err = r.Key.validate()
+	}
+	if err != nil {
 		return err
 	}
 	if err := checkText("by", r.By, MaxName); err != nil {

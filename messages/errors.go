@@ -99,6 +99,8 @@ type Error struct {
 	Reason string `json:"reason,omitempty"`
 	// RetryAfterMS is in how many milliseconds asking again is worth it (BackingOff only).
 	RetryAfterMS int64 `json:"retry_after_ms,omitempty"`
+	// LastWords are how the key's last backend ended, for people (BackingOff only).
+	LastWords string `json:"last_words,omitempty"`
 	// Backends are those that the message had no right to speak of (reports only).
 	Backends []string `json:"backends,omitempty"`
 }

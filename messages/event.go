@@ -30,6 +30,10 @@ type StateEvent struct {
 	FencingToken int64 `json:"fencing_token,omitempty"`
 	// Template is what the backend was asked for by, if it was; the event of scheduled alone says it.
 	Template string `json:"template,omitempty"`
+	// Resumes is the backend whose life this one's goes on; the event of scheduled alone says it.
+	Resumes string `json:"resumes,omitempty"`
+	// DormantUntil is until when the key is dormant; the event of terminated alone says it.
+	DormantUntil *time.Time `json:"dormant_until,omitempty"`
 	State
 }
 

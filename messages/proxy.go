@@ -6,6 +6,8 @@ import "encoding/json"
 // unknown, expired or revoked token, ended backend.
 type RouteRequest struct {
 	Token string `json:"token"`
+	// Open asks about what is open already: nobody comes, so the backend of a dormant key is not started for it.
+	Open bool `json:"open,omitempty"`
 }
 
 // RouteResponse is a route.
@@ -31,6 +33,8 @@ type RouteResponse struct {
 	Asleep bool `json:"asleep,omitempty"`
 	// SleepIgnoresIdleConnections is as its connect set it: [KeepaliveRequest.SilentMS] is said of the backend.
 	SleepIgnoresIdleConnections bool `json:"sleep_ignores_idle_connections,omitempty"`
+	// Resumable says that the key outlives the backend: once it has ended, who asks for the token is led to the key's next one.
+	Resumable bool `json:"resumable,omitempty"`
 }
 
 // KeepaliveRequest names the backends with open or recent connections: all of them, unless

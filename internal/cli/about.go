@@ -30,6 +30,9 @@ func limitsText(b *messages.BackendInfo, now time.Time) string {
 		}
 		parts = append(parts, "sleeps after "+age(time.Duration(*b.SleepAfterSeconds)*time.Second)+of)
 	}
+	if b.ResumeSeconds != nil {
+		parts = append(parts, "its URL starts it again for "+age(time.Duration(*b.ResumeSeconds)*time.Second)+" after its end")
+	}
 	switch {
 	case b.LifetimeEndsAt == nil:
 	case b.EndedAt != nil:
@@ -38,6 +41,14 @@ func limitsText(b *messages.BackendInfo, now time.Time) string {
 		parts = append(parts, "ends in "+age(b.LifetimeEndsAt.Sub(now)))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// dormantText says how long the key of a backend that has ended is dormant yet.
+func dormantText(until *time.Time, now time.Time) string {
+	if until == nil {
+		return ""
+	}
+	return "its key is, for " + age(until.Sub(now)) + ": its URL, or a connect, starts it again"
 }
 
 // aboutText are the facts of how a backend is used and why it ends.
@@ -65,6 +76,7 @@ func aboutText(b *messages.BackendInfo, now time.Time) []string {
 		}
 	}
 	return []string{
+		"resumes", b.Resumes, "dormant", dormantText(b.DormantUntil, now),
 		"why", oneLine(why), "runs", oneLine(b.Runs), "limits", limitsText(b, now), "last used", used, "users", strings.Join(users, ", "),
 		"failures", oneLine(crashes),
 	}

@@ -50,6 +50,7 @@ type grammar struct {
 
 	Connect   connectCmd   `cmd:"" group:"Sessions:" help:"Get the URL of the backend that owns a key. If none runs, start one."`
 	Backends  backendsCmd  `cmd:"" group:"Sessions:" help:"List backends."`
+	Keys      keysCmd      `cmd:"" group:"Sessions:" help:"List keys: live, asleep, dormant and backing off."`
 	Status    statusCmd    `cmd:"" group:"Sessions:" help:"Show one backend."`
 	Watch     watchCmd     `cmd:"" group:"Sessions:" help:"Follow the states of one backend, or of all."`
 	Logs      logsCmd      `cmd:"" group:"Sessions:" help:"Show the output of a backend."`

@@ -28,6 +28,7 @@ type connectCmd struct {
 	MaxIdle     time.Duration `placeholder:"DURATION" help:"End the new backend this long after its last connection. Default: never."`
 	SleepAfter  time.Duration `placeholder:"DURATION" help:"Put the new backend to sleep this long after its last connection, until somebody visits it. Default: never."`
 	Ignores     bool          `name:"sleep-ignores-idle-connections" help:"With --sleep-after: connections that are open and silent do not keep the backend awake. Bytes do; a WebSocket's pings by the backend do not count."`
+	Resume      time.Duration `placeholder:"DURATION" help:"Once the new backend has ended, let its URL start it again for this long, whoever visits it. Takes --key, and implies --static-token. Default: not at all."`
 	Lifetime    time.Duration `placeholder:"DURATION" help:"End the new backend this long after its start. Default: never."`
 	StaticToken bool          `help:"Give the new backend one token for its whole life, which all visitors share. Not with --user, --auth and --token-lifetime."`
 	Subdomain   string        `placeholder:"LABEL" help:"Reach the new backend through this subdomain of its cluster only."`
@@ -41,7 +42,7 @@ type connectCmd struct {
 
 // Help is part of jetway connect --help.
 func (c *connectCmd) Help() string {
-	return `Without --command, --executable and --template it only joins: if no process owns the key, the request is refused.
+	return `Without --command, --executable and --template it only joins: if no process owns the key, the request is refused, unless the key is dormant (--resume): then it starts again.
 
 Examples:
   jetway connect --key doc-1 --command room                     start the program room, or join it
@@ -49,6 +50,7 @@ Examples:
   jetway connect --command python/hello.py --max-idle 5m        start one under a random key
   jetway connect --key doc-1 --command room -- --size 3         give the program arguments
   jetway connect --key doc-1 --executable '{"image":"room:2"}'  run a container
+  jetway connect --key doc-1 --command room --resume 720h       its URL works for 30 days after each end
   jetway connect --key doc-1 --template room                    start what an operator has put under that name
   jetway connect --key doc-1 --command room --json | jq -r .url`
 }
@@ -90,6 +92,9 @@ func (c *connectCmd) printResponse(r *run, req messages.ConnectRequest, resp mes
 	how := "joined"
 	if resp.Spawned {
 		how = "started on " + resp.Drone
+	}
+	if resp.Resumes != "" {
+		how += ", resumes " + resp.Resumes
 	}
 	key := ""
 	if req.Key != nil {
@@ -165,12 +170,15 @@ func (c *connectCmd) request() (messages.ConnectRequest, error) {
 	if executable != nil || c.Template != "" {
 		spawn := &messages.SpawnConfig{
 			ID: c.ID, Cluster: c.Cluster, Pool: c.Pool, Executable: executable, Template: c.Template,
-			UseStaticToken: c.StaticToken, Subdomain: c.Subdomain, Origin: c.Origin, SleepIgnoresIdleConnections: c.Ignores,
+			UseStaticToken: c.StaticToken || c.Resume != 0, Subdomain: c.Subdomain, Origin: c.Origin, SleepIgnoresIdleConnections: c.Ignores,
 		}
 		if spawn.MaxIdleSeconds, err = seconds("--max-idle", c.MaxIdle); err != nil {
 			return req, err
 		}
 		if spawn.SleepAfterSeconds, err = seconds("--sleep-after", c.SleepAfter); err != nil {
+			return req, err
+		}
+		if spawn.ResumeSeconds, err = seconds("--resume", c.Resume); err != nil {
 			return req, err
 		}
 		if spawn.LifetimeLimitSeconds, err = seconds("--lifetime", c.Lifetime); err != nil {

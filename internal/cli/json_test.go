@@ -103,6 +103,7 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	run("sleep", got.BackendID)
 	run("wake", "--key", "json")
 	run("drones")
+	run("keys", "--limit", "1")
 	run("workers")
 	testkit.Eventually(t, "the proxy answers", func() bool { return strings.Contains(run("proxies"), `"name": "px-`) })
 	run("revoke", got.BackendID, "--user", "nobody")

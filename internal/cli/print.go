@@ -116,7 +116,14 @@ func eventLine(e messages.StateEvent, wide bool) string {
 	if wide {
 		line += fmt.Sprintf("%-14s  ", e.BackendID)
 	}
-	line += fmt.Sprintf("%-16s  %s", e.Status, stateText(e.State))
+	text := stateText(e.State)
+	switch {
+	case e.Resumes != "":
+		text = strings.TrimSpace(text + " resumes " + e.Resumes)
+	case e.DormantUntil != nil:
+		text += "; its key is dormant until " + e.DormantUntil.Local().Format(time.DateTime)
+	}
+	line += fmt.Sprintf("%-16s  %s", e.Status, text)
 	return strings.TrimRight(line, " ")
 }
 

@@ -74,7 +74,7 @@ func TestATokenOfAnotherTenantGetsNothingInAnyRoute(t *testing.T) {
 			}
 			continue
 		}
-		if r.Path == "/pub/health" || r.Path == "/ctrl/status" || r.Path == "/v1/events" || r.Path == "/v1/backends" {
+		if r.Path == "/pub/health" || r.Path == "/ctrl/status" || r.Path == "/v1/events" || r.Path == "/v1/backends" || r.Path == "/v1/keys" {
 			continue // below, and they show nothing of anybody
 		}
 		for who, status := range map[string][]int{"other": {403, 404}, "": {401}, "made-up": {401}} {
@@ -106,6 +106,15 @@ func TestATokenOfAnotherTenantGetsNothingInAnyRoute(t *testing.T) {
 	if list.status != 200 || strings.Contains(list.body, `"namespace":"tenant-a"`) {
 		t.Errorf("the listing is %d %s", list.status, list.body)
 	}
+	for _, query := range []string{"", "?search=secret", "?namespace=tenant-a"} {
+		if keys := f.ask("GET", "/v1/keys"+query, "", bearer(token["other"])...); strings.Contains(keys.body, "secret-doc") || keys.status == 200 && strings.Contains(keys.body, "tenant-a") {
+			t.Errorf("the listing of keys %q is %d %s", query, keys.status, keys.body)
+		}
+	}
+	if keys := f.ask("GET", "/v1/keys?namespace=tenant-a&state=live", "", bearer(token["mine"])...); keys.status != 200 || !strings.Contains(keys.body, "secret-doc") {
+		t.Errorf("the listing of his keys is %d %s", keys.status, keys.body)
+	}
+	want(t, f.ask("POST", "/v1/terminate", `{"key":{"name":"secret-doc","namespace":"tenant-a"},"forget":true}`, bearer(token["other"])...), 403, "key.namespace")
 	for _, mine := range []string{"/v1/backends/" + b.BackendID, "/v1/backends", "/pub/b/" + b.BackendID + "/status", "/v1/backends/" + b.BackendID + "/logs"} {
 		want(t, f.ask("GET", mine, "", bearer(token["mine"])...), 200, "")
 	}

@@ -108,6 +108,10 @@ func init() { // the description of the table is one of its routes
 			summary: "Wake a backend",
 		},
 		{
+			method: "GET", path: "/v1/keys", scope: ScopeRead, serve: (*call).keys, out: messages.KeysResponse{}, query: keysQuery{},
+			summary: "List keys by name, in pages: live, asleep, dormant and backing off",
+		},
+		{
 			method: "GET", path: "/v1/drones", scope: ScopeRead, shared: true, serve: (*call).drones, out: messages.DronesResponse{}, query: pageQuery{},
 			summary: "List drones by name, in pages",
 		},

@@ -235,13 +235,21 @@ func on(subject string) func(*call) (any, error) {
 		}
 		if c.who.namespaces != nil {
 			var named struct {
-				BackendID string `json:"backend_id"`
+				BackendID string        `json:"backend_id"`
+				Key       *messages.Key `json:"key"`
 			}
 			if err := messages.ReadJSON(c.body, &named, false); err != nil {
 				return nil, err
 			}
-			if err := c.mayTouch(named.BackendID); err != nil {
-				return nil, err
+			switch {
+			case named.BackendID == "" && named.Key != nil:
+				if !c.who.sees(named.Key.Namespace) {
+					return nil, messages.Errorf(Forbidden, "key.namespace: %.60q is not one of those of the token %q", named.Key.Namespace, c.who.name)
+				}
+			default:
+				if err := c.mayTouch(named.BackendID); err != nil {
+					return nil, err
+				}
 			}
 		}
 		reply, err := c.pass(subject, c.body)

@@ -120,6 +120,11 @@ type batch struct {
 	began    time.Time
 	rows     []outbox.Row
 
+	dormant map[[2]string]*Dormant // of the keys that were asked for, once nobody was found to hold them
+	look    []messages.Key         // those to be looked at before the next round
+	// dormantErr is why they could not be.
+	dormantErr error
+
 	names   []string                // of all templates, once somebody asked for one that is not there
 	read    map[string]readTemplate // the templates that the round's requests name
 	readErr error                   // why some of them could not be read
@@ -139,6 +144,7 @@ type group struct {
 // round tries to settle the pending requests with one statement and gives back
 // those that a race left unsettled.
 func (b *batch) round(ctx context.Context, pending []int) (left []int) {
+	b.readDormant(ctx)
 	b.readTemplates(ctx, pending)
 	groups, deferred := b.fold(ctx, pending)
 	left = append(left, deferred...)
@@ -221,7 +227,7 @@ func (b *batch) group(pending []int) (groups []*group) {
 		} else {
 			key = messages.Key{Name: "lk-" + randomName(14)}
 		}
-		id := [2]string{key.Namespace, key.Name}
+		id := idOf(key)
 		g := byKey[id]
 		if g == nil {
 			g = &group{key: key, leader: -1}
@@ -267,13 +273,13 @@ func spawnTag(key *messages.Key) string {
 
 // spawn prepares the backend that request i would get.
 func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *placement.Drone, error) {
-	cfg := b.reqs[i].SpawnConfig
-	if cfg == nil {
-		return nil, nil, messages.Errorf(messages.KeyUnheldNoSpawnConfig, "nobody holds the key, and the request has no spawn_config")
+	cfg, goesOn, err := b.configOf(i)
+	if err != nil {
+		return nil, nil, err
 	}
 	var template *messages.SpawnTemplate
+	asked := cfg
 	if cfg.Template != "" {
-		var err error
 		if cfg, template, err = b.resolve(ctx, cfg); err != nil {
 			return nil, nil, err
 		}
@@ -285,7 +291,7 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 	if cluster == "" {
 		return nil, nil, messages.Errorf(messages.NoClusterProvided, "the request names no cluster, and the worker has no default one")
 	}
-	static, staticHash, err := b.staticToken(i)
+	static, staticHash, err := b.staticToken(i, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -305,8 +311,10 @@ func (b *batch) spawn(ctx context.Context, i int, key messages.Key) (*Spawn, *pl
 		Subdomain:   subdomain,
 		Origin:      origin,
 		StaticToken: static, StaticHash: staticHash,
+		GoesOn:      goesOn,
 		Traceparent: b.reqs[i].Traceparent,
 	}
+	spawn.keep(asked)
 	if !spawn.IDGiven {
 		spawn.BackendID = newBackendID(time.Now())
 	}
@@ -353,6 +361,9 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 			b.refuse(i, backingOff(got.Crashes))
 		}
 	case Unheld, Unknown:
+		if g.leader < 0 && got.Result == Unheld && b.lookForDormant(g) {
+			return g.members
+		}
 		if g.leader < 0 {
 			for _, i := range g.members {
 				err := g.unled[i]
@@ -370,6 +381,7 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 			return nil
 		}
 		// Lost a race for the key, or the drone no longer qualifies, or the template is another one by now: look again.
+		b.lookAgain(g)
 		b.drones.forget()
 		b.templates.forget(g.spawn.Body.Template.NameOf())
 		return g.members
@@ -381,7 +393,7 @@ func (b *batch) settle(g *group, got Got) (left []int) {
 func backingOff(c *messages.Crashes) error {
 	err := messages.Errorf(messages.BackingOff, "the last %d backends of the key ended soon after they were started, or could not start: the next one may start in %.1f s. The last one: %s",
 		c.InARow, float64(c.RetryAfterMS)/1000, c.LastWords)
-	err.RetryAfterMS = c.RetryAfterMS
+	err.RetryAfterMS, err.LastWords = c.RetryAfterMS, c.LastWords
 	return err
 }
 
@@ -413,7 +425,7 @@ func (b *batch) respond(i int, g *group, got Got, spawned bool) (*messages.Conne
 		resp.Token, resp.SecretToken = token, ""
 	}
 	if spawned {
-		resp.Drone = g.spawn.Drone
+		resp.Drone, resp.Resumes = g.spawn.Drone, got.Resumes
 	}
 	resp.URL = messages.BackendURL(got.Cluster, got.Subdomain, resp.Token)
 	if got.Origin {

@@ -17,6 +17,8 @@ type Store interface {
 	// one Got for every Want, in order, and the rows to publish. Wants are in
 	// the order of their keys, each key once, each backend id once.
 	Connect(ctx context.Context, wants []Want) ([]Got, []outbox.Row, error)
+	// Dormant gives what keys are started with that are dormant, nil for the others.
+	Dormant(ctx context.Context, keys []messages.Key) ([]*Dormant, error)
 	// PlaceableDrones are those that may be given a backend now.
 	PlaceableDrones(ctx context.Context) ([]placement.Drone, error)
 	// Fleet is all drones that are known, by cluster, pool and how they stand to new backends.
@@ -30,6 +32,14 @@ type Store interface {
 // ErrRaced is what Store.Connect gives when the statement as a whole collided
 // with another's: nothing was done, and the next try sees the other's commit.
 var ErrRaced = errors.New("the statement collided with another one")
+
+// Dormant is what a dormant key is started with.
+type Dormant struct {
+	Tag string
+	// BackendID is its last holder.
+	BackendID string
+	Config    *messages.SpawnConfig
+}
 
 // Want is one key of a batch.
 type Want struct {
@@ -58,6 +68,13 @@ type Spawn struct {
 	// SleepAfterSeconds is for how long nobody is connected before it sleeps; 0: it does not. SleepIgnoresIdle is as asked.
 	SleepAfterSeconds int64
 	SleepIgnoresIdle  bool
+	// Kept is the spawn_config that the key is started with again once its backend has ended; nil: it is not.
+	Kept *messages.SpawnConfig
+	// AnyLabel says that Subdomain was made up: where the key is dormant, it goes on having that of before.
+	AnyLabel bool
+	// GoesOn is the last holder of a dormant key by whose Kept this was made: nothing is acquired unless the key is dormant by it still; "": it was
+	// made by the request.
+	GoesOn string
 	// Body is what the drone gets, without fencing token, static token and deadlines. It becomes JSON only once
 	// nobody is found to join.
 	Body        outbox.SpawnBody
@@ -88,6 +105,8 @@ type Got struct {
 	Subdomain   string
 	Origin      bool
 	StaticToken string // sealed, or as an earlier build stored it
+	// Resumes is the backend whose life this one's goes on, if it does; for Acquired.
+	Resumes string
 	// ExpiresIn is how long the lease lasts, for Held; for Unknown how long nobody is given a key yet, at most.
 	ExpiresIn time.Duration
 	// TookOver is the backend that lost the key, if one did; for Acquired.

@@ -72,7 +72,7 @@ func (t *templates) forget(name string) {
 func (b *batch) readTemplates(ctx context.Context, pending []int) {
 	var names []string
 	for _, i := range pending {
-		if cfg := b.reqs[i].SpawnConfig; cfg != nil && cfg.Template != "" && !slices.Contains(names, cfg.Template) {
+		if cfg, _, _ := b.configOf(i); cfg != nil && cfg.Template != "" && !slices.Contains(names, cfg.Template) {
 			names = append(names, cfg.Template)
 		}
 	}
@@ -84,7 +84,7 @@ func (b *batch) readTemplates(ctx context.Context, pending []int) {
 // readAgain reads the template of a request that cannot be granted anew. It says false where that was read since the batch began: then there
 // is nothing new.
 func (b *batch) readAgain(ctx context.Context, i int) bool {
-	cfg := b.reqs[i].SpawnConfig
+	cfg, _, _ := b.configOf(i)
 	if cfg == nil || cfg.Template == "" {
 		return false
 	}

@@ -94,8 +94,8 @@ func (b *batch) tokenRows(g *group) []Token {
 }
 
 // staticToken gives what is stored of the static token of the backend that request i would get; nothing where it wants none.
-func (b *batch) staticToken(i int) (stored string, hash []byte, err error) {
-	if !b.reqs[i].SpawnConfig.UseStaticToken {
+func (b *batch) staticToken(i int, cfg *messages.SpawnConfig) (stored string, hash []byte, err error) {
+	if !cfg.UseStaticToken {
 		return "", nil, nil
 	}
 	token := messages.StaticTokenPrefix + b.tokens[i].token

@@ -19,6 +19,7 @@ type Worker struct {
 	batches       *prometheus.HistogramVec
 	batchSeconds  *prometheus.HistogramVec
 	spawned       prometheus.Counter
+	resumed       prometheus.Counter
 	noDrone       *prometheus.CounterVec
 	takeovers     prometheus.Counter
 	sweeps        *prometheus.CounterVec
@@ -49,6 +50,7 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: buckets}, []string{label})
 	}
 	spawned := counter("backends_spawned_total", "Backends that connects of this worker scheduled.")
+	resumed := counter("backends_resumed_total", "Those of them that go on with the life of a dormant key.")
 	takeovers := counter("lease_takeovers_total", "Expired leases that connects took over from a lost backend.")
 	events := counter("outbox_published_total", "Events that the bus acknowledged, and actions that were sent.", "kind")
 	failures := counter("outbox_publish_failures_total", "Events that the bus did not acknowledge, and actions that could not be sent; they are tried again.", "kind")
@@ -61,6 +63,7 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 		batchSeconds: histogram("batch_duration_seconds", "From the taking of a batch to its last reply.", secondsBuckets, "lane"),
 		sweeps:       counter("sweeps_total", "Backends, drones and rows that sweeps acted on, by cause.", "cause"),
 		spawned:      spawned.WithLabelValues(),
+		resumed:      resumed.WithLabelValues(),
 		noDrone:      counter("no_drone_total", "Connects that were refused for no drone takes a backend, by reason.", "reason"),
 		takeovers:    takeovers.WithLabelValues(),
 		healed:       healed.WithLabelValues(),
@@ -74,7 +77,7 @@ func NewWorker(reg prometheus.Registerer) *Worker {
 	}
 	if reg != nil {
 		reg.MustRegister(w.noDrone, w.requests, w.seconds, w.batches, w.batchSeconds, w.sweeps,
-			spawned, takeovers, naps, events, failures, healed, (*reader)(w))
+			spawned, resumed, takeovers, naps, events, failures, healed, (*reader)(w))
 	}
 	return w
 }
@@ -133,6 +136,9 @@ func (l *Lane) Batch(requests int, took time.Duration) {
 
 // Spawned counts a backend that was scheduled.
 func (w *Worker) Spawned() { w.spawned.Inc() }
+
+// Resumed counts a backend that goes on with the life of a dormant key.
+func (w *Worker) Resumed() { w.resumed.Inc() }
 
 // NoDrone counts a connect that found no drone.
 func (w *Worker) NoDrone(reason string) { w.noDrone.WithLabelValues(reason).Inc() }

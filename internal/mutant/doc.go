@@ -52,13 +52,15 @@ const (
 	ClaimLate Name = "claim-late"
 	// OldNap has a drone put a backend to sleep, or wake it, for an action that it has had already, or that comes after a later one (I3).
 	OldNap Name = "old-nap"
+	// ResumeTwice has a dormant key be resumed by everybody who has read what was kept of it (I1).
+	ResumeTwice Name = "resume-twice"
 )
 
 // All are all of them.
 var All = []Name{
 	LateDeadline, RenewExpired, PublishUncommitted, TakeoverUnfenced, RouteExpired, ForeignReport, AckUnjournalled,
 	FreeForeign, TakeoverUnsealed, LeaseMovedBack, JoinLeaving, ClockBelieved, CopyBelieved,
-	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed, SpareTwice, ClaimLate, OldNap,
+	OldSession, TokensOfSequence, SilenceIsAbsence, SealedRenewed, SpareTwice, ClaimLate, OldNap, ResumeTwice,
 }
 
 // Env names the bug.

@@ -32,7 +32,7 @@ type Row struct {
 	Drone     string
 	// Status and LastStatus are those of a state.
 	Status, LastStatus messages.Status
-	// Body is JSON, by kind: messages.State, DroneEvent, Terminate, or a SpawnBody
+	// Body is JSON, by kind: StateBody, DroneEvent, Terminate, or a SpawnBody
 	// without what only the database knew, which is in the fields after the next one.
 	Body []byte
 	// Spawn is what the Body of a spawn says, where whoever made the row has it at
@@ -41,10 +41,19 @@ type Row struct {
 	FencingToken int64
 	// StaticToken is that of a spawn, sealed: only who publishes it opens it.
 	StaticToken string
+	// Resumes is the backend whose life that of a spawn goes on; "": none.
+	Resumes     string
 	DroneTimeMS int64
 	Traceparent string // a messages.TraceContext
 	Nap         int64  // of a nap
 	At          time.Time
+}
+
+// StateBody is the body of a state's row.
+type StateBody struct {
+	messages.State
+	// DormantSeconds is for how long the key is dormant from when the row was written.
+	DormantSeconds int64 `json:"dormant_seconds,omitempty"`
 }
 
 // SpawnBody is the body of a spawn's row: what its drone gets, and what placing it on
@@ -66,7 +75,7 @@ type Deadlines func(droneTimeMS int64) messages.Deadlines
 func (r *Row) State() (*nats.Msg, error) {
 	switch r.Kind {
 	case KindSpawn, KindState:
-		state := messages.State{}
+		var state StateBody
 		if r.Kind == KindState {
 			if err := r.body(&state); err != nil {
 				return nil, err
@@ -76,8 +85,12 @@ func (r *Row) State() (*nats.Msg, error) {
 		if r.LastStatus != 0 {
 			state.LastStatus = r.LastStatus
 		}
-		event := messages.NewStateEvent(r.BackendID, r.At, state)
-		event.FencingToken = r.FencingToken
+		event := messages.NewStateEvent(r.BackendID, r.At, state.State)
+		event.FencingToken, event.Resumes = r.FencingToken, r.Resumes
+		if state.DormantSeconds > 0 {
+			until := event.Time.Add(time.Duration(state.DormantSeconds) * time.Second)
+			event.DormantUntil = &until
+		}
 		if r.Kind == KindSpawn {
 			body, err := r.spawn()
 			if err != nil {

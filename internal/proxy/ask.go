@@ -27,7 +27,7 @@ func (p *Proxy) lookup(r *http.Request, token string) (*route, error) {
 	case trusted:
 		p.metrics.Looked(metrics.LookupRemembered)
 		if rt.due(p.routes.clock(), p.routes.trust) {
-			p.join(token, true) // nobody waits for it
+			p.join(token, true, false) // nobody waits for it
 		}
 		return rt, nil
 	case unknown:
@@ -71,12 +71,12 @@ func (p *Proxy) find(ctx context.Context, token string) (*route, error) {
 	if r, trusted, unknown := p.routes.get(token); trusted || unknown {
 		return r, errUnknown(unknown)
 	}
-	return p.await(ctx, token, false)
+	return p.await(ctx, token, false, false)
 }
 
-// await gives a worker's answer. anew: also where a route is trusted.
-func (p *Proxy) await(ctx context.Context, token string, anew bool) (*route, error) {
-	q, r := p.join(token, anew)
+// await gives a worker's answer. anew: also where a route is trusted. open: it is asked for what is open already.
+func (p *Proxy) await(ctx context.Context, token string, anew, open bool) (*route, error) {
+	q, r := p.join(token, anew, open)
 	switch {
 	case r != nil:
 		return r, nil
@@ -96,22 +96,26 @@ const questions = 4096
 
 // join gives the question about token that is under way, beginning it if there
 // is none; or the route, should the answer have just come, unless it is to be asked for anew; or
-// neither where too many are.
-func (p *Proxy) join(token string, anew bool) (*question, *route) {
+// neither where too many are. One for what is open already is another question than that of somebody who comes.
+func (p *Proxy) join(token string, anew, open bool) (*question, *route) {
 	s := p.routes
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.known[token]; r != nil && !anew && !r.expired(s.clock()) && s.trusts(r, s.clock()) {
 		return nil, r
 	}
-	if q := s.asking[token]; q != nil {
+	id := token
+	if open {
+		id = openMark + token
+	}
+	if q := s.asking[id]; q != nil {
 		return q, nil
 	}
 	if len(s.asking) >= questions {
 		return nil, nil
 	}
 	q := &question{answered: make(chan struct{})}
-	s.asking[token] = q
+	s.asking[id] = q
 	// Not with the context of the request that happens to be the first: others
 	// want the answer as well. Requests and chores are waited for by Run, and each question
 	// is begun within one, so the count cannot rise once they have ended.
@@ -119,8 +123,8 @@ func (p *Proxy) join(token string, anew bool) (*question, *route) {
 		defer close(q.answered)
 		for try := 1; ; try++ {
 			q.asked = s.clock()
-			q.route, q.err = p.ask(token, q.asked)
-			if p.answered(token, q, try == asksAcrossGaps) {
+			q.route, q.err = p.ask(token, q.asked, open)
+			if p.answered(token, id, q, try == asksAcrossGaps) {
 				return
 			}
 		}
@@ -132,11 +136,14 @@ func (p *Proxy) join(token string, anew bool) (*question, *route) {
 // while it was answered: the answer may be from before a revocation.
 const asksAcrossGaps = 3
 
-func (p *Proxy) ask(token string, asked time.Duration) (*route, error) {
+// openMark, which no token has, tells the two questions about one token apart.
+const openMark = "?"
+
+func (p *Proxy) ask(token string, asked time.Duration, open bool) (*route, error) {
 	ctx, cancel := context.WithTimeout(p.serving, p.cfg.LookupTimeout)
 	defer cancel()
 	mark, began := p.news.mark(), time.Now()
-	resp, err := client.Request[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token})
+	resp, err := client.Request[messages.RouteResponse](ctx, p.nc, messages.RouteSubject(p.cfg.Name), messages.RouteRequest{Token: token, Open: open})
 	p.metrics.Asked(time.Since(began))
 	if err != nil {
 		return nil, err
@@ -146,7 +153,7 @@ func (p *Proxy) ask(token string, asked time.Duration) (*route, error) {
 
 // answered ends a question and remembers what may be remembered. It says false
 // when the question must be asked again.
-func (p *Proxy) answered(token string, q *question, last bool) bool {
+func (p *Proxy) answered(token, id string, q *question, last bool) bool {
 	s := p.routes
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +163,9 @@ func (p *Proxy) answered(token string, q *question, last bool) bool {
 	known := s.known[token]
 	switch {
 	case messages.KindOf(q.err) == messages.NotFound:
-		s.unknown.add(token, time.Now())
+		if id == token { // else its key may be dormant
+			s.unknown.add(token, time.Now())
+		}
 		if known != nil {
 			s.dropLocked(known)
 		}
@@ -165,7 +174,7 @@ func (p *Proxy) answered(token string, q *question, last bool) bool {
 		known.vouched(q.asked)
 		q.route, q.err = known, nil
 	}
-	delete(s.asking, token)
+	delete(s.asking, id)
 	return true
 }
 
@@ -188,6 +197,8 @@ func (p *Proxy) settledLocked(q *question, last bool) bool {
 		q.route, q.err = nil, messages.Errorf(messages.Unavailable, "events are missed again and again")
 	case revoked:
 		q.route, q.err = nil, messages.Errorf(messages.NotFound, "the token was just revoked")
+	case status == messages.Terminated && q.route.resumable && !last:
+		return false // there is a next one, or will be
 	case status == messages.Terminated:
 		q.route.status = status
 	case q.route.open() && !q.route.expired(p.routes.clock()):

@@ -71,10 +71,12 @@ func newStackAt(t *testing.T, rt runtime.Runtime, host string, change ...func(*p
 	t.Cleanup(st.Close)
 	// Connections first: what is made later is closed earlier.
 	workers, drones := natstest.Conn(t, url), natstest.Conn(t, url)
+	keys := new(lease.Keys)
+	must(t, keys.Replace([]byte(lease.NewKey())))
 	ready := make(chan struct{})
 	s.role("worker", ready, func(ctx context.Context) error {
 		return worker.Run(ctx, worker.Config{
-			Name: "wo-test", DefaultCluster: s.cluster, OnReady: func() { close(ready) }, Log: log,
+			Name: "wo-test", DefaultCluster: s.cluster, Keys: keys, OnReady: func() { close(ready) }, Log: log,
 		}, workers, st)
 	})
 

@@ -96,7 +96,7 @@ func (p *Proxy) plainRoute(r *http.Request) (*route, target, bool) {
 		t.mode = modePlain
 	}
 	if rt.due(p.routes.clock(), p.routes.trust) {
-		p.join(rt.token, true) // nobody waits for it
+		p.join(rt.token, true, false) // nobody waits for it
 	}
 	return rt, t, true
 }

@@ -161,7 +161,7 @@ func (p *Proxy) confirm(ctx context.Context, which func(*route, time.Duration) b
 
 // confirmToken asks for one token, with which list is open.
 func (p *Proxy) confirmToken(ctx context.Context, token string, list []*passage) {
-	rt, err := p.patiently(ctx, func() (*route, error) { return p.await(ctx, token, true) })
+	rt, err := p.patiently(ctx, func() (*route, error) { return p.await(ctx, token, true, true) })
 	switch {
 	case err == nil:
 		for _, ps := range list {

@@ -140,7 +140,11 @@ func (p *Proxy) refuseHost(v *visit, rt *route) {
 	})
 }
 
+// goneAt refuses who comes to a backend that has ended, or is leaving. Of a key that outlives it, who asks once more is led to the next one.
 func goneAt(rt *route) refusal {
+	if rt.resumable {
+		return refusal{status: http.StatusServiceUnavailable, reason: endsNow, again: soon, route: rt}
+	}
 	at := gone
 	at.route = rt
 	return at
@@ -164,6 +168,17 @@ func (p *Proxy) refuseUnfound(v *visit, rt *route, err error) {
 		why.status, why.reason = http.StatusGatewayTimeout, "The session is still starting. Try again in a moment."
 	case kind == messages.NotFound, kind == messages.BadRequest:
 		why.status, why.reason = gone.status, gone.reason
+	case kind == messages.BackingOff:
+		why.status, why.reason = http.StatusServiceUnavailable, resting
+		if refused, ok := errors.AsType[*messages.Error](err); ok {
+			why.detail, why.again = refused.LastWords, time.Duration(refused.RetryAfterMS)*time.Millisecond
+		}
+	case kind == messages.NoDroneAvailable:
+		why.status, why.reason, why.again = http.StatusServiceUnavailable, noDrone(err), inAWhile
+	case kind == messages.KeyHeldUnhealthy:
+		why.status, why.reason, why.again = http.StatusServiceUnavailable, endsNow, soon
+	case kind == messages.Overloaded, kind == messages.Unavailable:
+		why.status, why.reason, why.again = http.StatusServiceUnavailable, unfound, soon
 	default:
 		why.status, why.reason = http.StatusServiceUnavailable, unfound
 	}

@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -17,8 +19,11 @@ import (
 type refusal struct {
 	status int
 	reason string // a sentence for people
-	route  *route // where known
-	err    error  // for the log only
+	detail string // what somebody else has said of it: for people, too
+	// again is in how long asking once more is worth it, which a browser's page does by itself; 0: it does not, and who asks is told a second.
+	again time.Duration
+	route *route // where known
+	err   error  // for the log only
 }
 
 // unfound is why a route that may be there is not used.
@@ -40,19 +45,37 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>{{.Status}} {{.Title}}</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}small{color:#767676}</style>
+{{if .Again}}<meta http-equiv="refresh" content="{{.Again}}">
+{{end}}<title>{{.Status}} {{.Title}}</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}small{color:#767676}pre{white-space:pre-wrap;overflow-wrap:anywhere;color:#555;font-size:.85em}@media(prefers-color-scheme:dark){html{color-scheme:dark}small,pre{color:#999}}</style>
 <h1>{{.Title}}</h1>
 <p>{{.Message}}
-<p><small>{{.Status}} · {{.ID}}</small>
-</html>
+{{with .Detail}}<pre>{{.}}</pre>
+{{end}}{{if .Again}}<p role="status">This page tries again by itself in <span id="in">{{.Again}}</span> s.
+{{end}}<p><small>{{.Status}} · {{.ID}}</small>
+{{if .Again}}<script>` + countdown + `</script>
+{{end}}</html>
 `))
+
+// countdown shows how the time goes by; who reloads the page is the browser, also where it runs no scripts.
+const countdown = `var s=document.getElementById("in"),n=+s.textContent;setInterval(function(){if(n>0)s.textContent=--n},1000)`
+
+// pagePolicy lets the page do what it does, and nothing else.
+var pagePolicy = func() string {
+	sum := sha256.Sum256([]byte(countdown))
+	return "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}()
 
 type page struct {
 	ID      string `json:"id"`
 	Status  int    `json:"status"`
 	Title   string `json:"-"`
 	Message string `json:"message"`
+	Detail  string `json:"detail,omitempty"`
+	// Again is in how many seconds the page is loaded anew; 0: it is not.
+	Again int64 `json:"-"`
+	// RetryAfterMS is in how long asking again is worth it; 0: nobody knows.
+	RetryAfterMS int64 `json:"retry_after_ms,omitempty"`
 }
 
 // preflight says that a browser asks whether a page may send something to another origin.
@@ -72,7 +95,11 @@ func (p *Proxy) refuse(v *visit, why refusal) {
 		w.WriteHeader(v.status)
 		return
 	}
-	pg := page{ID: strings.ToLower(rand.Text()[:12]), Status: why.status, Title: http.StatusText(why.status), Message: why.reason}
+	pg := page{ID: strings.ToLower(rand.Text()[:12]), Status: why.status, Title: http.StatusText(why.status), Message: why.reason, Detail: why.detail, RetryAfterMS: why.again.Milliseconds()}
+	seconds := int64((why.again + time.Second - 1) / time.Second)
+	if r.Method == http.MethodGet {
+		pg.Again = seconds // a form is not to be sent once more
+	}
 	v.status, v.refused = why.status, pg.ID
 	p.logRefusal(r, why, pg.ID)
 
@@ -87,19 +114,24 @@ func (p *Proxy) refuse(v *visit, why refusal) {
 	}
 	switch why.status {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", strconv.FormatInt(max(seconds, 1), 10))
 	}
 	body := new(bytes.Buffer)
 	switch accept := strings.ToLower(strings.Join(r.Header["Accept"], ",")); {
 	case strings.Contains(accept, "text/html"):
 		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", pagePolicy)
 		_ = pageTemplate.Execute(body, pg) // nothing in it fails
 	case strings.Contains(accept, "json"):
 		h.Set("Content-Type", "application/json")
 		_ = json.NewEncoder(body).Encode(pg)
 	default:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = fmt.Fprintf(body, "%d %s\n%s\n%s\n", pg.Status, pg.Title, pg.Message, pg.ID)
+		_, _ = fmt.Fprintf(body, "%d %s\n%s\n", pg.Status, pg.Title, pg.Message)
+		if pg.Detail != "" {
+			_, _ = fmt.Fprintln(body, pg.Detail)
+		}
+		_, _ = fmt.Fprintln(body, pg.ID)
 	}
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	w.WriteHeader(why.status)

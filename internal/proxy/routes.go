@@ -26,6 +26,7 @@ type route struct {
 	userData string // JSON in ASCII
 	secret   string
 	key      messages.Key // of the backend, for the access log
+	resumable bool // the key outlives the backend
 	sleeps   bool         // it may be asleep while the route is remembered
 	// bytesCount says that connections keep the backend awake only while bytes pass.
 	bytesCount bool
@@ -61,6 +62,7 @@ func newRoute(token string, askedAt time.Duration, mark uint64, r *messages.Rout
 		username:   messages.HeaderUser(r.User),
 		userData:   cmp.Or(messages.HeaderJSON(r.Auth), "{}"),
 		secret:     r.SecretToken,
+		resumable: r.Resumable,
 		sleeps:     r.Sleeps,
 		bytesCount: r.Sleeps && r.SleepIgnoresIdleConnections,
 		askedMark:  mark,

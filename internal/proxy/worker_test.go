@@ -21,7 +21,8 @@ type worker struct {
 	gate       chan struct{} // if set, answers wait for it
 	failing    bool          // keepalives are refused
 	away       bool          // Postgres is, so routes are refused
-	asked      chan string   // tokens, as they come
+	refusals   map[string]messages.Error
+	asked      chan string // tokens, as they come
 	keepalives chan []string
 }
 
@@ -42,6 +43,16 @@ func (wk *worker) route(token string, r messages.RouteResponse) {
 	wk.mu.Lock()
 	defer wk.mu.Unlock()
 	wk.routes[token] = r
+}
+
+// refuses has a token be refused.
+func (wk *worker) refuses(token string, with messages.Error) {
+	wk.mu.Lock()
+	defer wk.mu.Unlock()
+	if wk.refusals == nil {
+		wk.refusals = make(map[string]messages.Error)
+	}
+	wk.refusals[token] = with
 }
 
 func (wk *worker) forget(token string) {
@@ -76,6 +87,7 @@ func (wk *worker) answerRoute(msg *nats.Msg) {
 	wk.mu.Lock()
 	r, ok := wk.routes[req.Token]
 	gate, away := wk.gate, wk.away
+	refusal, refused := wk.refusals[req.Token]
 	wk.mu.Unlock()
 	wk.asked <- req.Token
 	if gate != nil {
@@ -83,6 +95,10 @@ func (wk *worker) answerRoute(msg *nats.Msg) {
 	}
 	if away {
 		wk.refuse(msg, messages.Errorf(messages.Unavailable, "no database"))
+		return
+	}
+	if refused {
+		wk.refuse(msg, &refusal)
 		return
 	}
 	if !ok {

@@ -193,7 +193,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 	var result int
 	var ix, token, droneTimeMS int64
 	var at time.Time
-	var words string
+	var words, static, label, resumes string
 	var spawned []outbox.Row
 	err := again(ctx, func() error {
 		list, err := c.store.pool.Query(ctx, spawnSQL, args...)
@@ -201,7 +201,7 @@ func (c *connecting) spawn(ctx context.Context) error {
 			return err
 		}
 		spawned = nil
-		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at, &words}, func() error {
+		_, err = pgx.ForEachRow(list, []any{&result, &ix, &token, &droneTimeMS, &at, &words, &static, &label, &resumes}, func() error {
 			i, w := numbers[ix-1], &left[ix-1]
 			switch result {
 			case rowIDTaken:
@@ -216,11 +216,11 @@ func (c *connecting) spawn(ctx context.Context) error {
 			}
 			c.got[i] = lease.Got{
 				Result: lease.Acquired, BackendID: w.Spawn.BackendID, Tag: w.Key.Tag, Status: messages.Scheduled, Cluster: w.Spawn.Cluster,
-				Subdomain: w.Spawn.Subdomain, Origin: w.Spawn.Origin, StaticToken: w.Spawn.StaticToken,
+				Subdomain: label, Origin: w.Spawn.Origin, StaticToken: static, Resumes: resumes,
 			}
 			spawned = append(spawned, outbox.Row{
 				Kind: outbox.KindSpawn, BackendID: w.Spawn.BackendID, Drone: w.Spawn.Drone, Status: messages.Scheduled,
-				Spawn: &w.Spawn.Body.Spawn, StaticToken: w.Spawn.StaticToken, FencingToken: token, DroneTimeMS: droneTimeMS,
+				Spawn: &w.Spawn.Body.Spawn, StaticToken: static, Resumes: resumes, FencingToken: token, DroneTimeMS: droneTimeMS,
 				Traceparent: w.Spawn.Traceparent, At: at,
 			})
 			return nil
@@ -280,12 +280,13 @@ func tokensOf(wants []lease.Want) []any {
 // spawnArgs are the parameters of spawnSQL.
 func (s *Store) spawnArgs(wants []lease.Want) []any {
 	n := len(wants)
-	texts := make([]string, 7*n)
-	ids, subdomains, statics, bodies, traces, runs, templates := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:6*n], texts[6*n:]
+	texts := make([]string, 9*n)
+	ids, subdomains, statics, bodies, traces, runs, templates := texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:4*n], texts[4*n:5*n], texts[5*n:6*n], texts[6*n:7*n]
+	kept, goesOn := texts[7*n:8*n], texts[8*n:]
 	hashes := make([][]byte, n)
-	given, origins, ignores := make([]bool, n), make([]bool, n), make([]bool, n)
-	numbers := make([]int64, 5*n)
-	hosts, lifetimes, idles, revisions, sleeps := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:4*n], numbers[4*n:]
+	given, origins, ignores, labels := make([]bool, n), make([]bool, n), make([]bool, n), make([]bool, n)
+	numbers := make([]int64, 6*n)
+	hosts, lifetimes, idles, revisions, sleeps, resumes := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:4*n], numbers[4*n:5*n], numbers[5*n:]
 	drones, sessions := []string{}, []string{}
 	numberOf := make(map[[2]string]int64)
 	for i := range wants {
@@ -304,9 +305,14 @@ func (s *Store) spawnArgs(wants []lease.Want) []any {
 		}
 		lifetimes[i], idles[i] = spawn.LifetimeSeconds, spawn.MaxIdleSeconds
 		sleeps[i], ignores[i] = spawn.SleepAfterSeconds, spawn.SleepIgnoresIdle
+		if spawn.Kept != nil {
+			resumes[i], kept[i] = *spawn.Kept.ResumeSeconds, string(messages.Encode(spawn.Kept))
+		}
+		labels[i], goesOn[i] = spawn.AnyLabel, spawn.GoesOn
 		bodies[i], traces[i] = string(messages.Encode(&spawn.Body)), spawn.Traceparent
 	}
 	args := append(keysOf(wants), ids, given, hosts, subdomains, statics, lifetimes, idles, bodies, traces)
 	args = append(args, tokensOf(wants)...)
-	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes, templates, revisions, sleeps, ignores)
+	return append(args, drones, sessions, s.Terms().FreshWithin().Seconds(), s.Terms().TTL.Seconds(), origins, runs, hashes, templates, revisions, sleeps, ignores,
+		resumes, kept, labels, goesOn)
 }

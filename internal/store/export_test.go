@@ -27,6 +27,8 @@ var (
 	AdoptSQL        = adoptSQL
 	HeartbeatSQL    = heartbeatSQL
 	UsersSQL        = usersSQL
+	KeysSQL         = keysSQL
+	KeysEndSQL      = keysEndSQL
 )
 
 // SweepArgs are the arguments of SweepSQL.
@@ -65,7 +67,7 @@ func SayWhere(ctx context.Context, conn *pgconn.PgConn) error {
 var RetainSQL = map[string]string{
 	"token_by_expiry": oldTokensSQL,
 	"backend_ended":   oldBackendsSQL,
-	"lease_released":  oldLeasesSQL,
+	"lease_over":      oldLeasesSQL,
 	"drone_lost":      oldDronesSQL,
 	"outbox_pkey":     oldOutboxSQL,
 }

@@ -11,14 +11,16 @@ import (
 const backendColumns = `b.id, b.namespace, b.name, b.tag, b.cluster, b.pool, b.drone, b.fencing_token, b.subdomain,
        b.created_at, b.changed_at, b.status, b.address, b.last_status, b.termination_kind, b.termination_reason,
        b.message, b.exit_code, b.termination_cause, b.termination_by, b.termination_why, b.ended_at, b.lifetime_ends_at, b.max_idle_seconds, b.runs, b.template,
-       b.sleep_after_seconds, b.sleep_ignores_idle, b.nap, b.nap % 2 = 1, b.reclaimed_bytes,
+       b.sleep_after_seconds, b.sleep_ignores_idle, b.nap, b.nap % 2 = 1, b.reclaimed_bytes, b.resumes,
+       (select l.resume_seconds from lease l where l.namespace = b.namespace and l.name = b.name and l.backend_id = b.id),
+       (select l.dormant_until from lease l where l.namespace = b.namespace and l.name = b.name and l.backend_id = b.id and l.dormant_until > now()),
        nullif(greatest(b.last_keepalive_at, (select max(c.seen_at) from connection c where c.backend_id = b.id)), b.created_at)`
 
 func scanBackend(row pgx.CollectableRow) (b messages.BackendInfo, err error) {
 	err = row.Scan(&b.BackendID, &b.Key.Namespace, &b.Key.Name, &b.Key.Tag, &b.Cluster, &b.Pool, &b.Drone, &b.FencingToken,
 		&b.Subdomain, &b.CreatedAt, &b.ChangedAt, (*int16)(&b.Status), &b.Address, (*int16)(&b.LastStatus),
 		&b.Kind, &b.Reason, &b.Message, &b.ExitCode, &b.Cause, &b.By, &b.Words, &b.EndedAt, &b.LifetimeEndsAt, &b.MaxIdleSeconds, &b.Runs,
-		&b.Template, &b.SleepAfterSeconds, &b.SleepIgnoresIdleConnections, &b.Nap.Nap, &b.Asleep, &b.ReclaimedBytes, &b.LastUsedAt)
+		&b.Template, &b.SleepAfterSeconds, &b.SleepIgnoresIdleConnections, &b.Nap.Nap, &b.Asleep, &b.ReclaimedBytes, &b.Resumes, &b.ResumeSeconds, &b.DormantUntil, &b.LastUsedAt)
 	b.Number = int(b.Status)
 	return b, err
 }

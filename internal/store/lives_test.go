@@ -120,7 +120,7 @@ create function expire_earlier() returns trigger language plpgsql as $$
 begin new.expires_at := now() + interval '200 ms'; return new; end $$;
 create trigger earlier before insert on token for each row
     when (get_byte(new.hash, 0) % 2 = 0) execute function expire_earlier();`)
-	n.spawn, n.join = newExplainer(t, d, store.SpawnSQL, 30), newExplainer(t, d, store.JoinSQL, 10)
+	n.spawn, n.join = newExplainer(t, d, store.SpawnSQL, 34), newExplainer(t, d, store.JoinSQL, 10)
 	for _, name := range []string{"wo-a", "wo-b"} {
 		n.work(name, server.URL())
 	}
@@ -331,7 +331,7 @@ func spawnArgs(key string) []string {
 		`'{""}'`, `'{` + key + `}'`, `'{""}'`,
 		`'{b-new}'`, `'{t}'`, `'{1}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{"{}"}'`, `'{""}'`,
 		`'{1}'`, `'{""}'`, `array['\x01'::bytea]`, `'{u}'`, `'{"{}"}'`, `'{secret}'`, `'{3600}'`,
-		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`, `'{f}'`, `'{room}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{f}'`,
+		`'{dr-a}'`, `'{` + session + `}'`, `60`, `60`, `'{f}'`, `'{room}'`, `'{""}'`, `'{""}'`, `'{0}'`, `'{0}'`, `'{f}'`, `'{0}'`, `'{""}'`, `'{f}'`, `'{""}'`,
 	}
 }
 

@@ -25,6 +25,8 @@ func init() {
 	bug(mutant.TokensOfSequence, &spawnSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "excluded.fencing_token")
 	bug(mutant.SilenceIsAbsence, &sweepSQL, "p.heard_at > now() - make_interval(secs => $7) and", "p.heard_at > now() - make_interval(secs => 0 * $7) and")
 	bug(mutant.TakeoverUnfenced, &spawnSQL, "greatest(excluded.fencing_token, l.fencing_token + 1)", "l.fencing_token")
+	bug(mutant.ResumeTwice, &spawnSQL, "where l.released_at is not null\n      and (l.retry_at is null", "where (l.released_at is not null or excluded.resumes is not null)\n      and (l.retry_at is null")
+	bug(mutant.ResumeTwice, &spawnSQL, "and (excluded.resumes is null or l.backend_id = excluded.resumes and l.dormant_until > now())", "")
 	bug(mutant.TakeoverUnsealed, &sealExpiredSQL, "s.sealed_at is null", "false")
 	bug(mutant.LeaseMovedBack, &heartbeatSQL, "greatest(s.expires_at, now() + make_interval(secs => $8))", "now() + make_interval(secs => $8)")
 	bug(mutant.JoinLeaving, &joinSQL, "b.status >= 60 or b.asked > 0 as leaving", "b.status >= 60 as leaving")

@@ -71,13 +71,14 @@ select * from claimed order by id`
 
 const outboxColumns = `o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status,
           o.body, coalesce((select b.fencing_token from backend b where b.id = o.backend_id), 0),
-          coalesce((select b.sealed_token from backend b where b.id = o.backend_id), ''), o.drone_time_ms,
+          coalesce((select b.sealed_token from backend b where b.id = o.backend_id), ''),
+          coalesce((select b.resumes from backend b where b.id = o.backend_id), ''), o.drone_time_ms,
           o.traceparent, o.nap, o.created_at`
 
 func scanOutbox(row pgx.CollectableRow) (r outbox.Row, err error) {
 	var body string
 	err = row.Scan(&r.ID, &r.Kind, &r.BackendID, &r.Drone, (*int16)(&r.Status), (*int16)(&r.LastStatus),
-		&body, &r.FencingToken, &r.StaticToken, &r.DroneTimeMS, &r.Traceparent, &r.Nap, &r.At)
+		&body, &r.FencingToken, &r.StaticToken, &r.Resumes, &r.DroneTimeMS, &r.Traceparent, &r.Nap, &r.At)
 	r.Body = []byte(body)
 	return r, err
 }

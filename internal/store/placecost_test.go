@@ -19,7 +19,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 	d := newRunningDB(t)
 	placeable := newExplainer(t, d, store.PlaceableSQL, 1)
 	place := newExplainer(t, d, store.PlaceSQL, 5)
-	spawn := newExplainer(t, d, store.SpawnSQL, 30)
+	spawn := newExplainer(t, d, store.SpawnSQL, 34)
 	const drones = 20
 	n := 0
 	args := func() []string {
@@ -28,7 +28,7 @@ func TestI8PlacingLooksAtDronesAndNotAtTheirBackends(t *testing.T) {
 		one := func(s string) string { return "'{" + s + "}'" }
 		return []string{
 			one(`""`), one("key-" + id), one(`""`), one(id), "'{true}'", "'{1}'", one(`""`), one(`""`), "'{0}'", "'{0}'", one("x"), one(`""`),
-			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{dr-1}'", "'{s-1}'", "20", "60", "'{f}'", "'{room}'", one(`""`), "'{room}'", "'{7}'", "'{0}'", "'{f}'",
+			"'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{}'", "'{dr-1}'", "'{s-1}'", "20", "60", "'{f}'", "'{room}'", one(`""`), "'{room}'", "'{7}'", "'{0}'", "'{f}'", "'{0}'", one(`""`), "'{f}'", one(`""`),
 		}
 	}
 	blocks := func(live int) map[string]int {

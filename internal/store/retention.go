@@ -75,18 +75,29 @@ select setval('fencing_token', (extract(epoch from now()) * 1000)::int8)
 from fencing_token s
 where s.last_value < (extract(epoch from now() - interval '1 minute') * 1000)::int8`
 
-// oldLeasesSQL deletes leases that were released $2 seconds ago. The next fencing token of such a key is
+// oldLeasesSQL deletes leases that were released $2 seconds ago, and have not been dormant since, with what was kept of them. The next fencing token of such a key is
 // the sequence's, so the row stays until the sequence has reached its own (I2).
 const oldLeasesSQL = `
-delete from lease where ctid = any(array(
-    select l.ctid
-    from lease l
-    where l.released_at <= now() - make_interval(secs => $2)
-      and l.fencing_token <= (select s.last_value from fencing_token s)
-    order by l.released_at
-    limit $1
-    for update skip locked
-))`
+with gone as (
+    delete from lease where ctid = any(array(
+        select l.ctid
+        from lease l
+        where l.released_at is not null and greatest(l.released_at, l.dormant_until) <= now() - make_interval(secs => $2)
+          and l.fencing_token <= (select s.last_value from fencing_token s)
+        order by greatest(l.released_at, l.dormant_until)
+        limit $1
+        for update skip locked
+    ))
+    returning namespace, name
+),
+kept as (
+    delete from dormant where ctid = any(array(
+        select d.place
+        from gone g
+        cross join lateral (select d.ctid as place from dormant d where d.namespace = g.namespace and d.name = g.name offset 0) d
+    ))
+)
+select count(*) from gone`
 
 // oldDronesSQL deletes drones that have been lost for $2 seconds and left nothing behind that has not ended.
 const oldDronesSQL = `
@@ -153,7 +164,8 @@ func (s *Store) Retain(ctx context.Context, retain time.Duration) (d Deleted, er
 		if _, err := s.pool.Exec(ctx, followClockSQL); err != nil {
 			return err
 		}
-		d.Leases, err = s.deleteOld(ctx, &d.Full, oldLeasesSQL, max(retain, leasesFor).Seconds())
+		err = s.pool.QueryRow(ctx, oldLeasesSQL, retainBatch, max(retain, leasesFor).Seconds()).Scan(&d.Leases)
+		d.Full = d.Full || d.Leases == retainBatch
 		return err
 	})
 	do("delete sessions that are over", func() error {

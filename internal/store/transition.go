@@ -20,6 +20,7 @@ var (
 	lockKeysSQL     = statement("lock_keys")
 	lockBackendsSQL = statement("lock_backends")
 	unpublishedSQL  = statement("unpublished")
+	forgetKeptSQL   = statement("forget_kept")
 )
 
 // Change is an event for one backend. The Chance of a Refused or Forgotten is found out
@@ -33,6 +34,8 @@ type Change struct {
 	// IdleSince, if not zero: there is nothing to do if somebody has joined since, by the
 	// database's clock.
 	IdleSince time.Time
+	// Forget has the key be forgotten if this is its last holder: it is not dormant afterwards.
+	Forget bool
 	// Traceparent is the trace context that what comes of it continues; "": that of the context.
 	Traceparent string
 }
@@ -106,6 +109,8 @@ type standing struct {
 
 	// Of a key: how often in a row its lives have failed.
 	failures int
+	// And for how many seconds it is dormant once it is released.
+	resume int64
 
 	// Of a session, for people: when it was heard, whether it began in this home of the database, and whether its
 	// drone has another one now.
@@ -137,7 +142,7 @@ type locked struct {
 func (t *transition) read(b *pgx.Batch) {
 	ids := make([]string, len(t.changes))
 	var lost, release, refused bool
-	var untaken, tired []string
+	var untaken, tired, forgotten []string
 	for i, c := range t.changes {
 		ids[i] = c.BackendID
 		switch e := c.Event.(type) {
@@ -151,6 +156,9 @@ func (t *transition) read(b *pgx.Batch) {
 			release = release || e.State.Status == messages.Terminated
 		case lifecycle.SleepAsked:
 			tired = append(tired, c.BackendID)
+		}
+		if c.Forget {
+			forgotten = append(forgotten, c.BackendID)
 		}
 	}
 	if refused && t.holder != nil {
@@ -167,11 +175,14 @@ func (t *transition) read(b *pgx.Batch) {
 			return err
 		})
 	}
+	if len(forgotten) > 0 {
+		b.Queue(forgetKeptSQL, forgotten)
+	}
 	if release {
 		b.Queue(lockKeysSQL, ids, t.trusted).Query(func(rows pgx.Rows) error {
 			var id string
 			var s standing
-			_, err := pgx.ForEachRow(rows, []any{&id, &s.sealed, &s.over, &s.failures}, func() error {
+			_, err := pgx.ForEachRow(rows, []any{&id, &s.sealed, &s.over, &s.failures, &s.resume}, func() error {
 				t.keys[id] = s
 				return nil
 			})
@@ -314,12 +325,20 @@ func (l *locked) readyFor() float64 {
 	return l.inStatus.Seconds()
 }
 
+// dormantFor is for how many seconds the key of a backend is dormant from now on; 0: it is not.
+func (t *transition) dormantFor(l *locked) int64 {
+	if !l.release || l.Status != messages.Terminated {
+		return 0
+	}
+	return t.keys[l.id].resume
+}
+
 // note makes the rows that a step causes.
 func (t *transition) note(l *locked, actions lifecycle.Actions, trace string) {
 	if actions.Publish {
 		t.written = append(t.written, outbox.Row{
 			Kind: outbox.KindState, BackendID: l.id, Drone: l.of.Drone, Status: l.Status, LastStatus: l.LastStatus,
-			Body: messages.Encode(l.State), FencingToken: l.fencing, Traceparent: trace,
+			Body: messages.Encode(outbox.StateBody{State: l.State, DormantSeconds: t.dormantFor(l)}), FencingToken: l.fencing, Traceparent: trace,
 		})
 		t.until = append(t.until, 0)
 	}

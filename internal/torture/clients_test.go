@@ -88,8 +88,10 @@ func (c *clients) run(ctx context.Context, client int, random *rand.Rand) {
 		switch n := random.IntN(100); {
 		case n < 46:
 			c.connect(ctx, client, random)
-		case n < 65:
+		case n < 62:
 			c.browse(ctx, client, random)
+		case n < 66:
+			c.visit(ctx, client, random)
 		case n < 70:
 			c.nap(ctx, client, random)
 		case n < 75:
@@ -159,6 +161,9 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 			ID: id, UseStaticToken: key == c.keys[0],
 		},
 	}
+	if key == c.keys[0] {
+		req.SpawnConfig.ResumeSeconds = new(int64(60))
+	}
 	if slices.Contains(c.keys[:keys/2], key) {
 		req.SpawnConfig.Template = templateName
 	} else {
@@ -176,6 +181,9 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 	if random.IntN(3) == 0 {
 		req.SpawnConfig.SleepAfterSeconds, req.SpawnConfig.SleepIgnoresIdleConnections = new(int64(1)), random.IntN(2) == 0
 	}
+	if key == c.keys[0] && random.IntN(3) == 0 {
+		req.SpawnConfig = nil // it joins, or resumes a dormant key
+	}
 	o, data := c.request(ctx, op{client: client, what: "connect", key: key, backendID: id},
 		messages.SubjectConnect, req, time.Duration(200+random.IntN(4000))*time.Millisecond)
 	if o.outcome == granted {
@@ -189,7 +197,7 @@ func (c *clients) connect(ctx context.Context, client int, random *rand.Rand) {
 			hash := sha256.Sum256([]byte(resp.Token))
 			o.tokenHash = hash[:]
 		}
-		if resp.Spawned && resp.BackendID != id {
+		if resp.Spawned && resp.BackendID != id && req.SpawnConfig != nil {
 			c.s.failf("I4: a connect with id %s spawned %s", id, resp.BackendID)
 		}
 	}
@@ -237,11 +245,64 @@ func (c *clients) browse(ctx context.Context, client int, random *rand.Rand) {
 	}
 	if status == http.StatusOK {
 		o.outcome = granted
+		c.ledRight(link, by)
+	}
+	c.note(o)
+}
+
+// ledRight wants a token to have led to its backend; that of a key that outlives its backends, to one of that key.
+func (c *clients) ledRight(link op, by string) {
+	if link.key != c.keys[0] {
 		if by != link.backendID {
 			c.s.failf("I1: the token of backend %s led to %q", link.backendID, by)
 		}
+		return
 	}
-	c.note(o)
+	if l, known := c.s.register.of(by); known && l.key() != link.key {
+		c.s.failf("I1: the token of key %s led to %q of key %s", link.key, by, l.key())
+	}
+}
+
+// herd is how many come to one URL at once.
+const herd = 4
+
+// visit is a herd of visitors at the URL of a key that outlives its backends, at all proxies: where the key is dormant they start it, once.
+func (c *clients) visit(ctx context.Context, client int, random *rand.Rand) {
+	link, ok := c.resumable()
+	if !ok {
+		return
+	}
+	var all sync.WaitGroup
+	for i := range herd {
+		proxy := c.s.proxyAddrs[(i+random.IntN(len(c.s.proxyAddrs)))%len(c.s.proxyAddrs)]
+		all.Go(func() {
+			o := op{client: client, what: "visit", key: link.key, call: c.s.now(), outcome: unknown}
+			status, by, err := c.get(ctx, proxy, link.url)
+			o.done = c.s.now()
+			if err == nil {
+				o.message, o.outcome = fmt.Sprintf("%d from %q", status, by), refused
+				c.gets.Add(1)
+			}
+			if status == http.StatusOK {
+				o.outcome = granted
+				c.ledRight(link, by)
+			}
+			c.note(o)
+		})
+	}
+	all.Wait()
+}
+
+// resumable gives the latest link to a key that outlives its backends.
+func (c *clients) resumable() (op, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, link := range slices.Backward(c.links) {
+		if link.key == c.keys[0] {
+			return link, true
+		}
+	}
+	return op{}, false
 }
 
 func (c *clients) get(ctx context.Context, proxy, token string) (status int, backend string, err error) {

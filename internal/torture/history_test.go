@@ -74,6 +74,26 @@ func operations(ops []op, spawned map[string]bool, lives map[string]life, endedA
 	add := func(client int, in step, call, done time.Duration) {
 		history = append(history, porcupine.Operation{ClientId: client, Input: in, Call: int64(call), Return: int64(done)})
 	}
+	named := make(map[string]bool)
+	for _, o := range ops {
+		named[o.backendID] = named[o.backendID] || o.what == "connect" && o.backendID != "" && spawned[o.backendID] && (o.spawned || o.outcome == unknown)
+	}
+	// Those that visitors started, or connects without an answer that did not say the id.
+	for _, o := range ops {
+		if o.what == "connect" && o.outcome == granted && !named[o.backendID] {
+			named[o.backendID] = true
+			l, ok := lives[o.backendID]
+			began, from, until := o.done, time.Duration(0), forever
+			if ok && !l.late {
+				began, from = min(began, l.From), l.To
+			}
+			if at, ok := endedAt(o.backendID); ok {
+				until = max(at, from)
+			}
+			add(enders, step{"spawn", o.key, o.backendID}, 0, began)
+			add(enders, step{"end", o.key, o.backendID}, from, until)
+		}
+	}
 	for _, o := range ops {
 		switch {
 		case o.what != "connect" || o.backendID == "":

@@ -284,7 +284,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	_, _ = w.await(reply)
 
 	stats := serviceStats(t, w)
-	if len(stats) != 22 {
+	if len(stats) != 23 {
 		t.Errorf("there are %d endpoints", len(stats))
 	}
 	connect, status := stats["connect"], stats["status"]
@@ -299,7 +299,7 @@ func TestServiceStatsCountErrorsAndRealDurations(t *testing.T) {
 	}
 	info, err := w.nc.Request("$SRV.INFO.jetway", nil, testkit.Patience)
 	must(t, err)
-	if info := as[micro.Info](t, info.Data); len(info.Endpoints) != 22 || info.Endpoints[0].Subject != messages.SubjectConnect || info.Metadata["default_cluster"] != cluster {
+	if info := as[micro.Info](t, info.Data); len(info.Endpoints) != 23 || info.Endpoints[0].Subject != messages.SubjectConnect || info.Metadata["default_cluster"] != cluster {
 		t.Errorf("the service is %+v", info)
 	}
 }
@@ -361,7 +361,7 @@ func (l *logs) with(part string) (lines []string) {
 	return lines
 }
 
-// A worker that starts with other flags than those that run says what differs.
+// A worker that has other flags than those that run says what differs, once of each.
 func TestAWorkerSaysThatAnotherIsSetUpDifferently(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -370,6 +370,7 @@ func TestAWorkerSaysThatAnotherIsSetUpDifferently(t *testing.T) {
 	startWorker(t, w, "wo-b", options{change: func(c *worker.Config) { c.Log = slog.New(slog.NewTextHandler(&same, nil)) }})
 	startWorker(t, w, "wo-c", options{change: func(c *worker.Config) {
 		c.DefaultCluster, c.Streams = "", bus.Streams{Logs: 64 << 20}
+		c.CompareEvery = time.Second
 		c.Log = slog.New(slog.NewTextHandler(&other, nil))
 	}})
 	const said = "is set up differently"
@@ -379,7 +380,7 @@ func TestAWorkerSaysThatAnotherIsSetUpDifferently(t *testing.T) {
 			t.Errorf("%s is not said twice: %s", want, other.with(said))
 		}
 	}
-	if lines := same.with(said); len(lines) > 0 {
+	if lines := same.with("other=wo-a"); len(lines) > 0 {
 		t.Errorf("of the same it is said %s", lines)
 	}
 }

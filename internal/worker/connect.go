@@ -20,7 +20,7 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 			w.replies.fail(req, messages.Errorf(messages.Overloaded, "the request waited past its deadline"))
 			continue
 		}
-		connect, err := messages.Decode[messages.ConnectRequest](req.data)
+		connect, err := asksFor(req)
 		if err == nil {
 			err = messages.CheckUserData(connect.Auth, w.cfg.MaxUserData)
 		}
@@ -48,10 +48,11 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 	}
 	for i, req := range asking {
 		switch out := &outcomes[i]; {
+		case req.key != nil && out.Response != nil:
+			w.count(out.Response)
+			w.resumed(req)
 		case out.Response != nil:
-			if out.Response.Spawned {
-				w.metrics.Spawned()
-			}
+			w.count(out.Response)
 			out.Response.SpawnConfigIgnored = !out.Response.Spawned && reqs[i].SpawnConfig != nil
 			w.replies.ok(req, out.Response)
 		case out.Leaving != nil:
@@ -60,10 +61,32 @@ func (w *worker) connectBatch(ctx context.Context, batch []*request) {
 			if refusal, ok := errors.AsType[*messages.Error](out.Err); ok && refusal.Kind == messages.NoDroneAvailable {
 				w.metrics.NoDrone(refusal.Reason)
 			}
+			if req.key != nil {
+				w.notResumed(req, out.Err)
+				continue
+			}
 			w.replies.fail(req, out.Err)
 		}
 	}
 	w.enqueue(rows)
+}
+
+// asksFor is what a request asks for: that of a route, whose key has no backend to be led to, for one of that key, whatever starts it.
+func asksFor(req *request) (messages.ConnectRequest, error) {
+	if req.key != nil {
+		return messages.ConnectRequest{Key: req.key}, nil
+	}
+	return messages.Decode[messages.ConnectRequest](req.data)
+}
+
+// count counts what was started.
+func (w *worker) count(resp *messages.ConnectResponse) {
+	if resp.Spawned {
+		w.metrics.Spawned()
+	}
+	if resp.Resumes != "" {
+		w.metrics.Resumed()
+	}
 }
 
 // traceparent is the W3C trace context that what the request causes continues: its

@@ -16,6 +16,9 @@ func (w *worker) listingRequest(ctx context.Context, req *request) (any, error) 
 	if req.subject == messages.SubjectTemplateList {
 		return w.listTemplates(ctx, req.data)
 	}
+	if req.subject == messages.SubjectKeys {
+		return w.listKeys(ctx, req.data)
+	}
 	if req.subject == messages.SubjectDrones {
 		r, err := messages.Decode[messages.DronesRequest](req.data)
 		if err != nil {
@@ -34,6 +37,19 @@ func (w *worker) listingRequest(ctx context.Context, req *request) (any, error) 
 	page, err := w.store.Backends(ctx, &r)
 	if n := w.fitting(len(page.Backends), func(i int) any { return &page.Backends[i] }); n < len(page.Backends) {
 		page.Backends, page.Next = page.Backends[:n], page.Backends[n-1].BackendID
+	}
+	return page, err
+}
+
+func (w *worker) listKeys(ctx context.Context, data []byte) (any, error) {
+	r, err := messages.Decode[messages.KeysRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	page, err := w.store.Keys(ctx, &r)
+	if n := w.fitting(len(page.Keys), func(i int) any { return &page.Keys[i] }); n < len(page.Keys) {
+		last := page.Keys[n-1].Key
+		page.Keys, page.Next = page.Keys[:n], &messages.Key{Namespace: last.Namespace, Name: last.Name}
 	}
 	return page, err
 }

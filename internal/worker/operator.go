@@ -68,21 +68,57 @@ func (w *worker) terminate(ctx context.Context, data []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.Key != nil {
+		return w.terminateKey(ctx, &r)
+	}
+	if known, err := w.end(ctx, &r, r.BackendID); err != nil || !known {
+		return nil, cmp.Or(err, noBackend(r.BackendID))
+	}
+	return messages.Empty{}, nil
+}
+
+// end asks for a backend's end; known is false where there is none.
+func (w *worker) end(ctx context.Context, r *messages.TerminateRequest, backend string) (known bool, err error) {
 	rows, missing, err := w.store.Transition(ctx, nil, []store.Change{{
-		BackendID: r.BackendID,
-		Event:     lifecycle.TerminateAsked{Hard: r.Hard, Reason: messages.ReasonExternal, Why: asked(&r)},
+		BackendID: backend, Forget: r.Forget,
+		Event: lifecycle.TerminateAsked{Hard: r.Hard, Reason: messages.ReasonExternal, Why: asked(r)},
 	}})
-	if err != nil {
-		return nil, err
+	if err != nil || len(missing) > 0 {
+		return false, err
 	}
-	if len(missing) > 0 {
-		return nil, noBackend(r.BackendID)
-	}
-	if len(rows) > 0 {
-		w.log.Info("a backend is asked to end", "backend_id", r.BackendID, "hard", r.Hard, "by", r.By, "reason", r.Reason)
+	if len(rows) > 0 || r.Forget {
+		w.log.Info("a backend is asked to end", "backend_id", backend, "hard", r.Hard, "forget", r.Forget, "by", r.By, "reason", r.Reason)
 	}
 	w.enqueue(rows)
-	return messages.Empty{}, nil
+	return true, nil
+}
+
+// terminateTries bounds how often the holder of a key is looked for anew because another one has come.
+const terminateTries = 6
+
+// terminateKey ends who holds a key. It returns once it has asked the last holder that there is: no other one can follow one that was to be
+// forgotten, unless somebody says anew what to start.
+func (w *worker) terminateKey(ctx context.Context, r *messages.TerminateRequest) (any, error) {
+	for range terminateTries {
+		holder, err := w.store.LastHolder(ctx, r.Key)
+		if err != nil {
+			return nil, err
+		}
+		if holder == "" {
+			return nil, messages.Errorf(messages.NotFound, "no backend holds the key %q of namespace %q, and none that held it is remembered", r.Key.Name, r.Key.Namespace)
+		}
+		known, err := w.end(ctx, r, holder)
+		if err == nil && !known && r.Forget {
+			err = w.store.ForgetDormant(ctx, r.Key, holder)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if last, err := w.store.LastHolder(ctx, r.Key); err != nil || last == holder {
+			return messages.Empty{}, err
+		}
+	}
+	return nil, messages.Errorf(messages.Unavailable, "the key goes from one backend to the next; ask again")
 }
 
 // asked says in words who asked for an end, and why.
@@ -188,46 +224,4 @@ func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 		return nil, err
 	}
 	return messages.Empty{}, w.wake(ctx, connected(&r))
-}
-
-// routeBatch looks the tokens of waiting route requests up at once.
-func (w *worker) routeBatch(ctx context.Context, batch []*request) {
-	asking := make([]*request, 0, len(batch))
-	tokens := make([]string, 0, len(batch))
-	latest := batch[0].deadline
-	for _, req := range batch {
-		_, err := messages.SenderOf(req.subject)
-		var r messages.RouteRequest
-		if err == nil {
-			r, err = messages.Decode[messages.RouteRequest](req.data)
-		}
-		if err != nil {
-			w.replies.fail(req, err)
-			continue
-		}
-		if req.deadline.After(latest) {
-			latest = req.deadline
-		}
-		asking, tokens = append(asking, req), append(tokens, r.Token)
-	}
-	if len(asking) == 0 {
-		return
-	}
-	ctx, cancel := context.WithDeadline(ctx, latest)
-	defer cancel()
-	routes, err := w.store.Routes(ctx, tokens)
-	if wakeErr := w.wakeRouted(ctx, routes); wakeErr != nil {
-		// They wake with the keepalive that says that somebody has come.
-		w.log.Warn("cannot wake backends that somebody visits", "err", wakeErr)
-	}
-	for i, req := range asking {
-		switch {
-		case err != nil:
-			w.replies.fail(req, err)
-		case routes[i] == nil:
-			w.replies.fail(req, messages.Errorf(messages.NotFound, "the token leads nowhere"))
-		default:
-			w.replies.ok(req, routes[i])
-		}
-	}
 }

@@ -31,6 +31,12 @@ type request struct {
 	endpoint *endpoint
 	lane     *lane // whose bound it counts against; nil: none's
 	span     tracing.Span
+
+	// Of a route request. open: nobody comes. key: it waits for a backend of this key, which outlives the one to which its token led.
+	// resumed: it has waited for that.
+	open    bool
+	key     *messages.Key
+	resumed bool
 }
 
 // requestSize is about what a request holds beside its bytes.

@@ -43,12 +43,11 @@ func (w *worker) metadata() map[string]string {
 // watchOthers compares this worker with the others until ctx ends.
 func (w *worker) watchOthers(ctx context.Context, self micro.ServiceIdentity) {
 	var suspect string
-	for first := true; ; first = false {
+	told := map[string]bool{}
+	for {
 		all, _ := w.others(ctx) // the connection says what is wrong
 		all = slices.DeleteFunc(all, func(s micro.Stats) bool { return s.ID == self.ID })
-		if first {
-			w.compare(all)
-		}
+		w.compare(all, told)
 		pause := w.cfg.CompareEvery
 		// Of two workers one hears first that the database was failed over: so they must differ twice.
 		other, there := w.apart(all)
@@ -70,10 +69,15 @@ func (w *worker) watchOthers(ctx context.Context, self micro.ServiceIdentity) {
 	}
 }
 
-// compare warns where the other workers are set up differently: then it is chance, by which of them is asked, what a request gets.
-func (w *worker) compare(all []micro.Stats) {
+// compare warns where the other workers are set up differently: then it is chance, by which of them is asked, what a request gets. Each is told
+// of once, whenever it is heard first: one that is busy, or starts at the same moment, may not answer the first time.
+func (w *worker) compare(all []micro.Stats, told map[string]bool) {
 	here := w.metadata()
 	for _, other := range all {
+		if told[other.ID] {
+			continue
+		}
+		told[other.ID] = true
 		if other.Metadata["worker"] == w.cfg.Name {
 			w.log.Warn("another worker has this one's name: logs and lists do not tell them apart; give each its own --name", "other_started", other.Started)
 		}

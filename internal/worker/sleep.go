@@ -42,17 +42,6 @@ func (w *worker) wake(ctx context.Context, backends []string) error {
 	return err
 }
 
-// wakeRouted wakes those that somebody is on the way to.
-func (w *worker) wakeRouted(ctx context.Context, routes []*messages.RouteResponse) error {
-	var asleep []string
-	for _, route := range routes {
-		if route != nil && route.Asleep {
-			asleep = append(asleep, route.BackendID)
-		}
-	}
-	return w.wake(ctx, asleep)
-}
-
 // connected are the backends to which a proxy says that somebody is connected, and not over idle connections only where they do not count.
 func connected(r *messages.KeepaliveRequest) (backends []string) {
 	for i, backend := range r.Backends {

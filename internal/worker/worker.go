@@ -331,6 +331,7 @@ func (w *worker) serve() (*service, error) {
 		{name: "template-list", subject: messages.SubjectTemplateList, lane: w.lanes.listing},
 		{name: "backends", subject: messages.SubjectBackends, lane: w.lanes.listing},
 		{name: "drones", subject: messages.SubjectDrones, lane: w.lanes.listing},
+		{name: "keys", subject: messages.SubjectKeys, lane: w.lanes.listing},
 		{name: "register", subject: messages.SubjectAnyRegister, lane: w.lanes.register},
 		{name: "templates", subject: messages.SubjectAnyTemplates, lane: w.lanes.register},
 		{name: "report", subject: messages.SubjectAnyReport, lane: w.lanes.report},

@@ -128,6 +128,15 @@ func (c *Client) List(ctx context.Context, r messages.BackendsRequest) iter.Seq2
 	})
 }
 
+// Keys gives the keys that a backend holds, that are dormant, or that rest, by namespace and name, as [Client.List].
+func (c *Client) Keys(ctx context.Context, r messages.KeysRequest) iter.Seq2[messages.KeyInfo, error] {
+	return pages(func() ([]messages.KeyInfo, bool, error) {
+		page, err := Request[messages.KeysResponse](ctx, c.nc, messages.SubjectKeys, r)
+		r.After = page.Next
+		return page.Keys, page.Next != nil, err
+	})
+}
+
 // Drones gives the drones by name, as [Client.List].
 func (c *Client) Drones(ctx context.Context) iter.Seq2[messages.DroneInfo, error] {
 	var r messages.DronesRequest

@@ -17,11 +17,11 @@ placed as (
       and (d.max_backends = 0 or s.load_backends < d.max_backends)
       and (d.max_memory_bytes = 0 or s.load_memory_bytes < d.max_memory_bytes)
       and (d.max_cpu_millis = 0 or s.load_cpu_millis < d.max_cpu_millis)
-    returning b.id, b.drone, b.fencing_token, b.sealed_token, s.drone_time_ms, i.body
+    returning b.id, b.drone, b.fencing_token, b.sealed_token, b.resumes, s.drone_time_ms, i.body
 )
 update outbox o
 set id = nextval('outbox_id'), drone = p.drone, drone_time_ms = p.drone_time_ms, body = p.body,
     attempts = 0, due_at = now() + interval '5 seconds'
 from placed p
 where o.backend_id = any(array(select p.id from placed p)) and o.backend_id = p.id and o.kind = 'spawn'
-returning o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status, o.body, p.fencing_token, p.sealed_token, o.drone_time_ms, o.traceparent, o.nap, o.created_at
+returning o.id, o.kind, o.backend_id, o.drone, o.status, o.last_status, o.body, p.fencing_token, p.sealed_token, p.resumes, o.drone_time_ms, o.traceparent, o.nap, o.created_at

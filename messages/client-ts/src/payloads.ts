@@ -26,6 +26,7 @@ export interface BackendInfo {
   /** Crashes are the failures of its key in a row; left out: none. In the answer to [SubjectStatus] alone. */
   crashes?: Crashes;
   created_at: string;
+  dormant_until?: string;
   drone: string;
   /** EndedAt is when it was terminated. */
   ended_at?: string;
@@ -50,6 +51,9 @@ export interface BackendInfo {
   pool?: string;
   /** ReclaimedBytes is the memory that the machine got back from it during this nap. */
   reclaimed_bytes?: number;
+  /** ResumeSeconds is for how long its key is dormant once it has ended, and DormantUntil, once it has, until when, as long as no other backend has acquired the key since; Resumes is the backend whose life its own goes on. Left out: none. */
+  resume_seconds?: number;
+  resumes?: string;
   /** Runs is its image or its command, cut short. */
   runs?: string;
   /** SleepAfterSeconds and SleepIgnoresIdleConnections are as its connect set them. */
@@ -118,6 +122,8 @@ export interface ConnectResponse {
   backend_id: string;
   /** Drone is set when Spawned. */
   drone?: string;
+  /** Resumes is the backend whose life this one's goes on: its key was dormant. Set when Spawned. */
+  resumes?: string;
   /** SecretToken is shared with the backend (x-verified-secret); not with static tokens. */
   secret_token?: string;
   /** SpawnConfigIgnored says that the request joined what runs already: its spawn_config had no part in it. */
@@ -221,6 +227,8 @@ export interface ErrorReply {
   backends?: string[];
   id: string;
   kind: Kind;
+  /** LastWords are how the key's last backend ended, for people (BackingOff only). */
+  last_words?: string;
   message: string;
   /** Reason says more of the kind to programs: see [NoDrone], [UnavailableRestored]. A reader must expect reasons that it does not know. */
   reason?: string;
@@ -272,6 +280,46 @@ export interface Key {
   name: string;
   namespace?: string;
   tag?: string;
+}
+
+/** KeyInfo is what Postgres knows of a key. */
+export interface KeyInfo {
+  /** BackendID is the backend that holds the key, or held it last, which may be forgotten. Status and Drone are that backend's. */
+  backend_id: string;
+  /** Crashes are the failures of its backends in a row; left out: none. */
+  crashes?: Crashes;
+  /** DormantUntil is until when it is dormant, if it is. */
+  dormant_until?: string;
+  drone?: string;
+  key: Key;
+  /** ResumeSeconds is for how long the key is dormant once its backend has ended; left out: not at all. */
+  resume_seconds?: number;
+  /** Since is when the key was acquired, or released, or when its backend fell asleep. */
+  since: string;
+  state: string;
+  status: Status;
+}
+
+/** KeysRequest lists keys by namespace and name: those that a backend holds, that are dormant, or that rest. Each of the other fields that is given leaves out those of which it does not hold. */
+export interface KeysRequest {
+  /** After is the last key of the page before; its tag says nothing. */
+  after?: Key;
+  /** Limit is 1 to MaxPage; 0 is MaxPage. */
+  limit?: number;
+  /** Namespace are those of a namespace, which may be "". */
+  namespace?: string;
+  /** Prefix is what names begin with; Search is what they contain. Both mind upper and lower case. */
+  prefix?: string;
+  search?: string;
+  /** States are those in one of these. */
+  states?: string[];
+}
+
+/** KeysResponse is one page. It may have fewer keys than were asked for, also none, and not be the last. */
+export interface KeysResponse {
+  keys: KeyInfo[];
+  /** Next is the After of the next page; left out of the last. */
+  next?: Key;
 }
 
 /** Kind names what went wrong, for a program to branch on. */
@@ -435,6 +483,8 @@ export interface RevokeResponse {
 
 /** RouteRequest asks where a connection token leads. NotFound when nowhere: unknown, expired or revoked token, ended backend. */
 export interface RouteRequest {
+  /** Open asks about what is open already: nobody comes, so the backend of a dormant key is not started for it. */
+  open?: boolean;
   token: string;
 }
 
@@ -448,6 +498,8 @@ export interface RouteResponse {
   cluster: string;
   /** Key is the backend's, for logs; nil from workers that do not say it. */
   key?: Key;
+  /** Resumable says that the key outlives the backend: once it has ended, who asks for the token is led to the key's next one. */
+  resumable?: boolean;
   /** SecretToken is told to the backend as x-verified-secret. */
   secret_token?: string;
   /** SleepIgnoresIdleConnections is as its connect set it: [KeepaliveRequest.SilentMS] is said of the backend. */
@@ -511,6 +563,8 @@ export interface SpawnConfig {
   /** Origin gives the backend a host of its own, Subdomain or a random label below the cluster, all paths of which are its own; nil: as the worker says. */
   origin?: boolean;
   pool?: string;
+  /** ResumeSeconds is for how long the key is dormant after the backend's end, for whatever reason but a terminate with forget: it keeps this spawn_config and its static token, and whoever visits the URL, or connects without a spawn_config, starts it again; nil: not at all. It needs a key and UseStaticToken. */
+  resume_seconds?: number;
   /** SleepAfterSeconds is for how long nobody is connected before the backend is put to sleep, until somebody asks for it; nil: never. It is less than the limits. */
   sleep_after_seconds?: number;
   /** SleepIgnoresIdleConnections has the backend sleep while connections are open over which no byte passes: bytes count then, and not connections. */
@@ -518,7 +572,7 @@ export interface SpawnConfig {
   subdomain?: string;
   /** Template is the name of a template that is run instead: exactly one of the two. Cluster and Pool are the template's then; limits that are left out are, too. */
   template?: string;
-  /** UseStaticToken gives the backend one token for its whole life. */
+  /** UseStaticToken gives the backend one token for its whole life, and those that its key has after it, as long as that is resumed. */
   use_static_token?: boolean;
 }
 
@@ -534,6 +588,8 @@ export interface StateEvent {
   /** Address is host:port where the process listens; from waiting on. */
   address?: string;
   backend_id: string;
+  /** DormantUntil is until when the key is dormant; the event of terminated alone says it. */
+  dormant_until?: string;
   exit_code?: number;
   /** FencingToken is that of the backend's lease; left out by workers that do not say it yet. */
   fencing_token?: number;
@@ -543,6 +599,8 @@ export interface StateEvent {
   /** Message is for people: the exec error, the last words. At most MaxText bytes. */
   message?: string;
   number: number;
+  /** Resumes is the backend whose life this one's goes on; the event of scheduled alone says it. */
+  resumes?: string;
   status: Status;
   /** Template is what the backend was asked for by, if it was; the event of scheduled alone says it. */
   template?: string;
@@ -677,10 +735,14 @@ export interface Terminate {
 
 /** TerminateRequest ends a backend; again is no error, and neither is one that has ended. */
 export interface TerminateRequest {
-  backend_id: string;
+  backend_id?: string;
   /** By is who asks, and Reason why, for whoever wants to know later: they are kept with the backend and told with its states. */
   by?: string;
+  /** Forget has the key be forgotten: nothing is kept to start it again, and its static token leads nowhere once the backend has ended. Of a backend that was not the last to hold its key, there is nothing to forget. */
+  forget?: boolean;
   hard?: boolean;
+  /** Key names the backend that holds a key instead; its tag is not compared. Of a dormant key, which no backend holds, there is nothing to end. */
+  key?: Key;
   reason?: string;
 }
 
