@@ -11,7 +11,7 @@ import (
 // spokenOf are the sections of PROTOCOL.md that say what the fields of a payload mean.
 var spokenOf = map[string][]string{
 	"Action":                {"Actions", "sleep"},
-	"BackendInfo":           {"status", "listings", "drones", "Events", "sleep", "connect"},
+	"BackendInfo":           {"status", "listings", "drones", "Events", "sleep", "connect", "resume"},
 	"BackendsRequest":       {"listings"},
 	"BackendsResponse":      {"listings"},
 	"Challenge":             {"Certificates"},
@@ -34,6 +34,9 @@ var spokenOf = map[string][]string{
 	"ListTemplatesRequest":  {"templates", "listings"},
 	"ListTemplatesResponse": {"templates", "listings"},
 	"Load":                  {"drones"},
+	"KeyInfo":               {"keys"},
+	"KeysRequest":           {"keys"},
+	"KeysResponse":          {"keys"},
 	"LogLine":               {"Output lines"},
 	"NapRequest":            {"sleep"},
 	"NapResponse":           {"sleep"},
@@ -54,7 +57,7 @@ var spokenOf = map[string][]string{
 	"Spawn":                 {"Actions"},
 	"SpawnConfig":           {"connect"},
 	"SpawnTemplate":         {"Actions", "templates"},
-	"StateEvent":            {"Events", "drones", "status"},
+	"StateEvent":            {"Events", "drones", "status", "resume"},
 	"Stats":                 {"Statistics"},
 	"StatusRequest":         {"status", "Requests and replies"},
 	"Template":              {"templates", "connect"},
