@@ -14,20 +14,20 @@ import (
 
 // route is where a token leads. But for word, nextAsk and dead it does not change once it is shared.
 type route struct {
-	token    string
-	backend  string
-	status   messages.Status
-	address  string
-	host     string // the one that requests must name
-	own      bool   // the host is this backend's alone: cookies and the whole of the paths may be
-	secure   bool   // browsers reach it by https
-	user     string
-	username string // as a header
-	userData string // JSON in ASCII
-	secret   string
-	key      messages.Key // of the backend, for the access log
-	resumable bool // the key outlives the backend
-	sleeps   bool         // it may be asleep while the route is remembered
+	token     string
+	backend   string
+	status    messages.Status
+	address   string
+	host      string // the one that requests must name
+	own       bool   // the host is this backend's alone: cookies and the whole of the paths may be
+	secure    bool   // browsers reach it by https
+	user      string
+	username  string // as a header
+	userData  string // JSON in ASCII
+	secret    string
+	key       messages.Key // of the backend, for the access log
+	resumable bool         // the key outlives the backend
+	sleeps    bool         // it may be asleep while the route is remembered
 	// bytesCount says that connections keep the backend awake only while bytes pass.
 	bytesCount bool
 	askedMark  uint64 // where the news stood when the worker was asked
@@ -62,7 +62,7 @@ func newRoute(token string, askedAt time.Duration, mark uint64, r *messages.Rout
 		username:   messages.HeaderUser(r.User),
 		userData:   cmp.Or(messages.HeaderJSON(r.Auth), "{}"),
 		secret:     r.SecretToken,
-		resumable: r.Resumable,
+		resumable:  r.Resumable,
 		sleeps:     r.Sleeps,
 		bytesCount: r.Sleeps && r.SleepIgnoresIdleConnections,
 		askedMark:  mark,

@@ -54,8 +54,9 @@ func newLane(name string, size, runners, batch int, run func(context.Context, []
 // before them, in the NATS client, which drops what is more. That can only be what comes faster than it can be refused.
 const (
 	waitingBytes = 256 << 20
-	laneBytes    = waitingBytes / 2 / 8  // of 8 lanes
-	pendingBytes = waitingBytes / 2 / 13 // of 13 endpoints
+	laneBytes    = waitingBytes / 2 / 8 // of 8 lanes
+	pendingBytes = waitingBytes / 2 / endpoints
+	endpoints    = 23
 	// pendingRequests bounds what the client keeps beside the bytes of small ones.
 	pendingRequests = 1 << 15
 )

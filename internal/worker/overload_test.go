@@ -91,7 +91,7 @@ func TestI8ALaneRefusesMoreThanItsBytes(t *testing.T) {
 	if l.bytes.Load() != 0 {
 		t.Errorf("an empty lane holds %d bytes", l.bytes.Load())
 	}
-	if lanes := len((&lanes{}).all()); lanes*laneBytes+13*pendingBytes > waitingBytes {
-		t.Errorf("%d lanes of %d bytes, and 13 endpoints of %d, are more than %d", lanes, laneBytes, pendingBytes, waitingBytes)
+	if lanes := len((&lanes{}).all()); lanes*laneBytes+endpoints*pendingBytes > waitingBytes {
+		t.Errorf("%d lanes of %d bytes, and %d endpoints of %d, are more than %d", lanes, laneBytes, endpoints, pendingBytes, waitingBytes)
 	}
 }

@@ -314,7 +314,7 @@ func (w *worker) prepare(ctx context.Context) error {
 func (w *worker) serve() (*service, error) {
 	s := newService(w.nc, w.cfg.Version, w.metadata())
 	s.Metadata = w.metadata
-	for _, e := range []*endpoint{
+	for _, e := range [endpoints]*endpoint{
 		{name: "connect", subject: messages.SubjectConnect, lane: w.lanes.connect},
 		{name: "terminate", subject: messages.SubjectTerminate, lane: w.lanes.operator},
 		{name: "revoke", subject: messages.SubjectRevoke, lane: w.lanes.operator},

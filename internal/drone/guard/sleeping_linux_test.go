@@ -1,11 +1,11 @@
 package guard
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -104,7 +104,7 @@ func removeAfter(t *testing.T, dirs ...string) {
 		for _, dir := range dirs {
 			testkit.Eventually(t, "the group is empty", func() bool {
 				err := unix.Rmdir(dir)
-				return err == nil || err == syscall.ENOENT
+				return err == nil || errors.Is(err, unix.ENOENT)
 			})
 		}
 	})

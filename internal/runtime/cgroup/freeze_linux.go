@@ -45,15 +45,15 @@ func (g *Group) Events() (*os.File, error) {
 // ThawV1 thaws the group of v1 that a process is in, where there is one that is frozen. What was killed in
 // there ends only then (I1): an engine on v1 freezes containers so. On the unified hierarchy it ends anyway.
 func ThawV1(pid int) error {
-	h, err := find(strconv.Itoa(pid))
+	h, _ := find(strconv.Itoa(pid)) // what is not found is gone, or nobody can freeze it
 	own, mount := h.own[freezer], h.v1[freezer]
 	if own == "" || own == mount {
-		return nil // it is gone, or nobody can freeze it
+		return nil
 	}
 	if raw, readErr := os.ReadFile(filepath.Join(own, "freezer.state")); readErr != nil || strings.TrimSpace(string(raw)) == "THAWED" {
 		return nil //nolint:nilerr // the group is gone, or not to be seen from here
 	}
-	if err = write(own, "freezer.state", "THAWED"); err != nil && !gone(err) {
+	if err := write(own, "freezer.state", "THAWED"); err != nil && !gone(err) {
 		return fmt.Errorf("thaw what was killed: %w", err)
 	}
 	return nil

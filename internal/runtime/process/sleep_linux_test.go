@@ -125,7 +125,7 @@ func TestI1SleepingProcessEnds(t *testing.T) {
 				s, instance, child := sleeper(t, cgroup)
 				left := watch(t, strconv.Itoa(child))
 				fallAsleep(t, instance, child)
-				err := error(nil)
+				var err error
 				if how == "outside" {
 					err = unix.Kill(instance.PID(), unix.SIGKILL)
 				} else {
