@@ -220,6 +220,13 @@ func (w *worker) keepalive(ctx context.Context, req *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Of some only a proxy speaks when somebody comes: what sleeps need not wait until that is noted. It is looked at again then, for
+	// a sweep between the two has not seen him.
+	if r.Partial {
+		if err := w.wake(ctx, connected(&r)); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.store.Keepalive(ctx, proxy, &r); err != nil {
 		return nil, err
 	}
