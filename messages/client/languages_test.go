@@ -34,7 +34,7 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
-// The demand: the TypeScript client does with a real worker what its types say.
+// The demand: the TypeScript client does with a real worker what its types say, in Node.js, Bun and Deno.
 func TestTypeScriptClientWithARealWorker(t *testing.T) {
 	t.Parallel()
 	testkit.Long(t)
@@ -43,9 +43,15 @@ func TestTypeScriptClientWithARealWorker(t *testing.T) {
 	must(t, os.CopyFS(dir, os.DirFS(filepath.Join("..", "client-ts"))))
 	command(t, dir, nil, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 	command(t, dir, nil, "npm", "run", "build")
-	out := command(t, dir, []string{"NATS_URL=" + startStack(t)}, "node", "test/life.mjs")
-	if !strings.Contains(out, "the life of a backend: ok") {
-		t.Error(out)
+	command(t, dir, nil, "npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", "bun@1.4.5", "deno@2.9.6")
+	for _, run := range [][]string{
+		{"node"}, {filepath.Join(dir, "node_modules", ".bin", "bun")},
+		{filepath.Join(dir, "node_modules", ".bin", "deno"), "run", "--allow-net", "--allow-env", "--allow-read", "--allow-sys"},
+	} {
+		out := command(t, dir, []string{"NATS_URL=" + startStack(t), "DENO_NO_UPDATE_CHECK=1"}, run[0], append(run[1:], "test/life.mjs")...)
+		if !strings.Contains(out, "the life of a backend: ok") {
+			t.Errorf("%s: %s", run[0], out)
+		}
 	}
 }
 
