@@ -50,12 +50,12 @@ func newLane(name string, size, runners, batch int, run func(context.Context, []
 	}
 }
 
-// Bounds of what waits in a worker, in bytes: half of it in lanes, which refuse what is more, and half
+// Bounds of what waits in a worker, in bytes: 360 MiB in all, some in its 8 lanes, which refuse what is more, and the rest
 // before them, in the NATS client, which drops what is more. That can only be what comes faster than it can be refused.
 const (
-	waitingBytes = 256 << 20
-	laneBytes    = waitingBytes / 2 / 8 // of 8 lanes
-	pendingBytes = waitingBytes / 2 / endpoints
+	waitingBytes = 360 << 20
+	laneBytes    = 16 << 20
+	pendingBytes = 10 << 20
 	endpoints    = 23
 	// pendingRequests bounds what the client keeps beside the bytes of small ones.
 	pendingRequests = 1 << 15
