@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
 
@@ -35,6 +37,9 @@ func (e *Ender) Able(ctx context.Context) error {
 	return nil
 }
 
+// alive are the states of containers of which something runs, or is frozen; stopping is Podman's word.
+var alive = []container.ContainerState{container.StateRunning, container.StatePaused, container.StateRestarting, "stopping"}
+
 // End kills the containers of a drone's backends, and says of which backends one ran. One that is
 // being started, or that somebody starts again, is found by the next call. clusters are those that the backends were started in: a container that
 // says another one is that of another stack's drone.
@@ -43,12 +48,15 @@ func (e *Ender) End(ctx context.Context, drone string, clusters map[string]strin
 		return nil, err
 	}
 	labels := client.Filters{}.Add("label", labelDrone+"="+drone)
-	list, err := e.engine.ContainerList(ctx, client.ContainerListOptions{Filters: labels})
+	list, err := e.engine.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: labels}) // else Podman leaves out what is paused
 	if err != nil {
 		return nil, fmt.Errorf("list the containers of the drone: %w", plain(err))
 	}
 	var errs []error
-	for _, c := range list.Items { // those that run, or are paused
+	for _, c := range list.Items {
+		if !slices.Contains(alive, c.State) {
+			continue
+		}
 		id := c.Labels[labelBackend]
 		if cluster, wanted := clusters[id]; !wanted || (Config{Cluster: cluster}).others(c.Labels) {
 			continue
