@@ -45,7 +45,8 @@ func TestTypeScriptClientWithARealWorker(t *testing.T) {
 	command(t, dir, nil, "npm", "run", "build")
 	command(t, dir, nil, "npm", "install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", "bun@1.4.5", "deno@2.9.6")
 	for _, run := range [][]string{
-		{"node"}, {filepath.Join(dir, "node_modules", ".bin", "bun")},
+		{"node"},
+		{filepath.Join(dir, "node_modules", ".bin", "bun")},
 		{filepath.Join(dir, "node_modules", ".bin", "deno"), "run", "--allow-net", "--allow-env", "--allow-read", "--allow-sys"},
 	} {
 		out := command(t, dir, []string{"NATS_URL=" + startStack(t), "DENO_NO_UPDATE_CHECK=1"}, run[0], append(run[1:], "test/life.mjs")...)
