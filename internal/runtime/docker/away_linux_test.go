@@ -3,6 +3,7 @@ package docker_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -163,6 +164,7 @@ func TestEngineRestartedUnderRunningBackends(t *testing.T) {
 type lossy struct {
 	relay
 	starts atomic.Int64 // so many answers to starts are lost
+	taken  atomic.Int64 // so many starts find their port taken
 	mu     sync.Mutex
 	waits  []context.CancelFunc
 }
@@ -172,6 +174,12 @@ func (l *lossy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/start") && l.starts.Add(-1) >= 0 {
 		l.relay.ServeHTTP(httptest.NewRecorder(), r)
 		panic(http.ErrAbortHandler)
+	}
+	if strings.HasSuffix(r.URL.Path, "/start") && l.taken.Add(-1) >= 0 {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, `{"message":"rootlessport listen tcp 127.0.0.1:43849: bind: address already in use"}`)
+		return
 	}
 	if strings.HasSuffix(r.URL.Path, "/events") || strings.HasSuffix(r.URL.Path, "/wait") {
 		ctx, cancel := context.WithCancel(r.Context())
@@ -205,6 +213,22 @@ func newLossyStage(t *testing.T) (*stage, *lossy) {
 	server := httptest.NewServer(l)
 	t.Cleanup(server.Close)
 	return newStage(t, func(c *docker.Config) { c.Engine = strings.Replace(server.URL, "http://", "tcp://", 1) }), l
+}
+
+// The demand: a container whose port somebody else took between its making and its start, as can be with rootless Podman, is made anew, and
+// nothing is left of the first; a start that meets it again and again is refused.
+func TestContainerWhosePortIsTakenIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	s, l := newLossyStage(t)
+	l.taken.Store(2)
+	if exit := s.exit(s.start(s.spec("exit 2"))); exit.Code != 2 {
+		t.Errorf("ended with %v", exit)
+	}
+	l.taken.Store(3)
+	if said := s.refused(s.spec("serve")); !strings.Contains(said, "address already in use") {
+		t.Error(said)
+	}
+	testkit.Eventually(t, "nothing is left", func() bool { return len(s.found()) == 0 })
 }
 
 // I1: a start of which nobody knows whether it took effect is an error, and nothing of

@@ -176,6 +176,23 @@ func (r *Runtime) Start(ctx context.Context, spec runtime.Spec) (runtime.Instanc
 	if err != nil {
 		return nil, err
 	}
+	for tries := 1; ; tries++ {
+		i, err := r.begin(ctx, spec, c, folder)
+		if err == nil {
+			return i, nil
+		}
+		// The engine picks a port that is free when it makes the container. Rootless Podman listens on it only when it starts it.
+		if tries == portTries || !strings.Contains(err.Error(), "address already in use") {
+			return nil, err
+		}
+	}
+}
+
+// portTries is how often a container is made whose port somebody else took before it was started.
+const portTries = 3
+
+// begin makes one container and starts it; nothing is left of one that does not start.
+func (r *Runtime) begin(ctx context.Context, spec runtime.Spec, c command, folder string) (*Instance, error) {
 	id, err := r.create(ctx, spec, c, folder)
 	if err != nil {
 		return nil, err
