@@ -16,9 +16,7 @@ func TestStreamsThatAreThereTakeNoMoreRoom(t *testing.T) {
 	js := natstest.JetStream(t, natstest.Conn(t, natstest.Configured(t, &server.Options{
 		JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 300 << 20, JetStreamMaxStore: 2560 << 20,
 	})))
-	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Insist(t, func() error { return bus.EnsureStreams(t.Context(), js, bus.Streams{}) })
 	if err := bus.MakeMissingStreams(t.Context(), js, bus.Streams{}); err != nil {
 		t.Errorf("streams that are there: %v", err)
 	}

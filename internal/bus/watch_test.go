@@ -68,9 +68,7 @@ func withStreams(t *testing.T) (string, *nats.Conn, jetstream.JetStream) {
 	url := natstest.Server(t).URL()
 	nc := watchConn(t, url)
 	js := natstest.JetStream(t, nc)
-	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Insist(t, func() error { return bus.EnsureStreams(t.Context(), js, bus.Streams{}) })
 	return url, nc, js
 }
 

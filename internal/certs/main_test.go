@@ -46,9 +46,7 @@ func newBus(t *testing.T) (url string) {
 func makeStreams(t *testing.T, url string) {
 	t.Helper()
 	js := natstest.JetStream(t, natstest.Conn(t, url))
-	if err := bus.EnsureStreams(t.Context(), js, bus.Streams{}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Insist(t, func() error { return bus.EnsureStreams(t.Context(), js, bus.Streams{}) })
 }
 
 // log keeps what is logged.

@@ -67,9 +67,7 @@ func newFakeWorker(t *testing.T, replies map[string]func(data []byte) any) *fake
 	w := &fakeWorker{t: t, url: natstest.Server(t).URL()}
 	w.nc = natstest.Conn(t, w.url)
 	w.js = natstest.JetStream(t, w.nc)
-	if err := bus.EnsureStreams(testkit.Context(t), w.js, bus.Streams{}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Insist(t, func() error { return bus.EnsureStreams(testkit.Context(t), w.js, bus.Streams{}) })
 	for subject, reply := range replies {
 		_, err := w.nc.Subscribe(subject, func(m *nats.Msg) {
 			w.mu.Lock()

@@ -224,6 +224,11 @@ func (f *fixture) open(path string, headers ...string) *stream {
 	r := f.request("GET", path, "", append([]string{"Accept", "text/event-stream"}, headers...)...).WithContext(ctx)
 	resp, err := f.http.Do(r)
 	must(f.t, err)
+	for began := time.Now(); resp.StatusCode == http.StatusServiceUnavailable && time.Since(began) < testkit.Patience; { // NATS did not answer it in time
+		_ = resp.Body.Close()
+		resp, err = f.http.Do(r)
+		must(f.t, err)
+	}
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		f.t.Fatalf("the stream %s is answered with %s", path, resp.Status)
 	}

@@ -35,7 +35,7 @@ func startWithoutWorkers(t testing.TB, url string, change ...func(*gateway.Confi
 		url = natstest.Server(t).URL()
 	}
 	js := natstest.JetStream(t, natstest.Conn(t, url))
-	must(t, bus.EnsureStreams(testkit.Context(t), js, bus.Streams{}))
+	natstest.Insist(t, func() error { return bus.EnsureStreams(testkit.Context(t), js, bus.Streams{}) })
 	return &withoutWorkers{startOn(t, url, change...), js}
 }
 

@@ -91,9 +91,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	js := natstest.JetStream(t, natstest.Conn(t, r.url))
-	if err := bus.EnsureStreams(r.each, js, bus.Streams{}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Insist(t, func() error { return bus.EnsureStreams(r.each, js, bus.Streams{}) })
 	r.js = js
 	return r
 }

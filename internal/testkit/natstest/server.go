@@ -2,6 +2,7 @@
 package natstest
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -36,6 +37,18 @@ func Conn(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	}
 	t.Cleanup(nc.Close)
 	return nc
+}
+
+// Insist does what asks a server for something, and again while the server does not answer in time, as on a slow machine.
+func Insist(t testing.TB, do func() error) {
+	t.Helper()
+	err := do()
+	for began := time.Now(); errors.Is(err, context.DeadlineExceeded) && time.Since(began) < testkit.Patience; {
+		err = do()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // late says that a connection failed because this machine is slow: nothing came in time, or the server's first ping, which is due a second
