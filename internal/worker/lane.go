@@ -50,13 +50,14 @@ func newLane(name string, size, runners, batch int, run func(context.Context, []
 	}
 }
 
-// Bounds of what waits in a worker, in bytes: 360 MiB in all, some in its 8 lanes, which refuse what is more, and the rest
+// Bounds of what waits in a worker, in bytes: half of it in its 8 lanes, which refuse what is more, and half
 // before them, in the NATS client, which drops what is more. That can only be what comes faster than it can be refused.
 const (
-	waitingBytes = 360 << 20
-	laneBytes    = 16 << 20
-	pendingBytes = 10 << 20
-	endpoints    = 23
+	waitingBytes = 256 << 20
+	laneBytes    = waitingBytes / 2 / 8
+	// pendingBytes is what an endpoint may have in the client, pendingByHand one that people ask, and who lists.
+	pendingBytes  = 10 << 20
+	pendingByHand = 3 << 20
 	// pendingRequests bounds what the client keeps beside the bytes of small ones.
 	pendingRequests = 1 << 15
 )

@@ -82,11 +82,11 @@ func newService(nc *nats.Conn, version string, metadata map[string]string) *serv
 	return s
 }
 
-// listen takes requests: handle must not wait, for it is called for one at a time.
-func (s *service) listen(e *endpoint, handle func(*nats.Msg)) error {
+// listen takes requests, of which so many bytes may wait in the client: handle must not wait, for it is called for one at a time.
+func (s *service) listen(e *endpoint, pending int, handle func(*nats.Msg)) error {
 	sub, err := s.nc.QueueSubscribe(e.subject, micro.DefaultQueueGroup, handle)
 	if err == nil {
-		err = sub.SetPendingLimits(pendingRequests, pendingBytes)
+		err = sub.SetPendingLimits(pendingRequests, pending)
 	}
 	if err != nil {
 		return fmt.Errorf("announce %s: %w", e.name, err)

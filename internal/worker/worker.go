@@ -310,37 +310,50 @@ func (w *worker) prepare(ctx context.Context) error {
 	}, backoff.WithContext(wait, ctx), notify)
 }
 
+// endpoints are all that requests come to.
+func (l *lanes) endpoints() []*endpoint {
+	return []*endpoint{
+		{name: "connect", subject: messages.SubjectConnect, lane: l.connect},
+		{name: "terminate", subject: messages.SubjectTerminate, lane: l.operator},
+		{name: "revoke", subject: messages.SubjectRevoke, lane: l.operator},
+		{name: "drain", subject: messages.SubjectDrain, lane: l.operator},
+		{name: "undrain", subject: messages.SubjectUndrain, lane: l.operator},
+		{name: "forget", subject: messages.SubjectForget, lane: l.operator},
+		{name: "retry", subject: messages.SubjectRetry, lane: l.operator},
+		{name: "sleep", subject: messages.SubjectSleep, lane: l.operator},
+		{name: "wake", subject: messages.SubjectWake, lane: l.operator},
+		{name: "status", subject: messages.SubjectStatus, lane: l.operator},
+		{name: "template-put", subject: messages.SubjectTemplatePut, lane: l.operator},
+		{name: "template-get", subject: messages.SubjectTemplateGet, lane: l.operator},
+		{name: "template-delete", subject: messages.SubjectTemplateDelete, lane: l.operator},
+		{name: "template-list", subject: messages.SubjectTemplateList, lane: l.listing},
+		{name: "backends", subject: messages.SubjectBackends, lane: l.listing},
+		{name: "drones", subject: messages.SubjectDrones, lane: l.listing},
+		{name: "keys", subject: messages.SubjectKeys, lane: l.listing},
+		{name: "register", subject: messages.SubjectAnyRegister, lane: l.register},
+		{name: "templates", subject: messages.SubjectAnyTemplates, lane: l.register},
+		{name: "report", subject: messages.SubjectAnyReport, lane: l.report},
+		{name: "heartbeat", subject: messages.SubjectAnyHeartbeat, lane: l.heartbeat},
+		{name: "route", subject: messages.SubjectAnyRoute, lane: l.route},
+		{name: "keepalive", subject: messages.SubjectAnyKeepalive, lane: l.keepalive},
+	}
+}
+
+// pending is how many bytes an endpoint may have in the NATS client.
+func (l *lanes) pending(e *endpoint) int {
+	if e.lane == l.operator || e.lane == l.listing {
+		return pendingByHand
+	}
+	return pendingBytes
+}
+
 // serve announces the service and its endpoints.
 func (w *worker) serve() (*service, error) {
 	s := newService(w.nc, w.cfg.Version, w.metadata())
 	s.Metadata = w.metadata
-	for _, e := range [endpoints]*endpoint{
-		{name: "connect", subject: messages.SubjectConnect, lane: w.lanes.connect},
-		{name: "terminate", subject: messages.SubjectTerminate, lane: w.lanes.operator},
-		{name: "revoke", subject: messages.SubjectRevoke, lane: w.lanes.operator},
-		{name: "drain", subject: messages.SubjectDrain, lane: w.lanes.operator},
-		{name: "undrain", subject: messages.SubjectUndrain, lane: w.lanes.operator},
-		{name: "forget", subject: messages.SubjectForget, lane: w.lanes.operator},
-		{name: "retry", subject: messages.SubjectRetry, lane: w.lanes.operator},
-		{name: "sleep", subject: messages.SubjectSleep, lane: w.lanes.operator},
-		{name: "wake", subject: messages.SubjectWake, lane: w.lanes.operator},
-		{name: "status", subject: messages.SubjectStatus, lane: w.lanes.operator},
-		{name: "template-put", subject: messages.SubjectTemplatePut, lane: w.lanes.operator},
-		{name: "template-get", subject: messages.SubjectTemplateGet, lane: w.lanes.operator},
-		{name: "template-delete", subject: messages.SubjectTemplateDelete, lane: w.lanes.operator},
-		{name: "template-list", subject: messages.SubjectTemplateList, lane: w.lanes.listing},
-		{name: "backends", subject: messages.SubjectBackends, lane: w.lanes.listing},
-		{name: "drones", subject: messages.SubjectDrones, lane: w.lanes.listing},
-		{name: "keys", subject: messages.SubjectKeys, lane: w.lanes.listing},
-		{name: "register", subject: messages.SubjectAnyRegister, lane: w.lanes.register},
-		{name: "templates", subject: messages.SubjectAnyTemplates, lane: w.lanes.register},
-		{name: "report", subject: messages.SubjectAnyReport, lane: w.lanes.report},
-		{name: "heartbeat", subject: messages.SubjectAnyHeartbeat, lane: w.lanes.heartbeat},
-		{name: "route", subject: messages.SubjectAnyRoute, lane: w.lanes.route},
-		{name: "keepalive", subject: messages.SubjectAnyKeepalive, lane: w.lanes.keepalive},
-	} {
+	for _, e := range w.lanes.endpoints() {
 		e.metrics = w.metrics.Endpoint(e.name)
-		if err := s.listen(e, func(msg *nats.Msg) { w.intake(e, msg) }); err != nil {
+		if err := s.listen(e, w.lanes.pending(e), func(msg *nats.Msg) { w.intake(e, msg) }); err != nil {
 			return s, err
 		}
 	}
