@@ -265,9 +265,7 @@ func TestI8SlowHeadsAndBodiesAreCut(t *testing.T) {
 	}
 	f.rawUntil("POST /v1/connect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{", "HTTP/1.1 408 ")
 	long := "GET /v1/backends HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n"
-	if got := f.raw(long); got != "" && !strings.HasPrefix(got, "HTTP/1.1 431 ") && !strings.HasPrefix(got, "HTTP/1.1 400 ") {
-		t.Errorf("a long head is answered with %.60q", got)
-	}
+	f.rawUntil(long, "HTTP/1.1 431 ")
 	// Two lengths, or a length and chunks: whoever is in front may have read another request.
 	for _, heads := range []string{"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", "Content-Length: 4\r\nTransfer-Encoding: chunked, identity\r\n\r\n{}"} {
 		f.rawUntil("POST /v1/connect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"+heads, "HTTP/1.1 400 ", "HTTP/1.1 501 ")
